@@ -3,6 +3,7 @@
 fig, ax = figures.new(size=(8, 3)); figures.alpha_map(ax, alpha); figures.show(fig, alt="...")
 """
 
+from madlab.figures.allocation import accuracy_by_budget, accuracy_by_kilobytes, values_by_layer
 from madlab.figures.budgets import by_kernel, cost_by_rank, parameter_bars, shared_and_own
 from madlab.figures.comparisons import accuracy_by_size, before_and_after, gains_by_size
 from madlab.figures.filters import alpha_map, feature_maps, filter_bank, pictures
@@ -34,6 +35,8 @@ __all__ = [
     "STYLE",
     "accuracy_against_parameters",
     "accuracy_bars",
+    "accuracy_by_budget",
+    "accuracy_by_kilobytes",
     "accuracy_by_rank",
     "accuracy_by_size",
     "alpha_map",
@@ -60,4 +63,5 @@ __all__ = [
     "spectrum_history",
     "training_curves",
     "use_style",
+    "values_by_layer",
 ]

@@ -1,5 +1,6 @@
 """The interactive figures of the course: ipywidgets wired to `madlab.figures`. Not loaded by `import madlab`."""
 
+from madlab.widgets.allocation import budget_slider
 from madlab.widgets.budget import budget_calculator
 from madlab.widgets.gallery import domain_gallery
 from madlab.widgets.modulation import alpha_editor
@@ -13,6 +14,7 @@ __all__ = [
     "TrainButton",
     "alpha_editor",
     "budget_calculator",
+    "budget_slider",
     "button",
     "choice",
     "domain_gallery",

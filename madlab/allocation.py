@@ -1,0 +1,135 @@
+"""Smaller adapters: which rank each layer gets under a total budget, and how many bits each number.
+
+A trained modulation alpha (M, N) is cut by its singular value decomposition, which gives the nearest matrix of each
+rank (Eckart and Young, 1936). A layer cut to rank I needs I * (M + N) numbers, or M * N, whichever is less: above the
+break-even alpha itself is kept. Built in notebook 10.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from madlab.errors import MadlabError
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """A trained modulation, taken apart: alpha = (u * sigma) @ v, the largest singular value first.
+
+    u: (M, K), sigma: (K,), v: (K, N), with K = min(M, N).
+    """
+
+    u: Tensor
+    sigma: Tensor
+    v: Tensor
+
+    @staticmethod
+    def of(alpha: Tensor) -> "Spectrum":
+        """The spectrum of alpha (M, N)."""
+        return Spectrum(*torch.linalg.svd(alpha.detach(), full_matrices=False))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(M, N) of alpha."""
+        return self.u.shape[0], self.v.shape[1]
+
+    def size(self, rank: int) -> int:
+        """Numbers to store alpha cut to this rank, in the cheaper of its two forms."""
+        m, n = self.shape
+        return min(rank * (m + n), m * n)
+
+    def paid(self, rank: int) -> int:
+        """The rank that the numbers of this rank pay for: the same, or from the break-even on the whole alpha's."""
+        m, n = self.shape
+        return min(m, n) if rank * (m + n) >= m * n else rank
+
+    def cut(self, rank: int) -> Tensor:
+        """The matrix of this rank that is nearest to alpha, (M, N)."""
+        return (self.u[:, :rank] * self.sigma[:rank]) @ self.v[:rank]
+
+    def factors(self, rank: int) -> tuple[Tensor, Tensor]:
+        """beta (M, rank) and gamma (rank, N) whose product is `cut(rank)`; each takes the root of the size."""
+        root = self.sigma[:rank].sqrt()
+        return self.u[:, :rank] * root, root[:, None] * self.v[:rank]
+
+    def energy(self) -> Tensor:
+        """Share of alpha's squared size in each direction, (K,), in double precision; the sum is one."""
+        squares = self.sigma.double().square()
+        return squares / squares.sum()
+
+
+def total_size(spectra: Mapping[str, Spectrum], ranks: Mapping[str, int]) -> int:
+    """Numbers to store all layers, each at its rank."""
+    return sum(spectrum.size(ranks[name]) for name, spectrum in spectra.items())
+
+
+def uniform_ranks(spectra: Mapping[str, Spectrum], budget: int) -> dict[str, int]:
+    """The same rank for every layer, the largest that the budget allows; a layer beyond its break-even keeps alpha.
+
+    budget: numbers for all layers together. Raises MadlabError if not even rank 1 fits.
+    """
+    _check(spectra, budget)
+    largest = max(len(spectrum.sigma) for spectrum in spectra.values())
+    choices = [{name: s.paid(rank) for name, s in spectra.items()} for rank in range(1, largest + 1)]
+    return max((ranks for ranks in choices if total_size(spectra, ranks) <= budget), key=lambda r: tuple(r.values()))
+
+
+def greedy_ranks(spectra: Mapping[str, Spectrum], budget: int) -> dict[str, int]:
+    """A rank for each layer: one more direction where it explains most of a layer's alpha for its numbers.
+
+    Every layer starts at rank 1 (rank 0 would switch it off). Then, while the budget allows, the layer gains a
+    direction, or at its break-even the whole rest, whose share of the layer's energy for each number added is the
+    highest. Shares, not squares: BatchNorm behind a layer takes its size away, so each layer's error counts relative
+    to that layer. The result never exceeds the budget. Raises MadlabError if not even rank 1 fits.
+    """
+    _check(spectra, budget)
+    explained = {name: [0.0, *spectrum.energy().cumsum(0).tolist()] for name, spectrum in spectra.items()}
+    ranks = {name: spectrum.paid(1) for name, spectrum in spectra.items()}
+    left = budget - total_size(spectra, ranks)
+    while True:
+        offers = []
+        for name, spectrum in spectra.items():
+            rank = ranks[name]
+            after = spectrum.paid(rank + 1)
+            price = spectrum.size(after) - spectrum.size(rank)
+            if rank < len(spectrum.sigma) and price <= left:
+                offers.append(((explained[name][after] - explained[name][rank]) / price, name, after, price))
+        if not offers:
+            return ranks
+        _, name, after, price = max(offers, key=lambda offer: offer[0])
+        ranks[name] = after
+        left -= price
+
+
+ALLOCATIONS: dict[str, Callable[[Mapping[str, Spectrum], int], dict[str, int]]] = {
+    "uniform": uniform_ranks,
+    "greedy": greedy_ranks,
+}
+"""The ways to spend a budget, by name."""
+
+
+def quantise(alpha: Tensor, bits: int) -> Tensor:
+    """Alpha (M, N) as it comes back from `bits` bits a number and one scale (a float32) for each filter.
+
+    A filter's row keeps its distances from one as whole numbers from -L to L, L = 2^(bits - 1) - 1, in units of its
+    largest distance / L: what the domain left at exactly one stays there. Raises MadlabError for less than 2 bits.
+    """
+    if bits < 2:
+        raise MadlabError(f"{bits} bits cannot hold a sign and a size: choose at least 2.")
+    levels = 2 ** (bits - 1) - 1
+    away = alpha - 1
+    unit = away.abs().amax(1, keepdim=True).clamp(min=torch.finfo(alpha.dtype).tiny) / levels
+    return 1 + unit * (away / unit).round()
+
+
+def quantised_bits(alpha: Tensor, bits: int) -> int:
+    """Bits to store what `quantise` keeps of alpha (M, N): its numbers, and 32 for the scale of each filter."""
+    return bits * alpha.numel() + 32 * alpha.shape[0]
+
+
+def _check(spectra: Mapping[str, Spectrum], budget: int) -> None:
+    least = total_size(spectra, dict.fromkeys(spectra, 1))
+    if budget < least:
+        raise MadlabError(f"A budget of {budget:,} numbers is too small: rank 1 in every layer takes {least:,}.")

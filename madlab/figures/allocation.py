@@ -1,0 +1,74 @@
+"""Pictures of smaller adapters: where a budget of ranks goes, and what accuracy a size buys."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from madlab.figures.style import BLUE, GREEN, GREY, MARKERS, ORANGE, PALETTE, RED
+
+_LOOKS = {"uniform": (ORANGE, "s", "--"), "greedy": (BLUE, "^", "-")}
+"""Allocation -> colour, marker and line, the same in every figure."""
+
+
+def values_by_layer(ax: Axes, values: Mapping[str, Sequence[float]], *, ylabel: str = "rank I") -> None:
+    """Draw one value a convolution, from input to output, for each allocation: "uniform" as a line, others as bars."""
+    for name, heights in values.items():
+        places = np.arange(1, len(heights) + 1)
+        colour = _LOOKS.get(name, (GREEN, "o", "-"))[0]
+        if name == "uniform":
+            ax.step(places, heights, where="mid", color=colour, linewidth=2, label=name, zorder=3)
+        else:
+            ax.bar(places, heights, width=0.8, color=colour, label=name)
+    count = max(len(heights) for heights in values.values())
+    ax.set_xticks([1, *range(5, count + 1, 5)])
+    ax.yaxis.set_major_locator(MaxNLocator(5))
+    ax.set(xlabel="convolution, from input to output", ylabel=ylabel, xlim=(0.3, count + 0.7))
+    ax.legend(fontsize=8, loc="upper left")
+
+
+def accuracy_by_budget(
+    ax: Axes,
+    curves: Mapping[str, Mapping[float, float]],
+    *,
+    full: float | None = None,
+    chosen: float | None = None,
+    ylabel: str = "held-out accuracy (%)",
+) -> None:
+    """Draw accuracy against the budget: allocation -> {budget in % of full alpha: accuracy in %}.
+
+    full: accuracy of the whole alpha, as a level line. chosen: a budget to mark.
+    """
+    if full is not None:
+        ax.axhline(full, color=GREY, linewidth=1.2, label="full α")
+    for name, points in curves.items():
+        colour, marker, line = _LOOKS.get(name, (GREEN, "o", "-"))
+        budgets = sorted(points)
+        values = [points[budget] for budget in budgets]
+        ax.plot(budgets, values, color=colour, marker=marker, linestyle=line, markersize=5, label=name)
+        if chosen in points:
+            ring = {"markersize": 12, "markerfacecolor": "none", "markeredgewidth": 2}
+            ax.plot(chosen, points[chosen], marker="o", color=RED, **ring)
+    ax.xaxis.set_major_locator(MaxNLocator(6))
+    ax.yaxis.set_major_locator(MaxNLocator(5))
+    ax.set(xlabel="budget, in % of full α's numbers", ylabel=ylabel)
+    ax.legend(fontsize=8, loc="lower right")
+
+
+def accuracy_by_kilobytes(
+    ax: Axes, families: Mapping[str, Mapping[str, tuple[float, float]]], *, ylabel: str = "held-out accuracy (%)"
+) -> None:
+    """Draw families of compressed adapters: family -> {what was done: (kilobytes, accuracy in %)}; sizes on a log axis."""
+    for place, (family, points) in enumerate(families.items()):
+        style = {"color": PALETTE[place], "marker": MARKERS[place], "markersize": 6}
+        ordered = sorted(points.values())
+        ax.plot([size for size, _ in ordered], [value for _, value in ordered], label=family, **style)
+    sizes = [size for points in families.values() for size, _ in points.values()]
+    ticks = [size for size in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if min(sizes) <= size <= max(sizes)]
+    ax.set_xscale("log")
+    ax.set_xticks(ticks, [str(tick) for tick in ticks])
+    ax.minorticks_off()
+    ax.yaxis.set_major_locator(MaxNLocator(6))
+    ax.set(xlabel="size of one domain's adapter (kilobytes)", ylabel=ylabel)
+    ax.legend(fontsize=8, loc="lower right")
