@@ -49,11 +49,21 @@ def train(domain: str, method: str, out: Path, **options: Any) -> None:
     print(f"everything is in {out}, after {result.seconds:.0f} s")
 
 
-def evaluate(run: Path) -> None:
-    """Print the test accuracy of a finished run, computed from its adapter file alone."""
+def evaluate(runs: list[Path], results: Path | None, labels: Path | None) -> None:
+    """Print the test accuracy of finished runs, computed from their adapter files alone."""
+    from madlab.challenge import score_submission, write_submission
     from madlab.training import evaluate as score
 
-    print(f"test accuracy {score(run):.2f} %")
+    if labels is not None and results is None:
+        raise MadlabError("Labels score a results.json: say where to write it with --results FILE.")
+    if results is not None:
+        names = write_submission(runs, results)
+        print(f"The predictions for the official test images of {', '.join(names)} are in {results}.")
+        if labels is not None:
+            print(score_submission(results, labels))
+        return
+    for run in runs:
+        print((f"{run}: " if len(runs) > 1 else "") + f"test accuracy {score(run):.2f} %")
 
 
 def sweep(out: Path, **options: Any) -> None:
@@ -140,7 +150,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--compile", help="compile the training step: inductor or cudagraphs, for example (default: not)")
     _add_recipe(one)
 
-    add(evaluate).add_argument("run", type=Path, help="a run folder")
+    test = add(evaluate)
+    test.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run folder")
+    test.add_argument("--results", type=Path, help="instead write the Decathlon challenge's results.json to this file")
+    test.add_argument("--labels", type=Path, help="score that file with the labels of the test images (folder or zip)")
 
     grid = add(sweep)
     grid.add_argument("--domains", type=_names, required=True, help="pocket domains' names or folders: a,b,c")

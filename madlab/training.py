@@ -8,6 +8,7 @@ import json
 import math
 import platform
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -66,15 +67,18 @@ def learning_rate(progress: float, warmup: float) -> float:
 
 
 def make_optimiser(net: MultiDomainNet, name: str, recipe: Recipe) -> torch.optim.SGD:
-    """SGD over what the domain owns, a parameter group each for adapter, BatchNorm and head."""
+    """SGD over what the domain owns: rates and decays for adapter, BatchNorm and head, the adapter's by layer."""
     view = net.view(name)
     own = view.method.rate(view.facts["options"]) if recipe.adapter_lr is None else recipe.adapter_lr
     rates = {"adapter": own, "batchnorm": recipe.batchnorm_lr, "head": recipe.head_lr}
     decays = {"adapter": recipe.adapter_decay, "batchnorm": 0.0, "head": recipe.head_decay}
-    groups: list[dict[str, Any]] = []
+    factors, alike = view.rate_factors(), defaultdict(list)
     for kind, parameters in view.parameter_groups().items():
-        if parameters:
-            groups.append({"params": parameters, "peak": rates[kind], "lr": 0.0, "weight_decay": decays[kind]})
+        for parameter in parameters:
+            factor = factors.get(parameter, 1.0)
+            # Weight decay is a share of the rate: without the factor it would differ by layer.
+            alike[rates[kind] * factor, decays[kind] / factor].append(parameter)
+    groups = [{"params": p, "peak": peak, "lr": 0.0, "weight_decay": decay} for (peak, decay), p in alike.items()]
     return torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0, foreach=True)
 
 
@@ -284,16 +288,27 @@ def evaluate(
     config = read_json(Path(run) / CONFIG)
     if domain is None and config["source"] is None:
         raise MadlabError(f"The run {run} was trained on a Domain object: give that domain to evaluate.")
-    if base is None and config["base_source"] is None:
+    where = torch.device(device) if device is not None else default_device()
+    network, normalization, base = restore(run, base, where)
+    data = domain or load_domain(config["source"], size=getattr(base, "resize", 36), flip=config["flip"])
+    crop = config["recipe"]["crop"] or getattr(base, "crop", data.size)
+    return score(network, data.test.to(where), normalization, crop)[0]
+
+
+def restore(
+    run: Path | str, base: nn.Module | None, device: torch.device
+) -> tuple[nn.Module, dict[str, list[float]], nn.Module]:
+    """What a finished run trained, from its adapter file: the network to evaluate, its normalisation, and its base.
+
+    base: needed only where the run was given a network instead of a name or file.
+    """
+    source = read_json(Path(run) / CONFIG)["base_source"]
+    if base is None and source is None:
         raise MadlabError(f"The run {run} was trained on a network object: give that base network to evaluate.")
-    base = base if base is not None else load_base(config["base_source"])
+    base = base if base is not None else load_base(source)
     net = MultiDomainNet(base.to(memory_format=torch.channels_last))
     name = net.load_domain(Path(run) / ADAPTER)
-    data = domain or load_domain(config["source"], size=getattr(base, "resize", 36), flip=config["flip"])
-    where = torch.device(device) if device is not None else default_device()
-    crop = config["recipe"]["crop"] or getattr(base, "crop", data.size)
-    normalization = net.view(name).facts["normalization"]
-    return score(_plain(net.to(where), name), data.test.to(where), normalization, crop)[0]
+    return _plain(net.to(device), name), net.view(name).facts["normalization"], base
 
 
 def _plain(net: MultiDomainNet, name: str) -> nn.Module:

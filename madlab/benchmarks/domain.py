@@ -25,6 +25,19 @@ class Split:
     def to(self, device: torch.device | str) -> "Split":
         return Split(self.images.to(device), self.labels.to(device))
 
+    def shrunk(self, size: int, chunk: int = 256) -> "Split":
+        """The same split, its images scaled down to a short side of `size` pixels; smaller ones stay as they are."""
+        sides = self.images.shape[1:3]
+        if min(sides) <= size:
+            return self
+        height, width = (round(side * size / min(sides)) for side in sides)
+        images = torch.empty(len(self), height, width, 3, dtype=torch.uint8)
+        for start in range(0, len(self), chunk):  # a memory-mapped split may be larger than the memory
+            part = self.images[start : start + chunk].permute(0, 3, 1, 2)
+            small = F.interpolate(part, (height, width), mode="bilinear", antialias=True)
+            images[start : start + chunk] = small.permute(0, 2, 3, 1)
+        return Split(images, self.labels)
+
 
 @dataclass(frozen=True)
 class Domain:
@@ -73,8 +86,7 @@ class Domain:
         """The same domain, its images scaled down to a short side of `size` pixels; smaller ones stay as they are."""
         if self.size <= size:
             return self
-        train, val, test = (_shrunk(getattr(self, split), size / self.size) for split in SPLITS)
-        return replace(self, train=train, val=val, test=test)
+        return replace(self, **{split: getattr(self, split).shrunk(size) for split in SPLITS})
 
     @staticmethod
     def from_folder(path: Path | str, size: int = 36, flip: bool = True, name: str | None = None) -> "Domain":
@@ -86,16 +98,6 @@ class Domain:
         from madlab.benchmarks.folder import read_folder
 
         return read_folder(Path(path), size, flip, name)
-
-
-def _shrunk(split: Split, factor: float, chunk: int = 256) -> Split:
-    height, width = (round(side * factor) for side in split.images.shape[1:3])
-    images = torch.empty(len(split), height, width, 3, dtype=torch.uint8)
-    for start in range(0, len(split), chunk):  # a memory-mapped split may be larger than the memory
-        part = split.images[start : start + chunk].permute(0, 3, 1, 2)
-        small = F.interpolate(part, (height, width), mode="bilinear", antialias=True)
-        images[start : start + chunk] = small.permute(0, 2, 3, 1)
-    return Split(images, split.labels)
 
 
 def measure_normalization(images: Tensor, most: int = 2000) -> dict[str, list[float]]:

@@ -1,0 +1,187 @@
+"""The documented way, command by command: prepare, sweep, evaluate, report, on miniature official archives.
+
+What a researcher types for the real benchmarks is typed here. Only the protocol's counts, addresses and checksums are
+those of the miniatures, and the base network is tiny.
+"""
+
+import csv
+import json
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import archives
+import numpy as np
+import pytest
+import tiny
+import torch
+from archives import Mini
+from PIL import Image
+
+from madlab import cli
+from madlab.backbones import resnet26, save_base
+from madlab.benchmarks.decathlon import DECATHLON
+from madlab.benchmarks.domain import Domain, Split
+from madlab.benchmarks.protocol import Protocol
+from madlab.benchmarks.sketch import SKETCH
+
+SHARED = Path(__file__).parents[1].parent / "shared" / "domains"
+TRAINING = ["--epochs", "1", "--batch-size", "8", "--device", "cpu"]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh machine: an empty data folder, and a base network for the Decathlon's images."""
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("MADLAB_DATA", str(tmp_path / "data"))
+    torch.manual_seed(0)
+    network = resnet26(num_classes=5, width=tiny.WIDTH)
+    network.resize, network.crop = 72, 64
+    path = tmp_path / "base.safetensors"
+    save_base(network, path, name="tiny", architecture="resnet26", width=tiny.WIDTH)
+    return tmp_path
+
+
+@pytest.fixture
+def official(monkeypatch: pytest.MonkeyPatch) -> Callable[[Protocol, Protocol], None]:
+    """Let a miniature's counts, addresses and checksums be the official ones."""
+
+    def stand_in(whole: Protocol, mini: Protocol) -> None:
+        monkeypatch.setitem(vars(whole), "domains", mini.domains)
+        monkeypatch.setitem(vars(whole), "archives", mini.archives)
+
+    return stand_in
+
+
+@pytest.fixture
+def decathlon(place: Path, official: Callable[[Protocol, Protocol], None]) -> Iterator[Callable[..., list[Mini]]]:
+    with archives.serve(place / "shelf") as host:
+
+        def serve(*minis: Mini) -> list[Mini]:
+            official(DECATHLON, archives.decathlon(place / "shelf", minis, host.url))
+            return list(minis)
+
+        yield serve
+
+
+def madlab(capsys: pytest.CaptureFixture[str], *command: object) -> str:
+    """Run one command to a good end; what it printed."""
+    assert cli.main([str(part) for part in command]) == 0
+    return capsys.readouterr().out
+
+
+def table(text: str) -> list[dict[str, str]]:
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    return [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
+
+
+def results_of(runs: Path) -> dict[tuple[str, str], dict]:
+    found = [json.loads(path.read_text()) for path in runs.rglob("result.json")]
+    return {(r["domain"], r["method"] + (f":{r['rank']}" if r["rank"] else "")): r for r in found}
+
+
+def test_the_decathlon_from_download_to_score(place, decathlon, capsys):
+    minis = decathlon(archives.tiny("aircraft", 3, (6, 4, 3), width=107), archives.tiny("gtsrb", 4, (5, 4, 4)))
+    data, runs, labels = place / "data", place / "runs", place / "shelf" / "labels_test.zip"
+    told = madlab(capsys, "prepare", "decathlon", "--labels", labels)
+    assert f"Ready in {data / 'decathlon'}: aircraft, gtsrb." in told
+
+    names = "decathlon:aircraft,decathlon:gtsrb"
+    methods = ["finetune", "mad", "mad:2"]
+    base = ["--base", place / "base.safetensors", *TRAINING]
+    told = madlab(capsys, "sweep", "--domains", names, "--methods", ",".join(methods), "--out", runs, *base)
+    assert told.startswith(f"6 finished runs are in {runs}")
+    results = results_of(runs)
+    assert set(results) == {(mini.name, method) for mini in minis for method in methods}
+    # gtsrb's signs are not mirrored, and nobody had to say so.
+    flips = {p.parts[-4]: json.loads(p.read_text())["flip"] for p in runs.rglob("config.json")}
+    assert flips == {"aircraft": True, "gtsrb": False}
+
+    rows = {row["method"]: row for row in table(madlab(capsys, "report", runs, "--csv", place / "table.csv"))}
+    assert set(rows) == set(methods)
+    for (domain, method), result in results.items():
+        assert rows[method][domain] == f"{result['test_accuracy']:.2f}"
+    with open(place / "table.csv", newline="") as file:
+        assert {row["method"] for row in csv.DictReader(file)} == set(methods)
+
+    # The challenge's file: every test image once, with its official ids, and a class of its own domain.
+    submission = place / "results.json"
+    told = madlab(
+        capsys, "evaluate", *(runs / mini.name / "mad" / "seed0" for mini in minis), "--results", submission,
+        "--labels", labels,
+    )  # fmt: skip
+    chosen = {entry["image_id"]: entry["category_id"] for entry in json.loads(submission.read_text())}
+    with zipfile.ZipFile(labels) as archive:
+        for mini in minis:
+            truth = json.loads(archive.read(f"labels_test/{mini.name}_test.json"))["annotations"]
+            right = [chosen.pop(entry["image_id"]) == entry["category_id"] for entry in truth]
+            accuracy = 100 * sum(right) / len(right)
+            assert accuracy == pytest.approx(results[mini.name, "mad"]["test_accuracy"])
+            assert f"{mini.name:15s} {accuracy:6.2f} %" in told
+    assert not chosen
+    assert "S over 2 of 2 domains: " in told
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(runs / "gtsrb/mad/seed0"), str(runs / "gtsrb/mad-2/seed0"), "--results", "x"]) == 2
+    assert "second run of gtsrb" in capsys.readouterr().err
+
+
+def test_sketch_from_the_users_archives_to_the_table(place, official, capsys):
+    minis = [archives.tiny("cubs", 3, (9, 1, 4), height=90, width=110), archives.tiny("flowers", 2, (9, 1, 3))]
+    official(SKETCH, archives.sketch(place / "own", minis, "zip"))
+    told = madlab(capsys, "prepare", "sketch", "--source", place / "own")
+    assert f"Ready in {place / 'data' / 'sketch'}: cubs, flowers." in told
+    command = [
+        "train",
+        "--domain",
+        "sketch:cubs",
+        "--method",
+        "mad",
+        "--layers",
+        "3x3",
+        "--out",
+        place / "runs" / "one",
+    ]
+    madlab(capsys, *command, "--base", place / "base.safetensors", *TRAINING)
+    names = "sketch:cubs,sketch:flowers"
+    base = ["--base", place / "base.safetensors", *TRAINING]
+    madlab(capsys, "sweep", "--domains", names, "--methods", "finetune,mad:2", "--out", place / "runs", *base)
+    results = results_of(place / "runs")
+    rows = {row["method"]: row for row in table(madlab(capsys, "report", place / "runs"))}
+    assert set(rows) == {"mad (3x3)", "mad:2", "finetune"}
+    for mini in minis:
+        assert rows["mad:2"][mini.name] == f"{results[mini.name, 'mad:2']['test_accuracy']:.2f}"
+        pictures = len(mini.splits["test"])
+        right = results[mini.name, "mad:2"]["test_accuracy"] * pictures / 100
+        assert right == pytest.approx(round(right)), "a share of the official test pictures"
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the real image domains are not on this machine")
+def test_real_photographs_in_the_official_layouts(place, decathlon, official, capsys):
+    """Some signs and flowers through both benchmarks' doors: what an adapter learns from them beats guessing."""
+    signs, flowers = real("gtsrb", 20), real("flowers", 20)
+    decathlon(archives.from_domain(signs, "gtsrb"))
+    official(SKETCH, archives.sketch(place / "own", [archives.from_domain(flowers, "flowers", 80)], "tar"))
+    madlab(capsys, "prepare", "decathlon", "--labels", place / "shelf" / "labels_test.zip")
+    madlab(capsys, "prepare", "sketch", "--source", place / "own" / "data.tar.gz")
+    command = ["sweep", "--domains", "decathlon:gtsrb,sketch:flowers", "--methods", "mad:8", "--out", place / "runs"]
+    madlab(capsys, *command, "--epochs", "6", "--batch-size", "16", "--device", "cpu")
+    (row,) = table(madlab(capsys, "report", place / "runs"))
+    assert float(row["gtsrb"]) > 50 and float(row["flowers"]) > 50, "guessing gets a quarter"
+
+
+def real(name: str, most: int) -> Domain:
+    """Every tenth class of a real domain up to the fourth, at most so many images of each and split."""
+    sys.path.insert(0, str(SHARED))
+    try:
+        from domains import load
+    finally:
+        sys.path.remove(str(SHARED))
+    content, splits = load(name), {}
+    for split in ("train", "val", "test"):
+        images, labels = content[split]
+        kept = [i for label in (0, 10, 20, 30) for i in np.flatnonzero(labels == label)[:most]]
+        pictures = [np.asarray(Image.fromarray(images[i]).convert("RGB").resize((72, 72))) for i in kept]
+        splits[split] = Split(torch.from_numpy(np.stack(pictures)), torch.from_numpy(labels[kept] // 10))
+    return Domain(name, content["class_names"][:40:10], **splits)
