@@ -5,7 +5,7 @@ validation, and result.json is written last: a folder that has it is finished. U
 """
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from madlab.errors import MadlabError
 from madlab.files import load_tensors, read_json, save_tensors, write_json
 from madlab.network import MultiDomainNet
+from madlab.recipe import make_recipe
 
 CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
 ADAPTER, CHECKPOINT = "adapter.safetensors", "checkpoint.safetensors"
@@ -25,6 +26,7 @@ class Result:
     """What a finished run reports; accuracies in percent, seconds of wall time, the rest as in config.json.
 
     base_parameters: weights of all the base's convolutions; adapter_parameters: as `MultiDomainNet.adapter_size`.
+    date: the day on which it finished, YYYY-MM-DD in UTC; empty for runs that were made before this was recorded.
     """
 
     domain: str
@@ -41,17 +43,20 @@ class Result:
     seconds: float
     device: str
     versions: dict[str, str]
+    date: str = ""
 
     @staticmethod
     def read(run: Path | str) -> "Result":
         """The result of a run folder; MadlabError if the run has not finished."""
         facts = read_json(Path(run) / RESULT)
-        return Result(**{field.name: facts[field.name] for field in fields(Result)})
+        return Result(**{field.name: facts[field.name] for field in fields(Result)[:-1]}, date=facts.get("date", ""))
 
 
 def check_config(folder: Path, config: dict[str, Any]) -> None:
     """Raise MadlabError unless the run in `folder` was started with what `config` says, as far as it says it."""
     before = read_json(folder / CONFIG)
+    # A field that madlab's recipe got since then counts at its default: that is what the run was made with.
+    before["recipe"] = asdict(make_recipe(before["recipe"]))
     changed = [key for key in config if before.get(key) != json.loads(json.dumps(config[key]))]
     if changed:
         raise MadlabError(

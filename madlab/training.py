@@ -267,6 +267,7 @@ def _run(
             "torchvision": torchvision.__version__,
             "python": platform.python_version(),
         },
+        date=time.strftime("%Y-%m-%d", time.gmtime()),
     )
     if folder and checkpoint:
         net.save_domain(domain.name, folder / ADAPTER)

@@ -77,6 +77,11 @@ class DomainView(nn.Module):
         adapters = [p for adapter in self.adapters().values() for p in adapter.parameters()]
         return {"adapter": adapters, "batchnorm": norms, "head": list(head_of(self.network)[1].parameters())}
 
+    def rate_factors(self) -> dict[nn.Parameter, float]:
+        """By what the learning rate of an adapter's parameter is multiplied in its layer; what is left out: by 1."""
+        layers = [module for module in self.network.modules() if isinstance(module, AdaptedConv2d)]
+        return {p: f for layer in layers for p, f in layer.adapter.rate_factors(layer.conv.weight).items()}
+
     def own_state(self, packed: bool = False) -> dict[str, Tensor]:
         """Every tensor that belongs to the domain and not to the base, by name.
 

@@ -19,6 +19,7 @@ from PIL import Image
 import madlab
 from madlab import cli, files, training
 from madlab.errors import MadlabError
+from madlab.recipe import Recipe
 from madlab.training import learning_rate
 
 EPOCHS = 3
@@ -274,6 +275,16 @@ def test_a_folder_with_a_run_or_with_something_else_is_refused_and_left_alone(pl
     assert (tmp_path / "thesis.txt").read_text() == "not a run"
 
 
+def test_a_run_recorded_before_the_recipe_got_a_field_is_known_again(place, tmp_path):
+    shutil.copytree(place / "whole", tmp_path / "old")
+    config = json.loads((tmp_path / "old" / "config.json").read_text())
+    del config["recipe"]["coarse"]
+    (tmp_path / "old" / "config.json").write_text(json.dumps(config))
+    run(place, tmp_path / "old", resume=True)
+    with pytest.raises(MadlabError, match="another recipe"):
+        run(place, tmp_path / "old", resume=True, coarse=0.25)
+
+
 def test_a_run_that_could_not_start_leaves_its_name_free(place):
     with pytest.raises(MadlabError, match="Rank 33 is not possible"):
         run(place, "second try", rank=33)
@@ -299,6 +310,27 @@ def test_numbers_that_cannot_train_are_refused(place):
     ):
         with pytest.raises(MadlabError, match=words):
             run(place, "refused", **options)
+
+
+@pytest.mark.parametrize(("method", "scaled", "plain"), [("mad", 25, 0), ("mad+wtpb", 25, 50), ("lora", 0, 50)])
+def test_a_layers_mean_square_divides_the_rate_of_a_modulation_and_of_nothing_else(place, method, scaled, plain):
+    """A ResNet-26 has 25 convolutions: so many alphas, masks with their four scalars, or pairs of factors."""
+    net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
+    net.add_domain("noise", 3, method)
+    optimiser = training.make_optimiser(net, "noise", Recipe(adapter_lr=0.5, head_lr=0.1, adapter_decay=0.2))
+    group_of = {parameter: group for group in optimiser.param_groups for parameter in group["params"]}
+    seen = {True: 0, False: 0}
+    for name, parameter in net.view("noise").network.named_parameters():
+        if ".adapter." not in name or name.endswith("conv.weight"):
+            continue
+        weight = net.base.get_submodule(name.partition(".adapter.")[0]).weight
+        modulates = name.endswith("alpha")
+        expected = 0.5 / (weight**2).mean().item() if modulates else 0.5
+        group = group_of[parameter]
+        assert group["peak"] == pytest.approx(expected)
+        assert group["peak"] * group["weight_decay"] == pytest.approx(0.5 * 0.2)
+        seen[modulates] += 1
+    assert seen == {True: scaled, False: plain}
 
 
 def test_the_rate_rises_in_a_line_and_falls_along_a_cosine():

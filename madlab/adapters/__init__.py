@@ -29,9 +29,9 @@ METHODS: dict[str, Method] = {
             "arXiv 2307.08528",
             build_modulation,
             RANK,
-            learning_rate=16.0,
-            # A column of beta moves alpha through all M filters at once: the step is about M times as long.
-            rank_learning_rate=1.0,
+            learning_rate=0.05,
+            # An entry of beta moves a whole row of alpha, one of gamma a whole column: the rate is smaller.
+            rank_learning_rate=0.005,
         ),
         Method("piggyback", "W ⊙ 1[m > τ]", "arXiv 1801.06519", Piggyback, learning_rate=0.1),
         Method("wtpb", "k0 W + k1 1 + k2 B + k3 W ⊙ B", "arXiv 1805.11119", BinaryTransform, learning_rate=0.01),

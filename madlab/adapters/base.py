@@ -34,6 +34,10 @@ class Adapter(nn.Module):
         """Adapter parameters as the literature counts them; a mask's bit is 1/32 of a parameter."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    def rate_factors(self, weight: Tensor) -> dict[nn.Parameter, float]:
+        """By what this layer, with filters `weight`, multiplies the method's learning rate; what is left out: by 1."""
+        return {}
+
     def pack(self) -> dict[str, Tensor]:
         """What a domain file stores of this adapter."""
         return self.state_dict()
@@ -59,7 +63,8 @@ class Method:
     adapts_batchnorm: bool = True
     """Whether the domain trains its BatchNorm and keeps its own running statistics."""
     learning_rate: float = 0.0
-    """SGD learning rate of the adapter's parameters, tuned by us on validation data (results/trials.json)."""
+    """SGD learning rate of the adapter's parameters, before the layer's factor (`Adapter.rate_factors`); tuned by us on
+    validation data (results/trials.json)."""
     rank_learning_rate: float | None = None
     """The same with a rank, where the factorised form wants another."""
 

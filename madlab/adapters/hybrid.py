@@ -23,6 +23,9 @@ class ModulatedTransform(Adapter):
     def forward(self, weight: Tensor) -> Tensor:
         return self.wtpb(self.mad(weight))
 
+    def rate_factors(self, weight: Tensor) -> dict[nn.Parameter, float]:
+        return self.mad.rate_factors(weight)
+
     def size(self) -> float:
         return self.mad.size() + self.wtpb.size()
 

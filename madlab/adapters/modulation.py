@@ -16,7 +16,21 @@ from torch import Tensor, nn
 from madlab.adapters.base import Adapter
 
 
-class FullModulation(Adapter):
+class Modulation(Adapter):
+    """What both forms share: the unit in which their learning rate is given."""
+
+    def rate_factors(self, weight: Tensor) -> dict[nn.Parameter, float]:
+        """1 / mean(W^2) for every parameter: ours, the paper's learning rates are not known.
+
+        The gradient of alpha is that of the filters times W, and a step of alpha moves the filters by W times itself.
+        Both together make a step of SGD shorter by W^2 than one on the filters, which differs by a factor of 250
+        between the stem and the last layers of pocket-resnet26. Divided by its mean, one rate suits all layers, and it
+        is of the order of fine-tuning's.
+        """
+        return dict.fromkeys(self.parameters(), 1 / max(weight.detach().square().mean().item(), 1e-8))
+
+
+class FullModulation(Modulation):
     """W_d[m, n] = alpha[m, n] * W[m, n]: M * N parameters for one convolution."""
 
     def __init__(self, conv: nn.Conv2d):
@@ -27,7 +41,7 @@ class FullModulation(Adapter):
         return modulate(weight, self.alpha)
 
 
-class FactorisedModulation(Adapter):
+class FactorisedModulation(Modulation):
     """W_d[m, n] = (beta gamma)[m, n] * W[m, n]: I * (M + N) parameters for one convolution.
 
     beta = 1, gamma = 1 / I would start at one as well, but all I directions would get the same gradient for ever: the
