@@ -1,0 +1,87 @@
+"""The method picker: one filter bank as every method has it after training; used in notebook 06."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from madlab import figures
+from madlab.widgets.panel import Panel, choice, slider
+
+OUTPUTS, INPUTS = 24, 6
+
+
+def method_picker(
+    base: Mapping[str, Tensor],
+    trained: Mapping[str, Mapping[str, Tensor]],
+    sizes: Mapping[str, float],
+    accuracies: Mapping[str, float],
+) -> Panel:
+    """Choose a method and a layer, and see the base's filters, the domain's, and what was changed.
+
+    base: layer -> W (M, N, k, k). trained: method -> layer -> W_d. sizes: method -> adapter parameters of the network,
+    a mask's bit as 1/32. accuracies: method -> percent. Shown are 24 filters and 6 of their inputs. The panel's `state`
+    has method, filters (those shown of W_d), change (of the layer: |W_d - W| / |W| in percent), zeros (share of the
+    layer's weights that are exactly zero), parameters and accuracy.
+    """
+    most = max(len(weight) for weight in base.values())
+
+    def draw(figure: Figure, method: str, layer: str, first: int) -> dict[str, Any]:
+        weight, adapted = base[layer].detach(), trained[method][layer].detach()
+        start = min(first, max(0, len(weight) - OUTPUTS))
+        part = (slice(start, start + OUTPUTS), slice(0, INPUTS))
+        scale = float(weight[part].abs().max())
+        difference = (adapted - weight)[part]
+        largest = float(difference.abs().max())
+        rows = {
+            f"{layer}, filters {start} to {start + len(difference) - 1}: the base's W": (weight[part], scale),
+            f"the domain's, trained with {method}": (adapted[part], scale),
+            "the difference" + (f", {scale / largest:.1f} times enlarged" if largest else ": none"): (
+                difference,
+                largest or 1.0,
+            ),
+        }
+        for place, (title, (filters, limit)) in enumerate(rows.items()):
+            ax = figure.add_axes((0.01, 0.70 - 0.335 * place, 0.64, 0.245))
+            figures.filter_bank(ax, filters, scale=limit, inputs=[""] * filters.shape[1], outputs=False)
+            ax.set_title(title, fontsize=10)
+        right = figure.add_axes((0.725, 0.14, 0.255, 0.77))
+        for name, size in sizes.items():
+            right.plot(size, accuracies[name], linestyle="", markersize=7, **figures.look(name))
+        right.plot(
+            sizes[method],
+            accuracies[method],
+            "o",
+            markersize=15,
+            markerfacecolor="none",
+            color="black",
+            markeredgewidth=1.5,
+        )
+        right.set_xscale("symlog", linthresh=100)
+        right.minorticks_off()
+        right.set_xticks([0, 1e3, 1e5], ["0", "1,000", "100,000"])
+        right.set(xlabel="adapter parameters", ylabel="test accuracy (%)")
+        right.set_title(f"{method}: {accuracies[method]:.1f} %")
+        change = 100 * float((adapted - weight).norm() / weight.norm())
+        zeros = float((adapted == 0).float().mean())
+        note = (
+            f"<b>{method}</b>: {sizes[method]:,.0f} parameters ({32 * sizes[method] / 8 / 1024:,.0f} KiB) over all "
+            f"layers. This layer changed by {change:.1f} % of its norm"
+            + (f"; {100 * zeros:.1f} % of its weights are zero." if zeros else ".")
+        )
+        state = {"method": method, "filters": adapted[part], "change": change, "zeros": zeros, "note": note}
+        return state | {"parameters": sizes[method], "accuracy": accuracies[method]}
+
+    def before(panel: Panel, moved: str) -> None:
+        if moved == "layer":
+            panel.first.max = max(0, len(base[panel.layer.value]) - OUTPUTS)
+
+    controls = {
+        "method": choice("method", list(trained)),
+        "layer": choice("layer", list(base)),
+        "first": slider("first filter", 0, most - OUTPUTS, 0),
+    }
+    panel = Panel(draw, controls, size=(9.5, 4.6), before=before)
+    before(panel, "layer")
+    return panel

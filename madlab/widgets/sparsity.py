@@ -1,0 +1,73 @@
+"""The sparsity slider: how much of a trained modulation a domain needs; used in notebook 07."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from madlab import figures, study
+from madlab.widgets.panel import Panel, choice, slider
+
+STEPS = 40
+VALUES = (("back to 1: the base's slice", 1.0), ("to 0: no slice at all", 0.0))
+
+
+def sparsity_slider(
+    alphas: Mapping[str, Mapping[str, Tensor]],
+    measure: Callable[[str, float, float], float],
+    *,
+    levels: Mapping[str, Mapping[str, float]],
+    highest: float = 1.0,
+    threshold: float = 0.1,
+) -> Panel:
+    """Set small changes of alpha back, and see how much is kept in each layer, the map, and what accuracy is left.
+
+    alphas: domain -> layer -> alpha (M, N). measure(domain, threshold, value): held-out accuracy in percent with every
+    alpha nearer than threshold to value set to value; each answer is asked for once and remembered. levels: domain ->
+    name -> accuracy, e.g. of the whole alpha, as lines. highest: the largest threshold. The panel's `state` has
+    threshold, kept (share over all layers), by_layer (a list), accuracy, bits (to store what is kept) and alpha, the
+    map shown.
+    """
+    measured: dict[tuple[str, float], dict[float, tuple[float, float]]] = {}
+
+    def draw(figure: Figure, domain: str, threshold: float, value: float, layer: str) -> dict[str, Any]:
+        threshold, layers = round(threshold, 4), alphas[domain]
+        known = measured.setdefault((domain, value), {})
+        if threshold not in known:
+            kept = study.kept_share(layers, threshold, value)
+            known[threshold] = kept, measure(domain, threshold, value)
+        kept, accuracy = known[threshold]
+        shown = study.reset(layers[layer], threshold, value)
+        by_layer = [study.kept_share({layer: alpha}, threshold, value) for layer, alpha in layers.items()]
+        left, middle, right = (figure.add_axes(place) for place in _PLACES)
+        figures.alpha_map(left, shown, span=max(0.1, float(2 * layers[layer].std())))
+        place = list(layers).index(layer)
+        left.set_title(f"layer {place + 1}: {100 * by_layer[place]:.1f} % kept")
+        figures.kept_by_layer(middle, by_layer, place)
+        middle.set_title(f"all layers: {100 * kept:.1f} %")
+        figures.accuracy_by_kept(right, {"measured here": known}, levels=levels[domain], marked=(kept, accuracy))
+        right.set_title(f"{domain}: {accuracy:.1f} %")
+        numbers = sum(alpha.numel() for alpha in layers.values())
+        stored = round(kept * numbers)
+        bits = numbers + 32 * stored
+        note = (
+            f"|α − {value:g}| &lt; {threshold:g}: set to {value:g}. <b>{stored:,}</b> of {numbers:,} numbers are kept. "
+            f"With one bit a slice that says which, the file takes {bits / 8192:,.0f} KiB instead of "
+            f"{numbers / 256:,.0f}. Held-out accuracy <b>{accuracy:.1f} %</b>."
+        )
+        state = {"note": note, "threshold": threshold, "kept": kept, "by_layer": by_layer, "accuracy": accuracy}
+        return state | {"bits": bits, "alpha": shown}
+
+    first = next(iter(alphas.values()))
+    step = highest / STEPS
+    controls = {
+        "threshold": slider("threshold t", 0.0, float(highest), float(threshold), float(step)),
+        "value": choice("set", list(VALUES)),
+        "layer": choice("layer", list(first), list(first)[-1]),
+        "domain": choice("domain", list(alphas)),
+    }
+    return Panel(draw, controls, size=(9.5, 3.7))
+
+
+_PLACES = ((0.06, 0.16, 0.25, 0.74), (0.39, 0.16, 0.22, 0.74), (0.70, 0.16, 0.28, 0.74))
