@@ -77,11 +77,12 @@ def sweep(out: Path, **options: Any) -> None:
         raise MadlabError(f"of {len(outcome.results) + len(outcome.failures)} runs these failed:\n{told}")
 
 
-def report(runs: Path, csv: Path | None, figure: Path | None) -> None:
-    """Print the results table of all runs below a folder."""
+def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | None) -> None:
+    """Print the results table of all runs below a folder, or set it beside a benchmark's published rows."""
+    from madlab.published import write_comparison
     from madlab.report import write_report
 
-    print(write_report(runs, csv, figure))
+    print(write_comparison(runs, benchmark, csv, figure) if benchmark else write_report(runs, csv, figure))
 
 
 def prepare(benchmark: str, root: Path | None, domains: list[str] | None, **options: Any) -> None:
@@ -195,8 +196,9 @@ def _parser() -> argparse.ArgumentParser:
 
     table = add(report)
     table.add_argument("runs", type=Path, help="a folder with run folders in it, at any depth")
+    table.add_argument("--benchmark", choices=["decathlon", "sketch"], help="beside the published rows, with sources")
     table.add_argument("--csv", type=Path, help="write the table to this file, too")
-    table.add_argument("--figure", type=Path, help="draw accuracy against parameters into this file (.png, .pdf, .svg)")
+    table.add_argument("--figure", type=Path, help="draw it into this file (.png, .pdf, .svg)")
     return parser
 
 

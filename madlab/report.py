@@ -6,7 +6,7 @@ decays): each such protocol gets a table of its own.
 
 import csv
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -27,13 +27,20 @@ class Row:
     """One method under one protocol. accuracies: domain -> seed -> test accuracy in percent.
 
     parameters: of one domain's adapter, the mean over domains. total: base and the adapters of all domains, relative to
-    the base, as the literature counts them (convolution weights; no BatchNorm, no heads).
+    the base, as the literature counts them (convolution weights; no BatchNorm, no heads). dates: the first and the last
+    day on which one of its runs ended, as YYYY-MM-DD; empty where a run does not say it.
     """
 
     method: str
     accuracies: dict[str, dict[int, float]]
     parameters: float
     total: float
+    dates: tuple[str, str] = ("", "")
+
+    @property
+    def seeds(self) -> int:
+        """The smallest number of seeds that a domain was run with."""
+        return min(len(runs) for runs in self.accuracies.values())
 
     def mean(self, domain: str) -> float:
         return statistics.fmean(self.accuracies[domain].values())
@@ -49,12 +56,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of one protocol. why_no_score: why S is left out, in a sentence, or empty."""
+    """The rows of one protocol. why_no_score: why S is left out, in a sentence, or empty.
+
+    base: name and sha256 of the base network; base_source: what it was loaded from, None for a network object.
+    """
 
     protocol: str
     domains: list[str]
     rows: list[Row]
     why_no_score: str
+    base: dict[str, str]
+    base_source: str | None
 
     def whole(self, row: Row) -> bool:
         """Whether the method was run on every domain of the table."""
@@ -86,13 +98,20 @@ def write_report(runs: Path | str, csv: Path | str | None = None, figure: Path |
     return "\n\n".join(_as_text(table) for table in tables)
 
 
-def collect(runs: Path | str) -> list[Table]:
-    """The tables of all finished runs below a folder, at any depth: one a protocol."""
-    grouped: dict[str, list[tuple[Path, str, Result]]] = {}
+def collect(runs: Path | str, benchmark: str | None = None) -> list[Table]:
+    """The tables of all finished runs below a folder, at any depth: one a protocol.
+
+    benchmark: only runs on domains that were prepared for it, BENCHMARK:NAME, and tested on its official test images.
+    """
+    grouped: dict[str, list[tuple[Path, dict[str, Any], Result]]] = {}
     for path in sorted(Path(runs).rglob(RESULT)):
         result, config = Result.read(path.parent), read_json(path.parent / CONFIG)
-        grouped.setdefault(_protocol(result, config), []).append(
-            (path.parent, _label(result, config["layers"]), result)
+        if benchmark is None or config["source"] == f"{benchmark}:{result.domain}":
+            grouped.setdefault(_protocol(result, config), []).append((path.parent, config, result))
+    if not grouped and benchmark is not None:
+        raise MadlabError(
+            f"Below {runs} is no finished run on the official test images of {benchmark}: train on {benchmark}:DOMAIN "
+            f"after `madlab prepare {benchmark}`" + (" --labels FILE." if benchmark == "decathlon" else ".")
         )
     if not grouped:
         raise MadlabError(f"There is no finished run below {runs}: make some with madlab train or madlab sweep.")
@@ -106,8 +125,6 @@ def spread(values: Sequence[float]) -> float | None:
 
 def draw(table: Table, format: str) -> bytes:
     """The picture of a table in one of matplotlib's file formats: mean accuracy against adapter parameters."""
-    import matplotlib
-
     from madlab import figures
     from madlab.figures.runs import pareto_line
 
@@ -115,14 +132,23 @@ def draw(table: Table, format: str) -> bytes:
         row.method: (row.parameters, statistics.fmean(row.means().values())) for row in table.rows if table.whole(row)
     }
     drawn, ax = figures.new(size=(7, 4.5))
-    if format not in drawn.canvas.get_supported_filetypes():
-        raise MadlabError(f"A figure cannot be written as {format!r}: choose .png, .pdf or .svg.")
     figures.accuracy_against_parameters(ax, points, ylabel=f"mean test accuracy of {len(table.domains)} domains (%)")
     pareto_line(ax, list(points.values()))
     ax.set_title(table.protocol)
+    return file_of(drawn, format)
+
+
+def file_of(figure: Any, format: str) -> bytes:
+    """A figure in one of matplotlib's file formats; MadlabError for a format that it has not."""
+    import matplotlib
+
+    from madlab import figures
+
+    if format not in figure.canvas.get_supported_filetypes():
+        raise MadlabError(f"A figure cannot be written as {format!r}: choose .png, .pdf or .svg.")
     data = BytesIO()
     with matplotlib.rc_context(figures.STYLE):
-        drawn.savefig(data, format=format, dpi=150)
+        figure.savefig(data, format=format, dpi=150)
     return data.getvalue()
 
 
@@ -139,12 +165,14 @@ def _label(result: Result, layers: str) -> str:
     return method if layers == "all" else f"{method} ({layers})"
 
 
-def _table(protocol: str, found: Iterable[tuple[Path, str, Result]]) -> Table:
+def _table(protocol: str, found: Sequence[tuple[Path, dict[str, Any], Result]]) -> Table:
     accuracies: dict[str, dict[str, dict[int, float]]] = {}
     sizes: dict[str, dict[str, int]] = {}
+    dates: dict[str, list[str]] = {}
     base = 0
     seen: dict[tuple[str, str, int], Path] = {}
-    for folder, method, result in found:
+    for folder, config, result in found:
+        method = _label(result, config["layers"])
         cell = method, result.domain, result.seed
         if cell in seen:
             raise MadlabError(
@@ -153,6 +181,7 @@ def _table(protocol: str, found: Iterable[tuple[Path, str, Result]]) -> Table:
         seen[cell], base = folder, result.base_parameters
         accuracies.setdefault(method, {}).setdefault(result.domain, {})[result.seed] = result.test_accuracy
         sizes.setdefault(method, {})[result.domain] = result.adapter_parameters
+        dates.setdefault(method, []).append(result.date)
     domains = sorted({domain for runs in accuracies.values() for domain in runs})
     rows = [
         Row(
@@ -160,11 +189,14 @@ def _table(protocol: str, found: Iterable[tuple[Path, str, Result]]) -> Table:
             {domain: accuracies[method][domain] for domain in domains if domain in accuracies[method]},
             statistics.fmean(sizes[method].values()),
             1 + len(domains) * statistics.fmean(sizes[method].values()) / base,
+            (min(dates[method]), max(dates[method])) if all(dates[method]) else ("", ""),
         )
         for method in accuracies
     ]
     rows.sort(key=lambda row: (row.parameters, row.method))
-    return Table(protocol, domains, rows, _why_no_score(accuracies.get("finetune", {}), domains))
+    _, config, result = found[0]
+    why_no_score = _why_no_score(accuracies.get("finetune", {}), domains)
+    return Table(protocol, domains, rows, why_no_score, result.base, config["base_source"])
 
 
 def _why_no_score(finetune: Mapping[str, Mapping[int, float]], domains: Sequence[str]) -> str:
@@ -186,18 +218,24 @@ def _as_text(table: Table) -> str:
         ]
         mean, score = _mean(table, row), table.score(row)
         whole = [_percent(*mean) if mean else "–", _number(score[0], score[1], 0) if score else "–"]
-        lines.append([row.method, f"{row.parameters:,.0f}", f"{row.total:.2f}×", *cells, *whole, str(_seeds(row))])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    lines.insert(1, ["-" * width for width in widths])
-    body = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    ]
+        lines.append([row.method, f"{row.parameters:,.0f}", f"{row.total:.2f}×", *cells, *whole, str(row.seeds)])
     note = (
         "Test accuracy in percent ± standard deviation over seeds; parameters: of one domain's adapter, without "
         f"BatchNorm and head; total: base and {len(table.domains)} adapters, relative to the base's convolutions"
     )
     note += "." if table.why_no_score else "; S: against finetune of these runs, which is 250 a domain by definition."
-    return "\n".join([table.protocol, "", *body, "", note, *([table.why_no_score] if table.why_no_score else [])])
+    return "\n".join(
+        [table.protocol, "", lay_out(lines), "", note, *([table.why_no_score] if table.why_no_score else [])]
+    )
+
+
+def lay_out(lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with columns of even width: the head, then the rows."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    whole = [lines[0], ["-" * width for width in widths], *lines[1:]]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in whole
+    )
 
 
 def _as_csv(tables: Sequence[Table]) -> str:
@@ -208,7 +246,7 @@ def _as_csv(tables: Sequence[Table]) -> str:
     out.writerow(head + [f"{domain}{suffix}" for domain in domains for suffix in ("", "_std")])
     for table in tables:
         for row in table.rows:
-            cells: list[Any] = [table.protocol, row.method, row.parameters, row.total, _seeds(row)]
+            cells: list[Any] = [table.protocol, row.method, row.parameters, row.total, row.seeds]
             cells += [*(_mean(table, row) or (None, None)), *(table.score(row) or (None, None))]
             for domain in domains:
                 values = list(row.accuracies.get(domain, {}).values())
@@ -222,11 +260,6 @@ def _mean(table: Table, row: Row) -> tuple[float, float | None] | None:
     if not table.whole(row):
         return None
     return statistics.fmean(row.means().values()), spread([statistics.fmean(s.values()) for s in row.by_seed()])
-
-
-def _seeds(row: Row) -> int:
-    """The smallest number of seeds that a domain was run with."""
-    return min(len(runs) for runs in row.accuracies.values())
 
 
 def _percent(value: float, deviation: float | None) -> str:

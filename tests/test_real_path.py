@@ -106,6 +106,12 @@ def test_the_decathlon_from_download_to_score(place, decathlon, capsys):
     with open(place / "table.csv", newline="") as file:
         assert {row["method"] for row in csv.DictReader(file)} == set(methods)
 
+    told = madlab(capsys, "report", runs, "--benchmark", "decathlon", "--figure", place / "figure.png")
+    ours = {row["method"]: row for row in table(told) if row[""] == "ours"}
+    assert set(ours) == set(methods)
+    assert all(ours[method][domain] == rows[method][domain] for domain, method in results)
+    assert (place / "figure.png").read_bytes().startswith(b"\x89PNG")
+
     # The challenge's file: every test image once, with its official ids, and a class of its own domain.
     submission = place / "results.json"
     told = madlab(

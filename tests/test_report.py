@@ -10,13 +10,28 @@ from matplotlib.figure import Figure
 
 from madlab.errors import MadlabError
 from madlab.figures.runs import pareto_line
+from madlab.published import budget, write_comparison
 from madlab.recipe import Recipe
 from madlab.report import write_report
 
 BASE = {"name": "small", "sha256": "0123456789abcdef"}
 
 
-def put(root, domain, method, seed, test, parameters, rank=None, base=BASE, layers="all", **recipe):
+def put(
+    root,
+    domain,
+    method,
+    seed,
+    test,
+    parameters,
+    rank=None,
+    base=BASE,
+    layers="all",
+    source=None,
+    base_source=None,
+    date="2026-11-23",
+    **recipe,
+):
     """A finished run's result and config, in a folder of its own."""
     settings = asdict(Recipe(seed=seed, **recipe))
     folder = root / f"{len(list(root.iterdir())) if root.exists() else 0}" / "deeper"
@@ -36,9 +51,11 @@ def put(root, domain, method, seed, test, parameters, rank=None, base=BASE, laye
         "seconds": 1.0,
         "device": "x86_64 CPU",
         "versions": {},
+        "date": date,
     }
     (folder / "result.json").write_text(json.dumps(result))
-    (folder / "config.json").write_text(json.dumps({"layers": layers, "recipe": settings}))
+    config = {"layers": layers, "source": source, "base_source": base_source, "recipe": settings}
+    (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 
@@ -173,7 +190,94 @@ def test_the_pareto_line_is_the_best_that_can_be_had_for_each_budget():
     (line,) = ax.get_lines()
     assert line.get_drawstyle() == "steps-post"
     steps = list(zip(line.get_xdata(), line.get_ydata(), strict=True))
-    for budget in (0, 5, 10, 15, 20, 99, 100, 499, 500):
-        shown = [y for x, y in steps if x <= budget][-1]
-        assert shown == max(accuracy for parameters, accuracy in points if parameters <= budget)
+    for most in (0, 5, 10, 15, 20, 99, 100, 499, 500):
+        shown = [y for x, y in steps if x <= most][-1]
+        assert shown == max(accuracy for parameters, accuracy in points if parameters <= most)
     assert steps[-1][0] == 500
+
+
+def put_decathlon(root, domain, method, test, source=None, **options):
+    put(root, domain, method, options.pop("seed", 0), test, 110, source=source or f"decathlon:{domain}", **options)
+
+
+def test_ours_stand_beside_the_published_rows_each_with_its_source(tmp_path):
+    root = tmp_path / "runs"
+    for seed, gtsrb, date in ((0, 96.0, "2026-11-20"), (1, 98.0, "2026-11-23")):
+        put_decathlon(root, "gtsrb", "mad", gtsrb, rank=8, seed=seed, date=date)
+        put_decathlon(root, "dtd", "mad", 50.0, rank=8, seed=seed)
+    put_decathlon(root, "gtsrb@val", "mad", 99.9, source="decathlon:gtsrb")  # half of the validation images
+    put_decathlon(root, "gtsrb", "mad", 99.9, source="images/gtsrb", rank=9)  # a folder of that name
+    text = write_comparison(root, "decathlon", csv=tmp_path / "table.csv")
+    table = rows_by(text, "method")
+    assert len(table) == 18 + 1
+    ours = table["mad:8"]
+    # gtsrb: 40.9776 * (4.94 - 3)^2 = 154.22; dtd: 0.126419 * (88.94 - 50)^2 = 191.69 (Emax of the published table)
+    wanted = {"": "ours", "gtsrb": "97.00", "dtd": "50.00", "svhn": "–", "mean": "–", "S": "–", "S of 2": "346*"}
+    assert {key: ours[key] for key in wanted} == wanted
+    assert (ours["network"], ours["params"]) == ("small", "1.22x")
+    note = next(line for line in text.splitlines() if line.startswith(ours["source"]))
+    assert note == f"{ours['source']} ours, 2 seeds, 2026-11-20 to 2026-11-23; small (01234567), 20 epochs"
+    url = table["URL"]
+    assert (url[""], url["S"], url["mean"], url["svhn"]) == ("", "3626", "79.40", "96.95")
+    # Of the published contributions 298 and 414.
+    assert abs(int(url["S of 2"].rstrip("*")) - (298 + 414)) <= 2
+    assert "arXiv 2204.02744" in next(line for line in text.splitlines() if line.startswith(url["source"]))
+    assert (table["MAD"]["S"], table["MAD"]["S of 2"], table["MAD"]["params"]) == ("3828", "–", "–")
+    assert table["Residual adapters 2017, finetune all"]["mean"] == "77.18*"  # not printed anywhere
+    assert "S of 2: over dtd, gtsrb" in text
+    with open(tmp_path / "table.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["method"] for line in lines if line["ours"] == "1"] == ["mad:8"]
+    assert float(lines[-1]["score_of_2"]) == pytest.approx(345.9, abs=0.1) and lines[-1]["svhn"] == ""
+
+
+def rows_by(text, key):
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    found = [dict(zip(cells[0], cell, strict=True)) for cell in cells[2:]]
+    assert len({(row[key], row["network"]) for row in found}) == len(found)
+    return {row[key]: row for row in found}
+
+
+def test_the_base_networks_own_accuracy_completes_the_ten(tmp_path):
+    """The log beside the weights says it, for these very weights."""
+    published = {"aircraft": 60.34, "cifar100": 82.12, "daimlerpedcls": 92.82, "dtd": 55.53, "gtsrb": 97.53}
+    published |= {"omniglot": 87.69, "svhn": 96.55, "ucf101": 51.2, "vgg-flowers": 81.41}
+    weights = str(tmp_path / "base.safetensors")
+    for domain, accuracy in published.items():
+        put_decathlon(tmp_path / "runs", domain, "finetune", accuracy, base_source=weights)
+    assert rows_by(write_comparison(tmp_path / "runs", "decathlon"), "method")["finetune"]["S of 9"] == "2250*"
+    log = {"domain": "imagenet12", "sha256": BASE["sha256"], "test_accuracy": 59.87}
+    (tmp_path / "base.json").write_text(json.dumps(log))
+    text = write_comparison(tmp_path / "runs", "decathlon")
+    ours = rows_by(text, "method")["finetune"]
+    assert (ours["imagenet12"], ours["S"], ours["mean"]) == ("59.87", "2500*", "76.51*")
+    assert "S of" not in text and "imagenet12: the base network, from base.json" in text
+    (tmp_path / "base.json").write_text(json.dumps(log | {"sha256": "another"}))
+    assert rows_by(write_comparison(tmp_path / "runs", "decathlon"), "method")["finetune"]["imagenet12"] == "–"
+
+
+def test_sketch_scores_another_network_against_its_own_fine_tuning(tmp_path):
+    base = {"name": "densenet121", "sha256": "0"}
+    for method, cubs, cars in (("finetune", 80.0, 90.0), ("mad", 85.0, 90.0)):
+        for domain, accuracy in (("cubs", cubs), ("cars", cars)):
+            put(
+                tmp_path, domain, method, 0, accuracy, 90, base=base, base_source="densenet121",
+                source=f"sketch:{domain}", date="",
+            )  # fmt: skip
+    text = write_comparison(tmp_path, "sketch", figure=tmp_path / "figure.png")
+    table = rows_by(text, "method")
+    # imagenet is the same as its baseline: 250; cubs: 1000 / 40^2 * (40 - 15)^2 = 390.6; cars: 250
+    assert (table["mad"]["S of 3"], table["finetune"]["S of 3"]) == ("891*", "750*")
+    assert table["mad"]["imagenet"] == "74.43"  # torchvision's documentation of DenseNet121_Weights.IMAGENET1K_V1
+    assert table["H2"]["S of 3"] != "–" and table["MAD"]["S"] == "1668"
+    assert "1 seed, date not recorded" in text and "S against finetune of these runs" in text
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_runs_that_are_not_of_the_benchmark_do_not_count(runs):
+    with pytest.raises(MadlabError, match="no finished run on the official test images of decathlon: train on decath"):
+        write_comparison(runs, "decathlon")
+
+
+def test_a_budget_is_read_only_where_it_is_relative_to_the_base():
+    assert [budget(text) for text in ("1.28x (6.04M)", "10x", "23.4M", "", None)] == [1.28, 10.0, None, None, None]
