@@ -6,7 +6,9 @@ fig, ax = figures.new(size=(8, 3)); figures.alpha_map(ax, alpha); figures.show(f
 from madlab.figures.allocation import accuracy_by_budget, accuracy_by_kilobytes, values_by_layer
 from madlab.figures.budgets import by_kernel, cost_by_rank, parameter_bars, shared_and_own
 from madlab.figures.comparisons import accuracy_by_size, before_and_after, gains_by_size
+from madlab.figures.diagnosis import curve_among, outcome_grid
 from madlab.figures.filters import alpha_map, feature_maps, filter_bank, pictures
+from madlab.figures.modulations import accuracy_by_kept, alpha_by_layer, alpha_histograms, kept_by_layer
 from madlab.figures.paths import critical_path
 from madlab.figures.ranks import accuracy_by_rank, factors, singular_values, spectrum_history
 from madlab.figures.runs import accuracy_against_parameters, accuracy_bars, look, training_curves
@@ -25,6 +27,7 @@ from madlab.figures.style import (
     show,
     use_style,
 )
+from madlab.figures.tables import number_map
 
 __all__ = [
     "AROUND_ONE",
@@ -36,23 +39,30 @@ __all__ = [
     "accuracy_against_parameters",
     "accuracy_bars",
     "accuracy_by_budget",
+    "accuracy_by_kept",
     "accuracy_by_kilobytes",
     "accuracy_by_rank",
     "accuracy_by_size",
+    "alpha_by_layer",
+    "alpha_histograms",
     "alpha_map",
     "before_and_after",
     "blank",
     "by_kernel",
     "cost_by_rank",
     "critical_path",
+    "curve_among",
     "domain_shares",
     "factors",
     "feature_maps",
     "filter_bank",
     "gains_by_size",
+    "kept_by_layer",
     "look",
     "mosaic",
     "new",
+    "number_map",
+    "outcome_grid",
     "parameter_bars",
     "pictures",
     "png",

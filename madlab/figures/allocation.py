@@ -59,7 +59,7 @@ def accuracy_by_budget(
 def accuracy_by_kilobytes(
     ax: Axes, families: Mapping[str, Mapping[str, tuple[float, float]]], *, ylabel: str = "held-out accuracy (%)"
 ) -> None:
-    """Draw families of compressed adapters: family -> {what was done: (kilobytes, accuracy in %)}; sizes on a log axis."""
+    """Draw families of compressed adapters: family -> {what was done: (kilobytes, accuracy in %)}."""
     for place, (family, points) in enumerate(families.items()):
         style = {"color": PALETTE[place], "marker": MARKERS[place], "markersize": 6}
         ordered = sorted(points.values())

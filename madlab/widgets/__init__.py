@@ -2,12 +2,15 @@
 
 from madlab.widgets.allocation import budget_slider
 from madlab.widgets.budget import budget_calculator
+from madlab.widgets.diagnosis import diagnosis_board
 from madlab.widgets.gallery import domain_gallery
+from madlab.widgets.methods import method_picker
 from madlab.widgets.modulation import alpha_editor
 from madlab.widgets.panel import Panel, button, choice, slider, switch
 from madlab.widgets.ranks import rank_slider
 from madlab.widgets.runs import TrainButton, run_browser
 from madlab.widgets.score import score_board
+from madlab.widgets.sparsity import sparsity_slider
 
 __all__ = [
     "Panel",
@@ -17,10 +20,13 @@ __all__ = [
     "budget_slider",
     "button",
     "choice",
+    "diagnosis_board",
     "domain_gallery",
+    "method_picker",
     "rank_slider",
     "run_browser",
     "score_board",
     "slider",
+    "sparsity_slider",
     "switch",
 ]

@@ -1,0 +1,49 @@
+"""Pictures of trainings that went wrong: one run among its neighbours, and a grid of outcomes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from madlab.figures.style import BLUE, RED
+
+
+def curve_among(ax: Axes, chosen: Sequence[float], others: Sequence[Sequence[float]], *, ylabel: str) -> None:
+    """Draw one curve, a value an epoch, in colour above grey ones; values that are not finite are left out."""
+    for values in others:
+        ax.plot(range(1, len(values) + 1), values, color="0.8", linewidth=1)
+    ax.plot(range(1, len(chosen) + 1), chosen, color=BLUE, linewidth=2.5, marker="o")
+    longest = max(map(len, [chosen, *others]))
+    ax.set_xticks(range(1, longest + 1))
+    ax.yaxis.set_major_locator(MaxNLocator(5))
+    ax.set(xlabel="epoch", ylabel=ylabel, xlim=(0.7, longest + 0.3))
+
+
+def outcome_grid(
+    ax: Axes,
+    values: Sequence[Sequence[float | None]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    xlabel: str,
+    chosen: tuple[int, int] | None = None,
+    top: float = 100.0,
+) -> None:
+    """Draw a table of percentages (None: no value), darker for more. chosen: (row, column), gets a frame."""
+    table = np.array([[np.nan if value is None else value for value in row] for row in values], dtype=float)
+    ax.imshow(table, cmap="Blues", vmin=0, vmax=1.25 * top, aspect="auto")
+    for (row, column), value in np.ndenumerate(table):
+        text = "NaN" if np.isnan(value) else f"{value:.0f}"
+        ax.text(
+            column, row, text, ha="center", va="center", fontsize=9, color="black" if value < 0.8 * top else "white"
+        )
+    if chosen is not None:
+        corner = (chosen[1] - 0.5, chosen[0] - 0.5)
+        ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=RED, linewidth=3, clip_on=False))
+    ax.set_xticks(range(len(columns)), columns)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set(xlabel=xlabel)
