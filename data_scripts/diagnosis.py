@@ -3,8 +3,8 @@
     python data_scripts/diagnosis.py --out madlab/results/diagnosis
 
 Each method is trained at a hundredth, a tenth, one, ten and a hundred times its own adapter rate; all else is madlab's
-recipe, shortened, on twenty classes with images of 24 pixels. Runs that the folder holds already are not run again. A loss that becomes NaN
-is an outcome here. --factors N N runs a part of the grid, so that several processes can share it.
+recipe, shortened, on twenty classes with images of 24 pixels. Runs that the folder holds already are not run again. A
+loss that becomes NaN is an outcome here. --factors N N runs a part of the grid, so that processes can share it.
 """
 
 import argparse
