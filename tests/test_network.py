@@ -478,6 +478,34 @@ def test_a_rank_for_each_layer(net):
     assert net.adapter_size("mixed") == 3 * (4 + 3) + 1 * (8 + 4)
 
 
+def test_a_rank_for_each_layer_is_kept_in_the_file(net, tmp_path):
+    ranks = {"conv": 3, "stages.0.0.conv1": 1}
+    net.add_domain("mixed", 3, layers=list(ranks), rank=ranks)
+    with torch.no_grad():
+        for adapter in net.view("mixed").adapters().values():
+            adapter.gamma.normal_()
+    net.save_domain("mixed", tmp_path / "mixed.safetensors")
+    net.load_domain(tmp_path / "mixed.safetensors", "again")
+    adapters = net.view("again").adapters()
+    assert {name: adapter.beta.shape[1] for name, adapter in adapters.items()} == ranks
+    assert torch.equal(net(images(), domain="again"), net(images(), domain="mixed"))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "sentence"),
+    [
+        ({"conv": 3}, "must name exactly the adapted convolutions"),
+        ({"conv": 3, "stages.0.0.conv1": 1, "nowhere": 2}, "must name exactly the adapted convolutions"),
+        ({"conv": 4, "stages.0.0.conv1": 1}, "Rank 4 is not possible: .* from 1 to 3, the limit of layer conv"),
+        ({"conv": 3, "stages.0.0.conv1": 0}, r"Rank 0 is not possible: .* layer stages\.0\.0\.conv1"),
+    ],
+)
+def test_ranks_that_layers_cannot_have_are_refused(net, ranks, sentence):
+    with pytest.raises(MadlabError, match=sentence):
+        net.add_domain("mixed", 3, layers=["conv", "stages.0.0.conv1"], rank=ranks)
+    assert net.domains == ["signs", "glyphs"]
+
+
 def test_forward_refuses_what_cannot_be(net, tmp_path):
     for call, sentence in [
         (lambda: net(images(), domain="birds"), "Unknown domain 'birds': this network has signs, glyphs"),
