@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -145,12 +146,14 @@ def load_base(name: str) -> nn.Module:
             f"No base network {name!r}: shipped are {known}; otherwise give a .safetensors file, torchvision:NAME or "
             "timm:NAME."
         )
+    weights = torchvision.models.get_model_weights(model)["DEFAULT" if library else "IMAGENET1K_V1"]
     try:
-        network = torchvision.models.get_model(model, weights="DEFAULT" if library else "IMAGENET1K_V1")
+        network = torchvision.models.get_model(model, weights=weights)
     except OSError as error:
+        place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
         raise MadlabError(
-            f"The weights of {model} could not be downloaded ({error}): fetch them where there is a network and put "
-            "the file into the folder hub/checkpoints of torch.hub.get_dir()."
+            f"The weights of {model} could not be downloaded ({error}): fetch {weights.url} where there is a network, "
+            f"put the file here as {place}, and run this again."
         ) from error
     return _described(_with_imagenet_statistics(network), name, {"resize": 256, "crop": 224})
 

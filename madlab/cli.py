@@ -168,6 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     grid.add_argument("--compile", help="compile the training step: inductor or cudagraphs, for example (default: not)")
     grid.add_argument("--engine", help="local or ray (default: local)")
     grid.add_argument("--workers", type=int, help="processes on this machine (local: 1, ray: one a core)")
+    grid.add_argument("--devices", type=int, help="GPUs of this machine to spread the runs over (local engine)")
     grid.add_argument("--address", help="a running Ray cluster, HOST:PORT or auto")
     grid.add_argument("--gpus-per-run", type=float, help="share of a GPU that a run takes on Ray, 0.25 for example")
     _add_recipe(grid, without=("seed",))

@@ -67,13 +67,17 @@ def _finish_elsewhere(run: Run, folder: str) -> str | None:
     return _finish(run)
 
 
-def choose_engine(name: str, workers: int | None, address: str | None, gpus_per_run: float | None) -> Engine:
+def choose_engine(
+    name: str, workers: int | None, address: str | None, gpus_per_run: float | None, devices: int | None = None
+) -> Engine:
     """The engine of a name with its settings, as `sweep` takes them; MadlabError for what cannot work."""
     if name not in ENGINES:
         raise MadlabError(f"Unknown engine {name!r}: choose one of {', '.join(ENGINES)}.")
     if workers is not None and workers < 1:
         raise MadlabError(f"{workers} workers cannot work: choose at least 1.")
     if name == "ray":
+        if devices is not None:
+            raise MadlabError("Ray spreads runs over its GPUs by itself: leave out the devices, or the engine ray.")
         if address and workers:
             raise MadlabError("A cluster at an address has its own workers: leave out one of address and workers.")
         _ray()
@@ -83,9 +87,20 @@ def choose_engine(name: str, workers: int | None, address: str | None, gpus_per_
         return lambda runs, show: _on_ray(address, workers, gpus_per_run, runs, show)
     if address or gpus_per_run is not None:
         raise MadlabError("An address and GPUs per run are for Ray: choose the engine ray (--engine ray).")
+    if devices is not None:
+        gpus = _visible_gpus(devices)
+        return lambda runs, show: _in_processes(workers or devices, runs, show, gpus)
     if workers is None or workers == 1:
         return _here
     return lambda runs, show: _in_processes(workers, runs, show)
+
+
+def _visible_gpus(devices: int) -> list[str]:
+    """The first `devices` GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    there = torch.cuda.device_count()
+    if not 1 <= devices <= there:
+        raise MadlabError(f"{devices} GPUs are not possible: this machine has {there} that may be used.")
+    return (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(there)))).split(",")[:devices]
 
 
 def _here(runs: list[Run], show: Callable[[], None]) -> Iterator[tuple[Run, str | None]]:
@@ -93,26 +108,33 @@ def _here(runs: list[Run], show: Callable[[], None]) -> Iterator[tuple[Run, str 
         yield run, _finish(run, on_epoch=lambda _: show())
 
 
-def _in_processes(workers: int, runs: list[Run], show: Callable[[], None]) -> Iterator[tuple[Run, str | None]]:
-    """A process a run: what is left in memory by one, or kills it, does not reach the next."""
+def _in_processes(
+    workers: int, runs: list[Run], show: Callable[[], None], gpus: list[str] | None = None
+) -> Iterator[tuple[Run, str | None]]:
+    """A process a run: what is left in memory by one, or kills it, does not reach the next.
+
+    gpus: names of those to spread the runs over, each worker sees one; without it every worker sees what we see.
+    """
     context = multiprocessing.get_context("spawn")
-    waiting = list(runs)
+    waiting, free = list(runs), list(range(workers))
     busy: dict[Any, Any] = {}
     try:
         while waiting or busy:
-            while waiting and len(busy) < workers:
-                run = waiting.pop(0)
+            while waiting and free:
+                run, place = waiting.pop(0), free.pop(0)
+                gpu = gpus[place % len(gpus)] if gpus else None
                 answer, sender = context.Pipe(duplex=False)
                 process = context.Process(
-                    target=_send_outcome, name=str(run.folder), args=(run, os.getcwd(), sender), daemon=True
+                    target=_send_outcome, name=str(run.folder), args=(run, os.getcwd(), gpu, sender), daemon=True
                 )
                 process.start()
                 sender.close()
-                busy[answer] = run, process, answer
+                busy[answer] = run, process, place
             for ready in wait(list(busy), timeout=1):
-                run, process, answer = busy.pop(ready)
+                run, process, place = busy.pop(ready)
+                free.append(place)
                 try:
-                    failure = answer.recv()
+                    failure = ready.recv()
                 except EOFError:
                     process.join()
                     failure = (
@@ -125,7 +147,9 @@ def _in_processes(workers: int, runs: list[Run], show: Callable[[], None]) -> It
             process.terminate()
 
 
-def _send_outcome(run: Run, folder: str, sender: Connection) -> None:
+def _send_outcome(run: Run, folder: str, gpu: str | None, sender: Connection) -> None:
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before anything asks the driver
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its processes itself
     sender.send(_finish_elsewhere(run, folder))
 

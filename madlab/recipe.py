@@ -20,6 +20,8 @@ class Recipe:
     coarse: share of the epochs, the first ones, with images shrunk to 5/8 of the crop (20 of 32 pixels), which take 0.4
     of the time; what they teach, the rest refines at full size.
     crop: side of the training window in pixels; None takes what the base network was trained with.
+    accumulate: batches whose mean gradient makes one step, for a large step where a large batch does not fit. It is not
+    quite the same as the large batch, because BatchNorm takes its statistics from each small one.
     """
 
     epochs: int = 20
@@ -35,9 +37,14 @@ class Recipe:
     warmup: float = 0.15
     coarse: float = 0.6
     crop: int | None = None
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 2)):  # BatchNorm cannot learn from a batch of one image
+        for name, least in (
+            ("epochs", 1),
+            ("batch_size", 2),
+            ("accumulate", 1),
+        ):  # BatchNorm cannot learn from a batch of one image
             if getattr(self, name) < least:
                 raise MadlabError(f"{name} is {getattr(self, name)}: choose at least {least}.")
         for name in ("adapter_lr", "head_lr", "batchnorm_lr"):

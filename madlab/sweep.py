@@ -43,6 +43,7 @@ def sweep(
     workers: int | None = None,
     address: str | None = None,
     gpus_per_run: float | None = None,
+    devices: int | None = None,
     device: str | None = None,
     compile: str | None = None,
     progress: bool = True,
@@ -54,15 +55,18 @@ def sweep(
     count from 0, and the whole grid is run with one seed before the next. base, layers, device, compile, recipe: as in
     `train`, the same for all runs. no_flip: names of the domains whose images are not mirrored.
     engine: "local" runs in this process, or with workers=N in N processes of one thread each, which on a CPU is quicker
-    than one with N threads. "ray" starts a Ray of `workers` processes on this machine, or uses the cluster at
+    than one with N threads; devices=N spreads the runs over N GPUs, one for each worker in turn, N workers when no
+    number of them is given. "ray" starts a Ray of `workers` processes on this machine, or uses the cluster at
     `address`, whose machines see the same files; gpus_per_run: the share of a GPU that a run takes there, by default
     one where the cluster has any. Raises MadlabError, before anything is started, for whatever can be known to fail.
     """
-    bring_to_end = choose_engine(engine, workers, address, gpus_per_run)
+    bring_to_end = choose_engine(engine, workers, address, gpus_per_run, devices)
     common = {"base": base, "layers": layers, "device": device, "compile": compile}
-    runs = _plan(domains, methods, seeds, Path(out), no_flip, common, recipe)
+    network = load_base(base)
+    runs = _plan(domains, methods, seeds, Path(out), no_flip, network, common, recipe)
     pending = [run for run in runs if not run.finished]
-    images = {name: len(load_domain(name).train) for name in dict.fromkeys(run.domain for run in pending)}
+    size = getattr(network, "resize", 36)
+    images = {name: len(load_domain(name, size).train) for name in dict.fromkeys(run.domain for run in pending)}
     failures = _follow(bring_to_end, pending, images, progress) if pending else {}
     return Outcome({run.folder: Result.read(run.folder) for run in runs if run.finished}, failures)
 
@@ -73,6 +77,7 @@ def _plan(
     seeds: int,
     out: Path,
     no_flip: Sequence[str],
+    network: nn.Module,
     common: dict[str, Any],
     recipe: dict[str, Any],
 ) -> list[Run]:
@@ -86,7 +91,6 @@ def _plan(
     for name in no_flip:
         if name not in names.values():
             raise MadlabError(f"No domain {name!r} to leave unmirrored: the sweep has {', '.join(names.values())}.")
-    network = load_base(common["base"])
     _check_methods(network, methods, common["layers"])
     facts: dict[str, Any] = {"base": {"name": network.name, "sha256": fingerprint(network)}}
     facts |= {"base_source": common["base"], "layers": common["layers"], "compile": common["compile"]}

@@ -100,7 +100,8 @@ def train_epoch(
     view = net.view(name).train()
     torch.manual_seed(recipe.seed * 10007 + epoch)  # for dropout, in networks that have it
     generator = torch.Generator().manual_seed(recipe.seed * 10007 + epoch)
-    train, steps = domain.train, math.ceil(len(domain.train) / recipe.batch_size)
+    # A last batch of a single image is left out.
+    train, steps = domain.train, math.ceil((len(domain.train) - 1) / recipe.batch_size)
     loader = batches(train.images, train.labels, recipe.batch_size, crop, domain.flip, generator, domain.normalization)
     total, count = torch.zeros((), device=train.images.device), 0
     # A prompt's frame has the size of the images.
@@ -113,9 +114,12 @@ def train_epoch(
             images = shrink(images, round(0.625 * crop))
         with autocast(images.device):
             loss = F.cross_entropy(view(images), labels, label_smoothing=recipe.smoothing)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+        if step % recipe.accumulate == 0:
+            optimiser.zero_grad()
+            together = min(recipe.accumulate, steps - step)
+        (loss / together).backward()
+        if (step + 1) % recipe.accumulate == 0 or step + 1 == steps:
+            optimiser.step()
         total += loss.detach()
         count += 1
         if on_step is not None:

@@ -331,3 +331,32 @@ def test_without_ray_the_extra_is_named(place, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MadlabError, match=r"Ray is not installed: pip install 'madlab\[cluster\]'"):
         run(place, "nothing", engine="ray")
+
+
+class Witness:
+    """In the place of a domain: what it says is which GPUs the process sees that asks for its name."""
+
+    def __str__(self):
+        raise MadlabError(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+
+
+def test_runs_are_spread_over_the_gpus_that_may_be_used(place, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,1,7")
+    options = {"method": "frozen", "base": str(place / "small.safetensors")}
+    runs = [engines.Run(place / "spread" / str(i), Witness(), options, 1) for i in range(2)]
+    seen = {run.folder.name: told for run, told in engines.choose_engine("local", None, None, None, 2)(runs, int)}
+    assert seen == {"0": "4", "1": "1"}
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,1,7"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    (told,) = [told for _, told in engines.choose_engine("local", 1, None, None, 1)(runs[:1], int)]
+    assert told == "0"
+
+
+def test_gpus_that_are_not_there(place, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for devices in (0, 2):
+        with pytest.raises(MadlabError, match=f"{devices} GPUs are not possible: this machine has 1"):
+            run(place, "nothing", devices=devices)
+    with pytest.raises(MadlabError, match="Ray spreads runs over its GPUs by itself"):
+        run(place, "nothing", engine="ray", devices=1)

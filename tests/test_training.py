@@ -18,6 +18,8 @@ from PIL import Image
 
 import madlab
 from madlab import cli, files, training
+from madlab.benchmarks.domain import Split
+from madlab.benchmarks.loader import batches
 from madlab.errors import MadlabError
 from madlab.recipe import Recipe
 from madlab.training import learning_rate
@@ -338,3 +340,38 @@ def test_the_rate_rises_in_a_line_and_falls_along_a_cosine():
     assert learning_rate(0.6, 0.2) == pytest.approx(0.5)
     assert learning_rate(0.4, 0.2) == pytest.approx((1 + math.sqrt(0.5)) / 2)
     assert learning_rate(1.0, 0.2) == pytest.approx(0.0)
+
+
+def test_accumulated_gradients_are_the_mean_of_the_batches(place):
+    """Ten images in batches of 4, 4 and 2, two batches a step: against a loop that adds the gradients up itself."""
+    split = Split(torch.randint(256, (10, 36, 36, 3), dtype=torch.uint8), torch.arange(10) % 3)
+    domain = madlab.Domain("x", ["a", "b", "c"], split, split, split, flip=False)
+    recipe = Recipe(epochs=1, batch_size=4, accumulate=2, momentum=0, coarse=0, smoothing=0, head_decay=0, head_lr=0.1)
+    nets = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
+        net.add_domain("x", 3, "frozen")
+        nets.append(net)
+    before = [p.detach().clone() for p in nets[0].trainable_parameters("x")]
+    training.train_epoch(nets[0], "x", domain, recipe, 32, training.make_optimiser(nets[0], "x", recipe), 0)
+
+    view, parameters = nets[1].view("x").train(), list(nets[1].trainable_parameters("x"))
+    generator = torch.Generator().manual_seed(0)
+    loader = list(batches(split.images, split.labels, 4, 32, False, generator, domain.normalization))
+    assert [len(labels) for _, labels in loader] == [4, 4, 2]
+    for first, last in ((0, 1), (2, 2)):
+        rate = 0.1 * learning_rate(last / 3, recipe.warmup)
+        gradients = [torch.zeros_like(p) for p in parameters]
+        for images, labels in loader[first : last + 1]:
+            loss = torch.nn.functional.cross_entropy(view(images), labels)
+            for total, gradient in zip(gradients, torch.autograd.grad(loss, parameters), strict=True):
+                total += gradient / (last + 1 - first)
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter -= rate * gradient
+    for trained, expected, start in zip(nets[0].trainable_parameters("x"), parameters, before, strict=True):
+        torch.testing.assert_close(trained, expected)
+        assert not torch.equal(trained, start)
+    with pytest.raises(MadlabError, match="accumulate is 0"):
+        Recipe(accumulate=0)
