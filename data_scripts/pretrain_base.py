@@ -1,12 +1,21 @@
-"""Train a base network on Tiny-ImageNet (36-pixel copy) and write it as the file that ships with madlab.
+"""Train a base network and write it as a file that `load_base` reads.
 
     torchrun --nproc-per-node 2 data_scripts/pretrain_base.py --data tinyimagenet36.npz --name pocket-resnet26
+
+is how the weights were made that ship with madlab, from a 36-pixel copy of Tiny-ImageNet. The Decathlon's base network,
+ResNet-26 of width 32 for 64 of 72 pixels, on the ImageNet part that `madlab prepare decathlon` packed:
+
+    python data_scripts/pretrain_base.py --data imagenet72 --out .                                  # one GPU
+    torchrun --nproc-per-node 4 data_scripts/pretrain_base.py --data imagenet72 --batch 64 --out .  # four
 
 One process a GPU, or one a core: on a CPU two processes with one thread each train 1.4 times as many images a second
 as one process with two threads. A run that was killed goes on from its last epoch when the same command is given.
 Small pictures first (`--sizes`): most of what a network learns early, it learns as well from 20 pixels as from 32.
+Images lie on the device where they fill less than half of its free memory; else they stay memory-mapped on disk, and
+the next batch is cut while the device works on this one.
 
-The file ends up beside this package's other weights, with a log (data, epochs, accuracy, seed, seconds) as JSON.
+The file ends up in --out, with a log (data, epochs, accuracy, seed, seconds) as JSON beside it. The recipe for
+imagenet72 is our choice and has not been run yet on the whole data.
 """
 
 import argparse
@@ -14,7 +23,10 @@ import hashlib
 import io
 import os
 import platform
+import sys
 import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,10 +39,22 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from madlab.backbones import BACKBONES, WEIGHTS, load_base, save_base
-from madlab.benchmarks.loader import batches, normalise, shrink
+from madlab.benchmarks import load_domain
+from madlab.benchmarks.domain import Domain, Split
+from madlab.benchmarks.loader import batches, crop_and_flip, normalise, shrink
+from madlab.benchmarks.packed import MANIFEST
+from madlab.benchmarks.pocket import cache_folder
+from madlab.errors import MadlabError
 from madlab.files import load_tensors, save_tensors, write_json
+from madlab.network import fingerprint
+from madlab.training import autocast
 
-CROP = 32  # of 36 pixels
+IMAGENET72 = "imagenet72"
+DEFAULTS = {
+    "": {"name": "pocket-resnet26", "width": 16, "sizes": "6x20,5x24,4x32", "batch": 96},
+    IMAGENET72: {"name": "resnet26-imagenet72", "width": 32, "sizes": "10x40,10x48,20x64", "batch": 256},
+}
+"""What is left to the data: name, width, sizes and images a step."""
 
 
 def read_npz(path: Path, split: str) -> tuple[Tensor, Tensor]:
@@ -40,6 +64,40 @@ def read_npz(path: Path, split: str) -> tuple[Tensor, Tensor]:
     pictures = (blob[a:b] for a, b in pairwise(offsets))
     images = np.stack([np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")) for picture in pictures])
     return torch.from_numpy(images), torch.from_numpy(archive[f"{split}_labels"].astype(np.int64))
+
+
+def read(data: str) -> tuple[Domain, Path]:
+    """The images to train on, and the file whose hash stands for all of them."""
+    if data == IMAGENET72:
+        return load_domain("decathlon:imagenet12", size=72), cache_folder() / "decathlon" / "imagenet12" / MANIFEST
+    path = Path(data)
+    splits = {split: Split(*read_npz(path, split)) for split in ("train", "val", "test")}
+    names = [str(label) for label in range(int(splits["train"].labels.max()) + 1)]
+    return Domain(path.stem, names, **splits), path
+
+
+def cuts(
+    train: Split, index: Tensor, batch: int, crop: int, generator: torch.Generator, ahead: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Cropped and mirrored batches of the samples in `index`, shuffled: uint8 (B, 3, crop, crop), labels (B,).
+
+    ahead: cut the next batch in a thread of its own while this one is used.
+    """
+    index = index[torch.randperm(len(index), generator=generator)]
+    parts = [part.to(train.images.device) for part in index.split(batch) if len(part) > 1]
+
+    def cut(part: Tensor) -> tuple[Tensor, Tensor]:
+        return crop_and_flip(train.images, part, crop, True, generator), train.labels[part]
+
+    if not ahead:
+        yield from map(cut, parts)
+        return
+    with ThreadPoolExecutor(1) as thread:  # one, so that random numbers are drawn in order
+        waiting = thread.submit(cut, parts[0])
+        for part in parts[1:]:
+            ready, waiting = waiting.result(), thread.submit(cut, part)
+            yield ready
+        yield waiting.result()
 
 
 def size_at(epoch: int, sizes: list[tuple[int, int]]) -> int:
@@ -57,22 +115,22 @@ def learning_rate(progress: float, peak: float, warmup: float = 0.15) -> float:
 
 
 @torch.no_grad()
-def accuracy(network: nn.Module, images: Tensor, labels: Tensor, normalization: dict) -> float:
+def accuracy(network: nn.Module, split: Split, crop: int, normalization: dict) -> float:
     network.eval()
     correct = 0
-    for x, y in batches(images, labels, 500, CROP, normalization=normalization):
+    for x, y in batches(split.images, split.labels, 500, crop, normalization=normalization):
         correct += (network(x).argmax(1) == y).sum().item()
-    return 100 * correct / len(labels)
+    return 100 * correct / len(split)
 
 
-def main() -> None:
+def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--name", default="pocket-resnet26", help="also the file's name")
+    parser.add_argument("--data", required=True, help="an .npz file, or imagenet72: the Decathlon's ImageNet, prepared")
+    parser.add_argument("--name", help="also the file's name")
     parser.add_argument("--architecture", default="resnet26", choices=sorted(BACKBONES))
-    parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--sizes", default="6x20,5x24,4x32", help="epochs x pixels, one after another")
-    parser.add_argument("--batch", type=int, default=96, help="images a process and step")
+    parser.add_argument("--width", type=int)
+    parser.add_argument("--sizes", help="epochs x pixels, one after another: 6x20,5x24,4x32")
+    parser.add_argument("--batch", type=int, help="images a process and step")
     parser.add_argument("--lr", type=float, default=0.4)
     parser.add_argument("--weight-decay", type=float, default=2e-4)
     parser.add_argument("--smoothing", type=float, default=0.1)
@@ -80,80 +138,99 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=Path("runs/pretrain"))
     parser.add_argument("--limit", type=int, help="only so many training images (to try the script out)")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
+    for name, value in DEFAULTS[args.data if args.data in DEFAULTS else ""].items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    return args
 
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    args = options(arguments)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     gpu = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if gpu else torch.device("cpu")
+    if gpu:
+        torch.cuda.set_device(device)
+    domain, stands_for = read(args.data)
     if world > 1:
         dist.init_process_group("nccl" if gpu else "gloo")
     torch.manual_seed(args.seed)
     sizes = [tuple(map(int, part.split("x"))) for part in args.sizes.split(",")]
     epochs = sum(count for count, _ in sizes)
+    crop = domain.size * 8 // 9  # 32 of 36 pixels, 64 of 72
 
-    images, labels = read_npz(args.data, "train")
-    chosen = torch.randperm(len(labels), generator=torch.Generator().manual_seed(args.seed))[: args.limit]
-    images, labels = images[chosen].to(device), labels[chosen].to(device)
-    values = images[:10000].float().div(255)
-    statistics = {"mean": values.mean((0, 1, 2)).tolist(), "std": values.std((0, 1, 2)).tolist()}
-    validation = [tensor.to(device) for tensor in read_npz(args.data, "val")]
+    train, count = domain.train, len(domain.train)
+    chosen = torch.randperm(count, generator=torch.Generator().manual_seed(args.seed))[: args.limit]
+    statistics = domain.normalization
+    if args.data != IMAGENET72:
+        values = train.images[chosen[:10000]].float().div(255)
+        statistics = {"mean": values.mean((0, 1, 2)).tolist(), "std": values.std((0, 1, 2)).tolist()}
+    ahead = gpu and train.images.numel() > torch.cuda.mem_get_info(device)[0] / 2
+    train = train if ahead else train.to(device)
+    validation = domain.val.to(device)
 
-    base = BACKBONES[args.architecture](num_classes=int(labels.max()) + 1, width=args.width)
+    base = BACKBONES[args.architecture](num_classes=domain.num_classes, width=args.width)
     base = base.to(device, memory_format=torch.channels_last)
-    base.normalization, base.resize, base.crop = statistics, images.shape[1], CROP
+    base.normalization, base.resize, base.crop = statistics, domain.size, crop
     decayed = [p for p in base.parameters() if p.ndim > 1]
     plain = [p for p in base.parameters() if p.ndim == 1]
     optimiser = torch.optim.SGD(
         [{"params": decayed, "weight_decay": args.weight_decay}, {"params": plain}], lr=0.1, momentum=0.9, nesterov=True
     )
     names = {parameter: name for name, parameter in base.named_parameters()}
+    config = {k: v.name if isinstance(v, Path) else v for k, v in vars(args).items()} | {"data": Path(args.data).name}
     log, first = [], 0
     checkpoint = args.checkpoint / f"{args.name}.safetensors"
     if checkpoint.exists():
         tensors, state = load_tensors(checkpoint, device)
+        if state["config"] != config:
+            raise MadlabError(f"{checkpoint} is of a run with other options: remove it, or give another --checkpoint.")
         base.load_state_dict({k[5:]: v for k, v in tensors.items() if k.startswith("base.")})
         for parameter, name in names.items():
             optimiser.state[parameter]["momentum_buffer"] = tensors[f"momentum.{name}"].clone()
         log, first = state["log"], len(state["log"])
     network = DistributedDataParallel(base, broadcast_buffers=False) if world > 1 else base
 
-    share = len(labels) // world
+    share = len(chosen) // world
     steps = -(-share // args.batch)
     for epoch in range(first, epochs):
-        began, pixels, total = time.time(), size_at(epoch, sizes), 0.0
-        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1000 * args.seed + epoch))
-        mine = order[rank * share : (rank + 1) * share].to(device)
+        began, pixels, total = time.time(), size_at(epoch, sizes), torch.zeros((), device=device)
+        order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(1000 * args.seed + epoch))
+        mine = chosen[order[rank * share : (rank + 1) * share]]
         generator = torch.Generator().manual_seed(1_000_000 * (rank + 1) + 1000 * args.seed + epoch)
         network.train()
-        loader = batches(images[mine], labels[mine], args.batch, CROP, flip=True, generator=generator)
-        for step, (cut, y) in enumerate(loader):
+        for step, (cut, y) in enumerate(cuts(train, mine, args.batch, crop, generator, ahead)):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate((epoch + step / steps) / epochs, args.lr)
-            x = normalise(cut, statistics)
-            if pixels != CROP:
+            x = normalise(cut.to(device), statistics)
+            if pixels != crop:
                 x = shrink(x, pixels)
-            with torch.autocast("cuda", enabled=gpu):
-                loss = F.cross_entropy(network(x), y, label_smoothing=args.smoothing)
+            with autocast(device):
+                loss = F.cross_entropy(network(x), y.to(device), label_smoothing=args.smoothing)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            total += loss.item()
+            total += loss.detach()
+        if not torch.isfinite(total):
+            raise MadlabError(f"The loss became {total.item()} in epoch {epoch + 1}: lower the learning rate (--lr).")
         if rank == 0:
-            entry = {"epoch": epoch + 1, "pixels": pixels, "train_loss": round(total / steps, 4)}
-            entry |= {"val_accuracy": round(accuracy(base, *validation, statistics), 2)}
+            entry = {"epoch": epoch + 1, "pixels": pixels, "train_loss": round(total.item() / steps, 4)}
+            entry |= {"val_accuracy": round(accuracy(base, validation, crop, statistics), 2)}
             log.append(entry | {"seconds": round(time.time() - began, 1)})
             print(log[-1], flush=True)
             state = {f"base.{k}": v for k, v in base.state_dict().items()}
             state |= {f"momentum.{names[p]}": s["momentum_buffer"] for p, s in optimiser.state.items()}
-            save_tensors(checkpoint, state, {"log": log})
+            save_tensors(checkpoint, state, {"config": config, "log": log})
     if rank == 0:
-        test = [tensor.to(device) for tensor in read_npz(args.data, "test")]
-        config = {k: str(v.name) if isinstance(v, Path) else v for k, v in vars(args).items()}
         path = args.out / f"{args.name}.safetensors"
         save_base(base.cpu(), path, name=args.name, architecture=args.architecture, width=args.width)
-        record = {"config": config, "processes": world, "device": platform.machine() + (" GPU" if gpu else " CPU")}
-        record |= {"data_sha256": hashlib.sha256(args.data.read_bytes()).hexdigest(), "torch": torch.__version__}
-        record |= {"test_accuracy": round(accuracy(load_base(str(path)).to(device), *test, statistics), 2)}
+        written = load_base(str(path))
+        record = {"config": config, "domain": domain.name, "processes": world, "torch": torch.__version__}
+        record |= {"device": torch.cuda.get_device_name(device) if gpu else f"{platform.machine()} CPU"}
+        record |= {"sha256": fingerprint(written), "data_sha256": hashlib.sha256(stands_for.read_bytes()).hexdigest()}
+        tested = accuracy(written.to(device), domain.test.to(device), crop, statistics)
+        record |= {"test_accuracy": round(tested, 2), "test": domain.description or "the test split"}
         record |= {"seconds": round(sum(entry["seconds"] for entry in log)), "log": log}
         write_json(path.with_suffix(".json"), record)
         print(f"{path}: test accuracy {record['test_accuracy']} %")
@@ -162,4 +239,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MadlabError as error:
+        sys.exit(f"pretrain_base: {error}")
