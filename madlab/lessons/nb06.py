@@ -1,0 +1,119 @@
+"""Notebook 06, Masks, bypasses and low-rank updates: exercises and quiz."""
+
+import random
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import torch
+
+from madlab.lessons.checks import Wrong, random_convs, same_number, same_tensor
+from madlab.lessons.quizzes import Question
+
+
+def lora_rank(answer: Callable[[int, int, int], Any]) -> str:
+    """lora_rank(M, N, k) -> the largest LoRA rank with at most M * N parameters."""
+    shapes = [(64, 64, 3), (128, 64, 1), (3, 64, 3)]
+    shapes += [(random.randint(2, 300), random.randint(2, 300), random.choice((1, 3, 5))) for _ in range(20)]
+    for m, n, k in shapes:
+        expected = 0
+        while (expected + 1) * k * k * n + (expected + 1) * m <= m * n:
+            expected += 1
+        got = answer(m, n, k)
+        where = f"the largest rank for M = {m}, N = {n}, k = {k}"
+        if isinstance(got, float) and not got.is_integer():
+            raise Wrong(f"{where} is {got:.4g}. A rank is a whole number.")
+        if got == m * n // (m + n) != expected:
+            raise Wrong(f"{where} is {got}: that is MAD's break-even. LoRA's A has k × k numbers for each input.")
+        if got == m * n // (k * k * m + n) != expected:
+            raise Wrong(
+                f"{where} is {got}: M and N are mixed up. A has one filter for each direction, over all inputs."
+            )
+        same_number(got, expected, where)
+    return "On 3×3 layers LoRA pays nine times for its inputs, because it brings shapes; MAD borrows them."
+
+
+def mask_gradient(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
+    """mask_gradient(weight, weight_gradient) -> the straight-through gradient of m, (M, N, k, k)."""
+    for conv, _ in random_convs(4):
+        weight = conv.weight.detach()
+        through = torch.randn_like(weight)
+        expected = torch.zeros_like(weight)
+        for place in product(*map(range, weight.shape)):
+            expected[place] = float(weight[place]) * float(through[place])
+        got = answer(weight, through)
+        if isinstance(got, torch.Tensor) and got.shape == weight.shape:
+            if torch.equal(got, through):
+                raise Wrong("The bit is multiplied by W in the forward pass, so its gradient is scaled by W.")
+            if not got.any():
+                raise Wrong("That is the true gradient of a step, zero. Straight through means: hand on B's gradient.")
+        if isinstance(got, torch.Tensor) and got.shape == weight.shape[:2] != weight.shape:
+            raise Wrong("You summed over the kernel: that is the gradient of α. A mask has a bit for every weight.")
+        same_tensor(got, expected, "the gradient of m")
+    return "The value of the bit does not appear: a weight that is off still hears whether it should come back."
+
+
+def best_mask(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
+    """best_mask(weight, target) -> the zeros and ones B for which weight * B is nearest to target."""
+    for conv, _ in random_convs(4):
+        weight = conv.weight.detach()
+        target = weight + torch.randn_like(weight) * weight.std()
+        expected = torch.zeros_like(weight)
+        for place in product(*map(range, weight.shape)):
+            on, wanted = float(weight[place]), float(target[place])
+            expected[place] = float((on - wanted) ** 2 < wanted**2)
+        got = answer(weight, target)
+        if isinstance(got, torch.Tensor) and got.shape == weight.shape:
+            got = got.to(weight.dtype)
+            if not ((got == 0) | (got == 1)).all():
+                raise Wrong("A mask has only zeros and ones; this has other numbers. Compare, do not divide.")
+            if weight.numel() > 40 and torch.equal(got, (target > 0).to(got.dtype)):
+                raise Wrong("The sign of the target is not enough: a negative target is near a negative weight.")
+            if weight.numel() > 40 and torch.equal(got, (weight * target > 0).to(got.dtype)):
+                raise Wrong("Nearly: with equal signs it still depends on the size. A tiny target is nearer to 0.")
+        same_tensor(got, expected, "the mask")
+    return "Zero and one are coarse: between half of W and nothing, a mask has to round."
+
+
+EXERCISES = {"lora_rank": lora_rank, "mask_gradient": mask_gradient, "best_mask": best_mask}
+
+QUIZ = (
+    Question(
+        "A step function has the gradient zero. What does “straight-through” do about it?",
+        {
+            "It replaces the step by a sigmoid in both passes": (
+                "Then the filters that run would not be masked but scaled, and the bits would only be approximate."
+            ),
+            "It keeps the step forward, and backward pretends that the step was the identity": (
+                "The bits are exact in the forward pass; their gradient is handed to the real numbers behind them."
+            ),
+            "It flips bits at random and keeps what helps": (
+                "That would need no gradient at all, and for a million bits it would never end."
+            ),
+        },
+        right="It keeps the step forward, and backward pretends that the step was the identity",
+    ),
+    Question(
+        "A 3×3 layer has 64 inputs and 64 outputs. Which of these adapters is the largest?",
+        {
+            "MAD, one number a slice": "64 · 64 = 4,096 numbers.",
+            "Piggyback, one bit a weight": "36,864 bits, but 32 of them count as one parameter: 1,152.",
+            "LoRA of rank 8": "8 · (9 · 64 + 64) = 5,120 numbers, more than MAD's 4,096.",
+            "A parallel residual adapter": "One number for each pair of channels, as MAD has it: 4,096.",
+        },
+        right="LoRA of rank 8",
+    ),
+    Question(
+        "Why do all these adapters cost nothing when the network is used?",
+        {
+            "They are so small that the time does not matter": (
+                "As branches they would cost time: a parallel adapter is a second convolution in every layer."
+            ),
+            "They are functions on the filter bank, which can be computed once": (
+                "After merging, a domain is a plain network of the base's shape. (A prompt is the exception.)"
+            ),
+            "They only run during training": "Without them it would be the base network again.",
+        },
+        right="They are functions on the filter bank, which can be computed once",
+    ),
+)

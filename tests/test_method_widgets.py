@@ -1,0 +1,75 @@
+"""The method picker shows each method's filters, the sparsity slider sets back and counts; both against loops."""
+
+import pytest
+import torch
+
+from madlab import widgets
+
+
+def banks():
+    torch.manual_seed(0)
+    base = {"stem": torch.randn(16, 3, 3, 3), "late": torch.randn(32, 16, 3, 3)}
+    mask = {name: w * (torch.rand_like(w) > 0.25) for name, w in base.items()}
+    louder = {name: 1.1 * w for name, w in base.items()}
+    return base, {"mad": louder, "piggyback": mask, "batchnorm": base}
+
+
+def test_method_picker_shows_the_filters_that_run() -> None:
+    base, trained = banks()
+    sizes = {"mad": 560.0, "piggyback": 157.5, "batchnorm": 0.0}
+    panel = widgets.method_picker(base, trained, sizes, {"mad": 70.0, "piggyback": 60.0, "batchnorm": 50.0})
+    assert panel.state["method"] == "mad" and panel.state["change"] == pytest.approx(10, abs=1e-3)
+    panel.layer.value = "late"
+    panel.first.value = 5
+    torch.testing.assert_close(panel.state["filters"], 1.1 * base["late"][5:29, :6])
+    assert "560" in panel.note.value
+    picture = panel.image.value
+    panel.method.value = "piggyback"
+    assert panel.image.value != picture
+    assert panel.state["zeros"] == pytest.approx(
+        sum(float(v) == 0 for v in trained["piggyback"]["late"].flatten()) / 4608
+    )
+    assert panel.state["accuracy"] == 60 and panel.state["parameters"] == 157.5
+    panel.method.value = "batchnorm"
+    assert panel.state["change"] == 0 and panel.state["zeros"] == 0
+
+
+def test_first_filter_stays_inside_the_layer() -> None:
+    base, trained = banks()
+    panel = widgets.method_picker(base, trained, dict.fromkeys(trained, 1.0), dict.fromkeys(trained, 1.0))
+    assert panel.first.max == 0
+    panel.layer.value = "late"
+    assert panel.first.max == 8
+    panel.first.value = 8
+    panel.layer.value = "stem"
+    assert panel.first.value == 0 and panel.state["filters"].shape == (16, 3, 3, 3)
+
+
+def test_sparsity_slider_sets_back_counts_and_asks_once() -> None:
+    torch.manual_seed(0)
+    one = {"a": 1 + torch.randn(6, 4) / 4, "b": 1 + torch.randn(8, 6) / 4}
+    other = {name: alpha + 0.5 for name, alpha in one.items()}
+    asked = []
+
+    def measure(domain: str, threshold: float, value: float) -> float:
+        asked.append((domain, threshold, value))
+        return 80 - 10 * threshold
+
+    levels = {"x": {"whole α": 80.0}, "y": {"whole α": 80.0}}
+    panel = widgets.sparsity_slider({"x": one, "y": other}, measure, levels=levels, threshold=0.25)
+    numbers = [float(v) for alpha in one.values() for v in alpha.flatten()]
+    kept = sum(abs(v - 1) >= 0.25 for v in numbers)
+    assert panel.state["kept"] == pytest.approx(kept / 72)
+    assert panel.state["bits"] == 72 + 32 * kept
+    in_b = sum(abs(float(v) - 1) >= 0.25 for v in one["b"].flatten()) / 48
+    assert panel.state["by_layer"][1] == pytest.approx(in_b)
+    shown = panel.state["alpha"]
+    for got, alpha in zip(shown.flatten(), one["b"].flatten(), strict=True):
+        assert float(got) == (float(alpha) if abs(float(alpha) - 1) >= 0.25 else 1)
+    panel.threshold.value = 0.5
+    panel.threshold.value = 0.25
+    panel.value.value = 0.0
+    assert float(panel.state["alpha"].min()) == pytest.approx(float(one["b"].min()))  # nothing is so near to zero
+    panel.value.value, panel.domain.value = 1.0, "y"
+    assert asked == [("x", 0.25, 1.0), ("x", 0.5, 1.0), ("x", 0.25, 0.0), ("y", 0.25, 1.0)]
+    assert panel.state["accuracy"] == 77.5 and "77.5" in panel.note.value
