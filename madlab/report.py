@@ -111,7 +111,7 @@ def collect(runs: Path | str, benchmark: str | None = None) -> list[Table]:
     if not grouped and benchmark is not None:
         raise MadlabError(
             f"Below {runs} is no finished run on the official test images of {benchmark}: train on {benchmark}:DOMAIN "
-            f"after `madlab prepare {benchmark}`" + (" --labels FILE." if benchmark == "decathlon" else ".")
+            f"after `madlab prepare {benchmark}{' --labels FILE' if benchmark == 'decathlon' else ''}`."
         )
     if not grouped:
         raise MadlabError(f"There is no finished run below {runs}: make some with madlab train or madlab sweep.")

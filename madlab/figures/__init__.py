@@ -10,6 +10,7 @@ from madlab.figures.diagnosis import curve_among, outcome_grid
 from madlab.figures.filters import alpha_map, feature_maps, filter_bank, pictures
 from madlab.figures.modulations import accuracy_by_kept, alpha_by_layer, alpha_histograms, kept_by_layer
 from madlab.figures.paths import critical_path
+from madlab.figures.rankings import ranking
 from madlab.figures.ranks import accuracy_by_rank, factors, singular_values, spectrum_history
 from madlab.figures.runs import accuracy_against_parameters, accuracy_bars, look, training_curves
 from madlab.figures.scores import domain_shares, score_curves
@@ -66,6 +67,7 @@ __all__ = [
     "parameter_bars",
     "pictures",
     "png",
+    "ranking",
     "score_curves",
     "shared_and_own",
     "show",

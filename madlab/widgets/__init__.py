@@ -3,6 +3,7 @@
 from madlab.widgets.allocation import budget_slider
 from madlab.widgets.budget import budget_calculator
 from madlab.widgets.diagnosis import diagnosis_board
+from madlab.widgets.explorer import published_results, recorded_results, results_explorer
 from madlab.widgets.gallery import domain_gallery
 from madlab.widgets.methods import method_picker
 from madlab.widgets.modulation import alpha_editor
@@ -23,7 +24,10 @@ __all__ = [
     "diagnosis_board",
     "domain_gallery",
     "method_picker",
+    "published_results",
     "rank_slider",
+    "recorded_results",
+    "results_explorer",
     "run_browser",
     "score_board",
     "slider",
