@@ -23,33 +23,31 @@ def budget_slider(
     """Spend a total budget on the ranks of all layers, uniformly and greedily, and see both accuracies.
 
     spectra: domain -> layer -> spectrum of its trained alpha. measure(domain, ranks): held-out accuracy in percent with
-    every layer cut to its rank; it is called for all budgets when a domain is first shown, and never again. full:
+    every layer cut to its rank; it is called once for each budget, here and not when a control moves. full:
     domain -> accuracy of the whole alpha. percents: budgets in percent of full alpha's numbers. The panel's `state` has
     budget (in numbers), and by allocation ranks, spent (numbers) and accuracy.
     """
-    known: dict[str, tuple[dict[str, dict[float, dict[str, int]]], dict[str, dict[float, float]]]] = {}
-
-    def everything(domain: str) -> tuple[dict[str, dict[float, dict[str, int]]], dict[str, dict[float, float]]]:
-        if domain not in known:
-            whole = sum(u.shape[0] * u.shape[1] for u in spectra[domain].values())
-            ranks: dict[str, dict[float, dict[str, int]]] = {
-                name: {p: allocate(spectra[domain], whole * p // 100) for p in percents}
-                for name, allocate in ALLOCATIONS.items()
-            }
-            curves = {
-                name: {p: measure(domain, chosen) for p, chosen in by_budget.items()}
-                for name, by_budget in ranks.items()
-            }
-            known[domain] = ranks, curves
-        return known[domain]
+    wholes = {domain: sum(s.shape[0] * s.shape[1] for s in own.values()) for domain, own in spectra.items()}
+    ranks_by_budget = {
+        (domain, name): {p: allocate(own, wholes[domain] * p // 100) for p in percents}
+        for domain, own in spectra.items()
+        for name, allocate in ALLOCATIONS.items()
+    }
+    curves_of = {
+        domain: {
+            name: {p: measure(domain, ranks) for p, ranks in ranks_by_budget[domain, name].items()}
+            for name in ALLOCATIONS
+        }
+        for domain in spectra
+    }
 
     def draw(figure: Figure, percent: int, domain: str, show: str) -> dict[str, Any]:
         own = spectra[domain]
-        by_budget, curves = everything(domain)
-        ranks = {name: by_budget[name][percent] for name in ALLOCATIONS}
+        curves = curves_of[domain]
+        ranks = {name: ranks_by_budget[domain, name][percent] for name in ALLOCATIONS}
         spent = {name: total_size(own, chosen) for name, chosen in ranks.items()}
         accuracy = {name: curves[name][percent] for name in ALLOCATIONS}
-        budget = sum(s.shape[0] * s.shape[1] for s in own.values()) * percent // 100
+        budget = wholes[domain] * percent // 100
         left, right = figure.add_axes((0.065, 0.15, 0.5, 0.75)), figure.add_axes((0.65, 0.15, 0.335, 0.75))
         quantity: dict[str, Callable[[str, int], float]] = {
             SHOWN[0]: lambda layer, rank: rank,

@@ -17,8 +17,8 @@ CAPACITIES = {"mad:1": "rank 1", "mad:4": "rank 4", "mad": "full α", "finetune"
 def diagnosis_board(trials: Sequence[Trial]) -> Panel:
     """Choose learning rate and capacity; see that run's curve, all outcomes, and what its numbers say.
 
-    trials: one for each of the four capacities and each factor 10^p. The panel's `state` has trial, verdict and curve:
-    the values drawn, one an epoch.
+    trials: one for each of the four capacities and each factor 10^p, with p in equal steps. The panel's `state` has
+    trial, verdict and curve: the values drawn, one an epoch.
     """
     by_place = {(trial.method, round(trial.factor, 6)): trial for trial in trials}
     factors = sorted({trial.factor for trial in trials})
@@ -49,9 +49,9 @@ def diagnosis_board(trials: Sequence[Trial]) -> Panel:
         said = verdict(trial, trials)
         return {"note": f"<b>{said}</b> {moved}", "trial": trial, "verdict": said, "curve": curve}
 
-    low, high = (round(math.log10(factor)) for factor in (factors[0], factors[-1]))
+    powers = [round(math.log10(factor)) for factor in factors]
     controls = {
-        "power": slider("learning rate: 10 to the power of", low, high, 0),
+        "power": slider("learning rate: 10 to the power of", powers[0], powers[-1], 0, step=powers[1] - powers[0]),
         "capacity": slider("capacity: rank 1, rank 4, full α, fine-tuning", 0, len(methods) - 1, 2),
         "show": choice("show", ["training loss (nats)", "validation loss (nats)", "validation accuracy (%)"]),
     }
