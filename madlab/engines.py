@@ -129,12 +129,12 @@ def _in_processes(
                 )
                 process.start()
                 sender.close()
-                busy[answer] = run, process, place
+                busy[answer] = run, process, answer, place
             for ready in wait(list(busy), timeout=1):
-                run, process, place = busy.pop(ready)
+                run, process, answer, place = busy.pop(ready)
                 free.append(place)
                 try:
-                    failure = ready.recv()
+                    failure = answer.recv()
                 except EOFError:
                     process.join()
                     failure = (
@@ -143,7 +143,7 @@ def _in_processes(
                 yield run, failure
             show()
     finally:
-        for _, process, _ in busy.values():
+        for _, process, _, _ in busy.values():
             process.terminate()
 
 

@@ -133,11 +133,11 @@ def _printed(row: Mapping[str, Any], benchmark: str) -> tuple[Entry, Mapping[str
         "score": _score(accuracies, baseline, list(BASELINES[benchmark])),
     }
     computed = tuple(key for key in found if row[key] is None and found[key] is not None)
-    values = {key: found[key] if row[key] is None else row[key] for key in found}
+    mean, score = (found[key] if row[key] is None else row[key] for key in found)
     source = "; ".join(part for part in (row["source"], row["note"]) if part)
     if row["provenance"] != "sourced":
         source += f" ({row['provenance']})"
-    entry = Entry(row["method"], row["network"] or "", row["params"] or "", accuracies, **values, source=source)
+    entry = Entry(row["method"], row["network"] or "", row["params"] or "", accuracies, mean, score, source)
     return replace(entry, computed=computed), baseline
 
 
