@@ -24,7 +24,8 @@ _LOOKS = {
 
 def look(method: str) -> dict[str, Any]:
     """Colour and marker of a method, the same in every figure: options of `Axes.plot`. "mad:8" is MAD with a rank."""
-    name = "mad, rank" if method.startswith("mad:") else method
+    name = "mad, rank" if method.startswith("mad:") else method.partition(":")[0]
+    name = name if name in _LOOKS else method
     if name in _LOOKS:
         colour, marker = _LOOKS[name]
     else:

@@ -37,7 +37,7 @@ def method_picker(
         rows = {
             f"{layer}, filters {start} to {start + len(difference) - 1}: the base's W": (weight[part], scale),
             f"the domain's, trained with {method}": (adapted[part], scale),
-            "the difference" + (f", {scale / largest:.1f} times enlarged" if largest else ": none"): (
+            "the difference" + (f", {scale / largest:.0f} times enlarged" if largest else ": none"): (
                 difference,
                 largest or 1.0,
             ),
@@ -49,15 +49,8 @@ def method_picker(
         right = figure.add_axes((0.725, 0.14, 0.255, 0.77))
         for name, size in sizes.items():
             right.plot(size, accuracies[name], linestyle="", markersize=7, **figures.look(name))
-        right.plot(
-            sizes[method],
-            accuracies[method],
-            "o",
-            markersize=15,
-            markerfacecolor="none",
-            color="black",
-            markeredgewidth=1.5,
-        )
+        ring = {"markersize": 15, "markerfacecolor": "none", "color": "black", "markeredgewidth": 1.5}
+        right.plot(sizes[method], accuracies[method], marker="o", **ring)
         right.set_xscale("symlog", linthresh=100)
         right.minorticks_off()
         right.set_xticks([0, 1e3, 1e5], ["0", "1,000", "100,000"])
@@ -66,7 +59,7 @@ def method_picker(
         change = 100 * float((adapted - weight).norm() / weight.norm())
         zeros = float((adapted == 0).float().mean())
         note = (
-            f"<b>{method}</b>: {sizes[method]:,.0f} parameters ({32 * sizes[method] / 8 / 1024:,.0f} KiB) over all "
+            f"<b>{method}</b>: {sizes[method]:,.0f} parameters ({sizes[method] / 256:,.0f} KiB) over all "
             f"layers. This layer changed by {change:.1f} % of its norm"
             + (f"; {100 * zeros:.1f} % of its weights are zero." if zeros else ".")
         )
