@@ -1,8 +1,10 @@
-# make lab     open the course in JupyterLab
-# make test    run all checks and tests, the notebooks among them
-# make clean   remove .venv and what tools have cached; your runs and data stay
+# make lab            open the course in JupyterLab
+# make test           run all checks and tests, the notebooks among them
+# make test-browser   open every notebook in JupyterLab in Chromium, run it, move every control
+# make site           render the course with its results as web pages in build/site
+# make clean          remove .venv and what tools have cached; your runs and data stay
 #
-# The first two make .venv when it is not there and bring it up to date when pyproject.toml or constraints.txt changed.
+# All but the last make .venv when it is not there and bring it up to date when pyproject.toml or constraints.txt changed.
 # Another interpreter: make lab PYTHON=python3.12
 
 PYTHON ?= python3
@@ -10,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -q -n 2 --dist loadfile
 
-.PHONY: lab test clean
+.PHONY: lab test test-browser site clean
 
 lab: $(VENV)/installed-lab
 	$(BIN)/jupyter lab notebooks/00_*.ipynb
@@ -22,6 +24,13 @@ test: $(VENV)/installed-test
 	$(BIN)/codespell
 	$(PYTEST) tests
 	$(PYTEST) --nbval --nbval-current-env notebooks
+
+test-browser: $(VENV)/installed-browser
+	$(BIN)/pytest -q -m browser tests/browser
+
+site: $(VENV)/installed-site
+	$(BIN)/sphinx-build -q -W --keep-going -c notebooks/site notebooks build/site
+	@echo "Open build/site/index.html"
 
 # The stamp is written last, so an installation that broke off is done again; a .venv without a working pip is made anew.
 OLD := "madlab needs Python 3.11 or newer, but $(PYTHON) is %d.%d: name another, as in: make lab PYTHON=python3.12"

@@ -80,9 +80,9 @@ def test_the_licence_is_whole():
 
 
 def test_readme_starts_with_the_two_commands_that_make_knows():
-    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
-    commands = re.findall(r"^make (\w+)", README, re.M)
-    assert commands == ["lab", "test"] and set(commands) <= set(targets)
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
+    commands = re.findall(r"^make ([\w-]+)", README, re.M)
+    assert commands[:2] == ["lab", "test"] and set(commands) <= set(targets)
     assert README.index("make lab") < README.index("##")
 
 
