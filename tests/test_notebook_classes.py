@@ -7,6 +7,9 @@ from torch import nn
 
 import madlab
 from madlab.adapters import FullModulation
+from madlab.allocation import Spectrum, greedy_ranks, total_size
+from madlab.allocation import quantise as shipped_quantise
+from madlab.diagnosis import filter_change
 from madlab.network import AdaptedConv2d
 
 CONVS = [
@@ -70,3 +73,29 @@ def test_multi_domain_network_of_notebook_03() -> None:
     assert all(torch.equal(a, b) for a, b in zip(bases[0].parameters(), bases[1].parameters(), strict=True))
     assert all(m.weight.grad is None for m in bases[0].modules() if isinstance(m, nn.Conv2d))
     assert len({id(m) for m in taught.modules() if isinstance(m, nn.Conv2d)}) == 25  # shared by base and domains
+
+
+def test_allocation_and_quantisation_of_notebook_10() -> None:
+    _, spend, quantise = definitions(read("10"), "numbers", "spend", "quantise")
+    torch.manual_seed(0)
+    alphas = {f"c{i}": 1 + torch.randn(m, n) for i, (m, n) in enumerate([(4, 3), (9, 5), (8, 8), (6, 12)])}
+    spectra = {name: Spectrum.of(alpha) for name, alpha in alphas.items()}
+    for budget in range(60, 200, 7):
+        taught, shipped = spend(alphas, budget), greedy_ranks(spectra, budget)
+        assert total_size(spectra, taught) == total_size(spectra, shipped) <= budget
+        assert taught == shipped
+    for bits in (2, 5, 8):
+        torch.testing.assert_close(quantise(alphas["c1"], bits), shipped_quantise(alphas["c1"], bits))
+
+
+def test_change_of_filters_of_notebook_11() -> None:
+    (moved,) = definitions(read("11"), "moved")
+    net = madlab.MultiDomainNet(madlab.resnet26(num_classes=5, width=4))
+    net.add_domain("a", 3)
+    net.add_domain("b", 3, "finetune")
+    for name in net.domains:
+        assert moved(net.view(name)) == 0
+        with torch.no_grad():
+            for parameter in net.view(name).parameter_groups()["adapter"]:
+                parameter.normal_()
+        assert moved(net.view(name)) == pytest.approx(filter_change(net.view(name)), rel=1e-5)

@@ -12,20 +12,21 @@ _LOOKS = {"uniform": (ORANGE, "s", "--"), "greedy": (BLUE, "^", "-")}
 """Allocation -> colour, marker and line, the same in every figure."""
 
 
-def values_by_layer(ax: Axes, values: Mapping[str, Sequence[float]], *, ylabel: str = "rank I") -> None:
-    """Draw one value a convolution, from input to output, for each allocation: "uniform" as a line, others as bars."""
+def values_by_layer(
+    ax: Axes, values: Mapping[str, Sequence[float]], *, ylabel: str = "rank I", legend: bool = True
+) -> None:
+    """Draw one value a convolution, from input to output, for each allocation: "uniform" as a line, others filled."""
     for name, heights in values.items():
-        places = np.arange(1, len(heights) + 1)
-        colour = _LOOKS.get(name, (GREEN, "o", "-"))[0]
-        if name == "uniform":
-            ax.step(places, heights, where="mid", color=colour, linewidth=2, label=name, zorder=3)
-        else:
-            ax.bar(places, heights, width=0.8, color=colour, label=name)
+        edges = np.arange(len(heights) + 1) + 0.5
+        colour, filled = _LOOKS.get(name, (GREEN, "o", "-"))[0], name != "uniform"
+        # One artist for all convolutions: as many bars would take 20 ms.
+        ax.stairs(heights, edges, fill=filled, color=colour, linewidth=2, label=name, zorder=2 if filled else 3)
     count = max(len(heights) for heights in values.values())
     ax.set_xticks([1, *range(5, count + 1, 5)])
-    ax.yaxis.set_major_locator(MaxNLocator(5))
+    ax.yaxis.set_major_locator(MaxNLocator(4))
     ax.set(xlabel="convolution, from input to output", ylabel=ylabel, xlim=(0.3, count + 0.7))
-    ax.legend(fontsize=8, loc="upper left")
+    if legend:
+        ax.legend(fontsize=8, loc="upper left")
 
 
 def accuracy_by_budget(
@@ -50,8 +51,8 @@ def accuracy_by_budget(
         if chosen in points:
             ring = {"markersize": 12, "markerfacecolor": "none", "markeredgewidth": 2}
             ax.plot(chosen, points[chosen], marker="o", color=RED, **ring)
-    ax.xaxis.set_major_locator(MaxNLocator(6))
-    ax.yaxis.set_major_locator(MaxNLocator(5))
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.yaxis.set_major_locator(MaxNLocator(4))
     ax.set(xlabel="budget, in % of full α's numbers", ylabel=ylabel)
     ax.legend(fontsize=8, loc="lower right")
 

@@ -1,6 +1,6 @@
 """Pictures of trainings that went wrong: one run among its neighbours, and a grid of outcomes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -36,12 +36,16 @@ def outcome_grid(
     xlabel: str,
     chosen: tuple[int, int] | None = None,
     top: float = 100.0,
+    missing: Collection[tuple[int, int]] = (),
 ) -> None:
-    """Draw a table of percentages (None: no value), darker for more. chosen: (row, column), gets a frame."""
+    """Draw a table of percentages (None: the loss was no number), darker for more; `top` is the darkest.
+
+    chosen: (row, column), gets a frame. missing: cells without a run, left empty.
+    """
     table = np.array([[np.nan if value is None else value for value in row] for row in values], dtype=float)
     ax.imshow(table, cmap="Blues", vmin=0, vmax=1.25 * top, aspect="auto")
     for (row, column), value in np.ndenumerate(table):
-        text = "NaN" if np.isnan(value) else f"{value:.0f}"
+        text = f"{value:.0f}" if not np.isnan(value) else "" if (row, column) in missing else "NaN"
         ax.text(
             column, row, text, ha="center", va="center", fontsize=9, color="white" if value >= 0.8 * top else "black"
         )

@@ -55,7 +55,7 @@ def budget_slider(
             SHOWN[2]: lambda layer, rank: own[layer].size(rank),
         }
         values = {n: [quantity[show](layer, rank) for layer, rank in r.items()] for n, r in ranks.items()}
-        figures.values_by_layer(left, values, ylabel=show)
+        figures.values_by_layer(left, values, ylabel=show, legend=False)
         left.set_title(f"{domain}, {percent} % of full α: {budget:,} numbers")
         figures.accuracy_by_budget(right, curves, full=full[domain], chosen=percent)
         ahead = accuracy["greedy"] - accuracy["uniform"]
