@@ -22,7 +22,9 @@ exclude_patterns = ["**/.ipynb_checkpoints"]
 templates_path = ["templates"]
 
 html_theme = "furo"
-html_title = "madlab: multi-domain learning with Modulation Adapters"
+html_title = "madlab"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_additional_pages = {"index": "redirect.html"}
 html_copy_source = False
 html_math_renderer = "mathml"

@@ -51,7 +51,7 @@ def drawn(models: dict[str, Any], model_id: str) -> Iterator[str]:
     label, value = html.escape(state.get("description") or ""), state.get("value")
     if name == "ImageModel":
         (data,) = [buffer["data"] for buffer in model["buffers"] if buffer["path"] == ["value"]]
-        yield f'<img alt="the figure with its first setting" src="data:image/png;base64,{data}">'
+        yield f'<img alt="the figure as the notebook left it" src="data:image/png;base64,{data}">'
     elif name == "HTMLModel":
         yield f"<div>{value}</div>"
     elif name == "RadioButtonsModel":
