@@ -65,7 +65,7 @@ def accuracy_by_kept(
         ax.plot(100 * np.array(kept), accuracy, color=colour, marker=marker, markersize=3.5, label=name)
     if marked is not None:
         ax.plot(100 * marked[0], marked[1], "o", markersize=11, markerfacecolor="none", color=RED, markeredgewidth=2)
-    ax.set_xticks([0, 25, 50, 75, 100])
+    ax.set_xticks([0, 50, 100])
     ax.yaxis.set_major_locator(MaxNLocator(5))
     ax.set(xlabel="numbers kept (%)", ylabel=ylabel, xlim=(-4, 104))
     ax.legend(loc="lower right", fontsize=8)
