@@ -25,9 +25,25 @@ from madlab.training import train
 RATES = {
     "frozen": [{"head_lr": rate, "batchnorm_lr": rate} for rate in (0.1, 0.3, 1.0)],
     "batchnorm": [{"head_lr": rate, "batchnorm_lr": rate} for rate in (0.1, 0.3, 1.0)],
-    "finetune": [{"adapter_lr": rate} for rate in (0.03, 0.1, 0.3)],
-    "mad": [{"adapter_lr": rate} for rate in (8.0, 16.0, 32.0)],
-    "mad:8": [{"adapter_lr": rate} for rate in (0.3, 1.0, 3.0)],
+    **{
+        method: [{"adapter_lr": rate} for rate in rates]
+        for method, rates in {
+            "finetune": (0.03, 0.1, 0.3),
+            "mad": (0.02, 0.05, 0.15),
+            "mad:8": (0.002, 0.005, 0.015),
+            "piggyback": (0.01, 0.1, 1.0),
+            "wtpb": (0.001, 0.01, 0.1),
+            "mad+wtpb": (0.001, 0.01, 0.1),
+            "parallel": (0.01, 0.03, 0.1),
+            "series": (0.03, 0.1, 0.3),
+            "lora": (0.01, 0.03, 0.1),
+            "prompt": (0.3, 1.0, 3.0),
+            "peft:lora": (0.01, 0.03, 0.1),
+            "peft:loha": (0.01, 0.03, 0.1),
+            "peft:lokr": (0.01, 0.03, 0.1),
+            "peft:ia3": (0.3, 1.0, 3.0),
+        }.items()
+    },
 }
 EPOCHS, IMAGES = 6, 2200
 
