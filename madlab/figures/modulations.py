@@ -29,7 +29,8 @@ def alpha_histograms(ax: Axes, alphas: Mapping[str, Any], *, low: float = -0.5, 
         share = 100 * np.maximum(counts, 0.1) / counts.sum()
         ax.stairs(share, edges, color=colour, linestyle=style, label=name, linewidth=1.4)
     ax.set_yscale("log")
-    ax.set(xlabel="α", ylabel="share of the numbers (%)", xlim=(low, high), ylim=(1e-3, 100))
+    ax.set(xlabel="α (the first and last bar: all beyond)", ylabel="share of the numbers (%)")
+    ax.set(xlim=(low, high), ylim=(1e-3, 100))
     ax.legend(fontsize=8)
 
 
@@ -68,4 +69,4 @@ def accuracy_by_kept(
     ax.set_xticks([0, 50, 100])
     ax.yaxis.set_major_locator(MaxNLocator(5))
     ax.set(xlabel="numbers kept (%)", ylabel=ylabel, xlim=(-4, 104))
-    ax.legend(loc="lower right", fontsize=8)
+    ax.legend(loc="lower right", fontsize=8, frameon=True, facecolor="white", edgecolor="none", framealpha=0.8)
