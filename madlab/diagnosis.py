@@ -20,7 +20,7 @@ from madlab.view import AdaptedConv2d, DomainView
 
 SYMPTOMS = "symptoms.json"
 """What data_scripts/diagnosis.py adds to each run folder: factor, moved, test_accuracy, failure."""
-HARDLY, WILDLY = 0.3, 4.0
+HARDLY, WILDLY = 0.05, 2.0
 """Change of the filters, by that at the method's own rate, below and above which the rate is called wrong."""
 LOSS_GAP = 0.3
 """Nats of training loss above the lowest of a recording from which on capacity is called too small."""
