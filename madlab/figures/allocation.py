@@ -1,6 +1,7 @@
 """Pictures of smaller adapters: where a budget of ranks goes, and what accuracy a size buys."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,7 +21,8 @@ def values_by_layer(
         edges = np.arange(len(heights) + 1) + 0.5
         colour, filled = _LOOKS.get(name, (GREEN, "o", "-"))[0], name != "uniform"
         # One artist for all convolutions: as many bars would take 20 ms.
-        ax.stairs(heights, edges, fill=filled, color=colour, linewidth=2, label=name, zorder=2 if filled else 3)
+        look: dict[str, Any] = {"baseline": 0, "zorder": 2} if filled else {"baseline": None, "zorder": 3}
+        ax.stairs(heights, edges, fill=filled, color=colour, linewidth=2, label=name, **look)
     count = max(len(heights) for heights in values.values())
     ax.set_xticks([1, *range(5, count + 1, 5)])
     ax.yaxis.set_major_locator(MaxNLocator(4))
