@@ -1,6 +1,7 @@
 """Small parts of domains, so that a notebook can train in front of its reader."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -15,7 +16,7 @@ def few(
     size: the images' side in pixels; None leaves it. Notebooks 04 and 05 write this in their own cells.
     """
     counts = {"train": train, "val": val, "test": test}
-    parts = {split: _first(getattr(domain, split), count, classes) for split, count in counts.items()}
+    parts: dict[str, Any] = {split: _first(getattr(domain, split), n, classes) for split, n in counts.items()}
     part = replace(domain, class_names=domain.class_names[:classes], normalization={}, **parts)
     return part if size is None else replace(part.shrunk(size), normalization={})
 
