@@ -50,7 +50,7 @@ def accuracy_by_budget(
         budgets = sorted(points)
         values = [points[budget] for budget in budgets]
         ax.plot(budgets, values, color=colour, marker=marker, linestyle=line, markersize=5, label=name)
-        if chosen in points:
+        if chosen is not None and chosen in points:
             ring = {"markersize": 12, "markerfacecolor": "none", "markeredgewidth": 2}
             ax.plot(chosen, points[chosen], marker="o", color=RED, **ring)
     ax.xaxis.set_major_locator(MaxNLocator(4))

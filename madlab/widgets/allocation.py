@@ -33,7 +33,7 @@ def budget_slider(
         for domain, own in spectra.items()
         for name, allocate in ALLOCATIONS.items()
     }
-    curves_of = {
+    curves_of: dict[str, dict[str, dict[float, float]]] = {
         domain: {
             name: {p: measure(domain, ranks) for p, ranks in ranks_by_budget[domain, name].items()}
             for name in ALLOCATIONS
