@@ -103,14 +103,14 @@ def results_explorer(tables: Mapping[str, Sequence[Result]]) -> Panel:
         right.set(xlabel="points; dashed: fine-tuning", xlim=(0, max(700, 1.05 * max(row.points.values()))))
         right.set_title("where its points are")
         hidden = len(rows) - len(fitting)
-        unknown = sum(row.networks is None for row in rows)
         size = "an unknown number of" if row.networks is None else f"{row.networks:.2f}"
         note = f"<b>{method}</b>: {size} networks for all domains"
         note += f", mean {row.mean:.1f} %" if row.mean is not None else ""
         note += f", S {row.score:.0f}" if row.score is not None else ""
-        note += f". {hidden} of {len(rows)} rows do not fit the budget or do not tell theirs" if hidden else ""
-        note += f". {unknown} rows do not tell their budget" if not hidden and unknown else ""
-        return {"note": note + ".", "order": {m: values[m] for m in order}, "points": row.points, "hidden": hidden}
+        allowed = "any number of" if limit >= NO_LIMIT else f"at most {limit:.2f}"
+        note += f". With {allowed} networks {len(fitting)} of {len(rows)} rows are shown"
+        note += f"; {hidden} are larger or do not tell." if hidden else "."
+        return {"note": note, "order": {m: values[m] for m in order}, "points": row.points, "hidden": hidden}
 
     first = next(iter(tables))
     controls = {
