@@ -108,10 +108,10 @@ def split(answer: Callable[[list[tuple[str, str, str]]], Any]) -> str:
         owner: dict[str, str] = {}
         for part, names in got.items():
             for file in names:
-                thing = facts[file][1]
-                if owner.setdefault(thing, part) != part:
+                item = facts[file][1]
+                if owner.setdefault(item, part) != part:
                     raise Wrong(
-                        f"Photographs of {thing} are in {owner[thing]} and in {part}: the test would be too easy."
+                        f"Photographs of {item} are in {owner[item]} and in {part}: the test would be too easy."
                     )
             lacking = {label for label, _ in facts.values()} - {facts[file][0] for file in names}
             if lacking:
@@ -127,7 +127,7 @@ QUIZ = (
     Question(
         "Rank 1 has a high training loss, full α a low one, at rates that moved the filters well. What do you change?",
         {
-            "The rank": "The only difference between the two is the rank, and already on training images. It is too small.",
+            "The rank": "The two differ in the rank alone, and already on training images. It is too small.",
             "The base network": "Full α reaches a low loss on the same base, so the base has what is needed.",
             "The weight decay": (
                 "Decay fights overfitting, a gap between training and held-out images. Here training itself fails."
