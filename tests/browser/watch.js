@@ -7,7 +7,7 @@ window.watch = (panel => {
   };
   const KNOWN = Object.values(KINDS).join(), INPUTS = 'input, select, textarea, button';
   const BROKEN = /Error displaying widget|Failed to load (model|view) class|Error creating widget|Loading widget/;
-  const tidy = text => (text || '').replace(/\s+/g, ' ').trim();
+  const tidy = text => (text || '').replace(/[\s\u200b]+/g, ' ').trim();
   const cells = () => panel.content.widgets.map((cell, index) => ({ cell, index })).filter(c => c.cell.model.type === 'code');
   const area = index => panel.content.widgets[index].node.querySelector('.jp-Cell-outputArea');
   const find = id => document.querySelector(`[data-control="${id}"]`);
@@ -45,7 +45,7 @@ window.watch = (panel => {
         if (node.parentElement.closest(KNOWN) || !node.checkVisibility()) continue;
         node.dataset.control = ++serial;
         const kind = Object.keys(KINDS).find(name => node.matches(KINDS[name])) || node.tagName.toLowerCase();
-        const label = tidy((kind === 'button' ? node : node.querySelector('.widget-label, label, span'))?.textContent);
+        const label = tidy((['button', 'checkbox'].includes(kind) ? node : node.querySelector('.widget-label, label, span'))?.textContent);
         found.push({ id: serial, cell: index, kind, label: kind === 'radio' ? `quiz question ${++questions}` : label });
       }
     }
