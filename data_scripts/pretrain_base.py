@@ -2,8 +2,9 @@
 
     torchrun --nproc-per-node 2 data_scripts/pretrain_base.py --data tinyimagenet36.npz --name pocket-resnet26
 
-is how the weights were made that ship with madlab, from a 36-pixel copy of Tiny-ImageNet. The Decathlon's base network,
-ResNet-26 of width 32 for 64 of 72 pixels, on the ImageNet part that `madlab prepare decathlon` packed:
+is how the weights were made that ship with madlab, from a 36-pixel copy of Tiny-ImageNet; pocket-densenet with
+`--name pocket-densenet --architecture pocket_densenet`. The Decathlon's base network, ResNet-26 of width 32 for 64 of
+72 pixels, on the ImageNet part that `madlab prepare decathlon` packed:
 
     python data_scripts/pretrain_base.py --data imagenet72 --out .                                  # one GPU
     torchrun --nproc-per-node 4 data_scripts/pretrain_base.py --data imagenet72 --batch 64 --out .  # four

@@ -40,6 +40,7 @@ from madlab.runfolder import (
     restore_checkpoint,
     save_checkpoint,
 )
+from madlab.view import DomainView
 
 
 def default_device() -> torch.device:
@@ -66,11 +67,15 @@ def learning_rate(progress: float, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
+def adapter_rate(view: DomainView, recipe: Recipe) -> float:
+    """The adapter's peak learning rate: the recipe's, or else the method's own."""
+    return view.method.rate(view.facts["options"]) if recipe.adapter_lr is None else recipe.adapter_lr
+
+
 def make_optimiser(net: MultiDomainNet, name: str, recipe: Recipe) -> torch.optim.SGD:
     """SGD over what the domain owns: rates and decays for adapter, BatchNorm and head, the adapter's by layer."""
     view = net.view(name)
-    own = view.method.rate(view.facts["options"]) if recipe.adapter_lr is None else recipe.adapter_lr
-    rates = {"adapter": own, "batchnorm": recipe.batchnorm_lr, "head": recipe.head_lr}
+    rates = {"adapter": adapter_rate(view, recipe), "batchnorm": recipe.batchnorm_lr, "head": recipe.head_lr}
     decays = {"adapter": recipe.adapter_decay, "batchnorm": 0.0, "head": recipe.head_decay}
     factors, alike = view.rate_factors(), defaultdict(list)
     for kind, parameters in view.parameter_groups().items():
@@ -127,7 +132,8 @@ def train_epoch(
     view.eval()
     mean = (total / count).item()
     if not math.isfinite(mean):
-        rates = ", ".join(f"{group['peak']:g}" for group in optimiser.param_groups)
+        own, batchnorm, head = adapter_rate(view, recipe), recipe.batchnorm_lr, recipe.head_lr
+        rates = f"adapter_lr {own:g}, batchnorm_lr {batchnorm:g}, head_lr {head:g}"
         raise MadlabError(f"The loss became {mean} in epoch {epoch + 1}: lower the learning rates (now {rates}).")
     return mean
 
