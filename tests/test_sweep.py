@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from torch import nn
 
+import madlab
 from madlab import cli, engines
+from madlab.backbones import pocket_densenet
 from madlab.errors import MadlabError
 from madlab.sweep import sweep
 
@@ -153,6 +156,26 @@ def test_a_failed_run_is_told_and_the_others_go_on(place, capsys):
     assert "Traceback" not in err
     assert (place / "failing" / "noise" / "frozen" / "seed0" / "result.json").exists()
     assert (failed / "checkpoint.safetensors").exists()
+
+
+def test_the_choice_of_layers_reaches_every_run(place, monkeypatch):
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    torch.manual_seed(0)
+    base = pocket_densenet(num_classes=3, width=4)
+    base.resize, base.crop = 36, 32
+    madlab.save_base(base, place / "dense.safetensors", architecture="pocket_densenet", name="dense", width=4)
+    for layers in ("3x3", "1x1"):
+        command = ["sweep", "--domains", str(place / "noise"), "--methods", "mad,mad:2", "--epochs", "1"]
+        command += ["--base", str(place / "dense.safetensors"), "--out", str(place / layers), "--layers", layers]
+        assert cli.main(command) == 0
+        kernel = (int(layers[0]), int(layers[0]))
+        shapes = [m.weight.shape for m in base.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == kernel]
+        assert 1 < len(shapes) < 55
+        sizes = {"mad": sum(s[0] * s[1] for s in shapes), "mad-2": sum(2 * (s[0] + s[1]) for s in shapes)}
+        for method, size in sizes.items():
+            folder = place / layers / "noise" / method / "seed0"
+            assert json.loads((folder / "config.json").read_text())["layers"] == layers
+            assert json.loads((folder / "result.json").read_text())["adapter_parameters"] == size
 
 
 def test_a_defect_in_one_run_is_told_with_its_place_and_the_others_go_on(place, monkeypatch):
