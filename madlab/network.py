@@ -221,7 +221,10 @@ class MultiDomainNet(nn.Module):
             if layers == "all":
                 return list(self.convs)
             size = int(layers[0])
-            return [name for name, conv in self.convs.items() if conv.kernel_size == (size, size)]
+            found = [name for name, conv in self.convs.items() if conv.kernel_size == (size, size)]
+            if not found:
+                raise MadlabError(f"The base network has no {layers} convolution to adapt: choose other layers.")
+            return found
         for name in layers:
             if name not in self.convs:
                 raise MadlabError(f"The base network has no convolution {name!r}; it has {', '.join(self.convs)}.")

@@ -462,6 +462,7 @@ WRONG = [
     ({"rank": {"conv": 2}}, "exactly the adapted convolutions"),
     ({"rank": {"conv": 4}, "layers": ["conv"]}, "Rank 4 .* from 1 to 3, the limit of layer conv"),
     ({"layers": "5x5"}, "Unknown layers '5x5'"),
+    ({"layers": "1x1"}, "no 1x1 convolution"),
     ({"layers": ["conv", "nowhere"]}, "no convolution 'nowhere'"),
 ]
 

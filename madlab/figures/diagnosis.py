@@ -8,7 +8,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from madlab.figures.style import BLUE, RED
+from madlab.figures.style import BLUE, RED, name_rows
 
 
 def curve_among(ax: Axes, chosen: Sequence[float], others: Sequence[Sequence[float]], *, ylabel: str) -> None:
@@ -53,7 +53,7 @@ def outcome_grid(
         corner = (chosen[1] - 0.5, chosen[0] - 0.5)
         ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=RED, linewidth=3, clip_on=False))
     ax.set_xticks(range(len(columns)), columns)
-    ax.set_yticks(range(len(rows)), rows)
+    name_rows(ax, rows, fontsize=10)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.set(xlabel=xlabel)

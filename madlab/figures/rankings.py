@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from madlab.figures.style import BLUE, GREY
+from madlab.figures.style import BLACK, BLUE, GREY, name_rows
 
 
 def ranking(ax: Axes, names: Sequence[str], values: Sequence[float], ours: Sequence[bool], *, digits: int = 0) -> None:
@@ -21,9 +21,6 @@ def ranking(ax: Axes, names: Sequence[str], values: Sequence[float], ours: Seque
         ax.plot(at, places, linestyle="", marker=marker, markersize=7, color=colour)
     for place, value in enumerate(sorted_values):
         ax.text(value, place, f"   {value:.{digits}f}", va="center", fontsize=8)
-    ax.set_yticks(range(len(order)), [names[i] for i in order], fontsize=8)
-    for label, i in zip(ax.get_yticklabels(), order, strict=True):
-        label.set_color(BLUE if ours[i] else "black")
-    ax.tick_params(axis="y", length=0)
+    name_rows(ax, [names[i] for i in order], colours=[BLUE if ours[i] else BLACK for i in order])
     ax.set_xlim(0, 1.1 * max(values, default=1) or 1)
     ax.set_ylim(-0.7, len(order) - 0.3)

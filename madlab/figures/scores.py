@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from matplotlib.axes import Axes
 
 from madlab.benchmarks.score import decathlon_score
-from madlab.figures.style import BLACK, BLUE, MARKERS, ORANGE, PALETTE
+from madlab.figures.style import BLACK, BLUE, MARKERS, ORANGE, PALETTE, name_rows
 
 
 def domain_shares(ax: Axes, shares: Mapping[str, float], *, earned: float = 250) -> None:
@@ -20,8 +20,7 @@ def domain_shares(ax: Axes, shares: Mapping[str, float], *, earned: float = 250)
     white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     for place, value in enumerate(values):
         ax.text(value + 12, place, f"{value:.0f}", va="center", fontsize=9, bbox=white)
-    ax.set_yticks(range(len(names)), names)
-    ax.tick_params(axis="y", length=0)
+    name_rows(ax, names, fontsize=10)
     ax.set(xlim=(0, 1080), xlabel="points of the score S (dashed: fine-tuning)", ylim=(len(names) - 0.4, -0.6))
 
 

@@ -1,5 +1,6 @@
 """How a notebook begins, and how it speaks: the set-up, the tier, and Markdown with numbers that were just computed."""
 
+import gc
 import os
 import platform
 import sys
@@ -24,6 +25,7 @@ def setup(seed: int = 0) -> torch.device:
     from madlab.training import default_device
 
     use_style()
+    gc.freeze()  # to look through PyTorch's 400,000 objects takes half a second, always while a slider is moving
     torch.manual_seed(seed)
     device = default_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"

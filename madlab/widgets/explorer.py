@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from madlab import figures
 from madlab.benchmarks.score import domain_scores
 from madlab.figures.rankings import ranking
+from madlab.figures.style import name_rows
 from madlab.published import BASELINES, budget, compare
 from madlab.records import Record, accuracy_table, shared_domains
 from madlab.widgets.panel import Panel, choice, slider
@@ -98,7 +99,7 @@ def results_explorer(tables: Mapping[str, Sequence[Result]]) -> Panel:
         places = range(len(row.points))
         right.barh(places, list(row.points.values()), color=figures.PALETTE[0], alpha=0.6)
         right.axvline(250, color="black", linestyle="--", linewidth=1)
-        right.set_yticks(places, list(row.points), fontsize=8)
+        name_rows(right, list(row.points))
         right.invert_yaxis()
         right.set(xlabel="points; dashed: fine-tuning", xlim=(0, max(700, 1.05 * max(row.points.values()))))
         right.set_title("where its points are")
