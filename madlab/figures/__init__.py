@@ -8,6 +8,7 @@ from madlab.figures.budgets import by_kernel, cost_by_rank, parameter_bars, shar
 from madlab.figures.comparisons import accuracy_by_size, before_and_after, gains_by_size
 from madlab.figures.diagnosis import curve_among, outcome_grid
 from madlab.figures.filters import alpha_map, feature_maps, filter_bank, pictures
+from madlab.figures.layers import accuracy_by_layers, adapted_by_depth, dense_block, label_of
 from madlab.figures.modulations import accuracy_by_kept, alpha_by_layer, alpha_histograms, kept_by_layer
 from madlab.figures.paths import critical_path
 from madlab.figures.rankings import ranking
@@ -42,8 +43,10 @@ __all__ = [
     "accuracy_by_budget",
     "accuracy_by_kept",
     "accuracy_by_kilobytes",
+    "accuracy_by_layers",
     "accuracy_by_rank",
     "accuracy_by_size",
+    "adapted_by_depth",
     "alpha_by_layer",
     "alpha_histograms",
     "alpha_map",
@@ -53,12 +56,14 @@ __all__ = [
     "cost_by_rank",
     "critical_path",
     "curve_among",
+    "dense_block",
     "domain_shares",
     "factors",
     "feature_maps",
     "filter_bank",
     "gains_by_size",
     "kept_by_layer",
+    "label_of",
     "look",
     "mosaic",
     "new",

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from madlab.figures.budgets import KERNELS
-from madlab.figures.style import BLACK, GREEN, GREY, RED, SKY
+from madlab.figures.runs import look
+from madlab.figures.style import BLACK, GREEN, GREY, RED, SKY, name_rows
 
 _LAYERS = {"3x3": KERNELS[3], "1x1": KERNELS[1]}
 """Choice of layers -> colour; any other choice is green."""
@@ -26,36 +27,40 @@ def dense_block(ax: Axes, channels: int, growth: int, layers: int) -> None:
         total = sum(stack)
         _column(ax, place, stack)
         _arrow(ax, place, total, 1, f"1 × 1\n{total} → {4 * growth}")
-        _column(ax, place + 2, [4 * growth], KERNELS[1])
-        _arrow(ax, place + 2, 4 * growth, 3, f"3 × 3\n{4 * growth} → {growth}")
-        _column(ax, place + 4, [growth], SKY)
-        ax.text(place + 5.15, growth / 2, "append", ha="center", va="center", fontsize=8)
+        _column(ax, place + 2.3, [4 * growth], KERNELS[1])
+        _arrow(ax, place + 2.3, 4 * growth, 3, f"3 × 3\n{4 * growth} → {growth}")
+        _column(ax, place + 4.6, [growth], SKY)
+        ax.text(place + 5.8, growth / 2, "append", ha="center", va="center", fontsize=8)
         stack.append(growth)
-        place += 5.9
+        place += 6.6
     _column(ax, place, stack)
     ax.set(xlim=(-0.2, place + 1), ylim=(-0.08 * top, 1.25 * max(top, 4 * growth)))
     ax.set_axis_off()
 
 
-def adapted_by_depth(
-    ax: Axes, kernels: Sequence[int], filters: Sequence[int], adapters: Sequence[int], *, legend: bool = True
-) -> None:
+def adapted_by_depth(ax: Axes, kernels: Sequence[int], filters: Sequence[int], adapters: Sequence[int]) -> None:
     """Draw each convolution's filters (light) and its adapter (dark) in thousand numbers, from input to output.
 
     kernels: kernel sizes, which choose the colours. filters, adapters: numbers, in the same order; 0 is not adapted.
+    The sums by kernel size are written beside the bars.
     """
     edges, sizes = np.arange(len(kernels) + 1) + 0.5, np.asarray(kernels)
-    for kernel in sorted(set(kernels)):
-        for numbers, strength in ((filters, 0.3), (adapters, 1.0)):
-            heights = np.where(sizes == kernel, np.asarray(numbers) / 1e3, 0)
-            # One artist for all convolutions: as many bars would take 100 ms.
-            ax.stairs(heights, edges, fill=True, color=KERNELS[kernel], alpha=strength, linewidth=0)
-    if legend:
-        names = [Patch(color=KERNELS[kernel], label=f"{kernel} × {kernel}") for kernel in sorted(set(kernels))]
-        ax.legend(handles=[*names, Patch(color=GREY, alpha=0.3, label="light: filters")], fontsize=8, loc="upper left")
-    ax.xaxis.set_major_locator(MaxNLocator(6))
+    for row, kernel in enumerate(sorted(set(kernels))):
+        here = [np.where(sizes == kernel, numbers, 0) for numbers in (filters, adapters)]
+        for heights, strength in zip(here, (0.3, 1.0), strict=True):
+            # One polygon for all convolutions: as many bars would take 100 ms, `stairs` half of it.
+            steps = np.append(heights, 0) / 1e3
+            ax.fill_between(edges, steps, step="post", color=KERNELS[kernel], alpha=strength, linewidth=0)
+        text = f"{kernel} × {kernel}: {here[1].sum():,} of {here[0].sum():,}"
+        ax.text(0.03, 0.97 - 0.09 * row, text, transform=ax.transAxes, va="top", fontsize=9, color=KERNELS[kernel])
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.yaxis.set_major_locator(MaxNLocator(3))
-    ax.set(xlabel="convolution, from input to output", ylabel="thousand numbers", xlim=(0, len(kernels) + 1))
+    ax.set(
+        xlabel="convolution, from input to output",
+        ylabel="thousand numbers (dark: adapter)",
+        xlim=(0, len(kernels) + 1),
+    )
+    ax.set_ylim(0, 1.1 * max(filters) / 1e3)
 
 
 def accuracy_by_layers(
@@ -63,37 +68,33 @@ def accuracy_by_layers(
     points: Mapping[tuple[str, str], tuple[float, Sequence[float]]],
     chosen: tuple[str, str] | None = None,
     *,
-    ylabel: str = "test accuracy (%)",
+    xlabel: str = "test accuracy (%)",
 ) -> None:
-    """Draw what choices of layers cost and reach: (layers, method) -> (share of the filters in %, one accuracy a seed).
+    """Draw what choices of layers reach: (layers, method) -> (share of the filters in %, one accuracy a seed).
 
-    Full forms are upright triangles, factorised ones stand on their tip, fine-tuning is a black diamond. Small dots are
-    seeds. chosen: a key of `points` to mark.
+    One row a choice, the smallest on top. Full forms are upright triangles, factorised ones stand on their tip. Small
+    dots are seeds. chosen: a key of `points` to mark.
     """
-    for (layers, method), (share, values) in points.items():
-        mean, colour = float(np.mean(values)), _LAYERS.get(layers, GREEN)
-        marker = "v" if ":" in method else "^"
+    rows = sorted(points, key=lambda key: points[key][0])
+    for row, (layers, method) in enumerate(rows):
+        _, values = points[layers, method]
+        mean, colour, marker = float(np.mean(values)), _LAYERS.get(layers, GREEN), "v" if ":" in method else "^"
         if not method.startswith("mad"):
-            colour, marker = (BLACK, "D") if method == "finetune" else (GREY, "s")
-        ax.plot(share, mean, linestyle="", marker=marker, markersize=8, color=colour)
+            colour, marker = BLACK if method == "finetune" else GREY, look(method)["marker"]
         if len(values) > 1:
-            ax.plot([share] * len(values), values, linestyle="", marker=".", markersize=4, color=colour)
+            ax.plot(values, [row] * len(values), linestyle="", marker=".", markersize=4, color=colour)
+        ax.plot(mean, row, linestyle="", marker=marker, markersize=8, color=colour)
         if (layers, method) == chosen:
-            ring = {"markersize": 16, "markerfacecolor": "none", "markeredgewidth": 2}
-            ax.plot(share, mean, marker="o", color=RED, **ring)
-        right = share > 45
+            ring = {"markersize": 15, "markerfacecolor": "none", "markeredgewidth": 2}
+            ax.plot(mean, row, marker="o", color=RED, **ring)
         ax.annotate(
-            label_of(layers, method),
-            (share, mean),
-            (-9 if right else 9, -3),
-            textcoords="offset points",
-            ha="right" if right else "left",
-            fontsize=8,
+            f"{mean:.1f}", (max(mean, *values), row), (11, 0), textcoords="offset points", va="center", fontsize=8
         )
-    ax.xaxis.set_major_locator(MaxNLocator(5))
-    ax.yaxis.set_major_locator(MaxNLocator(4))
-    ax.margins(y=0.15)
-    ax.set(xlabel="adapter, in % of the network's filters", ylabel=ylabel, xlim=(-4, 104))
+    name_rows(ax, [f"{label_of(*key)}: {points[key][0]:.0f} %" for key in rows])
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.margins(x=0.2)
+    ax.set(xlabel=xlabel)
 
 
 def label_of(layers: str, method: str) -> str:
@@ -117,5 +118,5 @@ def _column(ax: Axes, x: float, parts: Sequence[int], colour: str = GREY) -> Non
 def _arrow(ax: Axes, x: float, height: float, kernel: int, text: str) -> None:
     middle = min(height, 64) / 2
     style = {"arrowstyle": "-|>", "color": KERNELS[kernel], "linewidth": 2.5}
-    ax.annotate("", (x + 1.95, middle), (x + 0.75, middle), arrowprops=style)
-    ax.text(x + 1.3, middle + 5, text, ha="center", va="bottom", fontsize=8, color=KERNELS[kernel], fontweight="bold")
+    ax.annotate("", (x + 2.25, middle), (x + 0.75, middle), arrowprops=style)
+    ax.text(x + 1.5, middle + 5, text, ha="center", va="bottom", fontsize=8, color=KERNELS[kernel], fontweight="bold")

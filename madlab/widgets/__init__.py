@@ -5,6 +5,7 @@ from madlab.widgets.budget import budget_calculator
 from madlab.widgets.diagnosis import diagnosis_board
 from madlab.widgets.explorer import published_results, recorded_results, results_explorer
 from madlab.widgets.gallery import domain_gallery
+from madlab.widgets.layers import layer_picker, recorded_layers
 from madlab.widgets.methods import method_picker
 from madlab.widgets.modulation import alpha_editor
 from madlab.widgets.panel import Panel, button, choice, slider, switch
@@ -23,9 +24,11 @@ __all__ = [
     "choice",
     "diagnosis_board",
     "domain_gallery",
+    "layer_picker",
     "method_picker",
     "published_results",
     "rank_slider",
+    "recorded_layers",
     "recorded_results",
     "results_explorer",
     "run_browser",
