@@ -1,0 +1,116 @@
+"""Exercises and quiz of notebook 09, "ImageNet-to-Sketch"."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from madlab.lessons.checks import Wrong, same_number, same_tensor
+from madlab.lessons.quizzes import Question
+
+
+def _number(low: int, high: int) -> int:
+    return int(torch.randint(low, high + 1, ()))
+
+
+def _reach(answer: Callable[[Tensor, Tensor], Any]) -> str:
+    for _ in range(4):
+        channels = _number(2, 9), _number(10, 19)
+        weight, target = (torch.randn(*channels, 1, 1) for _ in range(2))
+        weight += weight.sign() * 0.1  # no weight is near zero
+        kept = weight.clone()
+        got = answer(weight, target)
+        if not torch.equal(weight, kept):
+            raise Wrong("The base network's filters were changed: they are shared and have to stay as they are.")
+        if isinstance(got, Tensor) and got.shape == weight.shape:
+            raise Wrong("The kernel's two axes of length 1 are still there: α has the shape (M, N).")
+        if isinstance(got, Tensor) and got.shape == channels and torch.allclose(got, (target - weight)[:, :, 0, 0]):
+            raise Wrong("This is what has to be added. α multiplies.")
+        same_tensor(got, torch.tensor([[t / w for w, t in zip(*rows, strict=True)] for rows in _rows(weight, target)]),
+                    "the modulation")  # fmt: skip
+    return "Every filter bank can be reached: on a 1×1 convolution full MAD is fine-tuning in other numbers."
+
+
+def _rows(*banks: Tensor) -> Any:
+    return zip(*(bank[:, :, 0, 0].tolist() for bank in banks), strict=True)
+
+
+def _largest(answer: Callable[[list[tuple[int, int]], int, int, float], Any]) -> str:
+    for _ in range(6):
+        shapes = [(_number(4, 64), _number(4, 64)) for _ in range(_number(2, 6))]
+        filters = 4 * sum(m * n for m, n in shapes)
+        domains, networks = _number(3, 10), 1 + _number(1, 8) / 4  # quarters: no rounding in the division
+
+        def largest(
+            adapters: int, base: int, shapes: Any = shapes, filters: int = filters, all_: Any = networks
+        ) -> int:
+            rank = 0
+            while base * filters + adapters * (rank + 1) * sum(m + n for m, n in shapes) <= all_ * filters + 1e-6:
+                rank += 1
+            return rank
+
+        got, want = answer(shapes, filters, domains, networks), largest(domains - 1, 1)
+        if got != want and got == largest(domains, 1):
+            raise Wrong("The base's own domain needs no adapter: only <code>domains - 1</code> of them are paid for.")
+        if got != want and got == largest(domains - 1, 0):
+            raise Wrong("The base network itself is missing: it takes 1 of the networks.")
+        if isinstance(got, float) and not got.is_integer():
+            raise Wrong(f"A rank is a whole number, not {got:.2f}: round down, so that it still fits.")
+        same_number(got, want, f"The rank for {domains} domains in {networks} networks")
+    return "Correct: with one rank more the budget would be exceeded."
+
+
+def _error_left(answer: Callable[[float, int], Any]) -> str:
+    for score, domains in ((1500.0, 6), *((250.0 * d + _number(-200, 400), d) for d in (3, 4, 6, 10))):
+        points = (score - 250) / (domains - 1)
+        want = 2 - 2 * (points / 1000) ** 0.5
+        got = answer(score, domains)
+        if isinstance(got, int | float) and abs(got - want) > 1e-6:
+            if abs(got - (2 - 2 * (score / domains / 1000) ** 0.5)) < 1e-6:
+                raise Wrong("ImageNet's 250 points are given: take them out first, and divide by the other domains.")
+            if abs(got - want / 2) < 1e-6:
+                raise Wrong("This is the share of Emax, which is <i>twice</i> the fine-tuned error.")
+            if abs(got - (2 - 2 * points / 1000)) < 1e-6:
+                raise Wrong("The score is quadratic: take the root of points / 1000.")
+        same_number(got, want, f"The error left at S = {score:.0f} over {domains} domains")
+    return "Correct. At 1,500 of six domains it is 1: fine-tuning itself."
+
+
+EXERCISES = {"reach": _reach, "largest": _largest, "error_left": _error_left}
+
+QUIZ = (
+    Question(
+        "A 1×1 convolution goes from 512 to 128 channels. How many numbers has its full α?",
+        {
+            "512 · 128 / 9, a ninth of the filters": "A ninth is right for 3×3 kernels, where nine weights share "
+            "one α. Here a slice has a single weight.",
+            "512 · 128, as many as the filters": "Every slice is one weight, so every weight has an α of its own.",
+            "512 + 128, a row and a column": "That is rank 1. The full form has a number for every pair of channels.",
+        },
+        right="512 · 128, as many as the filters",
+    ),
+    Question(
+        "Only the 3×3 convolutions of DenseNet-121 are adapted, all 128 → 32. What does I = 36 do?",
+        {
+            "It saves 60 %, as on ResNet-26": "There the wide layers save. Here I · (M + N) = 36 · 160 is 5,760, "
+            "and M · N is 4,096.",
+            "It costs more than the full α, and restricts nothing": "The break-even is 25.6, and a 32 × 128 matrix has "
+            "at most rank 32: 36 directions can reach every α.",
+            "It costs more, but makes α more expressive": "No product of the two factors is outside what the full α "
+            "can be.",
+        },
+        right="It costs more than the full α, and restricts nothing",
+    ),
+    Question(
+        "Two papers give S on ImageNet-to-Sketch, one 1,100 and one 1,600. What do you ask first?",
+        {
+            "How many parameters each has": "A fair question, but the second one. S does not count parameters.",
+            "Which fine-tuned networks each was scored against": "Emax is twice their error. With another baseline the "
+            "very same accuracies have another S, by hundreds of points.",
+            "Nothing: the formula is the same, so 1,600 is better": "The formula has the baseline's errors in it, and "
+            "these are not the same for every network.",
+        },
+        right="Which fine-tuned networks each was scored against",
+    ),
+)
