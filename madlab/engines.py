@@ -178,17 +178,27 @@ def _connect(address: str | None, workers: int | None) -> ModuleType:
     """Ray, connected to the cluster at `address` or to a new one on this machine."""
     ray = _ray()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a sweep tells nobody what it does
+    if address is None:
+        _start(ray, workers)
+        return ray
     try:
-        if address is None:
-            ray.init("local", num_cpus=workers, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-        else:
-            ray.init(address, logging_level="ERROR", log_to_driver=False)
+        ray.init(address, logging_level="ERROR", log_to_driver=False)
     except Exception as error:  # Ray has no exception of its own for a start that fails
-        if address is None:
-            raise MadlabError(f"Ray did not start on this machine: {error}") from error
         hint = "start the cluster, or give the token that it asks for in RAY_AUTH_TOKEN"
         raise MadlabError(f"Ray did not connect to {address} ({error}): {hint}.") from error
     return ray
+
+
+def _start(ray: Any, workers: int | None) -> None:
+    """A new Ray on this machine. It gives itself 30 seconds, no more; a busy machine needs them twice."""
+    for last in (False, True):
+        try:
+            ray.init("local", num_cpus=workers, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if last:
+                raise MadlabError(f"Ray did not start on this machine: {error}") from error
 
 
 def _ray() -> ModuleType:
