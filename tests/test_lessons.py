@@ -34,6 +34,15 @@ def merge_forgetting_stride(conv, alpha):
     return merged
 
 
+def multiply_in_place(weight, target):
+    weight.mul_(2)
+    return (2 * target / weight)[:, :, 0, 0]
+
+
+def rank_in(shapes, filters, adapters, room):
+    return int(room * filters // (adapters * sum(m + n for m, n in shapes)))
+
+
 # name, answer, whether it is right, what the verdict must say
 ANSWERS = [
     ("00.count", lambda conv: conv.weight.shape[0] * conv.weight.shape[1], True, "One number"),
@@ -54,6 +63,19 @@ ANSWERS = [
     ("02.closest", lambda w, t: (w * t).sum((2, 3)) / (w * w).sum((2, 3)), True, "projection"),
     ("02.closest", lambda w, t: t / w, False, "one number a slice"),
     ("02.closest", lambda w, t: (w * t).sum((2, 3)), False, "Divide"),
+    ("09.reach", lambda w, t: (t / w)[:, :, 0, 0], True, "fine-tuning in other numbers"),
+    ("09.reach", lambda w, t: t / w, False, "axes of length 1"),
+    ("09.reach", lambda w, t: (t - w)[:, :, 0, 0], False, "α multiplies"),
+    ("09.reach", lambda w, t: (w / t)[:, :, 0, 0], False, "instead of"),
+    ("09.reach", multiply_in_place, False, "have to stay as they are"),
+    ("09.largest", lambda shapes, w, d, n: rank_in(shapes, w, d - 1, n - 1), True, "exceeded"),
+    ("09.largest", lambda shapes, w, d, n: rank_in(shapes, w, d, n - 1), False, "needs no adapter"),
+    ("09.largest", lambda shapes, w, d, n: rank_in(shapes, w, d - 1, n), False, "base network itself is missing"),
+    ("09.largest", lambda shapes, w, d, n: (n - 1) * w / (d - 1) / sum(map(sum, shapes)), False, "round down"),
+    ("09.error_left", lambda s, d: 2 - 2 * ((s - 250) / (d - 1) / 1000) ** 0.5, True, "fine-tuning itself"),
+    ("09.error_left", lambda s, d: 2 - 2 * (s / d / 1000) ** 0.5, False, "take them out first"),
+    ("09.error_left", lambda s, d: 1 - ((s - 250) / (d - 1) / 1000) ** 0.5, False, "twice"),
+    ("09.error_left", lambda s, d: 2 - 2 * (s - 250) / (d - 1) / 1000, False, "take the root"),
 ]
 
 

@@ -51,7 +51,7 @@ def adapted_by_depth(ax: Axes, kernels: Sequence[int], filters: Sequence[int], a
             # One polygon for all convolutions: as many bars would take 100 ms, `stairs` half of it.
             steps = np.append(heights, 0) / 1e3
             ax.fill_between(edges, steps, step="post", color=KERNELS[kernel], alpha=strength, linewidth=0)
-        text = f"{kernel} × {kernel}: {here[1].sum():,} of {here[0].sum():,}"
+        text = f"{kernel} × {kernel}: {here[1].sum():,} for {here[0].sum():,} weights"
         ax.text(0.03, 0.97 - 0.09 * row, text, transform=ax.transAxes, va="top", fontsize=9, color=KERNELS[kernel])
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.yaxis.set_major_locator(MaxNLocator(3))
