@@ -37,9 +37,9 @@ def test_method_picker_shows_the_filters_that_run() -> None:
 def test_first_filter_stays_inside_the_layer() -> None:
     base, trained = banks()
     panel = widgets.method_picker(base, trained, dict.fromkeys(trained, 1.0), dict.fromkeys(trained, 1.0))
-    assert panel.first.max == 0
+    assert panel.first.max == 0 and panel.first.disabled
     panel.layer.value = "late"
-    assert panel.first.max == 8
+    assert panel.first.max == 8 and not panel.first.disabled
     panel.first.value = 8
     panel.layer.value = "stem"
     assert panel.first.value == 0 and panel.state["filters"].shape == (16, 3, 3, 3)

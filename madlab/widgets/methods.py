@@ -69,6 +69,7 @@ def method_picker(
     def before(panel: Panel, moved: str) -> None:
         if moved == "layer":
             panel.first.max = max(0, len(base[panel.layer.value]) - OUTPUTS)
+            panel.first.disabled = panel.first.max == 0  # all filters are shown
 
     controls = {
         "method": choice("method", list(trained)),
