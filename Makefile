@@ -1,10 +1,12 @@
 # make lab            open the course in JupyterLab
 # make test           run all checks and tests, the notebooks among them
 # make test-browser   open every notebook in JupyterLab in Chromium, run it, move every control
+# make test-colab     run the notebooks among Colab's versions of ipywidgets, IPython, numpy and so on, in .venv-colab
 # make site           render the course with its results as web pages in build/site
 # make clean          remove .venv and what tools have cached; your runs and data stay
 #
-# All but the last make .venv when it is not there and bring it up to date when pyproject.toml or constraints.txt changed.
+# lab, test, test-browser and site make .venv when it is not there and bring it up to date when pyproject.toml or
+# constraints.txt changed.
 # Another interpreter: make lab PYTHON=python3.12
 
 PYTHON ?= python3
@@ -12,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -q -n 2 --dist loadfile
 
-.PHONY: lab test test-browser site clean
+.PHONY: lab test test-browser test-colab site clean
 
 lab: $(VENV)/installed-lab
 	$(BIN)/jupyter lab notebooks/00_*.ipynb
@@ -27,6 +29,14 @@ test: $(VENV)/installed-test
 
 test-browser: $(VENV)/installed-browser
 	$(BIN)/pytest -q -m browser tests/browser
+
+COLAB := .venv-colab
+PINNED := $(shell grep -E '^torch(vision)?==' constraints.txt)
+
+test-colab:
+	$(PYTHON) -m venv --clear $(COLAB)
+	$(COLAB)/bin/python -m pip install --disable-pip-version-check -c tests/colab.txt $(PINNED) -e . nbval pytest-xdist
+	$(COLAB)/bin/pytest -q -n 2 --dist loadfile --nbval --nbval-current-env notebooks
 
 site: $(VENV)/installed-site
 	$(BIN)/sphinx-build -q -W --keep-going -c notebooks/site notebooks build/site
@@ -43,5 +53,5 @@ $(VENV)/installed-%: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(COLAB) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find madlab tests notebooks data_scripts -name __pycache__ -prune -exec rm -rf {} +

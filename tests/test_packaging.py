@@ -24,14 +24,11 @@ REQUIREMENTS = [
     if not text.startswith("madlab[")
 ]
 # What Colab had in August 2026: a floor above one of these would make pip replace it there.
-COLAB = {
-    "torch": "2.11",
-    "torchvision": "0.26",
-    "numpy": "2.1",
-    "pandas": "2.2",
-    "matplotlib": "3.10",
-    "ipywidgets": "7.7.1",
-}
+COLAB = {"torch": "2.11", "torchvision": "0.26"} | dict(
+    line.removesuffix(".*").split("==")
+    for line in (ROOT / "tests" / "colab.txt").read_text().splitlines()
+    if not line.startswith("#")
+)
 
 
 def _constraints() -> dict[str, str]:
@@ -57,7 +54,8 @@ def test_constraints_are_exact_versions_and_nothing_else():
 def test_colab_already_meets_every_floor():
     floors = {r.name: next(iter(r.specifier)).version for r in map(Requirement, PROJECT["dependencies"])}
     for name, there in COLAB.items():
-        assert Version(floors[name]) <= Version(there)
+        assert name not in floors or Version(floors[name]) <= Version(there), name
+    assert {"torch", "numpy", "ipywidgets"} <= floors.keys() & COLAB.keys()
     assert Version("3.13") in Requirement(f"python{PROJECT['requires-python']}").specifier
 
 
