@@ -37,8 +37,9 @@ def test_ratios_are_taken_within_a_round():
 
 def test_plain_fine_tuning_trains_every_weight_of_a_stock_network_without_an_adapter(monkeypatch):
     seen = {}
-    monkeypatch.setattr(costs, "step_of", lambda network, parameters, images: seen.update(n=network, p=parameters))
+    monkeypatch.setattr(costs, "step_of", lambda network, optimiser, images: seen.update(n=network, o=optimiser))
     costs.plain_step(SMALL, CPU)
+    seen["p"] = [p for group in seen["o"].param_groups for p in group["params"]]
     assert {id(p) for p in seen["p"]} == {id(p) for p in seen["n"].parameters()}
     assert all(p.requires_grad for p in seen["p"])
     assert seen["n"].training

@@ -17,8 +17,8 @@ from madlab.backbones import load_base, resnet26
 from madlab.bench.clock import Task, compare, interleave
 from madlab.errors import MadlabError
 from madlab.network import MultiDomainNet
-from madlab.recipe import split_method
-from madlab.training import autocast
+from madlab.recipe import Recipe, split_method
+from madlab.training import autocast, make_optimiser
 
 CLASSES = 100
 PLAIN = "plain fine-tuning"
@@ -81,10 +81,9 @@ def build(setting: Setting, methods: Sequence[str], device: torch.device) -> tup
     return net, absent
 
 
-def step_of(network: nn.Module, parameters: Sequence[nn.Parameter], images: Tensor) -> Task:
-    """One step of training on one batch: forward, backward, SGD with momentum; the same for every method."""
+def step_of(network: nn.Module, optimiser: torch.optim.Optimizer, images: Tensor) -> Task:
+    """One step of training on one batch: forward, backward, optimiser; the same for every method."""
     labels = torch.arange(len(images), device=images.device) % CLASSES
-    optimiser = torch.optim.SGD(parameters, lr=1e-4, momentum=0.9, nesterov=True, foreach=True)
 
     def step() -> None:
         with autocast(images.device):
@@ -99,12 +98,16 @@ def step_of(network: nn.Module, parameters: Sequence[nn.Parameter], images: Tens
 def plain_step(setting: Setting, device: torch.device) -> Task:
     """The reference: a copy of the base network of its own, every parameter trained, no class of madlab inside."""
     network = copy.deepcopy(setting.network(device)).requires_grad_(True).train()
-    return step_of(network, list(network.parameters()), setting.images(device))
+    optimiser = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, nesterov=True, foreach=True)
+    return step_of(network, optimiser, setting.images(device))
 
 
 def domain_step(net: MultiDomainNet, name: str, images: Tensor) -> Task:
-    """A step of training of one domain, as `train` does it."""
-    return step_of(net.view(name).train(), list(net.trainable_parameters(name)), images)
+    """A step of training of one domain, with the optimiser of `train` at a thousandth of its rates."""
+    optimiser = make_optimiser(net, name, Recipe())
+    for group in optimiser.param_groups:
+        group["lr"] = group["peak"] / 1000
+    return step_of(net.view(name).train(), optimiser, images)
 
 
 def time_training(setting: Setting, methods: Sequence[str], rounds: int, device: torch.device) -> dict[str, Any]:
