@@ -28,7 +28,7 @@ def values_by_layer(
     ax.yaxis.set_major_locator(MaxNLocator(4))
     ax.set(xlabel="convolution, from input to output", ylabel=ylabel, xlim=(0.3, count + 0.7))
     if legend:
-        ax.legend(fontsize=8, loc="upper left")
+        ax.legend(fontsize=8, loc="upper right")
 
 
 def accuracy_by_budget(
