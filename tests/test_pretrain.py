@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from madlab import MadlabError, load_base
+from madlab.backbones import WEIGHTS
 from madlab.benchmarks.decathlon import prepare_decathlon
 from madlab.network import fingerprint
 
 SCRIPT = Path(__file__).parents[1] / "data_scripts" / "pretrain_base.py"
+PHOTOGRAPHS = Path(__file__).parents[1].parent / "shared" / "domains" / "tinyimagenet36.npz"
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +92,28 @@ def test_batches_that_are_cut_ahead_are_the_same(script):
     picture, label = found[0][0][0][0].permute(1, 2, 0), int(found[0][0][1][0])
     windows = [images[label, y : y + 16, x : x + 16] for y in range(3) for x in range(3)]
     assert any(torch.equal(picture, w) or torch.equal(picture, w.flip(1)) for w in windows)
+
+
+@pytest.mark.parametrize("name", ["pocket-resnet26", "pocket-densenet"])
+def test_the_shipped_bases_are_small_and_those_of_their_logs(name):
+    base, log = load_base(name), json.loads((WEIGHTS / f"{name}.json").read_text())
+    assert (WEIGHTS / f"{name}.safetensors").stat().st_size <= 3_000_000
+    assert (base.name, base.resize, base.crop) == (name, 36, 32)
+    assert log["sha256"] == fingerprint(base) and log["test_accuracy"] > 42
+    sizes = [part.split("x") for part in log["config"]["sizes"].split(",")]
+    assert [entry["pixels"] for entry in log["log"]] == [int(p) for epochs, p in sizes for _ in range(int(epochs))]
+
+
+@pytest.mark.skipif(not PHOTOGRAPHS.exists(), reason="Tiny-ImageNet's photographs are not at hand")
+@pytest.mark.parametrize("name", ["pocket-resnet26", "pocket-densenet"])
+@torch.no_grad()
+def test_the_shipped_bases_know_photographs(script, name):
+    """Every tenth test image, cut and normalised by hand: within chance of the accuracy in the log."""
+    base = load_base(name)
+    log = json.loads((WEIGHTS / f"{name}.json").read_text())
+    images, labels = script.read_npz(PHOTOGRAPHS, "test")
+    x = images[::10, 2:34, 2:34].permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(base.normalization[key])[:, None, None] for key in ("mean", "std"))
+    right = (base((x - mean) / std).argmax(1) == labels[::10]).float()
+    assert len(right) == 500
+    assert abs(100 * right.mean() - log["test_accuracy"]) < 7  # three standard deviations of 500 images
