@@ -4,9 +4,12 @@ import json
 from dataclasses import asdict
 
 import pytest
+import torch
 import torchvision
+from notebook_tools import definitions, read
 from torch import nn
 
+import madlab
 from madlab import figures, widgets
 from madlab.backbones import pocket_densenet
 from madlab.runfolder import Result
@@ -101,7 +104,10 @@ def test_a_rank_that_does_not_pay_is_called_so(folder) -> None:
 def test_layers_by_depth_are_drawn_in_their_places() -> None:
     ax = figures.blank((5, 3)).add_axes((0.2, 0.2, 0.7, 0.7))
     figures.adapted_by_depth(ax, [3, 1, 3], [9000, 2000, 18000], [1000, 2000, 0])
-    assert {text.get_text() for text in ax.texts} == {"1 × 1: 2,000 of 2,000", "3 × 3: 1,000 of 27,000"}
+    assert {text.get_text() for text in ax.texts} == {
+        "1 × 1: 2,000 for 2,000 weights",
+        "3 × 3: 1,000 for 27,000 weights",
+    }
     tops = [shape.get_paths()[0].get_extents() for shape in ax.collections]
     assert [round(top.ymax) for top in tops] == [2, 2, 18, 1]  # filters and adapter of 1x1, then of 3x3
     outline = ax.collections[2].get_paths()[0]
@@ -126,3 +132,16 @@ def test_a_dense_block_grows_by_its_new_channels() -> None:
     assert heights == [10, 12, 3, 10, 3, 12, 3, 10, 3, 3]
     texts = {text.get_text() for text in ax.texts}
     assert {"1 × 1\n10 → 12", "1 × 1\n13 → 12", "3 × 3\n12 → 3", "16"} <= texts
+
+
+def test_notebook_09_counts_as_the_library_does() -> None:
+    convs_of, numbers = definitions(read("09"), "convs_of", "numbers")
+    net = madlab.MultiDomainNet(pocket_densenet())
+    for layers in ("all", "3x3", "1x1"):
+        for rank in (None, 1, 8):
+            net.add_domain("trial", 2, "mad", rank=rank, layers=layers)
+            assert net.adapter_size("trial") == numbers(convs_of(net.base, layers), rank) > 0
+            net.remove_domain("trial")
+    with torch.device("meta"):
+        dense = torchvision.models.densenet121()
+    assert [numbers(convs_of(dense, "3x3"), rank) for rank in (None, 36)] == [237_568, 334_080]
