@@ -10,6 +10,7 @@ from madlab.bench import Setting, as_text, costs, draw, record, run_bench
 from madlab.bench.clock import compare, interleave
 from madlab.bench.growth import grow_domains
 from madlab.bench.pipeline import time_pipeline
+from madlab.bench.processes import measure_memory
 from madlab.cli import main
 from madlab.errors import MadlabError
 
@@ -59,6 +60,14 @@ def test_a_measured_step_changes_what_its_method_trains_and_nothing_of_the_base(
     assert all(p.grad is not None for p in net.trainable_parameters(method))
     assert not torch.equal(head, net.view(method).network.fc.weight)
     assert all(torch.equal(v, base[k]) for k, v in net.base.state_dict().items())
+
+
+def test_the_peak_of_training_is_its_own_and_not_that_of_the_process_that_asks():
+    fat = torch.ones(400_000_000)  # 1.6 GB, far above what the measured process needs
+    setting = costs.Setting(width=16, size=32, batch=64)
+    peak = measure_memory(setting, ["mad"], CPU)["mad"]
+    kept = 4 * 64 * (16 * 32**2 + 8 * (32 * 16**2 + 64 * 8**2 + 128 * 4**2))  # what the convolutions answer, in bytes
+    assert kept / 1e6 < peak < fat.nbytes / 1e6
 
 
 def test_bytes_of_domains_are_counted_once_for_what_they_share():

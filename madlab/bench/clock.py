@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm.auto import trange
 
 Task = Callable[[], Any]
 Times = dict[str, list[tuple[float, float]]]
@@ -24,7 +25,7 @@ def interleave(tasks: Mapping[str, Task], rounds: int, device: torch.device, war
     """
     names, order = list(tasks), random.Random(0)
     times: Times = {name: [] for name in names}
-    for turn in range(warmup + rounds):
+    for turn in trange(warmup + rounds, desc="rounds", leave=False):
         order.shuffle(names)
         for name in names:
             synchronise(device)

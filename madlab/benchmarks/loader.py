@@ -18,25 +18,33 @@ def crop_and_flip(images: Tensor, index: Tensor, crop: int, flip: bool, generato
     Returns uint8 (B, 3, crop, crop) in channels_last memory.
     """
     height, width, device = images.shape[1], images.shape[2], images.device
-    count, steps = len(index), torch.arange(crop, device=device)
     if generator is None:
-        rows = ((height - crop) // 2 + steps).expand(count, crop)
-        columns = ((width - crop) // 2 + steps).expand(count, crop)
-    else:
-        # Copies to a GPU that do not block: the next batch is on its way while the device works on this one.
-        top = torch.randint(height - crop + 1, (count, 1), generator=generator).to(device, non_blocking=True)
-        left = torch.randint(width - crop + 1, (count, 1), generator=generator).to(device, non_blocking=True)
-        mirrored = (torch.rand(count, 1, generator=generator) < 0.5).to(device, non_blocking=True) & flip
-        rows = top + steps
-        columns = left + torch.where(mirrored, crop - 1 - steps, steps)
-    return images[index[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        y, x = (height - crop) // 2, (width - crop) // 2
+        return images[index, y : y + crop, x : x + crop].permute(0, 3, 1, 2)
+    count = len(index)
+    top = torch.randint(height - crop + 1, (count,), generator=generator)
+    left = torch.randint(width - crop + 1, (count,), generator=generator)
+    half = torch.rand(count, generator=generator) < 0.5  # drawn in any case, so that a seed means the same windows
+    mirrored = (half & flip).nonzero()[:, 0]
+    # Copies to a GPU that do not block: the next batch is on its way while the device works on this one.
+    top, left, mirrored = (choice.to(device, non_blocking=True) for choice in (top, left, mirrored))
+    # All windows of all images, as a view (N, top, left, crop, crop, 3): taking some copies whole rows of pixels, which
+    # is more than twice as fast as taking each pixel by its place.
+    windows = images.unfold(1, crop, 1).unfold(2, crop, 1).permute(0, 1, 2, 4, 5, 3)
+    cut = windows[index, top, left]
+    cut[mirrored] = cut[mirrored].flip(2)
+    return cut.permute(0, 3, 1, 2)
 
 
 def normalise(images: Tensor, normalization: dict[str, list[float]]) -> Tensor:
-    """uint8 (B, 3, H, W) -> float32, (pixel / 255 - mean) / std for each channel; memory format is kept."""
-    mean, std = (255 * torch.tensor(normalization[key])[:, None, None] for key in ("mean", "std"))
+    """uint8 (B, 3, H, W) -> float32 in channels_last memory, (pixel / 255 - mean) / std for each channel."""
+    count, channels, height, width = images.shape
     device = images.device
-    return (images.float() - mean.to(device, non_blocking=True)) / std.to(device, non_blocking=True)
+    # Whole rows of pixels beside means and deviations as long as a row: several times as fast as three at a time.
+    rows = images.permute(0, 2, 3, 1).reshape(count, height, width * channels).float()
+    mean, std = (255 * torch.tensor(normalization[key]).repeat(width) for key in ("mean", "std"))
+    rows.sub_(mean.to(device, non_blocking=True)).div_(std.to(device, non_blocking=True))
+    return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 def shrink(images: Tensor, size: int) -> Tensor:
