@@ -204,7 +204,7 @@ class Host:
     stall_after: int | None = None
     cut_after: int | None = None
     delay: float = 0
-    log: list[tuple[str, str | None, int]] = field(default_factory=list)
+    log: list[list] = field(default_factory=list)  # [path, Range header, bytes sent] of each request
     url: str = ""
 
     def requests(self, name: str) -> list[tuple[str | None, int]]:
@@ -229,7 +229,8 @@ def serve(folder: Path, **options: object) -> Iterator[Host]:
                 self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
             self.send_header("Content-Length", str(total - start))
             self.end_headers()
-            sent = 0
+            sent, line = 0, [self.path, asked, 0]
+            host.log.append(line)
             with contextlib.suppress(ConnectionError):
                 for at in range(start, total, 4096):
                     if host.cut_after is not None and sent >= host.cut_after:
@@ -237,9 +238,10 @@ def serve(folder: Path, **options: object) -> Iterator[Host]:
                     if host.stall_after is not None and sent >= host.stall_after:
                         closing.wait()
                         break
-                    sent += self.wfile.write(data[at : at + 4096])
+                    sent += len(data[at : at + 4096])
+                    line[2] = sent  # before it is sent: who has the last byte may look at the log at once
+                    self.wfile.write(data[at : at + 4096])
                     time.sleep(host.delay)
-            host.log.append((self.path, asked, sent))
 
         def log_message(self, *_: object) -> None:
             pass

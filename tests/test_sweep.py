@@ -108,7 +108,7 @@ def test_a_finished_run_of_another_recipe_is_not_taken_for_this_one(place, here)
     before = times(place / "here")
     for options, words in (
         ({"epochs": 3}, "another recipe"),
-        ({"layers": "1x1"}, "another layers"),
+        ({"layers": "3x3"}, "another layers"),
         ({"no_flip": ["noise"]}, "another flip"),
     ):
         with pytest.raises(MadlabError, match=words):
