@@ -9,7 +9,7 @@ from madlab.recipe import join_method
 from madlab.runfolder import METRICS, RESULT, Result
 
 RECORDS = Path(__file__).parent / "results"
-"""The runs that ship with madlab: `pocket/` holds the pocket decathlon on the shipped base network."""
+"""The runs that ship with madlab, a folder a grid: `pocket/` on drawn domains, `photographs/` on real pictures, ..."""
 
 
 @dataclass(frozen=True)
