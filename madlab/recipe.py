@@ -13,8 +13,9 @@ class Recipe:
 
     epochs: passes over the training images. batch_size: images a step. seed: of initialisation, order and augmentation.
     adapter_lr, head_lr, batchnorm_lr: peak learning rates of SGD with Nesterov momentum, chosen by trial on validation
-    images (results/trials.json, data_scripts/tune.py); adapter_lr is the method's own when None. The gradient of alpha
-    is scaled by the weights, which are small, so its rate is some fifty times that of fine-tuning.
+    images (results/trials.json, data_scripts/tune.py; those of the rivals of MAD are guesses that were not tried yet);
+    adapter_lr is the method's own when None. MAD's is in units of its layers: Adapter.rate_factors. "batchnorm" by
+    itself asks for a head_lr and batchnorm_lr of 1.
     adapter_decay: weight decay of the adapter (towards zero); head_decay: of the head. smoothing: of the labels.
     warmup: share of the training in which the rates rise; afterwards they fall to zero along a cosine.
     coarse: share of the epochs, the first ones, with images shrunk to 5/8 of the crop (20 of 32 pixels), which take 0.4

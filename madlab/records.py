@@ -9,7 +9,8 @@ from madlab.recipe import join_method
 from madlab.runfolder import METRICS, RESULT, Result
 
 RECORDS = Path(__file__).parent / "results"
-"""The runs that ship with madlab, a folder a grid: `pocket/` on drawn domains, `photographs/` on real pictures, ..."""
+"""The runs that ship with madlab, a folder a grid: `pocket/` on drawn domains, `photographs/` on real pictures,
+`densenet-layers/` by adapted layers, `diagnosis/` by learning rate and rank."""
 
 
 @dataclass(frozen=True)
