@@ -2,7 +2,7 @@
 
     python data_scripts/tune.py --domains data/gtsrb data/flowers --no-flip gtsrb --out madlab/results/trials.json
 
-Every method gets three values of the rate that decides for it: the adapter's, or, where there is no adapter, the rate
+Every method gets four values of the rate, about a factor of three apart, that decides for it: the adapter's, or, where there is no adapter, the rate
 of head and BatchNorm. A trial is short (6 epochs, at most 2,200 training images), and its domain has no test images at
 all: the validation images stand in their place. Trials that the file holds already are not run again.
 """
@@ -23,25 +23,25 @@ from madlab.recipe import split_method
 from madlab.training import train
 
 RATES = {
-    "frozen": [{"head_lr": rate, "batchnorm_lr": rate} for rate in (0.1, 0.3, 1.0)],
-    "batchnorm": [{"head_lr": rate, "batchnorm_lr": rate} for rate in (0.1, 0.3, 1.0)],
+    "frozen": [{"head_lr": rate, "batchnorm_lr": rate} for rate in (0.03, 0.1, 0.3, 1.0)],
+    "batchnorm": [{"head_lr": rate, "batchnorm_lr": rate} for rate in (0.1, 0.3, 1.0, 3.0)],
     **{
         method: [{"adapter_lr": rate} for rate in rates]
         for method, rates in {
-            "finetune": (0.03, 0.1, 0.3),
-            "mad": (0.02, 0.05, 0.15),
-            "mad:8": (0.002, 0.005, 0.015),
-            "piggyback": (0.01, 0.1, 1.0),
-            "wtpb": (0.001, 0.01, 0.1),
-            "mad+wtpb": (0.001, 0.01, 0.1),
-            "parallel": (0.01, 0.03, 0.1),
-            "series": (0.03, 0.1, 0.3),
-            "lora": (0.01, 0.03, 0.1),
-            "prompt": (0.3, 1.0, 3.0),
-            "peft:lora": (0.01, 0.03, 0.1),
-            "peft:loha": (0.01, 0.03, 0.1),
-            "peft:lokr": (0.01, 0.03, 0.1),
-            "peft:ia3": (0.3, 1.0, 3.0),
+            "finetune": (0.03, 0.1, 0.3, 1.0),
+            "mad": (0.02, 0.05, 0.15, 0.5),
+            "mad:8": (0.002, 0.005, 0.015, 0.05),
+            "piggyback": (0.003, 0.01, 0.03, 0.1),
+            "wtpb": (0.3, 1.0, 3.0, 10.0),
+            "mad+wtpb": (0.015, 0.05, 0.15, 0.5),
+            "parallel": (0.1, 0.3, 1.0, 3.0),
+            "series": (0.03, 0.1, 0.3, 1.0),
+            "lora": (0.03, 0.1, 0.3, 1.0),
+            "prompt": (0.3, 1.0, 3.0, 10.0),
+            "peft:lora": (0.03, 0.1, 0.3, 1.0),
+            "peft:loha": (0.03, 0.1, 0.3, 1.0),
+            "peft:lokr": (0.03, 0.1, 0.3, 1.0),
+            "peft:ia3": (0.3, 1.0, 3.0, 10.0),
         }.items()
     },
 }

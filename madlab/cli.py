@@ -189,7 +189,9 @@ def _parser() -> argparse.ArgumentParser:
     costs.add_argument("--batch", type=int, help="images in a batch")
     costs.add_argument("--rounds", type=int, help="how often each step is timed (default: 15)")
     costs.add_argument("--methods", type=_names, help="methods, with their ranks (default: all, and mad:8)")
-    costs.add_argument("--parts", type=_names, help="training,inference,mixed,switching,files,memory,pipeline,start")
+    costs.add_argument(
+        "--parts", type=_names, help="training,inference,mixed,switching,files,memory,pipeline,epochs,start"
+    )
     costs.add_argument("--growth", action="store_true", help="also: more domains, ranks, images and wider networks")
     costs.add_argument("--device", help="cpu, cuda ... (default: the GPU if there is one)")
     costs.add_argument("--json", type=Path, help="write everything that was measured to this file")

@@ -73,7 +73,11 @@ def adapter_rate(view: DomainView, recipe: Recipe) -> float:
 
 
 def make_optimiser(net: MultiDomainNet, name: str, recipe: Recipe) -> torch.optim.SGD:
-    """SGD over what the domain owns: rates and decays for adapter, BatchNorm and head, the adapter's by layer."""
+    """SGD over what the domain owns: rates and decays for adapter, BatchNorm and head, the adapter's by layer.
+
+    Fused: one kernel for all tensors of a rate, and there is a rate for every layer. It reads memory in order, so a
+    gradient must lie as its parameter does, which is what PyTorch's backward() makes.
+    """
     view = net.view(name)
     rates = {"adapter": adapter_rate(view, recipe), "batchnorm": recipe.batchnorm_lr, "head": recipe.head_lr}
     decays = {"adapter": recipe.adapter_decay, "batchnorm": 0.0, "head": recipe.head_decay}
@@ -84,7 +88,7 @@ def make_optimiser(net: MultiDomainNet, name: str, recipe: Recipe) -> torch.opti
             # Weight decay is a share of the rate: without the factor it would differ by layer.
             alike[rates[kind] * factor, decays[kind] / factor].append(parameter)
     groups = [{"params": p, "peak": peak, "lr": 0.0, "weight_decay": decay} for (peak, decay), p in alike.items()]
-    return torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0, foreach=True)
+    return torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
 
 
 def train_epoch(

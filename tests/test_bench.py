@@ -8,11 +8,13 @@ from torch import nn
 
 from madlab.bench import Setting, as_text, costs, draw, record, run_bench
 from madlab.bench.clock import compare, interleave
+from madlab.bench.epochs import time_epochs
 from madlab.bench.growth import grow_domains
 from madlab.bench.pipeline import time_pipeline
 from madlab.bench.processes import measure_memory
 from madlab.cli import main
 from madlab.errors import MadlabError
+from madlab.network import MultiDomainNet
 
 CPU = torch.device("cpu")
 SMALL = Setting(width=4, size=16, batch=4)
@@ -164,3 +166,21 @@ def test_parts_that_were_not_asked_for_are_absent_from_record_bars_and_table(tmp
 def test_what_cannot_be_measured_is_said_in_a_sentence(options, said, capsys):
     assert main(["bench", *options]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_an_epoch_of_each_way_trains_on_every_image_once(monkeypatch):
+    seen = {}
+    real = MultiDomainNet.add_domain
+
+    def watched(net, *args, **options):
+        real(net, *args, **options)
+        sizes = seen.setdefault(id(net), [])
+        net.view(args[0]).register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape)))
+
+    monkeypatch.setattr(MultiDomainNet, "add_domain", watched)
+    found = time_epochs(SMALL, rounds=1, device=CPU, count=12, workers=1)
+    assert sorted(seen.values()) == [[(4, 3, 16, 16)] * 3 * 2] * 2, "one epoch to warm up and one that is timed"
+    assert found["classical"]["ratio"] == 1
+    for name in ("madlab", "classical"):
+        row = found[name]
+        assert row["images_per_second"] == pytest.approx(12e3 / row["milliseconds"], abs=1)

@@ -315,25 +315,41 @@ def test_numbers_that_cannot_train_are_refused(place):
             run(place, "refused", **options)
 
 
-@pytest.mark.parametrize(("method", "scaled", "plain"), [("mad", 25, 0), ("mad+wtpb", 25, 50), ("lora", 0, 50)])
-def test_a_layers_mean_square_divides_the_rate_of_a_modulation_and_of_nothing_else(place, method, scaled, plain):
-    """A ResNet-26 has 25 convolutions: so many alphas, masks with their four scalars, or pairs of factors."""
+MODULATION = {"alpha": "mean", "beta": "mean", "gamma": "mean"}
+MASK = {"mask": "mean", "k": "sum"}
+
+
+@pytest.mark.parametrize(
+    ("method", "rank", "units"),
+    [
+        ("mad", None, MODULATION),
+        ("mad", 2, MODULATION),
+        ("mad+wtpb", None, MODULATION | MASK),
+        ("piggyback", None, MASK),
+        ("wtpb", None, MASK),
+        ("lora", 2, {}),
+        ("parallel", None, {}),
+    ],
+)
+def test_rates_are_in_units_of_a_layers_filters_where_a_method_multiplies_them(place, method, rank, units):
     net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
-    net.add_domain("noise", 3, method)
+    net.add_domain("noise", 3, method, rank=rank)
     optimiser = training.make_optimiser(net, "noise", Recipe(adapter_lr=0.5, head_lr=0.1, adapter_decay=0.2))
     group_of = {parameter: group for group in optimiser.param_groups for parameter in group["params"]}
-    seen = {True: 0, False: 0}
+    layers = set()
     for name, parameter in net.view("noise").network.named_parameters():
         if ".adapter." not in name or name.endswith("conv.weight"):
             continue
-        weight = net.base.get_submodule(name.partition(".adapter.")[0]).weight
-        modulates = name.endswith("alpha")
-        expected = 0.5 / (weight**2).mean().item() if modulates else 0.5
+        layer = name.partition(".adapter.")[0]
+        squares = net.base.get_submodule(layer).weight ** 2
+        unit = units.get(name.rpartition(".")[2])
+        expected = 0.5 / (1 if unit is None else getattr(squares, unit)().item())
+        expected *= 20 if ".wtpb." in name else 1
         group = group_of[parameter]
         assert group["peak"] == pytest.approx(expected)
         assert group["peak"] * group["weight_decay"] == pytest.approx(0.5 * 0.2)
-        seen[modulates] += 1
-    assert seen == {True: scaled, False: plain}
+        layers.add(layer)
+    assert len(layers) == 25, "a ResNet-26 has 25 convolutions"
 
 
 def test_the_rate_rises_in_a_line_and_falls_along_a_cosine():

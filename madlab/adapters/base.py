@@ -47,6 +47,11 @@ class Adapter(nn.Module):
         self.load_state_dict(tensors)
 
 
+def mean_square(weight: Tensor) -> float:
+    """The mean of W^2 over a filter bank, in which layers differ most; never zero, so that one can divide by it."""
+    return max(weight.detach().square().mean().item(), 1e-8)
+
+
 @dataclass(frozen=True)
 class Method:
     """A way to adapt a base network to a domain: an entry of `madlab.METHODS`."""

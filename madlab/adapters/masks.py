@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from madlab.adapters.base import Adapter
+from madlab.adapters.base import Adapter, mean_square
 
 
 class MaskAdapter(Adapter):
@@ -33,6 +33,13 @@ class MaskAdapter(Adapter):
     def binary(self) -> Tensor:
         """B (M, N, k, k), zeros and ones, with the straight-through gradient."""
         return _Step.apply(self.mask, self.threshold)
+
+    def rate_factors(self, weight: Tensor) -> dict[nn.Parameter, float]:
+        """1 / mean(W^2) for the mask, as for alpha of MAD: what m says is relative to W, too, and so is its gradient.
+
+        Ours: the authors train m with Adam, which brings all layers to one scale in its own way.
+        """
+        return {self.mask: 1 / mean_square(weight)}
 
     def size(self) -> float:
         return super().size() - self.mask.numel() + self.mask.numel() / 32
@@ -75,6 +82,10 @@ class BinaryTransform(MaskAdapter):
         super().__init__(conv, torch.empty_like(conv.weight).uniform_(1e-5, 2e-5))
         self.k = nn.Parameter(torch.tensor([1.0, 0, 0, 0]))
         self.register_buffer("scale", conv.weight.detach().square().mean().sqrt(), persistent=False)
+
+    def rate_factors(self, weight: Tensor) -> dict[nn.Parameter, float]:
+        """For k 1 / sum(W^2), since each of its numbers moves all filters at once: one rate suits k and all layers."""
+        return super().rate_factors(weight) | {self.k: 1 / (weight.numel() * mean_square(weight))}
 
     def forward(self, weight: Tensor) -> Tensor:
         binary, (k0, k1, k2, k3) = self.binary(), self.k

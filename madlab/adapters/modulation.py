@@ -13,7 +13,7 @@ Built from nothing in notebooks 02 (full) and 05 (factorised).
 import torch
 from torch import Tensor, nn
 
-from madlab.adapters.base import Adapter
+from madlab.adapters.base import Adapter, mean_square
 
 
 class Modulation(Adapter):
@@ -27,7 +27,7 @@ class Modulation(Adapter):
         between the stem and the last layers of pocket-resnet26. Divided by its mean, one rate suits all layers, and it
         is of the order of fine-tuning's.
         """
-        return dict.fromkeys(self.parameters(), 1 / max(weight.detach().square().mean().item(), 1e-8))
+        return dict.fromkeys(self.parameters(), 1 / mean_square(weight))
 
 
 class FullModulation(Modulation):

@@ -98,7 +98,7 @@ def step_of(network: nn.Module, optimiser: torch.optim.Optimizer, images: Tensor
 def plain_step(setting: Setting, device: torch.device) -> Task:
     """The reference: a copy of the base network of its own, every parameter trained, no class of madlab inside."""
     network = copy.deepcopy(setting.network(device)).requires_grad_(True).train()
-    optimiser = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, nesterov=True, foreach=True)
+    optimiser = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, nesterov=True, fused=True)
     return step_of(network, optimiser, setting.images(device))
 
 

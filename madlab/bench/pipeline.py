@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from madlab.backbones import IMAGENET_NORMALIZATION
 from madlab.bench.clock import synchronise
@@ -23,12 +24,12 @@ def time_pipeline(
     Both read the same random pictures, ours from memory, torchvision's from JPEG files as the benchmarks have them. Its
     workers are running before the clock starts; an epoch of each in turns.
     """
-    images, labels = _pictures(count, size * 9 // 8)
+    images, labels = random_pictures(count, size * 9 // 8)
     ours: list[float] = []
     theirs: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        _write(images, labels, Path(folder))
-        classical = _classical(Path(folder), size, batch, workers)
+        write_pictures(images, labels, Path(folder))
+        classical = classical_loader(Path(folder), size, batch, workers)
         resident, answers = images.to(device), labels.to(device)
         for epoch in range(epochs + 1):
             generator = torch.Generator().manual_seed(epoch)
@@ -50,23 +51,25 @@ def time_pipeline(
     }
 
 
-def _pictures(count: int, side: int) -> tuple[Tensor, Tensor]:
+def random_pictures(count: int, side: int, classes: int = 10) -> tuple[Tensor, Tensor]:
     """Random but smooth pictures, whose JPEG files are about as large as photographs': uint8 (N, side, side, 3)."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(count, 3, 9, 9, generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic")
     noisy = smooth + 0.05 * torch.randn(smooth.shape, generator=generator)
-    return (255 * noisy.clamp(0, 1)).byte().permute(0, 2, 3, 1).contiguous(), torch.arange(count) % 10
+    return (255 * noisy.clamp(0, 1)).byte().permute(0, 2, 3, 1).contiguous(), torch.arange(count) % classes
 
 
-def _write(images: Tensor, labels: Tensor, folder: Path) -> None:
+def write_pictures(images: Tensor, labels: Tensor, folder: Path) -> None:
+    """One JPEG file a picture, FOLDER/label/number.jpg, as ImageFolder reads them."""
     for label in labels.unique().tolist():
         (folder / str(label)).mkdir()
     for i, (image, label) in enumerate(zip(images.numpy(), labels.tolist(), strict=True)):
         Image.fromarray(image).save(folder / str(label) / f"{i}.jpg", quality=90)
 
 
-def _classical(folder: Path, size: int, batch: int, workers: int) -> torch.utils.data.DataLoader:
+def classical_loader(folder: Path, size: int, batch: int, workers: int) -> DataLoader:
+    """ImageFolder with PIL transforms, shuffled, in worker processes that go on living between epochs."""
     from torchvision import datasets, transforms
 
     augment = transforms.Compose(
@@ -78,4 +81,4 @@ def _classical(folder: Path, size: int, batch: int, workers: int) -> torch.utils
         ]
     )
     data = datasets.ImageFolder(str(folder), augment)
-    return torch.utils.data.DataLoader(data, batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
+    return DataLoader(data, batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0)

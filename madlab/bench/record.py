@@ -16,6 +16,7 @@ from madlab.bench.costs import (
     time_switching,
     time_training,
 )
+from madlab.bench.epochs import OURS, time_epochs
 from madlab.bench.growth import measure_growth
 from madlab.bench.pipeline import time_pipeline
 from madlab.bench.processes import measure_memory, measure_start
@@ -37,6 +38,9 @@ PARTS: dict[str, Callable[[Setting, Sequence[str], int, torch.device], Any]] = {
         setting, [name for name in IN_MEMORY if name in methods], device
     ),
     "pipeline": lambda setting, _, __, device: time_pipeline(setting.size, setting.batch, device),
+    "epochs": lambda setting, _, rounds, device: time_epochs(
+        setting, min(rounds, 3), device, (256 if device.type == "cuda" else 8) * setting.batch
+    ),
 }
 """What is measured for each setting; "start" and "growth" are measured once."""
 ALL = [*PARTS, "start"]
@@ -47,6 +51,7 @@ BARS: tuple[tuple[str, str, Callable[[dict[str, Any]], float], float], ...] = (
     ("inference", "merged inference / base", lambda found: found["merged"]["ratio"], 1.00),
     ("mixed", "mixed batch / one domain", lambda found: found["10 domains"]["ratio"], 1.30),
     ("switching", "switching, milliseconds", lambda found: found["milliseconds"], 1.0),
+    ("epochs", "epoch / classical epoch", lambda found: found[OURS]["ratio"], 1.00),
     ("pipeline", "torchvision's images per second / ours", lambda found: 1 / found["ratio"], 0.1),
 )
 """Part, what it says, its number in that part, and the highest that is asked for."""

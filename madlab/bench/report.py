@@ -9,6 +9,7 @@ TIMED = {
     "training": "training step / plain fine-tuning",
     "inference": "answering / base",
     "mixed": "mixed batch / one domain",
+    "epochs": "epoch of full MAD / classical",
 }
 
 
@@ -44,6 +45,11 @@ def _lines_of_setting(part: dict[str, Any]) -> list[str]:
             rows = {task: row for task, row in found.items() if isinstance(row, dict)}
             cells = [(what, "ms", "ratio", "quartiles", "processor"), *map(_cells, rows, rows.values())]
             lines += [f"{first:36}" + "".join(f"{cell:>14}" for cell in rest) for first, *rest in cells]
+    if "epochs" in part:
+        for name, row in part["epochs"].items():
+            if isinstance(row, dict):
+                busy = f", device busy {row['busy']:.0%} of the time" if "busy" in row else ""
+                lines.append(f"{name}: {row['images_per_second']} images per second{busy}")
     if "training" in part:
         lines += [f"{method} was not measured: {why}" for method, why in part["training"]["absent"].items()]
     for name, what in (("switching", "switching"), ("pipeline", "loader")):

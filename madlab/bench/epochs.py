@@ -1,0 +1,95 @@
+"""Whole epochs of full MAD from images to updated adapters: madlab's way and the classical one, in images a second."""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.data import DataLoader
+
+from madlab.bench.clock import Task, compare, interleave
+from madlab.bench.costs import CLASSES, Setting
+from madlab.bench.pipeline import classical_loader, random_pictures, write_pictures
+from madlab.benchmarks.domain import Domain, Split
+from madlab.network import MultiDomainNet
+from madlab.recipe import Recipe
+from madlab.training import make_optimiser, train_epoch
+
+CLASSICAL = "classical"
+OURS = "madlab"
+COMPILED = "madlab, compiled"
+
+
+def time_epochs(
+    setting: Setting, rounds: int, device: torch.device, count: int, workers: int | None = None
+) -> dict[str, Any]:
+    """An epoch over `count` images, classical against `madlab.training.train_epoch`, and on a GPU that compiled.
+
+    Classical: JPEG files in folders, PIL transforms in `workers` processes (four; on fewer cores, one a core), float32
+    in PyTorch's own memory format, the loss read at every step for the log. Both train the same full MAD with the same
+    optimiser at a rate near zero. Ours leaves the coarse images of a usual recipe's first epochs out, so that both see
+    the same pixels.
+    """
+    images, labels = random_pictures(count, setting.size * 9 // 8, CLASSES)
+    split = Split(images, labels)
+    domain = Domain("bench", [str(i) for i in range(CLASSES)], split, split, split).to(device)
+    tasks: dict[str, Task] = {OURS: _ours(setting, domain, device)}
+    if device.type == "cuda":
+        tasks[COMPILED] = _ours(setting, domain, device, "inductor")
+    with tempfile.TemporaryDirectory() as folder:
+        write_pictures(images, labels, Path(folder))
+        workers = min(4, os.cpu_count() or 4) if workers is None else workers
+        loader = classical_loader(Path(folder), setting.size, setting.batch, workers)
+        tasks[CLASSICAL] = _classical(setting, loader, device)
+        table = compare(interleave(tasks, rounds, device, warmup=1), CLASSICAL)
+    for name, row in table.items():
+        row["images_per_second"] = round(1e3 * count / row["milliseconds"])
+        if device.type == "cuda" and name != CLASSICAL:  # a profiler does not see into worker processes
+            row["busy"] = busy_share(tasks[name])
+    return table | {"images": count, "workers": workers}
+
+
+def _ours(setting: Setting, domain: Domain, device: torch.device, backend: str | None = None) -> Task:
+    net = MultiDomainNet(setting.network(device))
+    net.add_domain(domain.name, CLASSES)
+    if backend is not None:
+        net.view(domain.name).compile(backend=backend, dynamic=False)
+    recipe = Recipe(epochs=10**6, batch_size=setting.batch, coarse=0)  # still warming up, so that no rate matters
+    optimiser = make_optimiser(net, domain.name, recipe)
+    return lambda: train_epoch(net, domain.name, domain, recipe, setting.size, optimiser, 0)
+
+
+def _classical(setting: Setting, loader: DataLoader, device: torch.device) -> Task:
+    net = MultiDomainNet(setting.network(device).to(memory_format=torch.contiguous_format))
+    net.add_domain("bench", CLASSES)
+    view: nn.Module = net.view("bench").train()
+    optimiser = torch.optim.SGD(net.trainable_parameters("bench"), lr=1e-9, momentum=0.9, nesterov=True)
+
+    def epoch() -> float:
+        total = 0.0
+        for images, labels in loader:
+            loss = F.cross_entropy(view(images.to(device)), labels.to(device))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            total += loss.item()
+
+        return total / len(loader)
+
+    return epoch
+
+
+def busy_share(task: Task) -> float:
+    """The share of a task's time in which the GPU computes or copies; the profiler, slowing the host, makes it less."""
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA]) as recorded:
+        began = time.perf_counter()
+        task()
+        torch.cuda.synchronize()
+        seconds = time.perf_counter() - began
+    return round(sum(row.self_device_time_total for row in recorded.key_averages()) / 1e6 / seconds, 3)
