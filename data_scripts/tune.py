@@ -2,9 +2,10 @@
 
     python data_scripts/tune.py --domains data/gtsrb data/flowers --no-flip gtsrb --out madlab/results/trials.json
 
-Every method gets four values of the rate, about a factor of three apart, that decides for it: the adapter's, or, where there is no adapter, the rate
-of head and BatchNorm. A trial is short (6 epochs, at most 2,200 training images), and its domain has no test images at
-all: the validation images stand in their place. Trials that the file holds already are not run again.
+Every method gets four values of the rate that decides for it, about a factor of three apart: the adapter's, or, where
+there is no adapter, that of head and BatchNorm. A trial is short (6 epochs, at most 2,200 training images), and
+its domain has no test images at all: the validation images stand in their place. Trials that the file holds already are
+not run again.
 """
 
 import argparse

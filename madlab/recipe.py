@@ -12,10 +12,9 @@ class Recipe:
     """How a run trains. The paper's hyperparameters are unknown: these are ours, tuned on validation data only.
 
     epochs: passes over the training images. batch_size: images a step. seed: of initialisation, order and augmentation.
-    adapter_lr, head_lr, batchnorm_lr: peak learning rates of SGD with Nesterov momentum, chosen by trial on validation
-    images (results/trials.json, data_scripts/tune.py; those of the rivals of MAD are guesses that were not tried yet);
-    adapter_lr is the method's own when None. MAD's is in units of its layers: Adapter.rate_factors. "batchnorm" by
-    itself asks for a head_lr and batchnorm_lr of 1.
+    adapter_lr, head_lr, batchnorm_lr: peak learning rates of SGD with Nesterov momentum; the method's own when None,
+    chosen by trial on validation images (results/trials.json, data_scripts/tune.py). An adapter_lr may be in units of
+    its layers: Adapter.rate_factors.
     adapter_decay: weight decay of the adapter (towards zero); head_decay: of the head. smoothing: of the labels.
     warmup: share of the training in which the rates rise; afterwards they fall to zero along a cosine.
     coarse: share of the epochs, the first ones, with images shrunk to 5/8 of the crop (20 of 32 pixels), which take 0.4
@@ -29,8 +28,8 @@ class Recipe:
     batch_size: int = 64
     seed: int = 0
     adapter_lr: float | None = None
-    head_lr: float = 0.3
-    batchnorm_lr: float = 0.3
+    head_lr: float | None = None
+    batchnorm_lr: float | None = None
     adapter_decay: float = 0.0
     head_decay: float = 5e-4
     momentum: float = 0.9

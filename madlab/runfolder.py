@@ -5,7 +5,7 @@ validation, and result.json is written last: a folder that has it is finished. U
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ class Result:
     """What a finished run reports; accuracies in percent, seconds of wall time, the rest as in config.json.
 
     base_parameters: weights of all the base's convolutions; adapter_parameters: as `MultiDomainNet.adapter_size`.
-    date: the day on which it finished, YYYY-MM-DD in UTC; empty for runs that were made before this was recorded.
+    date: the day on which it finished, YYYY-MM-DD in UTC. rates: the peak learning rates of "adapter", "batchnorm" and
+    "head" that it was trained with. Both are empty for runs that were made before they were recorded.
     """
 
     domain: str
@@ -44,12 +45,14 @@ class Result:
     device: str
     versions: dict[str, str]
     date: str = ""
+    rates: dict[str, float] = field(default_factory=dict)
 
     @staticmethod
     def read(run: Path | str) -> "Result":
         """The result of a run folder; MadlabError if the run has not finished."""
         facts = read_json(Path(run) / RESULT)
-        return Result(**{field.name: facts[field.name] for field in fields(Result)[:-1]}, date=facts.get("date", ""))
+        later = {name: facts[name] for name in ("date", "rates") if name in facts}
+        return Result(**{field.name: facts[field.name] for field in fields(Result)[:-2]} | later)
 
 
 def check_config(folder: Path, config: dict[str, Any]) -> None:

@@ -67,9 +67,12 @@ def learning_rate(progress: float, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
-def adapter_rate(view: DomainView, recipe: Recipe) -> float:
-    """The adapter's peak learning rate: the recipe's, or else the method's own."""
-    return view.method.rate(view.facts["options"]) if recipe.adapter_lr is None else recipe.adapter_lr
+def peak_rates(view: DomainView, recipe: Recipe) -> dict[str, float]:
+    """Peak learning rates of "adapter", "batchnorm" and "head": the recipe's, or where it has none the method's own."""
+    shared = view.method.domain_learning_rate
+    own = {"adapter": view.method.rate(view.facts["options"]), "batchnorm": shared, "head": shared}
+    asked = {"adapter": recipe.adapter_lr, "batchnorm": recipe.batchnorm_lr, "head": recipe.head_lr}
+    return own | {kind: rate for kind, rate in asked.items() if rate is not None}
 
 
 def make_optimiser(net: MultiDomainNet, name: str, recipe: Recipe) -> torch.optim.SGD:
@@ -79,7 +82,7 @@ def make_optimiser(net: MultiDomainNet, name: str, recipe: Recipe) -> torch.opti
     gradient must lie as its parameter does, which is what PyTorch's backward() makes.
     """
     view = net.view(name)
-    rates = {"adapter": adapter_rate(view, recipe), "batchnorm": recipe.batchnorm_lr, "head": recipe.head_lr}
+    rates = peak_rates(view, recipe)
     decays = {"adapter": recipe.adapter_decay, "batchnorm": 0.0, "head": recipe.head_decay}
     factors, alike = view.rate_factors(), defaultdict(list)
     for kind, parameters in view.parameter_groups().items():
@@ -136,8 +139,7 @@ def train_epoch(
     view.eval()
     mean = (total / count).item()
     if not math.isfinite(mean):
-        own, batchnorm, head = adapter_rate(view, recipe), recipe.batchnorm_lr, recipe.head_lr
-        rates = f"adapter_lr {own:g}, batchnorm_lr {batchnorm:g}, head_lr {head:g}"
+        rates = ", ".join(f"{kind}_lr {rate:g}" for kind, rate in peak_rates(view, recipe).items())
         raise MadlabError(f"The loss became {mean} in epoch {epoch + 1}: lower the learning rates (now {rates}).")
     return mean
 
@@ -282,6 +284,7 @@ def _run(
             "python": platform.python_version(),
         },
         date=time.strftime("%Y-%m-%d", time.gmtime()),
+        rates=peak_rates(view, recipe),
     )
     if folder and checkpoint:
         net.save_domain(domain.name, folder / ADAPTER)

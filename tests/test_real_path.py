@@ -6,10 +6,12 @@ those of the miniatures, and the base network is tiny.
 
 import csv
 import json
+import statistics
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 from urllib.error import URLError
 
 import archives
@@ -28,7 +30,39 @@ from madlab.benchmarks.protocol import Protocol
 from madlab.benchmarks.sketch import SKETCH
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "domains"
+MINI_DECATHLON = {
+    "aircraft": "cars196",
+    "cifar100": "cifar10",
+    "daimlerpedcls": "caltech100",
+    "dtd": "dtd10",
+    "gtsrb": "gtsrb",
+    "omniglot": "omniglot",
+    "svhn": "chars74k",
+    "ucf101": "fashion_mnist",
+    "vgg-flowers": "flowers",
+}
+"""Official name -> the domain of SHARED that stands for it."""
+MINI_SKETCH = {
+    "cubs": "caltech100",
+    "cars": "cars196",
+    "flowers": "flowers",
+    "wikiart": "pacs_art",
+    "sketch": "pacs_sketch",
+}
 TRAINING = ["--epochs", "1", "--batch-size", "8", "--device", "cpu"]
+
+
+class Size(NamedTuple):
+    """How much of the real domains: their names, classes, images a class and split (None: all), and epochs."""
+
+    domains: tuple[str, ...] | None
+    classes: int | None
+    images: int | None
+    epochs: int
+
+
+FEW = Size(("gtsrb", "flowers"), 4, 20, 10)
+ALL = Size(None, None, None, 3)
 
 
 @pytest.fixture
@@ -165,17 +199,33 @@ def test_sketch_from_the_users_archives_to_the_table(place, official, capsys):
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the real image domains are not on this machine")
-def test_real_photographs_in_the_official_layouts(place, decathlon, official, capsys):
-    """Some signs and flowers through both benchmarks' doors: what an adapter learns from them beats guessing."""
-    signs, flowers = real("gtsrb", 20), real("flowers", 20)
-    decathlon(archives.from_domain(signs, "gtsrb"))
-    official(SKETCH, archives.sketch(place / "own", [archives.from_domain(flowers, "flowers", 80)], "tar"))
+@pytest.mark.parametrize("size", [FEW, pytest.param(ALL, marks=pytest.mark.whole)])
+def test_the_mini_benchmarks_of_real_pictures_in_the_official_layouts(place, decathlon, official, capsys, size):
+    """Nine domains in the decathlon's archives and five in piggyback's, full MAD over all of them by four commands."""
+    minis = {
+        benchmark: [
+            archives.from_domain(real(name, size), known_as, 80)
+            for known_as, name in stands_for.items()
+            if size.domains is None or known_as in size.domains
+        ]
+        for benchmark, stands_for in (("decathlon", MINI_DECATHLON), ("sketch", MINI_SKETCH))
+    }
+    decathlon(*minis["decathlon"])
     madlab(capsys, "prepare", "decathlon", "--labels", place / "shelf" / "labels_test.zip")
+    official(SKETCH, archives.sketch(place / "own", minis["sketch"], "tar"))
     madlab(capsys, "prepare", "sketch", "--source", place / "own" / "data.tar.gz")
-    command = ["sweep", "--domains", "decathlon:gtsrb,sketch:flowers", "--methods", "mad:8", "--out", place / "runs"]
-    madlab(capsys, *command, "--epochs", "10", "--batch-size", "16", "--device", "cpu")
-    (row,) = table(madlab(capsys, "report", place / "runs"))
-    assert float(row["mean"]) > 40, "guessing gets a quarter; of 160 images it hardly ever gets this much"
+    for benchmark, used in minis.items():
+        runs, names = place / "runs" / benchmark, ",".join(f"{benchmark}:{mini.name}" for mini in used)
+        command = ["sweep", "--domains", names, "--methods", "mad", "--out", runs, "--epochs", size.epochs]
+        small = [] if size.images is None else ["--batch-size", "16"]
+        madlab(capsys, *command, *small, "--device", "cpu")
+        told = madlab(capsys, "report", runs, "--benchmark", benchmark)
+        (ours,) = [row for row in table(told) if row[""] == "ours"]
+        if size is ALL:
+            with capsys.disabled():
+                print(f"\n{told}")
+        chance = statistics.fmean(100 / len(mini.class_names) for mini in used)
+        assert statistics.fmean(float(ours[mini.name]) for mini in used) > 1.6 * chance
 
 
 @pytest.mark.parametrize(
@@ -193,17 +243,22 @@ def test_without_network_the_message_says_which_file_goes_where(name, file, tmp_
     assert f"put the file here as {tmp_path / 'hub' / 'checkpoints' / file}, and run" in str(told.value)
 
 
-def real(name: str, most: int) -> Domain:
-    """Every tenth class of a real domain up to the fourth, at most so many images of each and split."""
+def real(name: str, size: Size) -> Domain:
+    """A real domain, or of every tenth class (of every one, where there are few) the first images."""
     sys.path.insert(0, str(SHARED))
     try:
         from domains import load
     finally:
         sys.path.remove(str(SHARED))
     content, splits = load(name), {}
+    class_names = content["class_names"]
+    step = 1 if size.classes is None else min(10, len(class_names) // size.classes)
+    kept_classes = list(range(0, len(class_names), step))[: size.classes]
     for split in ("train", "val", "test"):
         images, labels = content[split]
-        kept = [i for label in (0, 10, 20, 30) for i in np.flatnonzero(labels == label)[:most]]
+        kept = [i for label in kept_classes for i in np.flatnonzero(labels == label)[: size.images]]
         pictures = [np.asarray(Image.fromarray(images[i]).convert("RGB").resize((72, 72))) for i in kept]
-        splits[split] = Split(torch.from_numpy(np.stack(pictures)), torch.from_numpy(labels[kept] // 10))
-    return Domain(name, content["class_names"][:40:10], **splits)
+        place_of = {label: place for place, label in enumerate(kept_classes)}
+        answers = torch.tensor([place_of[int(labels[i])] for i in kept])
+        splits[split] = Split(torch.from_numpy(np.stack(pictures)), answers)
+    return Domain(name, [class_names[label] for label in kept_classes], **splits)

@@ -21,7 +21,7 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method("frozen", "W", "feature extraction", adapts_batchnorm=False),
-        Method("batchnorm", "W", "Bilen & Vedaldi, arXiv 1701.07275"),
+        Method("batchnorm", "W", "Bilen & Vedaldi, arXiv 1701.07275", domain_learning_rate=1.0),
         Method("finetune", "W + Δ", "one network a domain", Delta, learning_rate=0.3),
         Method(
             "mad",

@@ -73,8 +73,11 @@ class Method:
     rank_learning_rate: float | None = None
     """The same with a rank, where the factorised form wants another."""
 
+    domain_learning_rate: float = 0.3
+    """That of BatchNorm and head, which every domain owns."""
+
     def rate(self, options: Mapping[str, Any]) -> float:
-        """The learning rate for these options."""
+        """The adapter's learning rate for these options."""
         if self.rank_learning_rate is not None and options.get("rank") is not None:
             return self.rank_learning_rate
         return self.learning_rate

@@ -24,7 +24,7 @@ class ModulatedTransform(Adapter):
         return self.wtpb(self.mad(weight))
 
     def rate_factors(self, weight: Tensor) -> dict[nn.Parameter, float]:
-        """Those of both, the masks' 20 times as large: by so much do the rates differ that each does best with alone."""
+        """Those of both, the masks' 20 times as large: by so much differ the rates at which each does best alone."""
         masks = {parameter: 20 * factor for parameter, factor in self.wtpb.rate_factors(weight).items()}
         return self.mad.rate_factors(weight) | masks
 
