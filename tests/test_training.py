@@ -345,7 +345,7 @@ def test_rates_are_in_units_of_a_layers_filters_where_a_method_multiplies_them(p
         squares = net.base.get_submodule(layer).weight ** 2
         unit = units.get(name.rpartition(".")[2])
         expected = 0.5 / (1 if unit is None else getattr(squares, unit)().item())
-        expected *= 20 if ".wtpb." in name else 1
+        expected *= 60 if ".wtpb." in name else 1
         group = group_of[parameter]
         assert group["peak"] == pytest.approx(expected)
         assert group["peak"] * group["weight_decay"] == pytest.approx(0.5 * 0.2)

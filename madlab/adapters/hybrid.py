@@ -24,8 +24,8 @@ class ModulatedTransform(Adapter):
         return self.wtpb(self.mad(weight))
 
     def rate_factors(self, weight: Tensor) -> dict[nn.Parameter, float]:
-        """Those of both, the masks' 20 times as large: by so much differ the rates at which each does best alone."""
-        masks = {parameter: 20 * factor for parameter, factor in self.wtpb.rate_factors(weight).items()}
+        """Those of both, the masks' 60 times as large: by so much differ the rates at which each does best alone."""
+        masks = {parameter: 60 * factor for parameter, factor in self.wtpb.rate_factors(weight).items()}
         return self.mad.rate_factors(weight) | masks
 
     def size(self) -> float:
