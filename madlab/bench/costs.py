@@ -152,6 +152,7 @@ def time_mixed(setting: Setting, rounds: int, device: torch.device, count: int =
     net = MultiDomainNet(setting.network(device))
     for i in range(domains):
         net.add_domain(f"domain {i}", CLASSES)
+    net.eval()  # in training BatchNorm would measure every small part of the batch
     chosen = torch.randint(domains, (count,), generator=torch.Generator().manual_seed(0)).tolist()
     images, names = setting.images(device, count), [f"domain {i}" for i in chosen]
     tasks = {"one domain": lambda: net(images, names[0]), f"{domains} domains": lambda: net(images, names)}

@@ -60,7 +60,7 @@ def accuracy_by_rank(
     ax.minorticks_off()
     ax.yaxis.set_major_locator(MaxNLocator(5))
     ax.set(xlabel="rank I", ylabel=ylabel, xlim=(0.8, 1.25 * widest))
-    ax.legend(loc="lower right", fontsize=8)
+    ax.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9, edgecolor="none")  # may lie on a level
 
 
 def factors(axes: Sequence[Axes], beta: Any, gamma: Any, alpha: Any, span: float = 1.0) -> None:
