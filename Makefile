@@ -6,8 +6,8 @@
 # make site           render the course with its results as web pages in build/site
 # make clean          remove .venv and what tools have cached; your runs and data stay
 #
-# lab, test, test-browser, test-whole and site make .venv when it is not there and bring it up to date when pyproject.toml or
-# constraints.txt changed.
+# lab, test, test-browser, test-whole and site make .venv when it is not there and bring it up to date when
+# pyproject.toml or constraints.txt changed.
 # Another interpreter: make lab PYTHON=python3.12
 
 PYTHON ?= python3

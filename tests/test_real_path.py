@@ -201,7 +201,7 @@ def test_sketch_from_the_users_archives_to_the_table(place, official, capsys):
 @pytest.mark.skipif(not SHARED.exists(), reason="the real image domains are not on this machine")
 @pytest.mark.parametrize("size", [FEW, pytest.param(ALL, marks=pytest.mark.whole)])
 def test_the_mini_benchmarks_of_real_pictures_in_the_official_layouts(place, decathlon, official, capsys, size):
-    """Nine domains in the decathlon's archives and five in piggyback's, full MAD over all of them by four commands."""
+    """Nine domains in the decathlon's archives and five in piggyback's (FEW: one of each), full MAD over all."""
     minis = {
         benchmark: [
             archives.from_domain(real(name, size), known_as, 80)
@@ -214,11 +214,12 @@ def test_the_mini_benchmarks_of_real_pictures_in_the_official_layouts(place, dec
     madlab(capsys, "prepare", "decathlon", "--labels", place / "shelf" / "labels_test.zip")
     official(SKETCH, archives.sketch(place / "own", minis["sketch"], "tar"))
     madlab(capsys, "prepare", "sketch", "--source", place / "own" / "data.tar.gz")
-    for benchmark, used in minis.items():
+    for benchmark, base in (("decathlon", "pocket-resnet26"), ("sketch", "pocket-densenet")):
+        used = minis[benchmark]
         runs, names = place / "runs" / benchmark, ",".join(f"{benchmark}:{mini.name}" for mini in used)
-        command = ["sweep", "--domains", names, "--methods", "mad", "--out", runs, "--epochs", size.epochs]
+        command = ["sweep", "--domains", names, "--methods", "mad", "--base", base, "--out", runs]
         small = [] if size.images is None else ["--batch-size", "16"]
-        madlab(capsys, *command, *small, "--device", "cpu")
+        madlab(capsys, *command, *small, "--epochs", size.epochs, "--device", "cpu")
         told = madlab(capsys, "report", runs, "--benchmark", benchmark)
         (ours,) = [row for row in table(told) if row[""] == "ours"]
         if size is ALL:

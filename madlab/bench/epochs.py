@@ -31,8 +31,8 @@ def time_epochs(
     """An epoch over `count` images, classical against `madlab.training.train_epoch`, and on a GPU that compiled.
 
     Classical: JPEG files in folders, PIL transforms in `workers` processes (four; on fewer cores, one a core), float32
-    in PyTorch's own memory format, the loss read at every step for the log. Both train the same full MAD with the same
-    optimiser at a rate near zero. Ours leaves the coarse images of a usual recipe's first epochs out, so that both see
+    in PyTorch's own memory format, the loss read at every step for the log. Both train the same full MAD with SGD at a
+    rate near zero. Ours leaves the coarse images of a usual recipe's first epochs out, so that both see
     the same pixels.
     """
     images, labels = random_pictures(count, setting.size * 9 // 8, CLASSES)
@@ -78,7 +78,6 @@ def _classical(setting: Setting, loader: DataLoader, device: torch.device) -> Ta
             loss.backward()
             optimiser.step()
             total += loss.item()
-
         return total / len(loader)
 
     return epoch
