@@ -3,15 +3,17 @@
 Only what ipywidgets 7.7 (Colab) and 8.1 share is used here: sliders, dropdowns, buttons, an Image and HTML.
 """
 
+import gc
 import html
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ipywidgets
 import matplotlib
 
-from madlab.figures import STYLE, blank, png
+from madlab.figures import STYLE, blank, few_ticks, png
 
 _LABEL = {"description_width": "initial"}
 
@@ -41,6 +43,22 @@ def switch(label: str, value: bool = False) -> Any:
 def button(label: str) -> Any:
     """A button; pressing it calls `before` with its name and then draws."""
     return ipywidgets.Button(description=label, layout=ipywidgets.Layout(width="auto"))
+
+
+@contextmanager
+def _rubbish_last() -> Iterator[None]:
+    """Hold rubbish collection back until the end, and look through the young objects alone: a figure's 6,000, 3 ms.
+
+    Left alone, every tenth figure waits a tenth of a second while the rubbish of those before it is looked for.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.collect(0)
+        if was_on:
+            gc.enable()
 
 
 class Panel:
@@ -94,7 +112,8 @@ class Panel:
 
     def redraw(self) -> None:
         """Draw for the present values."""
-        self._shown(self._picture)
+        with _rubbish_last():
+            self._shown(self._picture)
 
     def _moved(self, name: str) -> None:
         if self._quiet:
@@ -111,6 +130,7 @@ class Panel:
         with matplotlib.rc_context(STYLE):
             figure = blank(self._size)
             state = self._draw(figure, **self.values) or {}
+            few_ticks(figure)
         self.image.value = png(figure)
         self.note.value = str(state.get("note", ""))
         self.state = state
