@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
+from matplotlib.transforms import offset_copy
 
 from madlab.figures.style import AROUND_ONE, AROUND_ZERO, BLACK, BRIGHTNESS, as_array, mosaic
 
@@ -120,24 +121,22 @@ def _name(
 ) -> None:
     """Write numbers below columns and names beside rows as plain text: an axis with ticks takes three times as long."""
     ax.set_axis_off()
+    below, beside = ax.get_xaxis_transform(), ax.get_yaxis_transform()
     for x, name in zip(across, columns, strict=True):
-        place = {"xycoords": ax.get_xaxis_transform(), "textcoords": "offset points"}
-        ax.annotate(str(name), (x, 0), (0, -4), ha="center", va="top", **place)
+        ax.text(x, 0, str(name), transform=_moved(ax, below, 0, -4), ha="center", va="top")
     for y, name in zip(down, rows, strict=True):
-        place = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
-        ax.annotate(str(name), (0, y), (-5, 0), ha="right", va="center", **place)
+        ax.text(0, y, str(name), transform=_moved(ax, beside, -5, 0), ha="right", va="center")
     if xlabel:
-        ax.annotate(
-            xlabel, (0.5, 0), (0, -18), xycoords="axes fraction", textcoords="offset points", ha="center", va="top"
-        )
+        ax.text(0.5, 0, xlabel, transform=_moved(ax, ax.transAxes, 0, -18), ha="center", va="top")
     if ylabel:
         far = -14 - 6 * max((len(str(name)) for name in rows), default=0)
-        ax.annotate(
-            ylabel, (0, 0.5), (far, 0), xycoords="axes fraction", textcoords="offset points",
-            ha="right", va="center", rotation=90,
-        )  # fmt: skip
+        ax.text(0, 0.5, ylabel, transform=_moved(ax, ax.transAxes, far, 0), ha="right", va="center", rotation=90)
 
 
-def _some(count: int, most: int = 8) -> list[int]:
-    """Up to `most` channel numbers, evenly spaced."""
-    return list(range(0, count, -(-count // most)))
+def _moved(ax: Axes, transform: Any, x: float, y: float) -> Any:
+    return offset_copy(transform, fig=ax.figure, x=x, y=y, units="points")
+
+
+def _some(count: int) -> list[int]:
+    """A few channel numbers, evenly spaced: up to eight where cells can be told apart, four where they cannot."""
+    return list(range(0, count, -(-count // (8 if count <= 16 else 4))))
