@@ -4,10 +4,10 @@
 
 Every method gets four values of the rate that decides for it, about a factor of three apart: the adapter's, or, where
 there is no adapter, that of head and BatchNorm. Where the ranges begin and end was found before, on the validation
-images of signs: those of finetune, mad and mad:8 got a fourth value beyond their first three, those of piggyback, wtpb
-and parallel moved, in some twenty runs, until the best lay inside. A trial is short (6 epochs, at most 2,200 training
-images), and its domain has no test images at all: the validation images stand in their place. Trials that the file
-holds already are not run again.
+images of signs: those of finetune, mad and mad:8 got a fourth value beyond their first three, those of piggyback,
+wtpb, parallel, peft:loha and peft:lokr moved, in some twenty-five runs, until the best lay inside. A trial is short
+(6 epochs, at most 2,200 training images), and its domain has no test images at all: the validation images stand in
+their place. Trials that the file holds already are not run again.
 """
 
 import argparse
@@ -42,8 +42,8 @@ RATES = {
             "lora": (0.03, 0.1, 0.3, 1.0),
             "prompt": (0.3, 1.0, 3.0, 10.0),
             "peft:lora": (0.03, 0.1, 0.3, 1.0),
-            "peft:loha": (0.03, 0.1, 0.3, 1.0),
-            "peft:lokr": (0.03, 0.1, 0.3, 1.0),
+            "peft:loha": (1.0, 3.0, 10.0, 30.0),
+            "peft:lokr": (0.3, 1.0, 3.0, 10.0),
             "peft:ia3": (0.3, 1.0, 3.0, 10.0),
         }.items()
     },

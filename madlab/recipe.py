@@ -13,8 +13,8 @@ class Recipe:
 
     epochs: passes over the training images. batch_size: images a step. seed: of initialisation, order and augmentation.
     adapter_lr, head_lr, batchnorm_lr: peak learning rates of SGD with Nesterov momentum; the method's own when None,
-    chosen by trial on validation images (results/trials.json, data_scripts/tune.py); those of mad+wtpb and of PEFT's
-    methods are guesses, not tried yet. An adapter_lr may be in units of its layers: Adapter.rate_factors.
+    chosen by trial on validation images (results/trials.json, data_scripts/tune.py). An adapter_lr may be in units of
+    its layers: Adapter.rate_factors.
     adapter_decay: weight decay of the adapter (towards zero); head_decay: of the head. smoothing: of the labels.
     warmup: share of the training in which the rates rise; afterwards they fall to zero along a cosine.
     coarse: share of the epochs, the first ones, with images shrunk to 5/8 of the crop (20 of 32 pixels), which take 0.4

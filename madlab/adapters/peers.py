@@ -68,6 +68,7 @@ class PeftAdapter(Adapter):
 
 
 EQUATIONS = {"lora": "W + B∘A", "loha": "W + (A1 B1) ⊙ (A2 B2)", "lokr": "W + C ⊗ (A B)", "ia3": "W ⊙ l, l a row"}
+RATES = {"lora": 0.3, "loha": 3.0, "lokr": 1.0, "ia3": 3.0}
 OPTIONS = {"rank": 8, "alpha": None}
 PEERS = [
     Method(
@@ -76,7 +77,7 @@ PEERS = [
         "PEFT, pip install 'madlab[peers]'",
         partial(PeftAdapter, kind=kind),
         {} if kind == "ia3" else OPTIONS,
-        learning_rate=1.0 if kind == "ia3" else 0.05,
+        learning_rate=RATES[kind],
     )
     for kind, equation in EQUATIONS.items()
 ]
