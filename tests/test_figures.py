@@ -102,3 +102,14 @@ def test_accuracy_against_parameters_has_a_place_for_zero(ax) -> None:
     ax.figure.canvas.draw()
     pixels = [ax.transData.transform((x, 50))[0] for x in (0, 100, 10_000)]
     assert all(np.isfinite(pixels)) and pixels == sorted(pixels)
+
+
+def test_names_of_crowded_points_do_not_cover_each_other(ax) -> None:
+    points = {"piggyback": (45e3, 65.8), "wtpb": (46e3, 65.0), "mad:13": (45e3, 65.4), "parallel": (161e3, 65.2)}
+    points |= {"series": (165e3, 65.0), "mad": (161e3, 67.0), "mad+wtpb": (206e3, 66.5), "frozen": (0, 43)}
+    figures.accuracy_against_parameters(ax, points)
+    ax.figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert len(boxes) == 8
+    for place, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:place])

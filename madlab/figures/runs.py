@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.transforms import Bbox
 
 from madlab.figures.style import BLACK, BLUE, GREEN, GREY, MARKERS, ORANGE, PALETTE, PINK, RED, SKY
+from madlab.recipe import split_method
 
 _LOOKS = {
     "frozen": (GREY, "o"),
@@ -19,13 +21,19 @@ _LOOKS = {
     "parallel": (GREEN, "<"),
     "series": (GREEN, ">"),
     "lora": (RED, "*"),
+    "mad+wtpb": (PINK, "^"),
+    "prompt": (GREY, "p"),
+    "peft:lora": (ORANGE, "*"),
+    "peft:loha": (ORANGE, "h"),
+    "peft:lokr": (ORANGE, "d"),
+    "peft:ia3": (ORANGE, "X"),
 }
 
 
 def look(method: str) -> dict[str, Any]:
     """Colour and marker of a method, the same in every figure: options of `Axes.plot`. "mad:8" is MAD with a rank."""
-    name = "mad, rank" if method.startswith("mad:") else method.partition(":")[0]
-    name = name if name in _LOOKS else method
+    name, rank = split_method(method)
+    name = "mad, rank" if name == "mad" and rank else name
     if name in _LOOKS:
         colour, marker = _LOOKS[name]
     else:
@@ -67,19 +75,62 @@ def accuracy_bars(ax: Axes, results: Mapping[str, Sequence[float]], *, xlabel: s
 def accuracy_against_parameters(
     ax: Axes, points: Mapping[str, tuple[float, float]], *, ylabel: str = "accuracy (%)"
 ) -> None:
-    """Draw one marker a method: name -> (adapter parameters of one domain, accuracy).
+    """Draw one marker a method: name -> (adapter parameters of one domain, accuracy). A line joins MAD's ranks.
 
-    The axis of parameters is linear up to 100, so that a method without any has its place, and logarithmic above.
+    The axis of parameters is linear up to 1000, so that a method without any has its place, and logarithmic above.
     """
+    ranks = sorted(points[method] for method in points if split_method(method)[0] == "mad")
+    if len(ranks) > 2:
+        ax.plot(*zip(*ranks, strict=True), color=SKY, linewidth=1, zorder=0)
     for method, (parameters, accuracy) in points.items():
         ax.plot(parameters, accuracy, linestyle="", markersize=9, **look(method))
-        # White under the name, below all markers and above a Pareto line.
-        ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-        options: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9, "bbox": ground, "zorder": 1}
-        ax.annotate(method, (parameters, accuracy), (7, -3), **options)
-    ax.set_xscale("symlog", linthresh=100)
-    ax.margins(x=0.15, y=0.12)
+    ax.set_xscale("symlog", linthresh=1000, linscale=0.4)
+    ax.set_xticks([0, *(10.0**power for power in range(3, 10))])
+    ax.autoscale(axis="x")  # the ticks have widened it
+    ax.margins(x=0.12, y=0.12)
     ax.set(xlabel="adapter parameters of one domain", ylabel=ylabel)
+    _name_points(ax, points)
+
+
+def _name_points(ax: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    """Write each name beside its marker, where it covers as little as possible of other names and markers."""
+    if ax.figure.get_layout_engine() is not None:
+        ax.figure.draw_without_rendering()  # else the axes do not have their size yet
+    ax.autoscale_view()
+    canvas: Any = ax.figure.canvas
+    pixels = ax.transData.transform(list(points.values()))
+    taken = {name: Bbox.from_bounds(x - 7, y - 7, 14, 14) for name, (x, y) in zip(points, pixels, strict=True)}
+    for name, (x, y) in points.items():
+        # White under the name, below all markers and above a Pareto line.
+        ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.7}
+        text = ax.annotate(name, (x, y), (7, 0), textcoords="offset points", fontsize=9, bbox=ground, zorder=1)
+        least = np.inf
+        for across, up, ha, va in _BESIDE:
+            text.set(position=(across, up), ha=ha, va=va)
+            box = text.get_window_extent(canvas.get_renderer())
+            others = [other for key, other in taken.items() if key != name]
+            covered = sum(shared.width * shared.height for o in others if (shared := Bbox.intersection(box, o)))
+            if covered < least:
+                least, best, where = covered, {"position": (across, up), "ha": ha, "va": va}, box
+        text.set(**best)
+        taken[f"the name {name}"] = where
+
+
+_BESIDE = (
+    (7, 0, "left", "center"),
+    (-7, 0, "right", "center"),
+    (5, 5, "left", "bottom"),
+    (5, -5, "left", "top"),
+    (-5, 5, "right", "bottom"),
+    (-5, -5, "right", "top"),
+    (0, 7, "center", "bottom"),
+    (0, -7, "center", "top"),
+    (14, 14, "left", "bottom"),
+    (14, -14, "left", "top"),
+    (-14, 14, "right", "bottom"),
+    (-14, -14, "right", "top"),
+)
+"""Where a name may stand, the best place first: points across and up from its marker, and alignments."""
 
 
 def pareto_line(ax: Axes, points: Sequence[tuple[float, float]]) -> None:
