@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from madlab.adapters import METHODS
-from madlab.backbones import load_base
+from madlab.backbones import head_of, load_base
 from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain, Split
 from madlab.benchmarks.loader import batches, shrink
@@ -41,6 +41,9 @@ from madlab.runfolder import (
     save_checkpoint,
 )
 from madlab.view import DomainView
+
+MANY_CLASSES = 32
+"""From so many classes on, a head learns at the full rate; chosen on validation images (results/trials.json)."""
 
 
 def default_device() -> torch.device:
@@ -68,9 +71,14 @@ def learning_rate(progress: float, warmup: float) -> float:
 
 
 def peak_rates(view: DomainView, recipe: Recipe) -> dict[str, float]:
-    """Peak learning rates of "adapter", "batchnorm" and "head": the recipe's, or where it has none the method's own."""
+    """Peak learning rates of "adapter", "batchnorm" and "head": the recipe's, or where it has none the method's own.
+
+    The head's own rate falls with its number of classes C below MANY_CLASSES: at the start the loss is curved by 1 / C
+    in the logits, so that with few classes the usual rate throws the head about, and the features after it.
+    """
     shared = view.method.domain_learning_rate
-    own = {"adapter": view.method.rate(view.facts["options"]), "batchnorm": shared, "head": shared}
+    few = min(1.0, head_of(view.network)[1].out_features / MANY_CLASSES)
+    own = {"adapter": view.method.rate(view.facts["options"]), "batchnorm": shared, "head": few * shared}
     asked = {"adapter": recipe.adapter_lr, "batchnorm": recipe.batchnorm_lr, "head": recipe.head_lr}
     return own | {kind: rate for kind, rate in asked.items() if rate is not None}
 

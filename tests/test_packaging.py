@@ -1,7 +1,9 @@
 """The files around the package: they say the same thing, and what the README promises is there."""
 
 import ast
+import json
 import re
+import statistics
 import tomllib
 from pathlib import Path
 
@@ -106,3 +108,43 @@ def test_readme_example_runs(tmp_path, monkeypatch, capsys):
 def test_every_public_name_can_be_imported():
     for name in madlab.__all__:
         assert getattr(madlab, name) is not None
+
+
+def recorded(grid: str) -> dict[str, dict[str, list[dict]]]:
+    """Method -> domain -> its results, seed by seed, of a grid that ships with madlab."""
+    found: dict[str, dict[str, list[dict]]] = {}
+    for path in sorted((ROOT / "madlab" / "results" / grid).rglob("result.json")):
+        result = json.loads(path.read_text())
+        method = result["method"] + (f", rank {result['rank']}" if result["rank"] else "")
+        found.setdefault(method, {}).setdefault(result["domain"], []).append(result)
+    return found
+
+
+def with_spread(values: list[float], digits: int) -> str:
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{digits}f}{spread}"
+
+
+@pytest.mark.parametrize("grid, mean", [("photographs", "mean"), ("mini-decathlon", "nine"), ("mini-sketch", "five")])
+def test_readme_tables_are_what_the_recorded_runs_say(grid: str, mean: str) -> None:
+    (table,) = re.findall(rf"^(\| method \|.*\| {mean} \|.*\n)\|.*\n((?:\|.*\n)+)", README, re.M)
+    head, *lines = ([cell.strip() for cell in line.strip("|").split("|")] for line in "".join(table).splitlines())
+    found = recorded(grid)
+    assert {line[0] for line in lines} == set(found)
+    tuned = {domain: [run["test_accuracy"] for run in runs] for domain, runs in found["finetune"].items()}
+    for method, *cells in lines:
+        shown = dict(zip(head[1:], cells, strict=True))
+        own = {domain: [run["test_accuracy"] for run in runs] for domain, runs in found[method].items()}
+        sizes = {run["adapter_parameters"] for runs in found[method].values() for run in runs}
+        expected = {"parameters a domain": f"{statistics.fmean(sizes):,.0f}"}
+        expected |= {domain: with_spread(values, 2) for domain, values in own.items()}
+        expected[mean] = with_spread([statistics.fmean(seed) for seed in zip(*own.values(), strict=True)], 2)
+        # S by its definition: an error twice that of fine-tuning is worth nothing, none at all 1000.
+        points = [
+            1000 * max(0, 1 - (100 - statistics.fmean(v)) / (200 - 2 * statistics.fmean(tuned[d]))) ** 2
+            for d, v in own.items()
+        ]
+        expected["S"] = f"{sum(points):.0f}"
+        assert {column: text.split(" ± ")[0] if column == "S" else text for column, text in shown.items()} == {
+            column: expected[column] for column in shown
+        }, method

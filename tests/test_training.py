@@ -92,7 +92,7 @@ def test_a_finished_run_says_what_it_was_and_leaves_no_checkpoint(place):
         "base_parameters": sum(math.prod(shape) for shape in shapes),
         "adapter_parameters": sum(2 * (shape[0] + shape[1]) for shape in shapes),
         "epochs": EPOCHS,
-        "rates": {"adapter": madlab.METHODS["mad"].rank_learning_rate, "batchnorm": 0.3, "head": 0.3},
+        "rates": {"adapter": madlab.METHODS["mad"].rank_learning_rate, "batchnorm": 0.3, "head": 0.3 * 3 / 32},
     }
     assert {key: result[key] for key in expected} == expected
     assert result["seconds"] > 0 and result["device"] and result["versions"]["torch"] == torch.__version__
@@ -354,17 +354,19 @@ def test_rates_are_in_units_of_a_layers_filters_where_a_method_multiplies_them(p
 
 
 @pytest.mark.parametrize(
-    ("method", "recipe", "expected"),
+    ("method", "classes", "recipe", "expected"),
     [
-        ("batchnorm", {}, {"adapter": 0.0, "batchnorm": 1.0, "head": 1.0}),
-        ("batchnorm", {"head_lr": 0.2}, {"adapter": 0.0, "batchnorm": 1.0, "head": 0.2}),
-        ("frozen", {"batchnorm_lr": 0.0}, {"adapter": 0.0, "batchnorm": 0.0, "head": 0.3}),
-        ("mad", {"adapter_lr": 7.0}, {"adapter": 7.0, "batchnorm": 0.3, "head": 0.3}),
+        ("batchnorm", 32, {}, {"adapter": 0.0, "batchnorm": 1.0, "head": 1.0}),
+        ("batchnorm", 8, {"head_lr": 0.2}, {"adapter": 0.0, "batchnorm": 1.0, "head": 0.2}),
+        ("frozen", 200, {"batchnorm_lr": 0.0}, {"adapter": 0.0, "batchnorm": 0.0, "head": 0.3}),
+        ("mad", 40, {"adapter_lr": 7.0}, {"adapter": 7.0, "batchnorm": 0.3, "head": 0.3}),
+        ("mad", 8, {"adapter_lr": 7.0}, {"adapter": 7.0, "batchnorm": 0.3, "head": 0.075}),
     ],
 )
-def test_a_method_has_rates_of_its_own_that_the_recipe_overrides_and_the_result_tells(place, method, recipe, expected):
+def test_a_method_has_rates_of_its_own_that_the_recipe_overrides(place, method, classes, recipe, expected):
+    """The head's own rate falls with the number of classes where there are fewer than 32."""
     net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
-    net.add_domain("noise", 3, method)
+    net.add_domain("noise", classes, method)
     assert training.peak_rates(net.view("noise"), Recipe(**recipe)) == expected
 
 
