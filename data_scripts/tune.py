@@ -13,7 +13,7 @@ wtpb, parallel, peft:loha and peft:lokr moved, in some twenty-five runs, until t
 their place. Trials that the file holds already are not run again.
 
 The second command tries the head's rate, 0.1 instead of 0.3, at the adapter's rate that the first one chose. The third
-was made because on domains of seven and ten classes most methods ended below the frozen network; it is why a head of
+was made because on domains of seven and ten classes most methods ended near the frozen network or below it; it is why a head of
 few classes learns more slowly (`training.peak_rates`).
 """
 

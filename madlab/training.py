@@ -76,9 +76,13 @@ def peak_rates(view: DomainView, recipe: Recipe) -> dict[str, float]:
     The head's own rate falls with its number of classes C below MANY_CLASSES: at the start the loss is curved by 1 / C
     in the logits, so that with few classes the usual rate throws the head about, and the features after it.
     """
-    shared = view.method.domain_learning_rate
+    method = view.method
     few = min(1.0, head_of(view.network)[1].out_features / MANY_CLASSES)
-    own = {"adapter": view.method.rate(view.facts["options"]), "batchnorm": shared, "head": few * shared}
+    own = {
+        "adapter": method.rate(view.facts["options"]),
+        "batchnorm": method.domain_learning_rate,
+        "head": few * (method.head_learning_rate or method.domain_learning_rate),
+    }
     asked = {"adapter": recipe.adapter_lr, "batchnorm": recipe.batchnorm_lr, "head": recipe.head_lr}
     return own | {kind: rate for kind, rate in asked.items() if rate is not None}
 

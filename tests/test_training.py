@@ -361,6 +361,7 @@ def test_rates_are_in_units_of_a_layers_filters_where_a_method_multiplies_them(p
         ("frozen", 200, {"batchnorm_lr": 0.0}, {"adapter": 0.0, "batchnorm": 0.0, "head": 0.3}),
         ("mad", 40, {"adapter_lr": 7.0}, {"adapter": 7.0, "batchnorm": 0.3, "head": 0.3}),
         ("mad", 8, {"adapter_lr": 7.0}, {"adapter": 7.0, "batchnorm": 0.3, "head": 0.075}),
+        ("finetune", 16, {"adapter_lr": 7.0}, {"adapter": 7.0, "batchnorm": 0.3, "head": 0.05}),
     ],
 )
 def test_a_method_has_rates_of_its_own_that_the_recipe_overrides(place, method, classes, recipe, expected):

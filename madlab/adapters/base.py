@@ -75,6 +75,8 @@ class Method:
 
     domain_learning_rate: float = 0.3
     """That of BatchNorm and head, which every domain owns; a head of few classes gets less (training.peak_rates)."""
+    head_learning_rate: float | None = None
+    """That of the head, where it wants another."""
 
     def rate(self, options: Mapping[str, Any]) -> float:
         """The adapter's learning rate for these options."""
