@@ -12,9 +12,9 @@ wtpb, parallel, peft:loha and peft:lokr moved, in some twenty-five runs, until t
 (6 epochs, at most 2,200 training images), and its domain has no test images at all: the validation images stand in
 their place. Trials that the file holds already are not run again.
 
-The second command tries the head's rate, 0.1 instead of 0.3, at the adapter's rate that the first one chose. The third
-was made because on domains of seven and ten classes most methods ended near the frozen network or below it; it is why a head of
-few classes learns more slowly (`training.peak_rates`).
+The second command tries the head's rate, 0.1 instead of 0.3, at the adapter's rate that the first one chose. The
+third was made because on domains of seven and ten classes most methods ended near the frozen network or below it; it
+is why a head of few classes learns more slowly (`training.peak_rates`).
 """
 
 import argparse
