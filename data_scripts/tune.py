@@ -14,7 +14,7 @@ their place. Trials that the file holds already are not run again.
 
 The second command tries the head's rate, 0.1 instead of 0.3, at the adapter's rate that the first one chose. The
 third was made because on domains of seven and ten classes most methods ended near the frozen network or below it; it
-is why a head of few classes learns more slowly (`training.peak_rates`).
+is why a head of few classes learns more slowly (`optimiser.peak_rates`).
 """
 
 import argparse

@@ -21,8 +21,8 @@ from madlab import cli, files, training
 from madlab.benchmarks.domain import Split
 from madlab.benchmarks.loader import batches
 from madlab.errors import MadlabError
+from madlab.optimiser import learning_rate, make_optimiser, peak_rates
 from madlab.recipe import Recipe
-from madlab.training import learning_rate
 
 EPOCHS = 3
 
@@ -335,7 +335,7 @@ MASK = {"mask": "mean", "k": "sum"}
 def test_rates_are_in_units_of_a_layers_filters_where_a_method_multiplies_them(place, method, rank, units):
     net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
     net.add_domain("noise", 3, method, rank=rank)
-    optimiser = training.make_optimiser(net, "noise", Recipe(adapter_lr=0.5, head_lr=0.1, adapter_decay=0.2))
+    optimiser = make_optimiser(net, "noise", Recipe(adapter_lr=0.5, head_lr=0.1, adapter_decay=0.2))
     group_of = {parameter: group for group in optimiser.param_groups for parameter in group["params"]}
     layers = set()
     for name, parameter in net.view("noise").network.named_parameters():
@@ -368,7 +368,7 @@ def test_a_method_has_rates_of_its_own_that_the_recipe_overrides(place, method, 
     """The head's own rate falls with the number of classes where there are fewer than 32."""
     net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
     net.add_domain("noise", classes, method)
-    assert training.peak_rates(net.view("noise"), Recipe(**recipe)) == expected
+    assert peak_rates(net.view("noise"), Recipe(**recipe)) == expected
 
 
 def test_the_rate_rises_in_a_line_and_falls_along_a_cosine():
@@ -390,7 +390,7 @@ def test_accumulated_gradients_are_the_mean_of_the_batches(place):
         net.add_domain("x", 3, "frozen")
         nets.append(net)
     before = [p.detach().clone() for p in nets[0].trainable_parameters("x")]
-    training.train_epoch(nets[0], "x", domain, recipe, 32, training.make_optimiser(nets[0], "x", recipe), 0)
+    training.train_epoch(nets[0], "x", domain, recipe, 32, make_optimiser(nets[0], "x", recipe), 0)
 
     view, parameters = nets[1].view("x").train(), list(nets[1].trainable_parameters("x"))
     generator = torch.Generator().manual_seed(0)

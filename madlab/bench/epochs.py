@@ -17,8 +17,9 @@ from madlab.bench.costs import CLASSES, Setting
 from madlab.bench.pipeline import classical_loader, random_pictures, write_pictures
 from madlab.benchmarks.domain import Domain, Split
 from madlab.network import MultiDomainNet
+from madlab.optimiser import make_optimiser
 from madlab.recipe import Recipe
-from madlab.training import make_optimiser, train_epoch
+from madlab.training import train_epoch
 
 CLASSICAL = "classical"
 OURS = "madlab"
