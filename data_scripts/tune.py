@@ -3,6 +3,7 @@
     OPTIONS="--no-flip gtsrb --out madlab/results/trials.json"
     python data_scripts/tune.py --domains data/gtsrb data/flowers $OPTIONS
     python data_scripts/tune.py --domains data/gtsrb data/flowers --head $OPTIONS
+    python data_scripts/tune.py --domains data/gtsrb data/flowers --both $OPTIONS
     python data_scripts/tune.py --domains data/dtd10 data/pacs_art --head --methods finetune mad mad:8 $OPTIONS
 
 Every method gets four values of the rate that decides for it, about a factor of three apart: the adapter's, or, where
@@ -12,9 +13,10 @@ wtpb, parallel, peft:loha and peft:lokr moved, in some twenty-five runs, until t
 (6 epochs, at most 2,200 training images), and its domain has no test images at all: the validation images stand in
 their place. Trials that the file holds already are not run again.
 
-The second command tries the head's rate, 0.1 instead of 0.3, at the adapter's rate that the first one chose. The
-third was made because on domains of seven and ten classes most methods ended near the frozen network or below it; it
-is why a head of few classes learns more slowly (`optimiser.peak_rates`).
+The second command tries the head's rate, 0.1 instead of 0.3, at the adapter's rate that the first one chose; the third
+1.0 for head and BatchNorm both, because BatchNorm alone wants it, and a small adapter might, too. The fourth was made
+because on domains of seven and ten classes most methods ended near the frozen network or below it; it is why a head
+of few classes learns more slowly (`optimiser.peak_rates`).
 """
 
 import argparse
@@ -60,6 +62,7 @@ HEADS = {
     for method in RATES
     if method not in ("frozen", "batchnorm")
 }
+BOTH = {method: [{"head_lr": 1.0, "batchnorm_lr": 1.0}] for method in HEADS}
 EPOCHS, IMAGES = 6, 2200
 
 
@@ -86,11 +89,12 @@ def main() -> None:
     parser.add_argument("--domains", nargs="+", required=True, help="folders or names, as madlab train takes them")
     parser.add_argument("--no-flip", nargs="*", default=[], help="names of domains that are not mirrored")
     parser.add_argument("--head", action="store_true", help="try rates of the head, not of the adapter")
+    parser.add_argument("--both", action="store_true", help="try a higher rate of head and BatchNorm")
     parser.add_argument("--methods", nargs="+", choices=list(RATES), help="all that have trials, when not given")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    tried = HEADS if args.head else RATES
+    tried = BOTH if args.both else HEADS if args.head else RATES
     lines = json.loads(args.out.read_text()) if args.out.exists() else []
     done = {(line["domain"], line["method"], json.dumps(line["rates"])) for line in lines}
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:

@@ -11,6 +11,7 @@ from madlab.figures.filters import alpha_map, feature_maps, filter_bank, picture
 from madlab.figures.layers import accuracy_by_layers, adapted_by_depth, dense_block, label_of
 from madlab.figures.modulations import accuracy_by_kept, alpha_by_layer, alpha_histograms, kept_by_layer
 from madlab.figures.paths import critical_path
+from madlab.figures.quick import quick_axes
 from madlab.figures.rankings import ranking
 from madlab.figures.ranks import accuracy_by_rank, factors, singular_values, spectrum_history
 from madlab.figures.runs import accuracy_against_parameters, accuracy_bars, look, training_curves
@@ -23,7 +24,6 @@ from madlab.figures.style import (
     PALETTE,
     STYLE,
     blank,
-    few_ticks,
     mosaic,
     new,
     png,
@@ -61,7 +61,6 @@ __all__ = [
     "domain_shares",
     "factors",
     "feature_maps",
-    "few_ticks",
     "filter_bank",
     "gains_by_size",
     "kept_by_layer",
@@ -74,6 +73,7 @@ __all__ = [
     "parameter_bars",
     "pictures",
     "png",
+    "quick_axes",
     "ranking",
     "score_curves",
     "shared_and_own",

@@ -17,9 +17,9 @@ def domain_shares(ax: Axes, shares: Mapping[str, float], *, earned: float = 250)
     colours = [BLUE if value >= earned - 0.05 else ORANGE for value in values]
     ax.barh(range(len(names)), values, color=colours, height=0.7)
     ax.axvline(earned, color=BLACK, linewidth=1, linestyle="--")
-    white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     for place, value in enumerate(values):
-        ax.text(value + 12, place, f"{value:.0f}", va="center", fontsize=9, bbox=white)
+        at = earned if earned - 60 < value < earned else value  # not across the dashed line
+        ax.text(at + 12, place, f"{value:.0f}", va="center", fontsize=9)
     name_rows(ax, names, fontsize=10)
     ax.set(xlim=(0, 1080), xlabel="points of the score S (dashed: fine-tuning)", ylim=(len(names) - 0.4, -0.6))
 

@@ -12,7 +12,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import AutoLocator, MaxNLocator
 
 # The palette of Okabe and Ito, "Color Universal Design" (2008).
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -75,13 +74,6 @@ def png(figure: Figure) -> bytes:
     with matplotlib.rc_context(STYLE):
         figure.savefig(data, format="png", pil_kwargs={"compress_level": 1})
     return data.getvalue()
-
-
-def few_ticks(figure: Figure) -> None:
-    """At most five ticks on every axis that chooses its own: each is worth a millisecond to a slider's picture."""
-    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
-        if isinstance(axis.get_major_locator(), AutoLocator):
-            axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
 
 
 def show(figure: Figure, alt: str) -> None:
