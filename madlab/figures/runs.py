@@ -117,14 +117,14 @@ def _name_points(ax: Axes, points: Mapping[str, tuple[float, float]]) -> None:
 
 
 _BESIDE = (
-    (7, 0, "left", "center"),
-    (-7, 0, "right", "center"),
+    (9, 0, "left", "center"),
+    (-9, 0, "right", "center"),
     (5, 5, "left", "bottom"),
     (5, -5, "left", "top"),
     (-5, 5, "right", "bottom"),
     (-5, -5, "right", "top"),
-    (0, 7, "center", "bottom"),
-    (0, -7, "center", "top"),
+    (0, 8, "center", "bottom"),
+    (0, -8, "center", "top"),
     (14, 14, "left", "bottom"),
     (14, -14, "left", "top"),
     (-14, 14, "right", "bottom"),
