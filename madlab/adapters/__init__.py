@@ -60,7 +60,15 @@ METHODS: dict[str, Method] = {
             head_learning_rate=0.1,
         ),
         Method("series", "(Id + A) W", "arXiv 1705.08045", SeriesAdapter, learning_rate=0.3),
-        Method("lora", "W + B∘A", "arXiv 2106.09685, as in PEFT", LowRankDelta, LORA, learning_rate=0.3),
+        Method(
+            "lora",
+            "W + B∘A",
+            "arXiv 2106.09685, as in PEFT",
+            LowRankDelta,
+            LORA,
+            learning_rate=0.3,
+            domain_learning_rate=1.0,
+        ),
         Method("prompt", "W; x + frame", "arXiv 2203.17274", None, FRAME, prompt=Frame, learning_rate=1.0),
         *PEERS,
     )

@@ -69,6 +69,7 @@ class PeftAdapter(Adapter):
 
 EQUATIONS = {"lora": "W + B∘A", "loha": "W + (A1 B1) ⊙ (A2 B2)", "lokr": "W + C ⊗ (A B)", "ia3": "W ⊙ l, l a row"}
 RATES = {"lora": 0.3, "loha": 3.0, "lokr": 1.0, "ia3": 3.0}
+DOMAIN_RATES = {"lora": 1.0, "loha": 1.0, "lokr": 0.3, "ia3": 0.3}
 OPTIONS = {"rank": 8, "alpha": None}
 PEERS = [
     Method(
@@ -78,6 +79,7 @@ PEERS = [
         partial(PeftAdapter, kind=kind),
         {} if kind == "ia3" else OPTIONS,
         learning_rate=RATES[kind],
+        domain_learning_rate=DOMAIN_RATES[kind],
     )
     for kind, equation in EQUATIONS.items()
 ]
