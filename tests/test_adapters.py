@@ -123,6 +123,16 @@ def test_factors_reach_their_rank_where_the_symmetric_start_is_trapped_at_one(ra
     assert trained(torch.ones(10, rank), torch.full((rank, 8), 1 / rank)) == 1
 
 
+@pytest.mark.parametrize("rank", [5, 20])
+def test_random_directions_pass_the_gradient_of_alpha_on_as_it_is_on_average(rank):
+    torch.manual_seed(0)
+    conv, passed = nn.Conv2d(3, 6, 1), torch.zeros(6, 6)
+    for _ in range(2000):  # a step along the gradient g of alpha moves gamma by beta^T g, and so alpha by beta beta^T g
+        beta = FactorisedModulation(conv, rank).beta.detach()[:, 1:]
+        passed += beta @ beta.T / 2000
+    torch.testing.assert_close(passed, torch.eye(6) * (rank - 1) / rank, atol=0.06, rtol=0)
+
+
 # Masks
 
 

@@ -10,6 +10,8 @@ The paper's initialisation is not known; both forms here start at exactly one, w
 Built from nothing in notebooks 02 (full) and 05 (factorised).
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -47,14 +49,15 @@ class FactorisedModulation(Modulation):
     beta = 1, gamma = 1 / I would start at one as well, but all I directions would get the same gradient for ever: the
     product would stay at rank 1. Here the first direction carries the one (a column of ones times a row of ones), and
     every other is a random column of beta times a row of zeros, as in LoRA: the product is exactly one, and the rows of
-    gamma move apart with the first step. `rank` may exceed min(M, N) of a layer (FACTS of the decathlon: I = 36 in a
-    3-channel stem); the product then has at most that rank.
+    gamma move apart with the first step. The columns have variance 1 / I: on average they pass alpha's gradient on as
+    it is, whatever the rank. `rank` may exceed min(M, N) of a layer (FACTS of the decathlon: I = 36 in a 3-channel
+    stem); the product then has at most that rank.
     """
 
     def __init__(self, conv: nn.Conv2d, rank: int):
         super().__init__(conv)
         out_channels, in_channels = conv.weight.shape[:2]
-        self.beta = nn.Parameter(torch.randn(out_channels, rank))
+        self.beta = nn.Parameter(torch.randn(out_channels, rank) / math.sqrt(rank))
         self.gamma = nn.Parameter(torch.zeros(rank, in_channels))
         with torch.no_grad():
             self.beta[:, 0] = 1

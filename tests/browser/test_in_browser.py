@@ -55,7 +55,8 @@ def move_all(notebook: Notebook, number: str, record_property: Callable[[str, ob
     controls = notebook.controls()
     assert controls, "a notebook without any control"
     dead = []
-    for control in controls:
+    for control in sorted(controls, key=lambda control: control["kind"] == "dropdown"):
+        # Menus last: a layer that shows all its filters has nothing left for the slider that pages through them.
         moves = notebook.moves(control)
         if not any(move.changed for move in moves) and control["kind"] == "button":
             others = [c for c in controls if c["cell"] == control["cell"] and c["kind"] != "button"]
