@@ -93,3 +93,12 @@ def test_an_axis_that_chooses_its_ticks_gets_five_at_most() -> None:
     names = [text.get_text() for text in ax.texts]
     assert names[:5] == ["0", "25", "50", "75", "100"]
     assert len(names) == 5 + 9  # ticks that were asked for are all there
+
+
+def test_a_tick_at_the_very_end_is_kept_in_spite_of_rounding() -> None:
+    figure = figures.blank(SIZE)
+    ax = figure.add_axes((0.2, 0.2, 0.7, 0.7))
+    ax.set(xlim=(0, 0.3), xticks=[0.1 * step for step in range(4)], yticks=[], ylim=(0, 1))
+    ax.set_xlim(0, 0.3)  # the ticks have widened it
+    figures.quick_axes(figure)
+    assert [text.get_text() for text in ax.texts] == ["0.0", "0.1", "0.2", "0.3"]

@@ -1,7 +1,7 @@
-"""Ticks in less than half of matplotlib's time, for pictures that a slider waits for.
+"""Ticks in little more than half of matplotlib's time, for pictures that a slider waits for.
 
-matplotlib builds every tick of five objects and lays its label out twice, 2 ms each: in a small figure that is most of
-the drawing. Here an axis becomes one line of marks and one text for each label, in the same places.
+matplotlib builds every tick of five objects and lays its label out twice: two axes of five ticks took 22 ms, most of a
+small figure, and take 13 here, where an axis is one line of marks and one text for each label, in the same places.
 """
 
 import matplotlib
@@ -47,6 +47,8 @@ def _plain(axis: Axis) -> bool:
 
 def _replace(figure: Figure, ax: Axes, axis: Axis) -> None:
     low, high = sorted(axis.get_view_interval())
+    slack = 1e-9 * (high - low)  # 3 * 0.1 is a tick of an axis that ends at 0.3
+    low, high = low - slack, high + slack
     names = axis.get_major_formatter().format_ticks(list(axis.get_majorticklocs()))
     ticks = [(at, name) for at, name in zip(axis.get_majorticklocs(), names, strict=True) if low <= at <= high]
     flat = axis is ax.xaxis
