@@ -34,6 +34,26 @@ def merge_forgetting_stride(conv, alpha):
     return merged
 
 
+def merge_forgetting_dilation(conv, alpha):
+    merged = torch.nn.Conv2d(
+        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, groups=conv.groups
+    )
+    merged.weight.data = conv.weight.data * alpha[:, :, None, None]
+    merged.bias = conv.bias
+    return merged
+
+
+def merge_without_bias(conv, alpha):
+    merged = right_merge(conv, alpha)
+    merged.bias = None
+    return merged
+
+
+def disagreements(rows):
+    pairs = [(a, b) for a in rows for b in rows if a["mean"] > b["mean"] and a["score"] < b["score"]]
+    return [(a["method"], b["method"]) for a, b in pairs]
+
+
 def multiply_in_place(weight, target):
     weight.mul_(2)
     return (2 * target / weight)[:, :, 0, 0]
@@ -41,6 +61,52 @@ def multiply_in_place(weight, target):
 
 def rank_in(shapes, filters, adapters, room):
     return int(room * filters // (adapters * sum(m + n for m, n in shapes)))
+
+
+def swap_modules(kind):
+    """A solution of 03.swap that replaces modules of this kind."""
+
+    def swap(network, make):
+        for path, module in list(network.named_modules()):
+            if isinstance(module, kind):
+                network.set_submodule(path, make(module))
+
+    return swap
+
+
+def epoch_of(key):
+    """A solution of 04.report that takes the epoch with the largest key."""
+    return lambda log: max(log, key=key)["test_accuracy"]
+
+
+def points(row, finetuned, domains, least=0.0):
+    return sum(1000 * max(least, 1 - (100 - row[d]) / (200 - 2 * finetuned[d])) ** 2 for d in domains)
+
+
+def fair(ours, theirs, finetuned, least=0.0):
+    shared = sorted(set(ours) & set(theirs))
+    return tuple(points(row, finetuned, shared, least) for row in (ours, theirs))
+
+
+def greedy_ranks(shares, prices, budget):
+    """What notebook 10 builds: always the direction with the largest gain for its price that still fits."""
+    ranks = [1] * len(shares)
+    while True:
+        left = budget - sum(price * rank for price, rank in zip(prices, ranks, strict=True))
+        places = [i for i, rank in enumerate(ranks) if rank < len(shares[i]) and prices[i] <= left]
+        if not places:
+            return ranks
+        ranks[max(places, key=lambda i: shares[i][ranks[i]] / prices[i])] += 1
+
+
+def diagnose(moved, loss, full, finetune, gap=0.5, limit=5, base=1.5):
+    if moved < 0.01:
+        return "rate too small"
+    if moved > limit:
+        return "rate too large"
+    if finetune > base:
+        return "base too small"
+    return "rank too small" if loss > full + gap else "no failure"
 
 
 # name, answer, whether it is right, what the verdict must say
@@ -54,8 +120,16 @@ ANSWERS = [
     ("00.ratio", lambda base, adapter, domains: (base + adapter) / base, False, "one of its own"),
     ("02.merge", right_merge, True, "plain convolution"),
     ("02.merge", merge_in_place, False, "base convolution was changed"),
-    ("02.merge", merge_transposed, False, "RuntimeError"),
-    ("02.merge", merge_forgetting_stride, False, "shape"),
+    ("02.merge", merge_transposed, False, "merged.weight.data *= alpha.T"),
+    ("01.next_point", lambda: 1.0, False, "what the exercise says"),
+    ("01.next_point", lambda finetuned: [finetuned], False, "a number, not list"),
+    ("01.accuracy_needed", lambda points, finetuned: "1", False, "a number, not str"),
+    ("01.disagreements", lambda rows: ..., False, "replace the `...`"),
+    ("01.disagreements", lambda rows: disagreements(rows), True, "All pairs found"),
+    ("01.disagreements", lambda rows: 2 * disagreements(rows), False, "twice"),
+    ("01.disagreements", lambda rows: [p[::-1] for p in disagreements(rows)], False, "wrong way round"),
+    ("01.disagreements", lambda rows: [*disagreements(rows), ("twin", "method 0")], False, "no disagreement"),
+    ("02.merge", merge_forgetting_stride, False, "lost a stride"),
     ("02.merge", lambda conv, alpha: conv.weight, False, "Parameter"),
     ("02.gradient", lambda w, g: (w * g).sum((2, 3)), True, "inner product"),
     ("02.gradient", lambda w, g: w * g, False, "k × k numbers"),
@@ -63,6 +137,36 @@ ANSWERS = [
     ("02.closest", lambda w, t: (w * t).sum((2, 3)) / (w * w).sum((2, 3)), True, "projection"),
     ("02.closest", lambda w, t: t / w, False, "one number a slice"),
     ("02.closest", lambda w, t: (w * t).sum((2, 3)), False, "Divide"),
+    ("02.merge", merge_forgetting_dilation, False, "dilation"),
+    ("02.merge", merge_without_bias, False, "bias"),
+    ("03.break_even", lambda m, n: (m * n - 1) // (m + n), True, "Correct"),
+    ("03.break_even", lambda m, n: max(1, (m * n - 1) // (m + n)), False, "the answer is 0"),
+    ("03.swap", swap_modules(torch.nn.Conv2d), True, "each only once"),
+    ("03.swap", swap_modules((torch.nn.Conv2d, torch.nn.Linear)), False, "given a Linear"),
+    ("04.report", epoch_of(lambda e: (e["val_accuracy"], -e["val_loss"])), True, "read once on test"),
+    ("04.report", epoch_of(lambda e: e["val_accuracy"]), False, "same validation accuracy"),
+    ("04.report", lambda log: epoch_of(lambda e: e["val_accuracy"])(log[::-1]), False, "same validation accuracy"),
+    ("04.report", epoch_of(lambda e: -e["val_loss"]), False, "lowest validation loss"),
+    ("05.largest_rank", lambda m, n: (m * n - 1) // (m + n), True, "below half"),
+    ("05.largest_rank", lambda m, n: max(1, (m * n - 1) // (m + n)), False, "It has to be *fewer*"),
+    ("06.lora_rank", lambda m, n, k: m * n // (m + k * k * n), True, "nine times"),
+    ("06.lora_rank", lambda m, n, k: (m * n - 1) // (m + k * k * n), False, "M = 64, N = 64, k = 1 is 31"),
+    ("06.lora_rank", lambda m, n, k: m * n // (k * k * m + n), False, "mixed up"),
+    ("07.sparse_bits", lambda a, t: a.numel() + 32 * ((a - 1).abs() >= t).sum(), True, "price of freedom"),
+    ("07.sparse_bits", lambda a, t: a.numel() + 32 * ((a - 1).abs() > t).sum(), False, "should be"),
+    ("07.shrink", lambda a, s: 1 + torch.nn.functional.softshrink(a - 1, s), True, "Soft thresholding"),
+    ("07.shrink", lambda a, s: a - s * (a - 1).sign(), False, "come out on the other side"),
+    ("08.fair", fair, True, "same domains"),
+    ("08.fair", lambda *rows: fair(*rows, least=-9.0), False, "before you square"),
+    ("08.fair", lambda *rows: fair(*rows)[::-1], False, "wrong way round"),
+    ("09.largest", lambda *a: max(1, rank_in(a[0], a[1], a[2] - 1, a[3] - 1)), False, "The rank for 10 domains"),
+    ("10.best_ranks", greedy_ranks, False, "Did you try all"),
+    ("10.best_ranks", lambda shares, prices, budget: 3, False, "whole number for each layer"),
+    ("11.diagnose", diagnose, True, "order matters"),
+    *(("11.diagnose", lambda *four, gap=gap: diagnose(*four, gap=gap), False, "should be") for gap in (0.48, 0.52)),
+    ("11.diagnose", lambda *four: diagnose(*four, limit=4.8), False, "should be"),
+    ("11.diagnose", lambda *four: diagnose(*four, base=1.48), False, "should be"),
+    ("11.split", lambda files: (files, [], []), False, "not tuple"),
     ("09.reach", lambda w, t: (t / w)[:, :, 0, 0], True, "fine-tuning in other numbers"),
     ("09.reach", lambda w, t: t / w, False, "axes of length 1"),
     ("09.reach", lambda w, t: (t - w)[:, :, 0, 0], False, "α multiplies"),
@@ -99,6 +203,17 @@ def test_mean_instead_of_sum_is_named() -> None:
     assert any("take the sum" in message for message in messages)
 
 
+def test_the_lines_of_a_check_stay_secret() -> None:
+    """They hold the solution; the reader's own line is shown."""
+    for name, answer in [("01.next_point", lambda: 1.0), ("05.start", lambda m, n, rank: 3), ("11.split", len)]:
+        assert "`answer" not in (message := lessons.check(name, answer).message) and "got" not in message
+    assert "divide_by_nothing" in lessons.check("00.count", divide_by_nothing).message
+
+
+def divide_by_nothing(conv):
+    return len("divide_by_nothing") / 0
+
+
 @pytest.mark.parametrize("answer", [None, ...])
 def test_no_answer_yet(answer) -> None:
     assert "no answer" in lessons.check("02.merge", answer).message
@@ -131,6 +246,8 @@ def test_same_number() -> None:
         (None, "return"),
         (..., "no answer"),
         ("x", "not str"),
+        ("2", "not str"),
+        (torch.ones(3), "not Tensor"),
         (2.1, "2.1; it should be 2"),
         (float("nan"), "nan"),
     ]:

@@ -49,9 +49,10 @@ class FactorisedModulation(Modulation):
     beta = 1, gamma = 1 / I would start at one as well, but all I directions would get the same gradient for ever: the
     product would stay at rank 1. Here the first direction carries the one (a column of ones times a row of ones), and
     every other is a random column of beta times a row of zeros, as in LoRA: the product is exactly one, and the rows of
-    gamma move apart with the first step. The columns have variance 1 / I: on average they pass alpha's gradient on as
-    it is, whatever the rank. `rank` may exceed min(M, N) of a layer (FACTS of the decathlon: I = 36 in a 3-channel
-    stem); the product then has at most that rank.
+    gamma move apart with the first step. The random columns have variance 1 / I: on average they add (I - 1) / I of the
+    unit matrix to beta beta^T, so that alpha's first step along its gradient does not grow with the rank. `rank` may
+    exceed min(M, N) of a layer (FACTS of the decathlon: I = 36 in a 3-channel stem); the product then has at most that
+    rank.
     """
 
     def __init__(self, conv: nn.Conv2d, rank: int):

@@ -54,40 +54,60 @@ def check(name: str, answer: Any) -> Verdict:
         return Verdict(True, judge(answer))
     except Wrong as wrong:
         message = str(wrong)
-        return Verdict(False, message[:1].upper() + message[1:])
+        # A Greek letter stays: a capital β looks like B.
+        return Verdict(False, message[:1].upper() + message[1:] if message[:1].isascii() else message)
     except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        return Verdict(False, f"It stopped with {type(error).__name__}: {error} (`{place.line or place.name}`).")
+        return Verdict(False, f"It stopped with {type(error).__name__}: {error}{_place(error, answer)}")
+
+
+def _place(error: Exception, answer: Any) -> str:
+    """Where the answer stopped. The lines of the check itself are not shown: they hold the solution."""
+    if code := getattr(answer, "__code__", None):
+        own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == code.co_filename]
+        if own:
+            return f", in `{own[-1].line or own[-1].name}`."
+    return ". Does the answer take and return what the exercise says?"
 
 
 def same_tensor(got: Any, want: Tensor, what: str, tolerance: float = 1e-5) -> None:
     """Raise Wrong unless `got` is `want`, up to tolerance * (largest value of want). what: e.g. "the merged weight"."""
-    _present(got, what)
+    present(got, what)
     if not isinstance(got, Tensor):
         raise Wrong(f"{what} should be a tensor, not {type(got).__name__}.")
     if got.shape != want.shape:
         raise Wrong(f"{what} has the shape {tuple(got.shape)}; it should be {tuple(want.shape)}.")
     if got.is_floating_point() and not got.isfinite().all():
         raise Wrong(f"{what} has values that are not finite.")
-    distance = (got.detach().to(want.dtype) - want.detach()).abs()
-    if distance.numel() and distance.max() > tolerance * max(1.0, float(want.detach().abs().max())):
+    got, want = got.detach(), want.detach()
+    distance = (got.to(want.dtype) - want).abs()
+    if distance.numel() and distance.max() > tolerance * max(1.0, float(want.abs().max())):
         place = tuple(int(i) for i in torch.unravel_index(distance.argmax(), distance.shape))
         at = f" at {list(place)}" if place else ""
-        raise Wrong(f"{what} is wrong{at}: {float(got[place]):.4g} instead of {float(want[place]):.4g}.")
+        here, there = float(got[place]), float(want[place])
+        digits = 4 if f"{here:.4g}" != f"{there:.4g}" else 8
+        raise Wrong(f"{what} is wrong{at}: {here:.{digits}g} instead of {there:.{digits}g}.")
+
+
+def number_in(got: Any, what: str) -> float:
+    """The number that an answer is, of Python, NumPy or torch; Wrong if it is none."""
+    present(got, what)
+    try:
+        if isinstance(got, str):
+            raise TypeError
+        return float(got)
+    except (TypeError, ValueError, RuntimeError):  # the last: a tensor of several numbers
+        raise Wrong(f"{what} should be a number, not {type(got).__name__}.") from None
 
 
 def same_number(got: Any, want: float, what: str, tolerance: float = 1e-6) -> None:
     """Raise Wrong unless `got` is the number `want`, up to a relative tolerance."""
-    _present(got, what)
-    try:
-        number = float(got)
-    except (TypeError, ValueError):
-        raise Wrong(f"{what} should be a number, not {type(got).__name__}.") from None
+    number = number_in(got, what)
     if not abs(number - want) <= tolerance * max(1.0, abs(want)):
         raise Wrong(f"{what} is {number:,.10g}; it should be {want:,.10g}.")
 
 
-def _present(got: Any, what: str) -> None:
+def present(got: Any, what: str) -> None:
+    """Raise Wrong if an answer is still the `...` of the exercise, or nothing."""
     if got is ...:
         raise Wrong("there is no answer yet: replace the `...`.")
     if got is None:
@@ -97,11 +117,11 @@ def _present(got: Any, what: str) -> None:
 def random_convs(count: int = 3, **options: Any) -> Iterator[tuple[torch.nn.Conv2d, Tensor]]:
     """Yield convolutions of random shapes with images that fit: (conv, x of shape (B, N, H, W)).
 
-    M, N and k are drawn anew each time and M is never N, so that an answer that mixes them up is found out.
-    options: of nn.Conv2d.
+    M, N and k are drawn anew each time and M is never N, so that an answer that mixes them up is found out. The first
+    kernel is larger than 1 × 1, so that one that forgets to sum over it is found out too. options: of nn.Conv2d.
     """
-    for _ in range(count):
+    for number in range(count):
         in_channels, more, size, batch = (int(torch.randint(1, 5, ())) for _ in range(4))
-        kernel = 2 * int(torch.randint(0, 3, ())) + 1
+        kernel = 2 * int(torch.randint(0 if number else 1, 3, ())) + 1
         conv = torch.nn.Conv2d(in_channels, in_channels + more, kernel, padding=kernel // 2, **options)
         yield conv, torch.randn(batch, in_channels, 5 + size, 6 + size)

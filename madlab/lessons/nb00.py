@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from madlab.lessons.checks import Wrong, random_convs, same_number
+from madlab.lessons.checks import Wrong, number_in, random_convs, same_number
 from madlab.lessons.quizzes import Question
 
 
@@ -14,11 +14,11 @@ def count(answer: Callable[[nn.Conv2d], Any]) -> str:
     """count(conv) -> how many numbers the modulation of a convolution has: M * N."""
     for conv, _ in random_convs(4):
         weights, slices = conv.weight.numel(), sum(1 for filter_ in conv.weight for _ in filter_)
-        got = answer(conv)
+        got = number_in(answer(conv), "the number of modulations")
         if got == weights and conv.kernel_size != (1, 1):
             raise Wrong(f"{weights} is every weight of the layer. Modulation has one number for a whole k × k slice.")
         if got == conv.out_channels + conv.in_channels:
-            raise Wrong(f"{got} is M + N. There is one number for each pair of output and input: M · N.")
+            raise Wrong(f"{got:.0f} is M + N. There is one number for each pair of output and input: M · N.")
         same_number(got, slices, "the number of modulations")
     return "One number for each pair of output and input channel, whatever the kernel's size."
 
@@ -28,14 +28,18 @@ def ratio(answer: Callable[[float, float, int], Any]) -> str:
     for _ in range(4):
         base, adapter = float(torch.randint(1000, 9000, ())), float(torch.randint(10, 900, ()))
         domains = int(torch.randint(2, 30, ()))
-        got = answer(base, adapter, domains)
+        got = number_in(answer(base, adapter, domains), "the ratio")
         shared = base
         for _ in range(domains):
             shared += adapter
-        if isinstance(got, float | int) and abs(got - domains * base / shared) < 1e-9:
+        if abs(got - domains * base / shared) < 1e-9:
             raise Wrong("This is the ratio upside down: divide what sharing costs by what separate networks cost.")
-        if isinstance(got, float | int) and abs(got - (base + adapter) / base) < 1e-9:
+        if abs(got - (base + adapter) / base) < 1e-9:
             raise Wrong("This counts one adapter. Every domain has one of its own.")
+        if abs(got - (shared - adapter) / (domains * base)) < 1e-9:
+            raise Wrong("One adapter is missing: here every domain has one, the first one too.")
+        if abs(got - 100 * shared / (domains * base)) < 1e-7:
+            raise Wrong("This is in percent. The ratio itself is asked for, 0.2 for a fifth.")
         same_number(got, shared / (domains * base), "the ratio", tolerance=1e-9)
     return "The base is paid for once. With many domains the ratio comes near to adapter / base."
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from madlab.lessons.checks import Wrong, same_number
+from madlab.lessons.checks import Wrong, number_in, present, same_number
 from madlab.lessons.quizzes import Question
 
 
@@ -22,16 +22,19 @@ def _percent(low: float, high: float) -> float:
 def _next_point(answer: Callable[[float], float]) -> str:
     for finetuned in (97.53, 51.2, *(_percent(5, 98.5) for _ in range(4))):
         error = 100 - finetuned
-        got, want = answer(finetuned), _points(error - 1, error) - 250
+        what = f"The gain at a fine-tuned accuracy of {finetuned:.2f} %"
+        got, want = number_in(answer(finetuned), what), _points(error - 1, error) - 250
         tangent = 1000 / (2 * error)
-        if got is not None and got is not ... and abs(got - tangent) < 1e-6 * tangent:
+        if abs(got - tangent) < 1e-6 * tangent:
             raise Wrong(
                 f"At {finetuned:.2f} % this is the slope of the curve, {tangent:.1f}. The curve bends: take the "
                 f"difference of the two scores, {want:.1f}."
             )
-        if got is not None and got is not ... and abs(got - (_points(error - 1, error / 2) - 1000)) < 1e-6:
+        if abs(got - (_points(error - 1, error / 2) - 1000)) < 1e-6:
             raise Wrong("Emax is <i>twice</i> the error of the fine-tuned network.")
-        same_number(got, want, f"The gain at a fine-tuned accuracy of {finetuned:.2f} %")
+        if abs(got - want - 250) < 1e-6:
+            raise Wrong("These are all points of the next accuracy. Take off the 250 that fine-tuning has already.")
+        same_number(got, want, what)
     return "Correct for six baselines. With errors of 2.47 and 48.8 it gives 243 and 10."
 
 
@@ -40,13 +43,14 @@ def _accuracy_needed(answer: Callable[[float, float], float]) -> str:
         finetuned = _percent(51, 99)
         error = 100 - finetuned
         want = 100 - 2 * error * (1 - (points / 1000) ** 0.5)
-        got = answer(points, finetuned)
-        if got is not None and got is not ... and abs(got - (100 - want)) < 1e-6 * max(1, want) and points < 1000:
+        what = f"The accuracy for {points:.0f} points over a fine-tuned {finetuned:.2f} %"
+        got = number_in(answer(points, finetuned), what)
+        if abs(got - (100 - want)) < 1e-6 * max(1, want) and points < 1000:
             raise Wrong("This is the error; the question was for the accuracy, 100 minus it.")
         straight = 100 - 2 * error * (1 - points / 1000)
-        if got is not None and got is not ... and 0 < points < 1000 and abs(got - straight) < 1e-6 * straight:
+        if 0 < points < 1000 and abs(got - straight) < 1e-6 * straight:
             raise Wrong("The score is quadratic: solving it for the error takes a square root.")
-        same_number(got, want, f"The accuracy for {points:.0f} points over a fine-tuned {finetuned:.2f} %")
+        same_number(got, want, what)
     return "Correct: for 0, 250 and 1000 points it gives twice the baseline's error, the baseline itself, and 100 %."
 
 
@@ -54,17 +58,25 @@ def _disagreements(answer: Callable[[list[dict[str, Any]]], Any]) -> str:
     for count in (2, 5, 7):
         mean, score = torch.randperm(100)[:count].tolist(), torch.randperm(4000)[:count].tolist()
         rows = [{"method": f"method {i}", "mean": float(mean[i]), "score": score[i]} for i in range(count)]
+        rows.append({"method": "twin", "mean": rows[0]["mean"], "score": rows[0]["score"] + 1})  # no higher mean
         want = {
             (a["method"], b["method"]) for a in rows for b in rows if a["mean"] > b["mean"] and a["score"] < b["score"]
         }
         got = answer(rows)
-        if got is None or got is ...:
-            raise Wrong("The answer returned nothing. Is there a `return`?")
-        got = {tuple(pair) for pair in got}
-        if got == {(b, a) for a, b in want} and want:
-            raise Wrong("The pairs are the wrong way round: first the one with the higher mean accuracy.")
-        if got - want:
-            raise Wrong(f"{sorted(got - want)[0]} is no disagreement: there mean and score put the same one first.")
+        present(got, "the list of pairs")
+        try:
+            pairs = [(str(first), str(second)) for first, second in got]
+        except (TypeError, ValueError):
+            raise Wrong("The answer should be a list of pairs of names, [(a, b), ...].") from None
+        if len(set(pairs)) < len(pairs):
+            raise Wrong("A pair is in the list twice.")
+        got = set(pairs)
+        for first, second in sorted(got - want):
+            if (second, first) in want:
+                raise Wrong(f"{(first, second)} is the wrong way round: first the one with the higher mean accuracy.")
+            raise Wrong(
+                f"{(first, second)} is no disagreement: the first needs the higher mean, the second the higher score."
+            )
         if want - got:
             raise Wrong(
                 f"{sorted(want - got)[0]} is missing: the first has the higher mean, the second the higher score."
@@ -100,14 +112,14 @@ QUIZ = (
     Question(
         "A new domain has 10 images a class. What is the best reason to train few parameters for it?",
         {
-            "Few parameters leave few ways to learn ten images by heart": "What is not trained is borrowed from the "
-            "base network, where many more images fixed it. The price: where a domain is far from the base and images "
-            "are many, a small adapter can be too stiff.",
+            "What is not trained is borrowed from the base network": "Many more images than ten fixed it there. "
+            "The count alone says little, as the experiment showed: it matters what is borrowed, and how near it is. "
+            "Where a domain is far from the base and images are many, a small adapter can be too stiff.",
             "Inference gets faster": "The number of trained parameters says nothing of the speed: a merged adapter "
             "and a fine-tuned network run the very same convolutions.",
             "Fewer parameters always give a higher test accuracy": "Frozen features train the fewest, and they lose on "
             "most domains of the decathlon, most of all on those with many images.",
         },
-        right="Few parameters leave few ways to learn ten images by heart",
+        right="What is not trained is borrowed from the base network",
     ),
 )

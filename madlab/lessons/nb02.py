@@ -8,29 +8,40 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from madlab.lessons.checks import Wrong, random_convs, same_tensor
+from madlab.lessons.checks import Wrong, present, random_convs, same_tensor
 from madlab.lessons.quizzes import Question
 
 
 def merge(answer: Callable[[nn.Conv2d, torch.Tensor], Any]) -> str:
     """merge(conv, alpha) -> a plain nn.Conv2d of its own with the modulated filters; conv stays as it was."""
-    for number, (conv, x) in enumerate(random_convs(4)):
+    for number, (conv, x) in enumerate(random_convs(5)):
         if number == 3:  # a stride and no bias have to survive too
             conv = nn.Conv2d(conv.in_channels, conv.out_channels, 3, stride=2, bias=False)
+        if number == 4:  # and so have dilation and groups
+            x = torch.cat([x, x], 1)
+            conv = nn.Conv2d(x.shape[1], 2 * conv.out_channels, 3, padding=2, dilation=2, groups=2)
         weight, alpha = conv.weight.detach().clone(), torch.randn(conv.weight.shape[:2])
         got = answer(conv, alpha)
-        if got is ...:
-            raise Wrong("there is no answer yet: replace the `...`.")
+        present(got, "the merged layer")
         if type(got) is not nn.Conv2d:
             raise Wrong(f"`merge` should return a plain nn.Conv2d, but this is {type(got).__name__}.")
         if got is conv or not torch.equal(conv.weight, weight):
             raise Wrong("The base convolution was changed: other domains use it too. Work on a copy (`copy.deepcopy`).")
         expected = weight.clone()
-        for m, n in product(range(conv.out_channels), range(conv.in_channels)):
+        for m, n in product(*map(range, alpha.shape)):
             expected[m, n] *= alpha[m, n]
         same_tensor(got.weight, expected, "the merged weight")
-        same_tensor(got(x), F.conv2d(x, expected, conv.bias, conv.stride, conv.padding), "the merged layer's output")
+        merged = F.conv2d(x, expected, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+        if any(getattr(got, name) != getattr(conv, name) for name in ("stride", "padding", "dilation", "groups")):
+            raise Wrong("The merged layer has lost a stride, padding, dilation or groups. Copy the whole layer.")
+        if _bias(got).shape != _bias(conv).shape or not torch.equal(_bias(got), _bias(conv)):
+            raise Wrong("The bias is not that of the base convolution: it is not modulated, and has to come along.")
+        same_tensor(got(x), merged, "the merged layer's output")
     return "The merged layer is a plain convolution: a domain costs nothing at run time."
+
+
+def _bias(conv: nn.Conv2d) -> torch.Tensor:
+    return torch.zeros(0) if conv.bias is None else conv.bias
 
 
 def gradient(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
@@ -40,7 +51,7 @@ def gradient(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
         expected = torch.zeros(weight.shape[:2])
         for m, n in product(range(conv.out_channels), range(conv.in_channels)):
             expected[m, n] = torch.dot(through[m, n].flatten(), weight[m, n].flatten())
-        got = answer(weight, through)
+        got = answer(weight.clone(), through.clone())
         if isinstance(got, torch.Tensor) and got.shape == weight.shape:
             raise Wrong("This still has k × k numbers a slice. One α serves the whole slice: add its contributions up.")
         if isinstance(got, torch.Tensor) and got.shape == expected.shape and weight.shape[-1] > 1:
@@ -60,7 +71,7 @@ def closest(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
         for m, n in product(range(conv.out_channels), range(conv.in_channels)):
             slice_, wanted = weight[m, n].reshape(-1, 1), target[m, n].reshape(-1, 1)
             expected[m, n] = torch.linalg.lstsq(slice_, wanted).solution.squeeze()
-        got = answer(weight, target)
+        got = answer(weight.clone(), target.clone())
         if isinstance(got, torch.Tensor) and got.shape == weight.shape:
             raise Wrong("This has one number a weight, as dividing target by weight gives. α has one number a slice.")
         numerator = (weight * target).sum((2, 3))
@@ -86,7 +97,8 @@ QUIZ = (
     Question(
         "Why does α start at exactly 1, and not at random numbers?",
         {
-            "So that its gradient is not zero": "The gradient depends on W and the loss; it is not zero at 0 either.",
+            "So that its gradient is not zero": "The gradient depends on W, on the input and on the loss: "
+            "random numbers would have one as well.",
             "Because softmax needs values that sum to one": "There is no softmax here: α is free, even negative.",
             "So that training starts from the base network": "One leaves every filter as it is, bit for bit: "
             "the new domain begins with all that the base network has learned.",

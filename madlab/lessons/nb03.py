@@ -6,20 +6,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from madlab.lessons.checks import Wrong, same_number, same_tensor
+from madlab.lessons.checks import Wrong, present, same_number, same_tensor
 from madlab.lessons.quizzes import Question
 
 
-def _channels() -> tuple[int, int, int, int]:
+def _channels(groups: int = 1) -> tuple[int, int, int, int]:
     """Output channels, input channels, kernel size and groups of a random convolution."""
-    groups = int(torch.randint(1, 4, ()))
     out_channels, in_channels = (groups * int(torch.randint(2, 9, ())) for _ in range(2))
     return out_channels, in_channels, int(torch.randint(0, 3, ())) * 2 + 1, groups
 
 
 def _adapter_parameters(answer: Callable[[nn.Conv2d, int | None], Any]) -> str:
-    for _ in range(6):
-        out_channels, in_channels, kernel, groups = _channels()
+    for number in range(6):
+        out_channels, in_channels, kernel, groups = _channels(1 + number % 3)
         conv = nn.Conv2d(in_channels, out_channels, kernel, groups=groups)
         for rank in (None, int(torch.randint(1, 9, ()))):
             height, width = out_channels, in_channels // groups
@@ -39,10 +38,12 @@ def _adapter_parameters(answer: Callable[[nn.Conv2d, int | None], Any]) -> str:
 
 
 def _break_even(answer: Callable[[int, int], Any]) -> str:
-    for shape in ((64, 64), (32, 32), (8, 8), *(_channels()[:2] for _ in range(8))):
+    for shape in ((64, 64), (32, 32), (8, 8), (2, 2), (1, 8), *(_channels()[:2] for _ in range(8))):
         out_channels, in_channels = shape
         want = max(i for i in range(out_channels * in_channels) if i * sum(shape) < out_channels * in_channels)
         got = answer(out_channels, in_channels)
+        if got == 1 and want == 0:
+            raise Wrong(f"For {shape} not even rank 1 is cheaper than the full α: the answer is 0.")
         if got != want and got in (min(shape), min(shape) - 1):
             raise Wrong(
                 f"For {shape}: below min(M, N) the product has a lower rank, but that does not make it cheaper. "
@@ -66,25 +67,29 @@ class _Doubled(nn.Module):
 def _swap(answer: Callable[[nn.Module, Callable[[nn.Conv2d], nn.Module]], Any]) -> str:
     for _ in range(3):
         width = int(torch.randint(2, 7, ()))
-        deep = nn.Sequential(nn.ReLU(), nn.Sequential(nn.Conv2d(width, width, 1), nn.Tanh()))
+        linear = nn.Linear(6, 6)
+        deep = nn.Sequential(nn.ReLU(), nn.Sequential(nn.Conv2d(width, width, 1), nn.Tanh(), linear))
         network = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), deep, nn.Conv2d(width, 2, 1))
         convs, x = [m for m in network.modules() if isinstance(m, nn.Conv2d)], torch.randn(2, 3, 6, 6)
         with torch.no_grad():
             first, second, third = convs
-            want = 2 * third(torch.tanh(2 * second(torch.relu(2 * first(x)))))
-        made: list[nn.Conv2d] = []
+            want = 2 * third(linear(torch.tanh(2 * second(torch.relu(2 * first(x))))))
+        made: list[nn.Module] = []
 
-        def make(conv: nn.Conv2d, made: list[nn.Conv2d] = made) -> nn.Module:
+        def make(conv: nn.Conv2d, made: list[nn.Module] = made) -> nn.Module:
             made.append(conv)
             return _Doubled(conv)
 
         got = answer(network, make)
-        if got is ...:
-            raise Wrong("There is no answer yet: replace the `...`.")
+        if got is ...:  # nothing is what it should return
+            present(got, "the network")
         if [m for m in network.modules() if isinstance(m, nn.Conv2d)] != convs:
             raise Wrong("The network's own convolutions should still be in it, inside what `make` returned.")
         if not made:
             raise Wrong("`make` was never called: is the network walked at all?")
+        for module in made:
+            if not isinstance(module, nn.Conv2d):
+                raise Wrong(f"`make` was given a {type(module).__name__}. Only convolutions are to be swapped.")
         if len(made) < 3:
             raise Wrong(f"Only {len(made)} of 3 convolutions were swapped. One of them is inside a nested Sequential.")
         if len(made) > 3:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from madlab.lessons.checks import Wrong, random_convs, same_number
+from madlab.lessons.checks import Wrong, number_in, random_convs, same_number
 from madlab.lessons.quizzes import Question
 
 
@@ -20,17 +20,15 @@ def rate(answer: Callable[[torch.Tensor, torch.Tensor, float], Any]) -> str:
             for n in range(weight.shape[1]):
                 moved[m, n] = torch.dot(through[m, n].flatten(), weight[m, n].flatten()) * weight[m, n]
         expected = lr * float(through.norm() / moved.norm())
-        got = answer(weight, through, lr)
+        got = answer(weight.clone(), through.clone(), lr)
         gradient = (through * weight).sum((2, 3))
         if isinstance(got, torch.Tensor) and got.numel() > 1:
             raise Wrong(f"This has {got.numel()} numbers. One rate serves the whole layer: compare norms.")
-        if got is not None and got is not ...:
-            if math.isclose(float(got), lr * float(through.norm() / gradient.norm()), rel_tol=1e-4):
-                raise Wrong(
-                    "You compared the two gradients. But a step on α reaches the filter times W: compare moves."
-                )
-            if math.isclose(float(got), lr / expected * lr, rel_tol=1e-4):
-                raise Wrong("It is upside down: α's step moves the filter too little, so its rate must be larger.")
+        got = number_in(got, "the rate")
+        if math.isclose(got, lr * float(through.norm() / gradient.norm()), rel_tol=1e-4):
+            raise Wrong("You compared the two gradients. But a step on α reaches the filter times W: compare moves.")
+        if math.isclose(got, lr / expected * lr, rel_tol=1e-4):
+            raise Wrong("It is upside down: α's step moves the filter too little, so its rate must be larger.")
         same_number(got, expected, "the rate", tolerance=1e-4)
     return "Two factors of W stand between α's rate and the filter's move: one in the gradient, one on the way back."
 
@@ -42,9 +40,9 @@ def share(answer: Callable[[float, float], Any]) -> str:
             expected = progress / warmup
             if progress >= warmup:
                 expected = (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2
-            got = answer(progress, warmup)
             where = f"the share at progress {progress:.3g} with warmup {warmup:g}"
-            if progress == 1.0 and isinstance(got, int | float) and abs(got) > 1e-6:
+            got = number_in(answer(progress, warmup), where)
+            if progress == 1.0 and abs(got) > 1e-6:
                 raise Wrong(f"{where} is {got:.3g}. At the end it must be 0: does your cosine reach π at progress 1?")
             same_number(got, expected, where)
     return "It rises while the head is still random, and ends at rest: the last steps only average out noise."
@@ -52,16 +50,17 @@ def share(answer: Callable[[float, float], Any]) -> str:
 
 def report(answer: Callable[[list[dict[str, float]]], Any]) -> str:
     """report(log) -> the test accuracy to publish: that of the epoch chosen on validation."""
-    for count in (1, 5, 9):
+    for count, better in ((1, 0), (5, 0), (9, 6), (9, 2)):  # better: of two level epochs, the one of lower loss
         values = random.sample(range(100, 900), 3 * count)
         log = [
             {"val_accuracy": v / 10, "val_loss": w / 300, "test_accuracy": t / 10}
             for v, w, t in zip(values[:count], values[count : 2 * count], values[2 * count :], strict=True)
         ]
-        if count == 9:  # two epochs as good as each other: the loss decides
+        worse = 8 - better
+        if count == 9:  # two epochs as good as each other, and one that is less accurate at a still lower loss
             log[2]["val_accuracy"] = log[6]["val_accuracy"] = 95.0
-            log[2]["val_loss"], log[6]["val_loss"] = 0.3, 0.2
-            log[2]["test_accuracy"], log[6]["test_accuracy"] = 80.0, 79.0
+            log[worse]["val_loss"], log[better]["val_loss"], log[4]["val_loss"] = 0.3, 0.2, 0.1
+            log[worse]["test_accuracy"], log[better]["test_accuracy"], log[4]["test_accuracy"] = 80.0, 79.0, 78.0
         best = log[0]
         for entry in log[1:]:
             ahead = entry["val_accuracy"] > best["val_accuracy"]
@@ -74,7 +73,9 @@ def report(answer: Callable[[list[dict[str, float]]], Any]) -> str:
             raise Wrong("This is the best *test* epoch. Nobody can choose it without looking at the test labels.")
         if count > 1 and got == log[-1]["test_accuracy"] != best["test_accuracy"]:
             raise Wrong("This is the last epoch. Validation says whether an earlier one was better.")
-        if count == 9 and got == log[2]["test_accuracy"]:
+        if count == 9 and got == log[4]["test_accuracy"]:
+            raise Wrong("This is the epoch of the lowest validation loss. Accuracy chooses; the loss decides ties.")
+        if count == 9 and got == log[worse]["test_accuracy"]:
             raise Wrong("Two epochs have the same validation accuracy. Let the lower validation loss decide.")
         same_number(got, best["test_accuracy"], "the accuracy to report")
     return "Chosen on validation, read once on test: a number that holds for images which nobody has looked at."
@@ -111,7 +112,8 @@ QUIZ = (
                 "The input's gradient goes on to the layers below; α's is what the optimiser uses; W's is not needed."
             ),
             "The gradient of W, which is then thrown away": (
-                "That would cost memory and time. With requires_grad off, autograd does not compute it."
+                "On the way to α autograd needs the gradient of the product W ⊙ α, which is as large. The step from "
+                "there to W is the one that requires_grad leaves out."
             ),
         },
         right="The gradients of its input and of its α, but none of its W",

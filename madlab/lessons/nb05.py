@@ -6,26 +6,35 @@ from typing import Any
 
 import torch
 
-from madlab.lessons.checks import Wrong, same_number, same_tensor
+from madlab.lessons.checks import Wrong, number_in, present, same_number, same_tensor
 from madlab.lessons.quizzes import Question
 
 
 def largest_rank(answer: Callable[[int, int], Any]) -> str:
     """largest_rank(M, N) -> the largest rank I at which beta and gamma have fewer numbers than alpha."""
-    shapes = [(64, 64), (256, 128), (3, 2), (32, 3)] + [
+    shapes = [(64, 64), (256, 128), (3, 2), (32, 3), (1, 8), (2, 2)] + [
         (random.randint(2, 300), random.randint(2, 300)) for _ in range(20)
     ]
     for m, n in shapes:
         expected = max(i for i in range(min(m, n) + 1) if i * (m + n) < m * n)
-        got = answer(m, n)
         where = f"the largest rank for M = {m}, N = {n}"
-        if isinstance(got, float) and not got.is_integer():
+        got = number_in(answer(m, n), where)
+        if not got.is_integer():
             raise Wrong(f"{where} is {got:.4g}. A rank is a whole number.")
-        if got == expected + 1 and got is not ...:
+        if got == expected + 1:
             full, factors = m * n, (expected + 1) * (m + n)
-            raise Wrong(f"{where} is {got}: then βγ has {factors:,} numbers and α {full:,}. It has to be *fewer*.")
+            raise Wrong(f"{where} is {got:.0f}: then βγ has {factors:,} numbers and α {full:,}. It has to be *fewer*.")
         same_number(got, expected, where)
-    return "Below MN/(M+N) factorising saves. Note that this is at most half of min(M, N)."
+    return "Below MN/(M+N) factorising saves. It is below min(M, N), and where M = N below half of that."
+
+
+def _factors(got: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """The β and γ that an answer returned; Wrong if it returned anything else."""
+    present(got, "the pair of β and γ")
+    if not isinstance(got, tuple | list) or len(got) != 2 or not all(isinstance(f, torch.Tensor) for f in got):
+        raise Wrong("Return two tensors: `return beta, gamma`.")
+    beta, gamma = (factor.detach() for factor in got)
+    return beta, gamma
 
 
 def truncate(answer: Callable[[torch.Tensor, int], Any]) -> str:
@@ -37,11 +46,7 @@ def truncate(answer: Callable[[torch.Tensor, int], Any]) -> str:
         for i in range(rank):
             expected += sigma[i] * torch.outer(u[:, i], v[i])
         got = answer(alpha.clone(), rank)
-        if got is None or got is ...:
-            raise Wrong("`truncate` returns nothing yet.")
-        if not isinstance(got, tuple | list) or len(got) != 2:
-            raise Wrong("Return two tensors: `return beta, gamma`.")
-        beta, gamma = got
+        beta, gamma = _factors(got)
         if tuple(beta.shape) != (m, rank) or tuple(gamma.shape) != (rank, n):
             raise Wrong(
                 f"For α of {m} × {n} and rank {rank}, β should be {(m, rank)} and γ {(rank, n)}; they are "
@@ -61,9 +66,7 @@ def start(answer: Callable[[int, int, int], Any]) -> str:
     """start(M, N, rank) -> beta, gamma: product exactly one, and one gradient step uses all directions."""
     for m, n, rank in ((7, 5, 2), (6, 9, 4), (8, 8, 5)):
         got = answer(m, n, rank)
-        if got is None or got is ...:
-            raise Wrong("`start` returns nothing yet.")
-        beta, gamma = (torch.as_tensor(factor).detach().double() for factor in got)
+        beta, gamma = (factor.double() for factor in _factors(got))
         if tuple(beta.shape) != (m, rank) or tuple(gamma.shape) != (rank, n):
             raise Wrong(
                 f"β should be {(m, rank)} and γ {(rank, n)}; they are {tuple(beta.shape)} and {tuple(gamma.shape)}."

@@ -13,7 +13,7 @@ from madlab.lessons.quizzes import Question
 
 def lora_rank(answer: Callable[[int, int, int], Any]) -> str:
     """lora_rank(M, N, k) -> the largest LoRA rank with at most M * N parameters."""
-    shapes = [(64, 64, 3), (128, 64, 1), (3, 64, 3)]
+    shapes = [(64, 64, 3), (64, 64, 1), (128, 64, 1), (3, 64, 3)]  # the second: exactly as many
     shapes += [(random.randint(2, 300), random.randint(2, 300), random.choice((1, 3, 5))) for _ in range(20)]
     for m, n, k in shapes:
         expected = 0
@@ -23,9 +23,10 @@ def lora_rank(answer: Callable[[int, int, int], Any]) -> str:
         where = f"the largest rank for M = {m}, N = {n}, k = {k}"
         if isinstance(got, float) and not got.is_integer():
             raise Wrong(f"{where} is {got:.4g}. A rank is a whole number.")
-        if got == m * n // (m + n) != expected:
+        swapped = m * n // (k * k * m + n)
+        if got == m * n // (m + n) not in (expected, swapped):
             raise Wrong(f"{where} is {got}: that is MAD's break-even. LoRA's A has k × k numbers for each input.")
-        if got == m * n // (k * k * m + n) != expected:
+        if got == swapped != expected:
             raise Wrong(
                 f"{where} is {got}: M and N are mixed up. A has one filter for each direction, over all inputs."
             )
@@ -41,7 +42,7 @@ def mask_gradient(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
         expected = torch.zeros_like(weight)
         for place in product(*map(range, weight.shape)):
             expected[place] = float(weight[place]) * float(through[place])
-        got = answer(weight, through)
+        got = answer(weight.clone(), through.clone())
         if isinstance(got, torch.Tensor) and got.shape == weight.shape:
             if torch.equal(got, through):
                 raise Wrong("The bit is multiplied by W in the forward pass, so its gradient is scaled by W.")
@@ -62,7 +63,7 @@ def best_mask(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
         for place in product(*map(range, weight.shape)):
             on, wanted = float(weight[place]), float(target[place])
             expected[place] = float((on - wanted) ** 2 < wanted**2)
-        got = answer(weight, target)
+        got = answer(weight.clone(), target.clone())
         if isinstance(got, torch.Tensor) and got.shape == weight.shape:
             got = got.to(weight.dtype)
             if not ((got == 0) | (got == 1)).all():

@@ -12,10 +12,11 @@ from madlab.lessons.quizzes import Question
 
 def sparse_bits(answer: Callable[[torch.Tensor, float], Any]) -> str:
     """sparse_bits(alpha, threshold) -> one bit a slice and 32 for every number at least so far from one."""
-    for m, n, threshold in ((5, 3, 0.2), (12, 7, 0.5), (40, 33, 0.05), (8, 8, 3.0)):
+    for m, n, threshold in ((5, 3, 0.25), (12, 7, 0.5), (40, 33, 0.0625), (8, 8, 3.0)):
         alpha = 1 + torch.randn(m, n) / 3
+        alpha[0, 0] = 1 + threshold  # exactly at the limit, without rounding
         kept = sum(abs(float(alpha[i, j]) - 1) >= threshold for i, j in product(range(m), range(n)))
-        got = answer(alpha, threshold)
+        got = answer(alpha.clone(), threshold)
         where = f"the size of {m * n} numbers of which {kept} are kept"
         if not isinstance(got, torch.Tensor) or got.numel() == 1:
             if got == 32 * kept != m * n + 32 * kept:
@@ -40,7 +41,7 @@ def similarity(answer: Callable[[dict[str, torch.Tensor], dict[str, torch.Tensor
             a, b = one[name].double() - 1, other[name].double() - 1
             dot, lengths, ones = dot + float((a * b).sum()), lengths + float((a * a).sum()), ones + float((b * b).sum())
         expected = dot / (lengths * ones) ** 0.5
-        got = answer(one, other)
+        got = answer(*({name: alpha.clone() for name, alpha in alphas.items()} for alphas in (one, other)))
         if isinstance(got, float | torch.Tensor) and torch.as_tensor(got).numel() == 1:
             a, b = (torch.cat([alpha.flatten() for alpha in alphas.values()]) for alphas in (one, other))
             if abs(float(got) - float(a @ b / (a.norm() * b.norm()))) < 1e-5:
@@ -60,6 +61,7 @@ def shrink(answer: Callable[[torch.Tensor, float], Any]) -> str:
     """shrink(alpha, s) -> every number moved towards one by s, and left at one if it would pass it."""
     for m, n, s in ((3, 4, 0.1), (9, 7, 0.3), (20, 11, 0.02)):
         alpha = 1 + torch.randn(m, n) / 3
+        alpha[0, 0], alpha[0, 1] = 1 + s / 2, 1.5  # one stops at one, one goes on
         expected = torch.empty(m, n)
         for i, j in product(range(m), range(n)):
             value = float(alpha[i, j])

@@ -1,12 +1,13 @@
 """Exercises and quiz of notebook 08, "The Visual Decathlon"."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from madlab.lessons.checks import Wrong, same_number
+from madlab.lessons.checks import Wrong, present, same_number
 from madlab.lessons.quizzes import Question
 
 
@@ -42,8 +43,7 @@ def _split_of(answer: Callable[[int, list[_Counts]], Any]) -> str:
 
 
 def _same_place(got: Any, want: tuple[str, str], image: int, first: bool) -> None:
-    if got is None or got is ...:
-        raise Wrong("The answer returned nothing. Is there a `return`?")
+    present(got, "the pair of name and split")
     try:
         name, split = got
     except (TypeError, ValueError):
@@ -52,7 +52,10 @@ def _same_place(got: Any, want: tuple[str, str], image: int, first: bool) -> Non
     if name != want[0]:
         raise Wrong(f"image {image} is of {want[0]}, not {name!r}: the domain's index is image_id // 10,000,000.")
     if split != want[1]:
-        raise Wrong(f"image {image} is the {which} one of {want[1]}, not of {split!r}: ids start at 200,001, not at 0.")
+        raise Wrong(
+            f"image {image} is the {which} one of {want[1]}, not of {split!r}. Behind the domain's index, ids count "
+            "from 200,001: all of train, then all of val, then all of test."
+        )
 
 
 def _networks(answer: Callable[[int, int, int], float]) -> str:
@@ -78,14 +81,16 @@ def _fair(answer: Callable[..., Any]) -> str:
         finetuned = {name: float(_number(50, 95)) for name in names}
         accuracies = [{name: finetuned[name] + _number(-4, 4) for name in part} for part in (names[:4], names[1:])]
         shared = names[1:4]
+        accuracies[0][shared[0]] = 1.8 * finetuned[shared[0]] - 100  # an error above Emax
 
-        def points(row: dict[str, float], domains: list[str], finetuned: dict[str, float] = finetuned) -> float:
-            most = {name: 2 * (100 - finetuned[name]) for name in domains}
-            return sum(1000 * max(0.0, 1 - (100 - row[name]) / most[name]) ** 2 for name in domains)
+        def points(
+            row: dict[str, float], domains: list[str], tuned: dict[str, float] = finetuned, least: float = 0.0
+        ) -> float:
+            most = {name: 2 * (100 - tuned[name]) for name in domains}
+            return sum(1000 * max(least, 1 - (100 - row[name]) / most[name]) ** 2 for name in domains)
 
-        got = answer(*accuracies, finetuned)
-        if got is None or got is ...:
-            raise Wrong("The answer returned nothing. Is there a `return`?")
+        got = answer(*(dict(row) for row in accuracies), dict(finetuned))
+        present(got, "the pair of scores")
         try:
             pair = tuple(float(value) for value in got)
         except (TypeError, ValueError):
@@ -98,6 +103,8 @@ def _fair(answer: Callable[..., Any]) -> str:
             raise Wrong("These sums are over different domains: leave out those that only one of the two has.")
         if all(abs(a - b) < 1e-6 for a, b in zip(pair, reversed(want), strict=True)):
             raise Wrong("The scores are the wrong way round: first ours.")
+        if abs(pair[0] - points(accuracies[0], shared, least=-math.inf)) < 1e-6:
+            raise Wrong("An error above Emax earns nothing: take max(0, ...) before you square.")
         for value, expected, whose in zip(pair, want, ("Our", "Their"), strict=True):
             same_number(value, expected, f"{whose} score over the {len(shared)} domains that both have")
     return "Correct: both sums run over the same domains."
@@ -110,7 +117,7 @@ QUIZ = (
         "Your validation accuracy on ucf101 is 74 %, a published test accuracy is 49 %. What do you know?",
         {
             "Your method is 25 points better": "Validation resembles the training images far more than test does "
-            "here. Published codes show such a gap with one and the same network.",
+            "here. Published codes show such a gap with nearly the same network.",
             "Hardly anything before you have the test accuracy": "On ucf101 validation is far easier than test, on "
             "aircraft it is harder. Only test against test can be compared.",
             "The published row must be a misprint": "Many rows agree on about 50 % on the test images.",

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from madlab.lessons.checks import Wrong, same_number, same_tensor
+from madlab.lessons.checks import Wrong, number_in, present, same_number, same_tensor
 from madlab.lessons.quizzes import Question
 
 
@@ -47,8 +47,7 @@ def mixed(answer: Callable[[dict[str, Any], torch.Tensor, list[str]], Any]) -> s
         names = [random.choice(list(weights)) for _ in range(9)] + ["glyphs", "signs"]
         images = torch.randn(len(names), 6)
         got = answer(networks, images.clone(), list(names))
-        if got is None or got is ...:
-            raise Wrong("`mixed` returns nothing yet.")
+        present(got, "the list of logits")
         if len(got) != len(names):
             raise Wrong(f"There are {len(names)} images, but {len(got)} answers.")
         if max(calls.values()) > 1:
@@ -66,7 +65,10 @@ def mixed(answer: Callable[[dict[str, Any], torch.Tensor, list[str]], Any]) -> s
 
 def best_ranks(answer: Callable[[list[list[float]], list[int], int], Any]) -> str:
     """best_ranks(shares, prices, budget) -> the ranks, each at least 1, that explain most without exceeding budget."""
-    fixed = [([[0.9, 0.06, 0.04], [0.9, 0.09, 0.01]], [4, 16], 36)]
+    fixed = [  # in the second the greedy rule takes a cheap direction, and then cannot pay for a good one
+        ([[0.9, 0.06, 0.04], [0.9, 0.09, 0.01]], [4, 16], 36),
+        ([[0.93, 0.06, 0.01], [0.8, 0.19, 0.01]], [4, 16], 36),
+    ]
     drawn = []
     for _ in range(8):
         shares = [sorted((random.random() for _ in range(3)), reverse=True) for _ in range(3)]
@@ -79,11 +81,12 @@ def best_ranks(answer: Callable[[list[list[float]], list[int], int], Any]) -> st
             if sum(price * rank for price, rank in zip(prices, ranks, strict=True)) <= budget
         }
         got = answer([list(share) for share in shares], list(prices), budget)
-        if got is None or got is ...:
-            raise Wrong("`best_ranks` returns nothing yet.")
+        present(got, "the list of ranks")
+        if not isinstance(got, list | tuple) or not all(float(number_in(rank, "a rank")).is_integer() for rank in got):
+            raise Wrong("Return a list with one whole number for each layer.")
         ranks = tuple(int(rank) for rank in got)
         if len(ranks) != len(shares):
-            raise Wrong(f"There are {len(shares)} layers, but {len(ranks)} ranks.")
+            raise Wrong(f"There are {len(shares)} layers; the answer has the ranks {list(ranks)}.")
         if min(ranks) < 1:
             raise Wrong("A layer got rank 0, which multiplies its filters by zero. Start each at 1.")
         if any(rank > len(share) for rank, share in zip(ranks, shares, strict=True)):

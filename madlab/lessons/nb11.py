@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from madlab.lessons.checks import Wrong, same_tensor
+from madlab.lessons.checks import Wrong, present, same_tensor
 from madlab.lessons.quizzes import Question
 
 VERDICTS = ("rate too small", "rate too large", "base too small", "rank too small", "no failure")
@@ -31,6 +31,10 @@ def diagnose(answer: Callable[[float, float, float, float], Any]) -> str:
         (0.4, 2.9, 2.8, 2.7),
         (0.4, 0.9, 0.8, 0.6),
     ]
+    # At each limit and close on both of its sides; all differences are exact.
+    cases += [(moved, 0.75, 0.75, 0.5) for moved in (0.0099, 0.01, 0.0101, 4.9, 5.0, 5.1)]
+    cases += [(0.4, 2.0, 1.75, finetune) for finetune in (1.484375, 1.5, 1.515625)]
+    cases += [(0.4, 1.0 + gap, 1.0, 0.5) for gap in (0.484375, 0.5, 0.515625)]
     for _ in range(40):
         moved = 10 ** random.uniform(-4, 2)
         finetune = random.uniform(0.5, 3)
@@ -38,9 +42,8 @@ def diagnose(answer: Callable[[float, float, float, float], Any]) -> str:
         cases.append((moved, full + random.choice((0.1, 0.3, 0.8, 1.5)), full, finetune))
     for case in cases:
         got, want = answer(*case), truth(*case)
-        told = "moved = {:.3g}, loss = {:.2f}, full_loss = {:.2f}, finetune_loss = {:.2f}".format(*case)
-        if got is None or got is ...:
-            raise Wrong("`diagnose` returns nothing yet.")
+        told = "moved = {:.3g}, loss = {:.4g}, full_loss = {:.4g}, finetune_loss = {:.4g}".format(*case)
+        present(got, "the verdict")
         if got not in VERDICTS:
             raise Wrong(f"{got!r} is no verdict. Return one of {', '.join(map(repr, VERDICTS))}.")
         if want == VERDICTS[2] and got == VERDICTS[3]:
@@ -62,8 +65,7 @@ def statistics(answer: Callable[[list[torch.Tensor]], Any]) -> str:
         together = torch.cat(batches).double().permute(1, 0, 2, 3).flatten(1)
         mean, variance = together.mean(1), together.var(1, correction=0)
         got = answer([batch.clone() for batch in batches])
-        if got is None or got is ...:
-            raise Wrong("`statistics` returns nothing yet.")
+        present(got, "the pair of mean and variance")
         if not isinstance(got, tuple | list) or len(got) != 2:
             raise Wrong("Return two tensors: `return mean, variance`.")
         each = [batch.double().permute(1, 0, 2, 3).flatten(1) for batch in batches]
@@ -93,8 +95,9 @@ def split(answer: Callable[[list[tuple[str, str, str]]], Any]) -> str:
                 files += [(f"{trial}-{name}-{shot}.png", label, name) for shot in range(random.randint(2, 4))]
         random.shuffle(files)
         got = answer(list(files))
-        if got is None or got is ...:
-            raise Wrong("`split` returns nothing yet.")
+        present(got, "the dict of splits")
+        if not isinstance(got, dict):
+            raise Wrong(f"The answer should be a dict with the keys train, val and test, not {type(got).__name__}.")
         if set(got) != {"train", "val", "test"}:
             raise Wrong(f"The answer has the keys {sorted(map(str, got))}; it should have train, val and test.")
         facts = {file: (label, thing) for file, label, thing in files}
