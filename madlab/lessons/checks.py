@@ -111,7 +111,7 @@ def present(got: Any, what: str) -> None:
     if got is ...:
         raise Wrong("there is no answer yet: replace the `...`.")
     if got is None:
-        raise Wrong(f"{what} is missing: the answer returned nothing. Is there a `return`?")
+        raise Wrong(f"{what} is missing: the answer returned nothing. Replace the `...`, and `return` the result.")
 
 
 def random_convs(count: int = 3, **options: Any) -> Iterator[tuple[torch.nn.Conv2d, Tensor]]:
