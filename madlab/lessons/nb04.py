@@ -73,7 +73,8 @@ def report(answer: Callable[[list[dict[str, float]]], Any]) -> str:
             raise Wrong("This is the best *test* epoch. Nobody can choose it without looking at the test labels.")
         if count > 1 and got == log[-1]["test_accuracy"] != best["test_accuracy"]:
             raise Wrong("This is the last epoch. Validation says whether an earlier one was better.")
-        if count == 9 and got == log[4]["test_accuracy"]:
+        lowest = min(log, key=lambda e: e["val_loss"])
+        if count > 1 and got == lowest["test_accuracy"] != best["test_accuracy"]:
             raise Wrong("This is the epoch of the lowest validation loss. Accuracy chooses; the loss decides ties.")
         if count == 9 and got == log[worse]["test_accuracy"]:
             raise Wrong("Two epochs have the same validation accuracy. Let the lower validation loss decide.")
