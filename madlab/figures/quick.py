@@ -1,7 +1,7 @@
-"""Ticks in little more than half of matplotlib's time, for pictures that a slider waits for.
+"""Ticks in less than matplotlib's time, for pictures that a slider waits for.
 
-matplotlib builds every tick of five objects and lays its label out twice: two axes of five ticks took 22 ms, most of a
-small figure, and take 13 here, where an axis is one line of marks and one text for each label, in the same places.
+matplotlib builds every tick of five objects and lays its label out twice. Here an axis is one line of marks and one
+text for each label, in the same places: the pictures of notebooks 09 and 11 take 119 and 103 ms instead of 136 and 112.
 """
 
 import matplotlib

@@ -58,8 +58,8 @@ def diagnosis_board(trials: Sequence[Trial]) -> Panel:
 
     step = math.gcd(*(after - before for before, after in pairwise(powers)))
     controls = {
-        "power": slider("learning rate: 10 to the power of", powers[0], powers[-1], 0, step=step),
-        "capacity": slider("capacity: rank 1, rank 4, full α, fine-tuning", 0, len(methods) - 1, 2),
+        "power": slider("rate: power of ten", powers[0], powers[-1], 0, step=step),
+        "capacity": slider("capacity: row", 0, len(methods) - 1, 2),
         "show": choice("show", ["training loss (nats)", "validation loss (nats)", "validation accuracy (%)"]),
     }
     return Panel(draw, controls, size=(9.5, 3.8))
