@@ -9,6 +9,7 @@ from torch import nn
 
 from madlab import figures, widgets
 from madlab.widgets import Panel, button, choice, slider, switch
+from madlab.widgets import panel as panels
 
 
 def make(before=None):
@@ -33,6 +34,21 @@ def test_each_movement_draws_once() -> None:
     panel.reset.click()
     assert drawn == [(4, "a"), (8, "a"), (8, "b"), (8, "b")]
     assert panel.state["rank"] == 8 and panel.note.value == "rank 8"
+
+
+def test_a_slow_answer_is_announced(monkeypatch) -> None:
+    """Once an answer has taken longer than the reader's patience, the next one says at once that it is coming."""
+    clock, seen = iter([0.0, 0.1, 10.0, 10.5, 20.0, 20.1, 30.0, 30.1]), []
+    monkeypatch.setattr(panels, "perf_counter", lambda: next(clock))
+
+    def draw(figure, rank):
+        seen.append(panel.note.value if rank > 1 else "")
+        return {"note": f"rank {rank}"}
+
+    panel = Panel(draw, {"rank": slider("rank", 1, 4, 1)}, size=(1, 1))
+    for rank in (2, 3, 4):
+        panel.rank.value = rank
+    assert seen == ["", "rank 1", "<i>working …</i>", "rank 3"] and panel.note.value == "rank 4"
 
 
 def test_the_picture_changes_and_keeps_its_size() -> None:

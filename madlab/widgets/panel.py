@@ -8,6 +8,7 @@ import html
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from time import perf_counter
 from typing import Any
 
 import ipywidgets
@@ -16,6 +17,8 @@ import matplotlib
 from madlab.figures import STYLE, blank, png, quick_axes
 
 _LABEL = {"description_width": "initial"}
+PATIENCE = 0.4
+"""Seconds: after an answer that took longer, the next one is announced below the picture while it is worked on."""
 
 
 def slider(label: str, low: float, high: float, value: float, step: float | None = None) -> Any:
@@ -83,6 +86,7 @@ class Panel:
         self.controls = dict(controls)
         self.state: dict[str, Any] = {}
         self._draw, self._before, self._size, self._quiet = draw, before, size, False
+        self._seconds = 0.0
         width, height = (round(100 * side) for side in size)
         fixed = ipywidgets.Layout(width=f"{width}px", height=f"{height}px", max_width="none")
         self.image = ipywidgets.Image(format="png", width=width, height=height, layout=fixed)
@@ -112,8 +116,12 @@ class Panel:
 
     def redraw(self) -> None:
         """Draw for the present values."""
+        if self._seconds > PATIENCE:
+            self.note.value = "<i>working …</i>"
+        started = perf_counter()
         with _rubbish_last():
             self._shown(self._picture)
+        self._seconds = perf_counter() - started
 
     def _moved(self, name: str) -> None:
         if self._quiet:
