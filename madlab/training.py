@@ -40,6 +40,7 @@ from madlab.runfolder import (
     restore_checkpoint,
     save_checkpoint,
 )
+from madlab.view import DomainView
 
 
 def default_device() -> torch.device:
@@ -81,16 +82,13 @@ def train_epoch(
     train, steps = domain.train, math.ceil((len(domain.train) - 1) / recipe.batch_size)
     loader = batches(train.images, train.labels, recipe.batch_size, crop, domain.flip, generator, domain.normalization)
     total, count = torch.zeros((), device=train.images.device), 0
-    # A prompt's frame has the size of the images.
-    coarse = epoch < recipe.coarse * recipe.epochs and view.prompt is None
+    side = round(0.625 * crop) if epoch < recipe.coarse * recipe.epochs else None
     for step, (images, labels) in enumerate(loader):
         share = learning_rate((epoch + step / steps) / recipe.epochs, recipe.warmup)
         for group in optimiser.param_groups:
             group["lr"] = share * group["peak"]
-        if coarse:
-            images = shrink(images, round(0.625 * crop))
         with autocast(images.device):
-            loss = F.cross_entropy(view(images), labels, label_smoothing=recipe.smoothing)
+            loss = F.cross_entropy(_logits(view, images, side), labels, label_smoothing=recipe.smoothing)
         if step % recipe.accumulate == 0:
             optimiser.zero_grad()
             together = min(recipe.accumulate, steps - step)
@@ -107,6 +105,15 @@ def train_epoch(
         rates = ", ".join(f"{kind}_lr {rate:g}" for kind, rate in peak_rates(view, recipe).items())
         raise MadlabError(f"The loss became {mean} in epoch {epoch + 1}: lower the learning rates (now {rates}).")
     return mean
+
+
+def _logits(view: DomainView, images: Tensor, side: int | None) -> Tensor:
+    """What a domain makes of its images shrunk to `side` pixels, with its prompt, whose frame is of their full size."""
+    if side is None:
+        return view(images)
+    if view.prompt is None:
+        return view(shrink(images, side))
+    return view.network(shrink(view.prompt(images), side))
 
 
 def train(

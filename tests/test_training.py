@@ -411,3 +411,31 @@ def test_accumulated_gradients_are_the_mean_of_the_batches(place):
         assert not torch.equal(trained, start)
     with pytest.raises(MadlabError, match="accumulate is 0"):
         Recipe(accumulate=0)
+
+
+@pytest.mark.parametrize("method", ["frozen", "mad", "prompt"])
+def test_every_method_sees_the_same_sizes_of_images(place, method):
+    """Of five epochs three are coarse, 20 of 32 pixels; a prompt's frame is laid on at full size and shrinks, too."""
+    domain = madlab.Domain.from_folder(place / "noise")
+    net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
+    net.add_domain("noise", 3, method)
+    recipe = Recipe(epochs=5, batch_size=24)
+    optimiser, seen = make_optimiser(net, "noise", recipe), []
+    first = next(m for m in net.view("noise").network.modules() if isinstance(m, torch.nn.BatchNorm2d))  # of the stem
+    first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[2:]))
+    for epoch in range(5):
+        training.train_epoch(net, "noise", domain, recipe, 32, optimiser, epoch)
+        if method == "prompt" and epoch == 1:
+            assert net.view("noise").prompt.pixels.abs().min() > 0, "the second coarse step teaches every pixel of it"
+    assert seen == [(20, 20)] * 3 + [(32, 32)] * 2
+
+
+def test_a_shrunk_prompt_is_the_shrunk_sum_of_image_and_frame(place):
+    net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
+    net.add_domain("noise", 3, "prompt")
+    view, images = net.view("noise"), torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        view.prompt.pixels.normal_()
+    framed = images + view.prompt(torch.zeros(1, 3, 32, 32))
+    resized = torch.nn.functional.interpolate(framed, (20, 20), mode="bilinear", antialias=True)
+    torch.testing.assert_close(training._logits(view, images, 20), view.network(resized))
