@@ -9,9 +9,9 @@
 Every method gets four values of the rate that decides for it, about a factor of three apart: the adapter's, or, where
 there is no adapter, that of head and BatchNorm. Where the ranges begin and end was found before, on the validation
 images of signs: those of finetune, mad and mad:8 got a fourth value beyond their first three, those of piggyback,
-wtpb, parallel, peft:loha and peft:lokr moved, in some twenty-five runs, until the best lay inside. A trial is short
-(6 epochs, at most 2,200 training images), and its domain has no test images at all: the validation images stand in
-their place. Trials that the file holds already are not run again.
+wtpb, parallel, prompt, peft:loha and peft:lokr moved, in some thirty runs, until the best lay inside. A trial is
+short (6 epochs, at most 2,200 training images), and its domain has no test images at all: the validation images stand
+in their place. Trials that the file holds already are not run again.
 
 The second command tries the head's rate, 0.1 instead of 0.3, at the adapter's rate that the first one chose; the third
 1.0 for head and BatchNorm both, because BatchNorm alone wants it, and a small adapter might, too. The fourth was made
@@ -54,7 +54,7 @@ RATES = {
             "parallel": (0.1, 0.3, 1.0, 3.0),
             "series": (0.03, 0.1, 0.3, 1.0),
             "lora": (0.03, 0.1, 0.3, 1.0),
-            "prompt": (0.3, 1.0, 3.0, 10.0),
+            "prompt": (3.0, 10.0, 30.0, 100.0),
             "peft:lora": (0.03, 0.1, 0.3, 1.0),
             "peft:loha": (1.0, 3.0, 10.0, 30.0),
             "peft:lokr": (0.3, 1.0, 3.0, 10.0),

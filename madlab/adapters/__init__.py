@@ -69,7 +69,16 @@ METHODS: dict[str, Method] = {
             learning_rate=0.3,
             domain_learning_rate=1.0,
         ),
-        Method("prompt", "W; x + frame", "arXiv 2203.17274", None, FRAME, prompt=Frame, learning_rate=1.0),
+        Method(
+            "prompt",
+            "W; x + frame",
+            "arXiv 2203.17274",
+            None,
+            FRAME,
+            prompt=Frame,
+            learning_rate=30.0,
+            domain_learning_rate=1.0,
+        ),
         *PEERS,
     )
 }

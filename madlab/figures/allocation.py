@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from madlab.figures.quick import place_ticks
 from madlab.figures.style import BLUE, GREEN, GREY, MARKERS, ORANGE, PALETTE, RED
 
 _LOOKS = {"uniform": (ORANGE, "s", "--"), "greedy": (BLUE, "^", "-")}
@@ -24,7 +25,7 @@ def values_by_layer(
         look: dict[str, Any] = {"baseline": 0, "zorder": 2} if filled else {"baseline": None, "zorder": 3}
         ax.stairs(heights, edges, fill=filled, color=colour, linewidth=2, label=name, **look)
     count = max(len(heights) for heights in values.values())
-    ax.set_xticks([1, *range(5, count + 1, 5)])
+    place_ticks(ax.xaxis, [1, *range(5, count + 1, 5)])
     ax.yaxis.set_major_locator(MaxNLocator(4))
     ax.set(xlabel="convolution, from input to output", ylabel=ylabel, xlim=(0.3, count + 0.7))
     if legend:

@@ -8,6 +8,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from madlab.figures.quick import place_ticks
 from madlab.figures.style import BLUE, RED, name_rows
 
 
@@ -22,7 +23,7 @@ def curve_among(ax: Axes, chosen: Sequence[float], others: Sequence[Sequence[flo
         lowest = min(min(values) for values in [chosen, *others] if values)
         top = max(1.2 * float(np.median(highest)), max(chosen, default=0.0))
         ax.set_ylim(lowest - 0.05 * (top - lowest), top + 0.05 * (top - lowest))
-    ax.set_xticks(range(1, longest + 1))
+    place_ticks(ax.xaxis, range(1, longest + 1))
     ax.yaxis.set_major_locator(MaxNLocator(5))
     ax.set(xlabel="epoch", ylabel=ylabel, xlim=(0.7, longest + 0.3))
 
@@ -52,7 +53,7 @@ def outcome_grid(
     if chosen is not None:
         corner = (chosen[1] - 0.5, chosen[0] - 0.5)
         ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=RED, linewidth=3, clip_on=False))
-    ax.set_xticks(range(len(columns)), columns)
+    place_ticks(ax.xaxis, range(len(columns)), columns)
     name_rows(ax, rows, fontsize=10)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from madlab.figures.quick import place_ticks
 from madlab.figures.style import BLUE, GREY, MARKERS, ORANGE, PALETTE, RED, as_array
 
 
@@ -42,8 +43,8 @@ def kept_by_layer(ax: Axes, shares: Sequence[float], chosen: int | None = None) 
     if chosen is not None:
         ax.vlines(places[chosen], 0, percent[chosen], color=RED, linewidth=4)
         ax.plot(places[chosen], percent[chosen], color=RED, marker="o", markersize=4)
-    ax.set_xticks([1, len(shares)])
-    ax.set_yticks([0, 50, 100])
+    place_ticks(ax.xaxis, [1, len(shares)])
+    place_ticks(ax.yaxis, [0, 50, 100])
     ax.set(xlabel="layer", ylabel="kept (%)", xlim=(0, len(shares) + 1), ylim=(0, 105))
 
 
@@ -66,7 +67,7 @@ def accuracy_by_kept(
         ax.plot(100 * np.array(kept), accuracy, color=colour, marker=marker, markersize=3.5, label=name)
     if marked is not None:
         ax.plot(100 * marked[0], marked[1], "o", markersize=11, markerfacecolor="none", color=RED, markeredgewidth=2)
-    ax.set_xticks([0, 50, 100])
+    place_ticks(ax.xaxis, [0, 50, 100])
     ax.yaxis.set_major_locator(MaxNLocator(5))
     ax.set(xlabel="numbers kept (%)", ylabel=ylabel, xlim=(-4, 104))
     ax.legend(loc="lower right", fontsize=8, frameon=True, facecolor="white", edgecolor="none", framealpha=0.8)

@@ -4,6 +4,8 @@ matplotlib builds every tick of five objects and lays its label out twice. Here 
 text for each label, in the same places: the pictures of notebooks 09 and 11 take 119 and 103 ms instead of 136 and 112.
 """
 
+from collections.abc import Sequence
+
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -11,11 +13,21 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.markers import TICKDOWN, TICKLEFT
 from matplotlib.text import Text
-from matplotlib.ticker import AutoLocator, MaxNLocator
+from matplotlib.ticker import AutoLocator, FixedFormatter, FixedLocator, MaxNLocator
 
 _PLAIN = {"bottom": True, "top": False, "labelbottom": True, "labeltop": False, "gridOn": False}
 _PLAIN |= {"left": True, "right": False, "labelleft": True, "labelright": False}
 _SIZES = {"length", "pad", "labelsize"}
+
+
+def place_ticks(axis: Axis, places: Sequence[float], names: Sequence[str] | None = None) -> None:
+    """Ticks at these places, with these names, within whatever limits the axis has.
+
+    `set_xticks` does the same, but builds every tick at once: a tenth of the time of a slider's picture.
+    """
+    axis.set_major_locator(FixedLocator(places))
+    if names is not None:
+        axis.set_major_formatter(FixedFormatter(names))
 
 
 def quick_axes(figure: Figure) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from madlab.figures.quick import place_ticks
 from madlab.figures.runs import look
 from madlab.figures.style import AROUND_ONE, AROUND_ZERO, BLUE, GREY, RED, SKY
 
@@ -21,9 +22,9 @@ def singular_values(ax: Axes, values: Any, rank: int | None = None) -> None:
     ax.axvline(kept + 0.5, color=BLUE, linewidth=1)
     low, high = max(values.max() * 1e-4, values.min() / 2, 1e-12), values.max() * 2
     decades = [10.0**i for i in range(int(np.ceil(np.log10(low))), int(np.log10(high)) + 1)]
-    ax.set_yticks(decades, [f"{decade:g}" for decade in decades])
+    place_ticks(ax.yaxis, decades, [f"{decade:g}" for decade in decades])
     ax.minorticks_off()  # their locators cost as much as all the rest of the picture
-    ax.set_xticks([1, len(values) // 2, len(values)])
+    place_ticks(ax.xaxis, [1, len(values) // 2, len(values)])
     ax.set(xlabel="number of the direction", ylabel="singular value", ylim=(low, high))
 
 
@@ -56,7 +57,7 @@ def accuracy_by_rank(
     ax.set_xscale("log", base=2)
     widest = limit or max([*cut, *(trained or {})])
     places = [4**i for i in range(int(np.log2(widest) / 2) + 1)]
-    ax.set_xticks(places, [str(place) for place in places])
+    place_ticks(ax.xaxis, places, [str(place) for place in places])
     ax.minorticks_off()
     ax.yaxis.set_major_locator(MaxNLocator(5))
     ax.set(xlabel="rank I", ylabel=ylabel, xlim=(0.8, 1.25 * widest))

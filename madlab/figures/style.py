@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 # The palette of Okabe and Ito, "Color Universal Design" (2008).
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -69,10 +70,11 @@ def blank(size: tuple[float, float], layout: str | None = None) -> Figure:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG of exactly its size; lightly compressed, because sliders wait for it."""
-    data = BytesIO()
+    """The figure as a PNG of exactly its size; without transparency and lightly compressed: sliders wait for it."""
+    data, canvas = BytesIO(), FigureCanvasAgg(figure)
     with matplotlib.rc_context(STYLE):
-        figure.savefig(data, format="png", pil_kwargs={"compress_level": 1})
+        canvas.draw()
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(data, "png", compress_level=1)
     return data.getvalue()
 
 

@@ -53,7 +53,7 @@ def method_picker(
         right.plot(sizes[method], accuracies[method], marker="o", **ring)
         right.set_xscale("symlog", linthresh=100)
         right.minorticks_off()
-        right.set_xticks([0, 1e3, 1e5], ["0", "1,000", "100,000"])
+        figures.place_ticks(right.xaxis, [0, 1e3, 1e5], ["0", "1,000", "100,000"])
         right.set(xlabel="adapter parameters", ylabel="test accuracy (%)")
         right.set_title(f"{method}: {accuracies[method]:.1f} %")
         change = 100 * float((adapted - weight).norm() / weight.norm())
