@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -151,7 +152,16 @@ def _send_outcome(run: Run, folder: str, gpu: str | None, sender: Connection) ->
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before anything asks the driver
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its processes itself
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     sender.send(_finish_elsewhere(run, folder))
+
+
+def _end_with_parent() -> None:
+    """End this worker when its sweep is gone, however it was killed: the next sweep writes into the same folders."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker has one"
+    parent.join()
+    os._exit(1)
 
 
 def _on_ray(

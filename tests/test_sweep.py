@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -257,6 +258,34 @@ def test_two_processes_make_the_same_runs(place, here):
     for method in ("frozen", "mad-2"):
         cell = Path("noise", method, "seed0")
         same_runs(place / "here" / cell, place / "processes" / cell)
+
+
+def test_workers_end_with_a_sweep_that_is_killed(place):
+    """They do not go on writing into folders that the next sweep takes up."""
+    command = [
+        sys.executable,
+        "-m",
+        "madlab.cli",
+        "sweep",
+        "--domains",
+        str(place / "noise"),
+        "--methods",
+        "mad,frozen",
+    ]
+    command += ["--base", str(place / "small.safetensors"), "--epochs", "100000", "--workers", "2"]
+    parent = subprocess.Popen([*command, "--out", str(place / "orphans")], stderr=subprocess.DEVNULL)
+    folders = [place / "orphans" / "noise" / method / "seed0" for method in ("mad", "frozen")]
+    metrics = [folder / "metrics.jsonl" for folder in folders]
+    deadline = time.monotonic() + 240
+    while not all(path.exists() for path in metrics):
+        assert parent.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    time.sleep(2)  # a worker that lived would finish many epochs of 24 tiny images
+    ended = [path.read_bytes() for path in metrics]
+    time.sleep(3)
+    assert [path.read_bytes() for path in metrics] == ended
 
 
 def test_a_process_that_dies_fails_its_run_alone(place):
