@@ -38,6 +38,15 @@ def test_score_board_answers_to_every_slider() -> None:
     assert board.state["next_point"]["gtsrb"] == pytest.approx(1000 * (3.47 / 4.94) ** 2 - 250)
 
 
+def test_score_board_names_no_largest_share_among_equals() -> None:
+    board = widgets.score_board()
+    assert "All domains earn the same, 250 points" in board.note.value and "Largest share" not in board.note.value
+    board.ucf101.value = 48.7  # (97.6 - 48.7)^2 / 97.6^2 = 0.25102: 1.02 points more than the others
+    assert "Largest share: <b>ucf101</b>, 251 points" in board.note.value and "the same" not in board.note.value
+    board.ucf101.value = 48.79  # 250.1
+    assert "All domains earn the same" in board.note.value
+
+
 def test_budget_calculator_counts_what_is_known() -> None:
     budget = widgets.budget_calculator()
     assert budget.state["adapter"] == 645_216 and budget.state["networks"] == 58_069_440
@@ -54,6 +63,27 @@ def test_budget_calculator_counts_what_is_known() -> None:
     assert budget.factorise.value and "refuse" not in budget.note.value
     budget.network.value = "ResNet-26"  # it has no 1 x 1 convolution
     assert budget.state["adapter"] == 0 and budget.state["ratio"] == 1
+    budget.layers.value = "all"
+    for rank, saving in ((36, "61.06%"), (37, "59.98%")):  # 1 - rank * 6,979 / 645,216: only one is more than 60 %
+        budget.rank.value = rank
+        assert f"{saving} less than full MAD" in budget.note.value
+
+
+def test_budget_calculator_draws_no_ranks_where_nothing_is_adapted(monkeypatch) -> None:
+    drawn = []
+    monkeypatch.setattr(figures, "cost_by_rank", lambda *values: drawn.append(values))
+    budget = widgets.budget_calculator()
+    assert len(drawn) == 1
+    budget.layers.value = 1  # ResNet-26 has no 1 x 1 convolution
+    assert len(drawn) == 1 and budget.state["adapter"] == 0
+
+
+def test_parameter_bars_have_room_for_their_numbers(ax) -> None:
+    figures.parameter_bars(ax, {"one": 5_806_944, "ten": 58_069_440}, unit=5_806_944)
+    assert [text.get_text().strip() for text in ax.texts] == ["5.8 M = 1.00×", "58.1 M = 10.00×"]
+    ax.figure.canvas.draw()
+    axes = ax.get_window_extent()
+    assert all(text.get_window_extent().x1 <= axes.x1 for text in ax.texts)
 
 
 def test_domain_shares_are_as_long_as_what_was_earned(ax) -> None:
@@ -92,6 +122,16 @@ def test_accuracy_by_size_goes_through_the_means(ax) -> None:
     line = ax.lines[0]
     assert list(line.get_xdata()) == [3, 10] and list(line.get_ydata()) == [15, 35]
     assert sorted(y for dots in ax.lines[1:] for y in dots.get_ydata()) == [10, 20, 30, 40]
+
+
+def test_accuracy_by_size_tells_names_apart_that_are_no_methods(ax) -> None:
+    names = ("linear, features", "wide, features", "linear, pixels", "finetune")
+    figures.accuracy_by_size(ax, {name: {3: [10.0], 10: [20.0]} for name in names}, xlabel="images")
+    lines = {line.get_label(): line for line in ax.lines if line.get_label() in names}
+    assert (
+        len({line.get_color() for line in lines.values()}) == len({line.get_marker() for line in lines.values()}) == 4
+    )
+    assert lines["finetune"].get_color() == look("finetune")["color"]  # methods look as they do everywhere
 
 
 def test_by_kernel_stacks_to_the_sum(ax) -> None:

@@ -57,7 +57,7 @@ def parameter_bars(ax: Axes, parameters: Mapping[str, int], *, unit: int) -> Non
     ax.set_yticks(range(len(parameters)), list(parameters))
     ax.invert_yaxis()
     ax.tick_params(axis="y", length=0)
-    ax.set(xlabel="million parameters", xlim=(0, 1.35 * max(parameters.values()) / 1e6))
+    ax.set(xlabel="million parameters", xlim=(0, 1.5 * max(parameters.values()) / 1e6))
 
 
 def cost_by_rank(ax: Axes, per_rank: int, full: int, rank: int | None, highest: int) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from madlab.figures.runs import look
-from madlab.figures.style import BLACK
+from madlab.figures.runs import _LOOKS, look
+from madlab.figures.style import BLACK, MARKERS, PALETTE
+from madlab.recipe import split_method
 
 
 def before_and_after(
@@ -45,11 +46,14 @@ def gains_by_size(ax: Axes, sizes: Mapping[str, int], gains: Mapping[str, Mappin
 def accuracy_by_size(ax: Axes, results: Mapping[str, Mapping[int, Sequence[float]]], *, xlabel: str) -> None:
     """Draw accuracy in percent against a number of images: method -> number -> one value a seed.
 
-    The line runs through the means, each seed is a small dot.
+    The line runs through the means, each seed is a small dot. A name that is no method of the course gets the look of
+    its place.
     """
-    for method, by_size in results.items():
+    for place, (method, by_size) in enumerate(results.items()):
         sizes = sorted(by_size)
         style = look(method)
+        if split_method(method)[0] not in _LOOKS:  # what look() makes up for two such names may be the same
+            style = {"color": PALETTE[place % len(PALETTE)], "marker": MARKERS[place % len(MARKERS)]}
         ax.plot(sizes, [float(np.mean(by_size[size])) for size in sizes], label=method, **style)
         for size in sizes:
             ax.plot([size] * len(by_size[size]), by_size[size], ls="", marker=".", markersize=4, color=style["color"])

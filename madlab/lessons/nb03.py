@@ -114,7 +114,7 @@ QUIZ = (
             "a channel.",
             "BatchNorm cannot be frozen": "It can, and the method <i>frozen</i> does so. It is just a bad idea where "
             "the statistics do not fit.",
-            "It holds most of the domain's parameters": "It is the smallest part: in ResNet-26 7,744 numbers, against "
+            "It holds most of the domain's parameters": "It is a small part: in ResNet-26 7,744 numbers, against "
             "645,216 of full MAD.",
         },
         right="Its activations have another mean and spread",
@@ -135,8 +135,9 @@ QUIZ = (
         {
             "All 25, for 36 is the largest rank that saves 60 % there": "That is the simplest reading, and 36 is the "
             "limit there. But several other choices of layers fulfil the sentence too.",
-            "The sentence does not tell": "All layers, one stage, the last two stages, every second convolution: they "
-            "all save more than 60 % at rank 36. A claim that many causes explain identifies none of them.",
+            "The sentence does not tell": "All layers, all but the first, the last two stages, the last stage alone, "
+            "the second convolution of each block: they all save more than 60 % at rank 36. A claim that many causes "
+            "explain identifies none of them.",
             "Only the last stage, where it saves most": "It does save most there, 70.9 %, and “more than 60 %” would "
             "be true. But it is true elsewhere as well.",
         },

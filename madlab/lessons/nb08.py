@@ -139,10 +139,11 @@ QUIZ = (
         "URL has the higher mean accuracy, MAD the higher score. How can that be?",
         {
             "One of the two numbers must be wrong": "Both can be right: mean and score weigh the domains differently.",
-            "MAD must be better where the fine-tuned network's error is small": "There a tenth of a point is worth "
-            "many points of S and next to nothing in the mean. Which domains they are, we do not know.",
+            "MAD may be better where a point of accuracy is worth much": "On GTSRB a tenth of a point is worth 21 "
+            "points of S and next to nothing in the mean. A squared share also rewards one large gain more than "
+            "several small ones. Which it was, we do not know.",
             "The score counts parameters, too": "S looks at test errors only; budgets are a column of their own.",
         },
-        right="MAD must be better where the fine-tuned network's error is small",
+        right="MAD may be better where a point of accuracy is worth much",
     ),
 )

@@ -47,13 +47,17 @@ def budget_calculator() -> Panel:
         bars = {"one network": filters, "base + adapters": total, f"{domains} networks": domains * filters}
         figures.parameter_bars(left, bars, unit=filters)
         left.set_title(f"{network}, {domains} domains: {total / filters:.2f} networks' worth")
-        figures.cost_by_rank(right, per_rank, full, rank if factorise else None, HIGHEST)
-        right.set_title(f"pays below I = {full / per_rank:.1f}" if adapted else "nothing to adapt")
+        if adapted:
+            figures.cost_by_rank(right, per_rank, full, rank if factorise else None, HIGHEST)
+            right.set_title(f"pays below I = {full / per_rank:.1f}")
+        else:
+            right.set_axis_off()
+            right.set_title("nothing to adapt")
         saving = 1 - adapter / full if factorise and full else None
         note = f"One adapter: <b>{adapter:,}</b> numbers, {adapter / filters:.1%} of the filters"
         if saving is not None:
             note += (
-                f", {saving:.1%} less than full MAD" if saving >= 0 else f", {-saving:.1%} <b>more</b> than full MAD"
+                f", {saving:.2%} less than full MAD" if saving >= 0 else f", {-saving:.2%} <b>more</b> than full MAD"
             )
         note += f". Each domain also owns {norms[network]:,} numbers of BatchNorm, and its head."
         if factorise and adapted and rank > max(min(s.out_channels, s.in_channels) for s in adapted):

@@ -27,7 +27,8 @@ def domain_gallery() -> Panel:
         names = recipe.class_names
         if label == EVERY:
             wanted = [((first + i) % len(names), (first + i) // len(names)) for i in range(COLUMNS * LINES)]
-            title = f"{domain}: its {len(names)} classes in turn"
+            some = "" if len(names) <= len(wanted) else f"{len(wanted)} of "
+            title = f"{domain}: {some}its {len(names)} classes in turn"
         else:
             wanted = [(names.index(label), first + i) for i in range(COLUMNS * LINES)]
             title = f"{domain}, class {label!r}: no two images are the same"

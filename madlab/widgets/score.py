@@ -33,10 +33,11 @@ def score_board() -> Panel:
         ax.set_title(f"S = {score:,.0f} of 10,000, mean accuracy {mean:.2f} % ({start})")
         dearest = max(next_point, key=next_point.__getitem__)
         most = max(shares, key=shares.__getitem__)
-        note = (
-            f"Largest share: <b>{most}</b>, {shares[most]:.0f} points, {shares[most] / max(score, 1):.0%} of S. "
-            f"One more point of accuracy is worth most in <b>{dearest}</b>: +{next_point[dearest]:.0f}."
-        )
+        if shares[most] - min(shares.values()) < 0.5:  # points; the bars look alike
+            note = f"All domains earn the same, {shares[most]:.0f} points. "
+        else:
+            note = f"Largest share: <b>{most}</b>, {shares[most]:.0f} points, {shares[most] / score:.0%} of S. "
+        note += f"One more point of accuracy is worth most in <b>{dearest}</b>: +{next_point[dearest]:.0f}."
         return {"note": note, "score": score, "mean": mean, "shares": shares, "next_point": next_point}
 
     def before(panel: Panel, moved: str) -> None:
