@@ -1,12 +1,14 @@
-"""The Train button trains, stops and shows errors; the rank slider measures each rank once and shows what it says."""
+"""The Train button trains, stops, shows errors and names its curves; the rank slider measures each rank once."""
 
 import threading
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
-from madlab import widgets
+from madlab import figures, widgets
 
 
 def test_training_runs_to_its_end_and_is_scored() -> None:
@@ -23,6 +25,64 @@ def test_training_runs_to_its_end_and_is_scored() -> None:
     assert asked == [("mad", 4.0)]
     assert panel.state["loss"] == 1.0 and not panel.state["running"]
     assert panel.state["finished"] == [("mad, rate 4", 3, 62.5)]
+
+
+def train(panel: widgets.TrainButton, *rates: float) -> tuple[dict, dict]:
+    """Train once with each rate; (name -> its row's colour, colour -> losses) of what the panel then draws."""
+    for rate in rates:
+        panel.rate.value = rate
+        panel.train.click()
+        panel.wait()
+    figure = Figure()
+    panel._losses(figure, **panel.values)
+    left, right = figure.axes
+    rows = {line.get_ydata()[0]: line.get_color() for line in right.lines}
+    names = {rows[text.get_position()[1]]: text.get_text().split(":")[0] for text in right.texts}
+    assert len(names) == len(right.lines) == len(right.texts) == len(left.lines)
+    return {name: c for c, name in names.items()}, {line.get_color(): list(line.get_ydata()) for line in left.lines}
+
+
+def test_every_shown_training_has_a_colour_of_its_own_and_a_name() -> None:
+    panel = widgets.TrainButton(lambda _, rate: iter((rate, rate / 2)), lambda: 50.0, ["mad"], range(1, 9), 2, 1)
+    colours, curves = train(panel, 1, 2, 3)
+    assert list(colours) == ["mad, rate 3", "mad, rate 2", "mad, rate 1"]  # the newest first
+    for rate in (1, 2, 3):
+        assert curves[colours[f"mad, rate {rate}"]] == [rate, rate / 2]
+    later, curves = train(panel, 4, 5, 6, 7, 3)
+    assert list(later) == [f"mad, rate {rate}" for rate in (3, 7, 6, 5, 4)] and len(curves) == 5
+    assert {later[f"mad, rate {rate}"]: [rate, rate / 2] for rate in (3, 4, 5, 6, 7)} == curves
+    panel.train.click()
+    panel.wait()
+    assert len(panel.state["finished"]) == 9  # what is not drawn any more is still told
+
+
+def test_a_curve_keeps_its_colour_when_others_join() -> None:
+    panel = widgets.TrainButton(lambda _, rate: iter((rate,)), lambda: 50.0, ["mad"], range(1, 9), 1, 1)
+    before, _ = train(panel, 1, 2)
+    after, _ = train(panel, 3, 4, 5)
+    assert before.items() <= after.items()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_training_that_failed_keeps_no_result_of_an_earlier_one() -> None:
+    ends = iter((False, True))
+
+    def start(method: str, rate: float) -> Iterator[float]:
+        yield 1.0
+        if next(ends):
+            raise ValueError
+
+    panel = widgets.TrainButton(start, lambda: 62.5, ["mad"], [1], steps=1, rate=1)
+    panel.train.click()
+    panel.wait()
+    figure = Figure()
+    panel._losses(figure, **panel.values)
+    assert [text.get_text() for text in figure.axes[1].texts] == ["mad, rate 1: 62.5 %"]
+    panel.train.click()
+    panel.wait()
+    figure = Figure()
+    panel._losses(figure, **panel.values)
+    assert [text.get_text() for text in figure.axes[1].texts] == ["mad, rate 1"] and not figure.axes[1].patches
 
 
 def test_stop_is_heard_while_training_runs() -> None:
@@ -81,3 +141,15 @@ def test_rank_slider_cuts_and_counts() -> None:
     assert torch.allclose(panel.state["alpha"], alphas["b"], atol=1e-5) and panel.state["kept"] == pytest.approx(1)
     panel.rank.value = 2
     assert asked == [2, 6]
+
+
+@pytest.mark.parametrize("place", [(0.1, 0.1, 0.4, 0.7), (0.715, 0.16, 0.265, 0.74)])  # notebook 05, rank slider
+def test_the_legend_of_accuracy_by_rank_lies_on_nothing(place) -> None:
+    figure = figures.blank((9.5, 3.6))
+    ax = figure.add_axes(place)
+    cut = {1: 27.0, 4: 31.0, 16: 47.0, 128: 49.0}
+    figures.accuracy_by_rank(ax, cut, trained={1: 39.0, 16: 43.0}, full=48.7, frozen=30.7, rank=4)
+    figure.canvas.draw()
+    top = ax.transData.inverted().transform(ax.get_legend().get_window_extent())[1, 1]
+    assert top < min(np.min(line.get_ydata()) for line in ax.lines) == 27
+    assert ax.get_ylim()[1] > 49

@@ -42,7 +42,7 @@ def accuracy_by_rank(
     """Draw accuracy against the rank I. cut: of full alpha cut to I; trained: of factors trained at I.
 
     full, frozen: accuracies with the whole alpha and with head alone, as level lines. rank: of `cut`, marked.
-    limit: the largest rank on the axis.
+    limit: the largest rank on the axis. The legend has the foot of the picture to itself, below all that is drawn.
     """
     for level, name, style in ((full, "full α", "-"), (frozen, "frozen, head only", ":")):
         if level is not None:
@@ -60,14 +60,18 @@ def accuracy_by_rank(
     place_ticks(ax.xaxis, places, [str(place) for place in places])
     ax.minorticks_off()
     ax.yaxis.set_major_locator(MaxNLocator(5))
-    ax.set(xlabel="rank I", ylabel=ylabel, xlim=(0.8, 1.25 * widest))
-    ax.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.9, edgecolor="none")  # may lie on a level
+    drawn = [*cut.values(), *(trained or {}).values(), *(level for level in (full, frozen) if level is not None)]
+    low, high = min(drawn), max(drawn)
+    unit = max(high - low, 1.0)
+    ax.set(xlabel="rank I", ylabel=ylabel, xlim=(0.8, 1.25 * widest), ylim=(low - 0.42 * unit, high + 0.06 * unit))
+    ax.legend(loc="lower right", fontsize=8, labelspacing=0.25, borderaxespad=0.2)
 
 
 def factors(axes: Sequence[Axes], beta: Any, gamma: Any, alpha: Any, span: float = 1.0) -> None:
-    """Draw beta (M, I), gamma (I, N) and a target alpha (M, N) in their true proportions, transposed as in alpha_map.
+    """Draw beta (M, I), gamma (I, N) and a target alpha (M, N) in their true proportions, as one writes the product.
 
-    axes: three Axes. Colours are those of a modulation for alpha, and those of weights for the two factors.
+    Row m is an output and column n an input; alpha_map draws them the other way round. axes: three Axes. Colours are
+    those of a modulation for alpha, and those of weights for the two factors.
     """
     limit = max(float(np.abs(beta).max()), float(np.abs(gamma).max()))
     for ax, matrix, title in zip(axes[:2], (beta, gamma), ("β", "γ"), strict=True):
@@ -75,8 +79,9 @@ def factors(axes: Sequence[Axes], beta: Any, gamma: Any, alpha: Any, span: float
         ax.set_title(f"{title}: {matrix.shape[0]} × {matrix.shape[1]}")
     axes[2].imshow(np.asarray(alpha), cmap=AROUND_ONE, vmin=1 - span, vmax=1 + span)
     axes[2].set_title(f"α = βγ: {alpha.shape[0]} × {alpha.shape[1]}")
-    for ax in axes:
-        ax.set(xticks=[], yticks=[])
+    names = (("direction i", "output m"), ("input n", "direction i"), ("input n", "output m"))
+    for ax, (across, down) in zip(axes, names, strict=True):
+        ax.set(xticks=[], yticks=[], xlabel=across, ylabel=down)
 
 
 def spectrum_history(ax: Axes, history: Any, title: str) -> None:

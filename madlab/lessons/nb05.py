@@ -106,7 +106,7 @@ QUIZ = (
         right="Scale each output channel by one number and each input channel by another",
     ),
     Question(
-        "A layer has 64 inputs and 64 outputs. How many numbers does rank 36 have, and full α?",
+        "A 3×3 layer has 64 inputs and 64 outputs. How many numbers does rank 36 have, and full α?",
         {
             "2,304 and 4,096": "2,304 is 36 · 64: that is β alone. γ has as many again.",
             "4,608 and 4,096": "36 · (64 + 64) against 64 · 64: factorising costs more. It pays only below I = 32.",

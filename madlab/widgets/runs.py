@@ -18,6 +18,9 @@ QUANTITIES = {
     "validation loss (nats)": "val_loss",
 }
 
+SHOWN = 5
+"""Trainings that the Train button keeps in its picture."""
+
 
 def run_browser(records: Sequence[Record]) -> Panel:
     """Compare methods on one domain: their training curves, and their test accuracies with one dot a seed.
@@ -57,6 +60,8 @@ def run_browser(records: Sequence[Record]) -> Panel:
 class TrainButton(Panel):
     """Train in front of the reader, with the loss drawn while it falls; Stop ends it after the step that is running.
 
+    The last five trainings stay in the picture, each with its colour, its name and what it reached.
+
     start(method, rate) returns an iterator that trains one step each time and gives its loss; score() is the held-out
     accuracy in percent of what was trained last. methods, rates: what the reader can choose. steps: of one training.
     Training runs in a thread of its own, so that the Stop button is heard. `state` has steps, loss, running and
@@ -73,7 +78,9 @@ class TrainButton(Panel):
         rate: float,
     ):
         self.start, self.score, self.steps = start, score, steps
-        self.curves: dict[str, list[float]] = {}
+        self.curves: dict[str, list[float]] = {}  # name -> losses, the newest last
+        self.colours: dict[str, str] = {}  # of those that are shown
+        self.reached: dict[str, float] = {}  # held-out accuracy in percent, of those that have ended
         self.finished: list[tuple[str, int, float]] = []
         self.running = self._trouble = self._word = ""
         self._thread: threading.Thread | None = None
@@ -109,11 +116,20 @@ class TrainButton(Panel):
             self._stop.clear()
             self._trouble = ""
             self.running = f"{self.method.value}, rate {self.rate.value:g}"
-            self.curves.pop(self.running, None)
-            self.curves[self.running] = []  # the newest is the last
+            self._make_room(self.running)
             arguments = (self.running, self.start(self.method.value, self.rate.value))
             self._thread = threading.Thread(target=self._work, args=arguments, daemon=True)
             self._thread.start()
+
+    def _make_room(self, name: str) -> None:
+        """Begin a curve of this name; it replaces an older one, and gets a colour that no other shown curve has."""
+        with self._lock:
+            for own in (self.curves, self.reached):
+                own.pop(name, None)
+            recent = list(self.curves)[1 - SHOWN :]
+            self.colours = {other: self.colours[other] for other in recent}
+            self.colours[name] = next(c for c in figures.PALETTE if c not in self.colours.values())
+            self.curves[name] = []
 
     def _work(self, name: str, losses: Iterator[float]) -> None:
         try:
@@ -132,27 +148,32 @@ class TrainButton(Panel):
                 if time.monotonic() - drawn > 0.25:
                     self.redraw()
                     drawn = time.monotonic()
-            self.finished.append((name, len(self.curves[name]), self.score()))
+            self.reached[name] = self.score()
+            self.finished.append((name, len(self.curves[name]), self.reached[name]))
         finally:
             self.running = ""
             self.redraw()
 
     def _losses(self, figure: Figure, method: str, rate: float) -> dict[str, Any]:
-        left, right = figure.add_axes((0.07, 0.16, 0.5, 0.74)), figure.add_axes((0.63, 0.16, 0.34, 0.74))
+        left, right = figure.add_axes((0.07, 0.16, 0.5, 0.74)), figure.add_axes((0.61, 0.16, 0.36, 0.74))
         newest = next(reversed(self.curves), None)
         losses = {name: list(values) for name, values in self.curves.items()}
-        for name, values in losses.items():
-            look = {"color": figures.PALETTE[0], "linewidth": 2} if name == newest else {"color": "0.75"}
-            left.plot(range(1, len(values) + 1), values, label=name, **look)
+        for place, name in enumerate(reversed(self.colours)):
+            values, look = losses[name], {"color": self.colours[name], "linewidth": 1.2 if place else 2.5}
+            left.plot(range(1, len(values) + 1), values, zorder=3 - place / SHOWN, **look)
+            right.plot((-13, -3), (place, place), **look)  # a legend that costs no time: the rows name the curves
+            text = name
+            if name in self.reached:
+                right.barh(place, self.reached[name], color="0.9")
+                stopped = "" if len(values) == self.steps else f" (stopped at {len(values)})"
+                text += f": {self.reached[name]:.1f} %{stopped}"
+            right.text(2, place, text, va="center", fontsize=9)
         last = losses[newest][-1] if newest and losses[newest] else None
         left.set(xlim=(0, self.steps + 1), xlabel="training step", ylabel="training loss (nats)")
         left.set_title(f"{newest}: {len(losses[newest])} of {self.steps} steps" if newest else "Nothing trained yet")
-        for place, (name, steps, accuracy) in enumerate(reversed(self.finished[-5:])):
-            colour = "0.85" if place or self.running else figures.PALETTE[5]
-            right.barh(place, accuracy, color=colour)
-            text = f"{name}: {accuracy:.1f} %" + ("" if steps == self.steps else f" (stopped at {steps})")
-            right.text(2, place, text, va="center", fontsize=9)
-        right.set(xlim=(0, 100), ylim=(4.6, -0.6), yticks=[], xticks=[0, 50, 100], xlabel="held-out accuracy (%)")
+        right.set(xlim=(-15, 100), ylim=(SHOWN - 0.4, -0.6), yticks=[], xlabel="held-out accuracy (%)")
+        figures.place_ticks(right.xaxis, [0, 50, 100])
+        right.spines["left"].set_visible(False)
         right.set_title("The last five trainings")
         note = f"{self._word}Next: <b>{method}</b> with rate {rate:g}. Press Train."
         if self.running:
