@@ -24,6 +24,8 @@ HARDLY, WILDLY = 0.05, 2.0
 """Change of the filters, by that at the method's own rate, below and above which the rate is called wrong."""
 LOSS_GAP = 0.3
 """Nats of training loss above the lowest of a recording from which on capacity is called too small."""
+BETTER = 5.0
+"""Points of validation accuracy by which another rate of a method must be ahead, for a rate to be called wrong."""
 
 
 @dataclass(frozen=True)
@@ -62,16 +64,21 @@ def verdict(trial: Trial, trials: Sequence[Trial]) -> str:
     """What the numbers of a trial say, in a sentence, beside the others of the same recording.
 
     First the rate, because a wrong one imitates every other failure: the change of the filters is compared with that of
-    the method's trial at its own rate (factor 1). Then the capacity: its last training loss with the lowest of all.
+    the method's trial at its own rate (factor 1), and the last validation accuracy with those at its other rates. Then
+    the capacity: its last training loss with the lowest of all.
     """
     usual = next(t for t in trials if t.method == trial.method and t.factor == 1)
     if trial.moved is None or usual.moved is None:
         return "The rate is too large: the loss became NaN."
     ratio = trial.moved / usual.moved
     if ratio < HARDLY:
-        return f"The rate is too small: the filters moved {ratio:.2g} times as far as at the method's own rate."
+        how_far = f"{ratio:.2g} times as far as at the method's own rate"
+        return f"The filters hardly moved, {how_far}: this is BatchNorm and head."
     if ratio > WILDLY:
         return f"The rate is too large: the filters moved {ratio:.2g} times as far as at the method's own rate."
+    best = max((t for t in trials if t.method == trial.method and t.moved is not None), key=_last_accuracy)
+    if _last_accuracy(best) - _last_accuracy(trial) >= BETTER:
+        return f"The filters moved, but × {best.factor:g} does better on validation images: look for the rate first."
     lowest = min((t for t in trials if t.log), key=lambda t: t.log[-1]["train_loss"])
     gap = trial.log[-1]["train_loss"] - lowest.log[-1]["train_loss"]
     if gap > LOSS_GAP:
@@ -85,6 +92,11 @@ def read_trials(folder: Path | str = RECORDS / "diagnosis") -> list[Trial]:
     if not trials:
         raise MadlabError(f"There are no trials in {folder}: make them with data_scripts/diagnosis.py.")
     return trials
+
+
+def _last_accuracy(trial: Trial) -> float:
+    """Validation accuracy of the last epoch, in percent."""
+    return trial.log[-1]["val_accuracy"]
 
 
 def _read(run: Path) -> Trial:

@@ -53,7 +53,7 @@ def test_filter_change_by_hand() -> None:
 def test_verdicts(trials) -> None:
     by_place = {(t.method, t.factor): t for t in trials}
     for key, says in [
-        (("mad", 0.01), "too small: the filters moved 0.01 times"),
+        (("mad", 0.01), "hardly moved, 0.01 times as far as at the method's own rate: this is BatchNorm and head"),
         (("finetune", 0.1), "No failure"),
         (("mad", 100.0), "too large: the loss became NaN"),
         (("finetune", 100.0), "too large: the filters moved 1e+02 times"),
@@ -61,6 +61,18 @@ def test_verdicts(trials) -> None:
         (("finetune", 1.0), "No failure"),
     ]:
         assert says in verdict(by_place[key], trials)
+
+
+@pytest.mark.parametrize(("ahead", "says"), [(4.9, "No failure"), (5.0, "but × 0.1 does better"), (9.0, "× 0.1 does")])
+def test_a_better_rate_of_the_same_method_is_named_before_the_capacity(trials, ahead, says) -> None:
+    by_place = {(t.method, t.factor): t for t in trials}
+    for method in ("mad:1", "finetune"):
+        by_place[method, 0.1].log[-1]["val_accuracy"] += ahead
+    assert says in verdict(by_place["finetune", 1.0], trials)
+    assert ("look for the rate first" in verdict(by_place["mad:1", 1.0], trials)) == (ahead >= 5)
+    assert "No failure" in verdict(by_place["finetune", 0.1], trials)
+    for key, still in ((("mad:1", 0.01), "hardly moved"), (("mad:1", 10.0), "too large"), (("mad", 1.0), "No failure")):
+        assert still in verdict(by_place[key], trials)  # the change comes first, and other methods do not count
 
 
 def test_reads_what_the_script_leaves(tmp_path: Path) -> None:
@@ -114,7 +126,8 @@ def test_budget_slider_measures_once_and_stays_within_the_budget() -> None:
             assert panel.state["spent"][how] == by_hand <= panel.state["budget"]
             assert panel.state["accuracy"][how] == 10.0 * sum(ranks.values())
     picture = bytes(panel.image.value)
-    panel.show.value = "numbers spent"
-    assert bytes(panel.image.value) != picture
+    for show in ("numbers spent", "share of α's squared size left out (%)"):
+        panel.show.value = show
+        assert bytes(panel.image.value) != picture
     panel.domain.value = "b"
     assert len(calls) == 12

@@ -9,7 +9,7 @@ from madlab import figures
 from madlab.allocation import ALLOCATIONS, Spectrum, total_size
 from madlab.widgets.panel import Panel, choice, slider
 
-SHOWN = ("rank", "share of α's energy left out (%)", "numbers spent")
+SHOWN = ("rank", "share of α's squared size left out (%)", "numbers spent")
 
 
 def budget_slider(
