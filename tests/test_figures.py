@@ -5,6 +5,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import rgb_to_hsv, to_rgb
 from PIL import Image
 
 from madlab import figures
@@ -109,7 +110,32 @@ def test_names_of_crowded_points_do_not_cover_each_other(ax) -> None:
     points |= {"series": (165e3, 65.0), "mad": (161e3, 67.0), "mad+wtpb": (206e3, 66.5), "frozen": (0, 43)}
     figures.accuracy_against_parameters(ax, points)
     ax.figure.canvas.draw()
+    markers = {tuple(line.get_xydata()[0]): line.get_color() for line in ax.lines if len(line.get_xydata()) == 1}
+    for text in ax.texts:  # a name has the hue of its marker, so that it is not taken for its neighbour's
+        hues = [rgb_to_hsv(to_rgb(colour))[:2] for colour in (text.get_color(), markers[text.xy])]
+        np.testing.assert_allclose(*hues, atol=1e-6)
     boxes = [text.get_window_extent() for text in ax.texts]
     assert len(boxes) == 8
     for place, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[:place])
+        assert box.x0 >= 0 and box.x1 <= 400 and box.y0 >= 0 and box.y1 <= 200  # nothing is cut off
+
+
+def test_the_gallery_says_how_many_of_the_classes_it_shows(monkeypatch) -> None:
+    from madlab import widgets
+    from madlab.benchmarks.pocket import RECIPES
+
+    seen, draw = [], figures.pictures
+    monkeypatch.setattr(figures, "pictures", lambda ax, *rest, **options: seen.append(ax) or draw(ax, *rest, **options))
+    gallery = widgets.domain_gallery()
+    titles = {}
+    for name in gallery.domain.options:
+        gallery.domain.value = name
+        titles[name] = seen[-1].get_title(loc="left")
+    many = {name for name in titles if len(RECIPES[name].class_names) > len(gallery.state["images"]) == 24}
+    assert many and many != set(titles)
+    for name, title in titles.items():
+        classes = len(RECIPES[name].class_names)
+        assert title == (
+            f"{name}: 24 of its {classes} classes in turn" if name in many else f"{name}: its {classes} classes in turn"
+        )

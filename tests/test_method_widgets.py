@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from madlab import widgets
+from madlab.widgets import panel as panels
 
 
 def banks():
@@ -32,6 +33,18 @@ def test_method_picker_shows_the_filters_that_run() -> None:
     assert panel.state["accuracy"] == 60 and panel.state["parameters"] == 157.5
     panel.method.value = "batchnorm"
     assert panel.state["change"] == 0 and panel.state["zeros"] == 0
+
+
+def test_method_picker_names_every_marker_in_every_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    base, trained = banks()
+    sizes, accuracies = {"mad": 560.0, "piggyback": 157.5, "batchnorm": 0.0}, dict.fromkeys(trained, 50.0)
+    drawn = []
+    monkeypatch.setattr(panels, "quick_axes", drawn.append)  # which sees every finished figure
+    panel = widgets.method_picker(base, trained, sizes, accuracies)
+    panel.method.value = "batchnorm"
+    names = [{(text.get_text(), text.xy, text.get_position()) for text in figure.axes[-1].texts} for figure in drawn]
+    assert {name[:2] for name in names[0]} == {(method, (size, 50.0)) for method, size in sizes.items()}
+    assert names[0] == names[1]
 
 
 def test_first_filter_stays_inside_the_layer() -> None:
@@ -68,8 +81,12 @@ def test_sparsity_slider_sets_back_counts_and_asks_once() -> None:
         assert float(got) == (float(alpha) if abs(float(alpha) - 1) >= 0.25 else 1)
     panel.threshold.value = 0.5
     panel.threshold.value = 0.25
+    panel.threshold.value = 0.525
+    assert format(0.525, panel.threshold.readout_format).rstrip("0") == "0.525"  # beside the slider
+    assert "0.525:" in panel.note.value  # and below the picture
+    panel.threshold.value = 0.25
     panel.value.value = 0.0
     assert float(panel.state["alpha"].min()) == pytest.approx(float(one["b"].min()))  # nothing is so near to zero
     panel.value.value, panel.domain.value = 1.0, "y"
-    assert asked == [("x", 0.25, 1.0), ("x", 0.5, 1.0), ("x", 0.25, 0.0), ("y", 0.25, 1.0)]
+    assert asked == [("x", 0.25, 1.0), ("x", 0.5, 1.0), ("x", 0.525, 1.0), ("x", 0.25, 0.0), ("y", 0.25, 1.0)]
     assert panel.state["accuracy"] == 77.5 and "77.5" in panel.note.value

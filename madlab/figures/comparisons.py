@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from madlab.figures.runs import _LOOKS, look
+from madlab.figures.runs import LOOKS, look
 from madlab.figures.style import BLACK, MARKERS, PALETTE
 from madlab.recipe import split_method
 
@@ -52,7 +52,7 @@ def accuracy_by_size(ax: Axes, results: Mapping[str, Mapping[int, Sequence[float
     for place, (method, by_size) in enumerate(results.items()):
         sizes = sorted(by_size)
         style = look(method)
-        if split_method(method)[0] not in _LOOKS:  # what look() makes up for two such names may be the same
+        if split_method(method)[0] not in LOOKS:  # what look() makes up for two such names may be the same
             style = {"color": PALETTE[place % len(PALETTE)], "marker": MARKERS[place % len(MARKERS)]}
         ax.plot(sizes, [float(np.mean(by_size[size])) for size in sizes], label=method, **style)
         for size in sizes:

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.transforms import Bbox
 
 from madlab.figures.style import BLACK, BLUE, GREEN, GREY, MARKERS, ORANGE, PALETTE, PINK, RED, SKY
 from madlab.recipe import split_method
 
-_LOOKS = {
+LOOKS = {
     "frozen": (GREY, "o"),
     "batchnorm": (ORANGE, "s"),
     "finetune": (BLACK, "D"),
@@ -34,8 +35,8 @@ def look(method: str) -> dict[str, Any]:
     """Colour and marker of a method, the same in every figure: options of `Axes.plot`. "mad:8" is MAD with a rank."""
     name, rank = split_method(method)
     name = "mad, rank" if name == "mad" and rank else name
-    if name in _LOOKS:
-        colour, marker = _LOOKS[name]
+    if name in LOOKS:
+        colour, marker = LOOKS[name]
     else:
         place = sum(map(ord, name))
         colour, marker = PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)]
@@ -59,13 +60,17 @@ def training_curves(
 
 
 def accuracy_bars(ax: Axes, results: Mapping[str, Sequence[float]], *, xlabel: str = "test accuracy (%)") -> None:
-    """Draw one bar a method, the mean of its values, with each value (a seed or a domain) as a dot on it."""
+    """Draw one bar a method, the mean of its values, with each value (a seed or a domain) as a dot on it.
+
+    The mean of several values is written inside its bar: beside the largest dot it would be read as that dot's value.
+    """
     for place, (method, values) in enumerate(results.items()):
         colour = look(method)["color"]
         mean = float(np.mean(values))
         ax.barh(place, mean, color=colour, alpha=0.35)
         ax.plot(values, [place] * len(values), linestyle="", marker="o", markersize=4, color=colour)
-        ax.annotate(f"{mean:.1f}", (max(mean, *values), place), (5, 0), textcoords="offset points", va="center")
+        at = 0 if len(values) > 1 else mean
+        ax.annotate(f"{mean:.1f}", (at, place), (5, 0), textcoords="offset points", va="center")
     ax.set_yticks(range(len(results)), list(results))
     ax.invert_yaxis()
     ax.set(xlabel=xlabel)
@@ -89,11 +94,14 @@ def accuracy_against_parameters(
     ax.autoscale(axis="x")  # the ticks have widened it
     ax.margins(x=0.12, y=0.12)
     ax.set(xlabel="adapter parameters of one domain", ylabel=ylabel)
-    _name_points(ax, points)
+    name_points(ax, points)
 
 
-def _name_points(ax: Axes, points: Mapping[str, tuple[float, float]]) -> None:
-    """Write each name beside its marker, where it covers as little as possible of other names and markers."""
+def name_points(ax: Axes, points: Mapping[str, tuple[float, float]], size: float = 9) -> None:
+    """Write each method's name beside its marker (x, y), in the marker's colour, `size` points high.
+
+    It stands where it covers as little as possible of other names and markers, and within the picture.
+    """
     if ax.figure.get_layout_engine() is not None:
         ax.figure.draw_without_rendering()  # else the axes do not have their size yet
     ax.autoscale_view()
@@ -103,17 +111,26 @@ def _name_points(ax: Axes, points: Mapping[str, tuple[float, float]]) -> None:
     for name, (x, y) in points.items():
         # White under the name, below all markers and above a Pareto line.
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.7}
-        text = ax.annotate(name, (x, y), (7, 0), textcoords="offset points", fontsize=9, bbox=ground, zorder=1)
+        shade = tuple(0.8 * part for part in to_rgb(look(name)["color"]))  # its marker's colour, dark enough to read
+        style: dict[str, Any] = {"fontsize": size, "color": shade, "bbox": ground, "zorder": 1}
+        text = ax.annotate(name, (x, y), (7, 0), textcoords="offset points", **style)
         least = np.inf
         for across, up, ha, va in _BESIDE:
             text.set(position=(across, up), ha=ha, va=va)
             box = text.get_window_extent(canvas.get_renderer())
             others = [other for key, other in taken.items() if key != name]
-            covered = sum(shared.width * shared.height for o in others if (shared := Bbox.intersection(box, o)))
+            cut = box.width * box.height - _shared(box, canvas.figure.bbox)  # what would be outside the picture
+            covered = cut + sum(_shared(box, other) for other in others)
             if covered < least:
                 least, best, where = covered, {"position": (across, up), "ha": ha, "va": va}, box
         text.set(**best)
         taken[f"the name {name}"] = where
+
+
+def _shared(one: Bbox, other: Bbox) -> float:
+    """The area that two boxes have in common."""
+    both = Bbox.intersection(one, other)
+    return both.width * both.height if both else 0.0
 
 
 _BESIDE = (
@@ -129,6 +146,12 @@ _BESIDE = (
     (14, -14, "left", "top"),
     (-14, 14, "right", "bottom"),
     (-14, -14, "right", "top"),
+    (0, 18, "center", "bottom"),
+    (0, -18, "center", "top"),
+    (16, 22, "left", "bottom"),
+    (16, -22, "left", "top"),
+    (-16, 22, "right", "bottom"),
+    (-16, -22, "right", "top"),
 )
 """Where a name may stand, the best place first: points across and up from its marker, and alignments."""
 

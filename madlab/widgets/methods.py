@@ -1,12 +1,15 @@
 """The method picker: one filter bank as every method has it after training; used in notebook 06."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from madlab import figures
+from madlab.figures.runs import name_points
 from madlab.widgets.panel import Panel, choice, slider
 
 OUTPUTS, INPUTS = 24, 6
@@ -26,6 +29,20 @@ def method_picker(
     layer's weights that are exactly zero), parameters and accuracy.
     """
     most = max(len(weight) for weight in base.values())
+    points = {method: (size, accuracies[method]) for method, size in sizes.items()}
+    places: list[Callable[[Axes], Any]] = []
+
+    def name(ax: Axes) -> None:
+        """Names beside the markers. Looking for free places takes long, and they are the same in every picture."""
+        if places:
+            for place in places:
+                place(ax)
+            return
+        name_points(ax, points, size=8)
+        for text in ax.texts:
+            look = {"ha": text.get_ha(), "va": text.get_va(), "color": text.get_color(), "fontsize": 8, "zorder": 1}
+            where = {"xy": text.xy, "xytext": text.get_position(), "textcoords": "offset points"}
+            places.append(partial(Axes.annotate, text=text.get_text(), **where, **look))
 
     def draw(figure: Figure, method: str, layer: str, first: int) -> dict[str, Any]:
         weight, adapted = base[layer].detach(), trained[method][layer].detach()
@@ -47,15 +64,17 @@ def method_picker(
             figures.filter_bank(ax, filters, scale=limit, inputs=[""] * filters.shape[1], outputs=False)
             ax.set_title(title, fontsize=10)
         right = figure.add_axes((0.725, 0.14, 0.255, 0.77))
-        for name, size in sizes.items():
-            right.plot(size, accuracies[name], linestyle="", markersize=7, **figures.look(name))
+        for each, point in points.items():
+            right.plot(*point, linestyle="", markersize=7, **figures.look(each))
         ring = {"markersize": 15, "markerfacecolor": "none", "color": "black", "markeredgewidth": 1.5}
         right.plot(sizes[method], accuracies[method], marker="o", **ring)
-        right.set_xscale("symlog", linthresh=100)
+        right.set_xscale("symlog", linthresh=1000, linscale=0.4)
         right.minorticks_off()
-        figures.place_ticks(right.xaxis, [0, 1e3, 1e5], ["0", "1,000", "100,000"])
+        figures.place_ticks(right.xaxis, [0, 1e4, 1e6], ["0", "10,000", "1,000,000"])
         right.set(xlabel="adapter parameters", ylabel="test accuracy (%)")
         right.set_title(f"{method}: {accuracies[method]:.1f} %")
+        right.margins(0.1)
+        name(right)
         change = 100 * float((adapted - weight).norm() / weight.norm())
         zeros = float((adapted == 0).float().mean())
         note = (

@@ -67,6 +67,7 @@ def sparsity_slider(
         "layer": choice("layer", list(first), list(first)[-1]),
         "domain": choice("domain", list(alphas)),
     }
+    controls["threshold"].readout_format = ".4f"  # as exact as the threshold that is used and told in the note
     return Panel(draw, controls, size=(9.5, 3.7))
 
 
