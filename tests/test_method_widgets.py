@@ -62,9 +62,10 @@ def test_sparsity_slider_sets_back_counts_and_asks_once() -> None:
     torch.manual_seed(0)
     one = {"a": 1 + torch.randn(6, 4) / 4, "b": 1 + torch.randn(8, 6) / 4}
     other = {name: alpha + 0.5 for name, alpha in one.items()}
-    asked = []
+    asked, announced = [], []
 
     def measure(domain: str, threshold: float, value: float) -> float:
+        announced.append(bool(asked) and "measuring" in panel.note.value)
         asked.append((domain, threshold, value))
         return 80 - 10 * threshold
 
@@ -89,4 +90,5 @@ def test_sparsity_slider_sets_back_counts_and_asks_once() -> None:
     assert float(panel.state["alpha"].min()) == pytest.approx(float(one["b"].min()))  # nothing is so near to zero
     panel.value.value, panel.domain.value = 1.0, "y"
     assert asked == [("x", 0.25, 1.0), ("x", 0.5, 1.0), ("x", 0.525, 1.0), ("x", 0.25, 0.0), ("y", 0.25, 1.0)]
-    assert panel.state["accuracy"] == 77.5 and "77.5" in panel.note.value
+    assert announced == [False, True, True, True, True]
+    assert panel.state["accuracy"] == 77.5 and "77.5" in panel.note.value and "measuring" not in panel.note.value

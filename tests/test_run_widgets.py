@@ -117,14 +117,16 @@ def test_an_error_in_training_is_shown() -> None:
 def test_rank_slider_cuts_and_counts() -> None:
     torch.manual_seed(0)
     alphas = {"a": torch.randn(6, 4) + 1, "b": torch.randn(8, 6) + 1}
-    asked = []
+    asked, notes = [], []
 
     def measure(rank: int) -> float:
         asked.append(rank)
         return 50.0 + rank
 
     panel = widgets.rank_slider(alphas, measure, full=60.0, rank=2)
+    panel.note.observe(lambda change: notes.append(change["new"]), names="value")
     panel.layer.value = "b"
+    assert not any("measuring" in note for note in notes), "this rank was measured before"
     assert panel.state["parameters"] == 2 * (6 + 4) + 2 * (8 + 6)
     assert panel.state["accuracy"] == 52.0
     nearest = min(
@@ -137,7 +139,9 @@ def test_rank_slider_cuts_and_counts() -> None:
     left_out = panel.state["alpha"] - 1
     panel.lost.value = False
     assert torch.allclose(panel.state["alpha"] + left_out, alphas["b"], atol=1e-5)
+    notes.clear()
     panel.rank.value = 6
+    assert "measuring" in notes[0] and "measuring" not in notes[-1]
     assert torch.allclose(panel.state["alpha"], alphas["b"], atol=1e-5) and panel.state["kept"] == pytest.approx(1)
     panel.rank.value = 2
     assert asked == [2, 6]

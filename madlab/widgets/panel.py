@@ -8,7 +8,6 @@ import html
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from time import perf_counter
 from typing import Any
 
 import ipywidgets
@@ -17,8 +16,6 @@ import matplotlib
 from madlab.figures import STYLE, blank, png, quick_axes
 
 _LABEL = {"description_width": "initial"}
-PATIENCE = 0.4
-"""Seconds: after an answer that took longer, the next one is announced below the picture while it is worked on."""
 
 
 def slider(label: str, low: float, high: float, value: float, step: float | None = None) -> Any:
@@ -71,6 +68,7 @@ class Panel:
     entry "note" is shown as text below the picture. controls: name -> ipywidgets control; each is also an attribute of
     the panel, so `panel.rank.value = 4` does what the reader's hand does. before(panel, name) runs after a control
     moved and before the figure is drawn; what it sets there does not draw a second time. size: inches, at 100 dots.
+    slow(**values): whether something has to be measured first for these values; then the note says so meanwhile.
 
     An error in `draw` or `before` is shown below the figure and raised.
     """
@@ -82,11 +80,11 @@ class Panel:
         *,
         size: tuple[float, float] = (8, 4),
         before: Callable[["Panel", str], None] | None = None,
+        slow: Callable[..., bool] | None = None,
     ):
         self.controls = dict(controls)
         self.state: dict[str, Any] = {}
-        self._draw, self._before, self._size, self._quiet = draw, before, size, False
-        self._seconds = 0.0
+        self._draw, self._before, self._slow, self._size, self._quiet = draw, before, slow, size, False
         width, height = (round(100 * side) for side in size)
         fixed = ipywidgets.Layout(width=f"{width}px", height=f"{height}px", max_width="none")
         self.image = ipywidgets.Image(format="png", width=width, height=height, layout=fixed)
@@ -116,12 +114,11 @@ class Panel:
 
     def redraw(self) -> None:
         """Draw for the present values."""
-        if self._seconds > PATIENCE:
-            self.note.value = "<i>working …</i>"
-        started = perf_counter()
+        if self._slow is not None and self._slow(**self.values):
+            # The old note keeps its room, unseen, so that nothing below it jumps.
+            self.note.value = f"<i>measuring …</i> <span style='visibility: hidden'>{self.note.value}</span>"
         with _rubbish_last():
             self._shown(self._picture)
-        self._seconds = perf_counter() - started
 
     def _moved(self, name: str) -> None:
         if self._quiet:

@@ -63,7 +63,7 @@ def rank_slider(
         "layer": choice("layer", list(alphas)),
         "lost": switch("show what is left out"),
     }
-    return Panel(draw, controls, size=(9.5, 3.7))
+    return Panel(draw, controls, size=(9.5, 3.7), slow=lambda rank, **_: rank not in measured)
 
 
 _PLACES = ((0.06, 0.16, 0.25, 0.74), (0.40, 0.16, 0.22, 0.74), (0.715, 0.16, 0.265, 0.74))
