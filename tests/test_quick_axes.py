@@ -5,6 +5,8 @@ from collections.abc import Callable
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from madlab import figures
@@ -59,17 +61,53 @@ def with_grid(ax) -> None:
 
 
 def pixels(draw: Callable, quick: bool) -> np.ndarray:
+    """Drawn by matplotlib alone, or with quick axes and their quick ticks."""
     with matplotlib.rc_context(figures.STYLE):
-        figure = figures.blank(SIZE)
+        figure = figures.blank(SIZE) if quick else by_matplotlib()
         draw(figure.add_axes((0.3, 0.3, 0.6, 0.6)))
         if quick:
             figures.quick_axes(figure)
-        figure.canvas.draw()
+        return picture_of(figure)
+
+
+def by_matplotlib() -> Figure:
+    figure = Figure(figsize=SIZE)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def picture_of(figure: Figure) -> np.ndarray:
+    figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(int)
 
 
 def unlike(one: np.ndarray, other: np.ndarray) -> int:
     return (abs(one - other).max(-1) > 96).sum()
+
+
+def without_axis(ax) -> None:
+    ax.imshow(np.eye(5))
+    ax.set_axis_off()
+    ax.set_title("α")
+
+
+def minor_ticks(ax) -> None:
+    ax.plot([1, 64], [0.01, 80])
+    ax.set(xscale="log", yscale="log")
+    ax.tick_params(axis="x", which="minor", length=6, color="red")
+
+
+ALL = [plain, named_rows, logarithmic, picture, turned, common_factor, with_grid, without_axis, minor_ticks]
+
+
+@pytest.mark.parametrize("draw", ALL)
+def test_axes_that_begin_without_ticks_draw_what_matplotlib_draws(draw: Callable) -> None:
+    pictures = []
+    with matplotlib.rc_context(figures.STYLE):
+        for figure in (figures.blank(SIZE), by_matplotlib()):
+            draw(figure.add_axes((0.3, 0.3, 0.6, 0.6)))
+            pictures.append(picture_of(figure))
+    assert (pictures[0] == pictures[1]).all()
 
 
 @pytest.mark.parametrize("draw", [plain, named_rows, logarithmic, picture])

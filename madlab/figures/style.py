@@ -14,6 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from madlab.figures.quick import QuickFigure
+
 # The palette of Okabe and Ito, "Color Universal Design" (2008).
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PINK, GREY, BLACK = "#56B4E9", "#CC79A7", "#7F7F7F", "#000000"
@@ -64,7 +66,7 @@ def new(rows: int = 1, columns: int = 1, size: tuple[float, float] = (8, 3), **o
 
 def blank(size: tuple[float, float], layout: str | None = None) -> Figure:
     """A figure without axes. Layout "constrained" finds room for every label but takes 30 ms or more; None is quick."""
-    figure = Figure(figsize=size, layout=layout)
+    figure = QuickFigure(figsize=size, layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
