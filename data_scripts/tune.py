@@ -22,6 +22,12 @@ One thing of MAD was tried beyond the rates, at rank 8 and on the validation ima
 cars196, pacs_art, dtd10, chars74k), some twenty runs: how large the random half of the factors starts. Standard
 deviations of 3, 1 and 0.3 were tried on the first two, the last two on all: 53.3 and 55.7 % on average. It is
 1 / sqrt(I) now, which is 0.35. Rates that fall with a layer's width were tried as well, and did not help.
+
+The base network of full width got the same four values of the deciding rate, with the head and BatchNorm as chosen
+above, on a GPU:
+
+    python data_scripts/tune.py --domains data/gtsrb data/flowers --no-flip gtsrb --base resnet26-tinyimagenet \
+        --out madlab/results/trials-full-width.json
 """
 
 import argparse
@@ -33,6 +39,7 @@ from pathlib import Path
 
 import torch
 
+from madlab.backbones import load_base
 from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain, Split
 from madlab.files import write_json
@@ -71,20 +78,21 @@ BOTH = {method: [{"head_lr": 1.0, "batchnorm_lr": 1.0}] for method in HEADS}
 EPOCHS, IMAGES = 6, 2200
 
 
-def without_test(path: str, flip: bool | None) -> Domain:
-    """A domain with few training images, spread evenly, and with validation in the place of test."""
-    domain = load_domain(path, flip=flip)
+def without_test(path: str, size: int, flip: bool | None) -> Domain:
+    """A domain with few training images, spread evenly, and with validation in the place of test; size in pixels."""
+    domain = load_domain(path, size=size, flip=flip)
     step = -(-len(domain.train) // IMAGES)
     few = Split(domain.train.images[::step], domain.train.labels[::step])
     return replace(domain, train=few, test=domain.val)
 
 
-def trial(path: str, flip: bool | None, method: str, rates: dict[str, float]) -> dict:
+def trial(path: str, flip: bool | None, method: str, rates: dict[str, float], base: str) -> dict:
     """Run one trial on one thread; returns its line of the file."""
     torch.set_num_threads(1)
     name, rank = split_method(method)
-    domain = without_test(path, flip)
-    result = train(domain, name, rank=rank, epochs=EPOCHS, progress=False, **rates)
+    network = load_base(base)
+    domain = without_test(path, network.resize, flip)
+    result = train(domain, name, rank=rank, base=network, epochs=EPOCHS, progress=False, **rates)
     line = {"domain": domain.name, "method": method, "rates": rates, "val_accuracy": result.val_accuracy}
     return line | {"epochs": EPOCHS, "seed": 0, "base": result.base, "train_images": len(domain.train)}
 
@@ -96,6 +104,7 @@ def main() -> None:
     parser.add_argument("--head", action="store_true", help="try rates of the head, not of the adapter")
     parser.add_argument("--both", action="store_true", help="try a higher rate of head and BatchNorm")
     parser.add_argument("--methods", nargs="+", choices=list(RATES), help="all that have trials, when not given")
+    parser.add_argument("--base", default="pocket-resnet26", help="the base network, as madlab train takes it")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
@@ -109,7 +118,7 @@ def main() -> None:
             for method in args.methods or tried:
                 for rates in tried[method]:
                     if (Path(path).name, method, json.dumps(rates)) not in done:
-                        waiting.append(pool.submit(trial, path, flip, method, rates))
+                        waiting.append(pool.submit(trial, path, flip, method, rates, args.base))
         for future in as_completed(waiting):
             lines.append(future.result())
             print(" ".join(str(lines[-1][key]) for key in ("domain", "method", "rates", "val_accuracy")))

@@ -6,8 +6,10 @@ from pathlib import Path
 from types import ModuleType
 
 import archives
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from madlab import MadlabError, load_base
 from madlab.backbones import WEIGHTS
@@ -94,26 +96,34 @@ def test_batches_that_are_cut_ahead_are_the_same(script):
     assert any(torch.equal(picture, w) or torch.equal(picture, w.flip(1)) for w in windows)
 
 
-@pytest.mark.parametrize("name", ["pocket-resnet26", "pocket-densenet"])
-def test_the_shipped_bases_are_small_and_those_of_their_logs(name):
+SHIPPED = [("pocket-resnet26", 3, 36, 32), ("pocket-densenet", 3, 36, 32), ("resnet26-tinyimagenet", 12, 72, 64)]
+
+
+@pytest.mark.parametrize("name, megabytes, side, crop", SHIPPED)
+def test_the_shipped_bases_are_small_and_those_of_their_logs(name, megabytes, side, crop):
     base, log = load_base(name), json.loads((WEIGHTS / f"{name}.json").read_text())
-    assert (WEIGHTS / f"{name}.safetensors").stat().st_size <= 3_000_000
-    assert (base.name, base.resize, base.crop) == (name, 36, 32)
+    assert (WEIGHTS / f"{name}.safetensors").stat().st_size <= 1_000_000 * megabytes
+    assert (base.name, base.resize, base.crop) == (name, side, crop)
     assert log["sha256"] == fingerprint(base) and log["test_accuracy"] > 42
     sizes = [part.split("x") for part in log["config"]["sizes"].split(",")]
     assert [entry["pixels"] for entry in log["log"]] == [int(p) for epochs, p in sizes for _ in range(int(epochs))]
 
 
 @pytest.mark.skipif(not PHOTOGRAPHS.exists(), reason="Tiny-ImageNet's photographs are not at hand")
-@pytest.mark.parametrize("name", ["pocket-resnet26", "pocket-densenet"])
+@pytest.mark.parametrize("name, side, crop", [(name, side, crop) for name, _, side, crop in SHIPPED])
 @torch.no_grad()
-def test_the_shipped_bases_know_photographs(script, name):
-    """Every tenth test image, cut and normalised by hand: within chance of the accuracy in the log."""
+def test_the_shipped_bases_know_photographs(script, name, side, crop):
+    """Every tenth test image, enlarged, cut and normalised by hand: within chance of the accuracy in the log."""
     base = load_base(name)
     log = json.loads((WEIGHTS / f"{name}.json").read_text())
-    images, labels = script.read_npz(PHOTOGRAPHS, "test")
-    x = images[::10, 2:34, 2:34].permute(0, 3, 1, 2) / 255
+    images, labels = (tensor[::10] for tensor in script.read_npz(PHOTOGRAPHS, "test"))
+    if side > 36:
+        large = [Image.fromarray(i.numpy()).resize((side, side), Image.Resampling.LANCZOS) for i in images]
+        images = torch.from_numpy(np.stack([np.asarray(picture) for picture in large]))
+    edge = (side - crop) // 2
+    x = images[:, edge : edge + crop, edge : edge + crop].permute(0, 3, 1, 2) / 255
     mean, std = (torch.tensor(base.normalization[key])[:, None, None] for key in ("mean", "std"))
-    right = (base((x - mean) / std).argmax(1) == labels[::10]).float()
+    right = (base((x - mean) / std).argmax(1) == labels).float()
     assert len(right) == 500
     assert abs(100 * right.mean() - log["test_accuracy"]) < 7  # three standard deviations of 500 images
+    assert torch.equal(script.read_npz(PHOTOGRAPHS, "test", side)[0][::10], images)
