@@ -125,26 +125,49 @@ def with_spread(values: list[float], digits: int) -> str:
     return f"{statistics.fmean(values):.{digits}f}{spread}"
 
 
-@pytest.mark.parametrize("grid, mean", [("photographs", "mean"), ("mini-decathlon", "nine"), ("mini-sketch", "five")])
-def test_readme_tables_are_what_the_recorded_runs_say(grid: str, mean: str) -> None:
-    (table,) = re.findall(rf"^(\| method \|.*\| {mean} \|.*\n)\|.*\n((?:\|.*\n)+)", README, re.M)
+def mean_of(runs: dict[str, list[dict]]) -> str:
+    """The mean over domains and its spread over seeds, as a table writes it."""
+    seeds = zip(*([run["test_accuracy"] for run in of_domain] for of_domain in runs.values()), strict=True)
+    return with_spread([statistics.fmean(seed) for seed in seeds], 2)
+
+
+def score_of(runs: dict[str, list[dict]], tuned: dict[str, list[dict]]) -> float:
+    """S by its definition: an error twice that of fine-tuning is worth nothing, none at all 1000."""
+    error = {d: 100 - statistics.fmean(run["test_accuracy"] for run in of_domain) for d, of_domain in runs.items()}
+    most = {d: 200 - 2 * statistics.fmean(run["test_accuracy"] for run in of_domain) for d, of_domain in tuned.items()}
+    return sum(1000 * max(0, 1 - error[domain] / most[domain]) ** 2 for domain in runs)
+
+
+def rows_of_readme(column: str) -> list[dict[str, str]]:
+    """The rows of the README's table that has such a column: head -> cell."""
+    (table,) = re.findall(rf"^(\| method \|.*\| {column} \|.*\n)\|.*\n((?:\|.*\n)+)", README, re.M)
     head, *lines = ([cell.strip() for cell in line.strip("|").split("|")] for line in "".join(table).splitlines())
-    found = recorded(grid)
-    assert {line[0] for line in lines} == set(found)
-    tuned = {domain: [run["test_accuracy"] for run in runs] for domain, runs in found["finetune"].items()}
-    for method, *cells in lines:
-        shown = dict(zip(head[1:], cells, strict=True))
-        own = {domain: [run["test_accuracy"] for run in runs] for domain, runs in found[method].items()}
-        sizes = {run["adapter_parameters"] for runs in found[method].values() for run in runs}
-        expected = {"parameters a domain": f"{statistics.fmean(sizes):,.0f}"}
-        expected |= {domain: with_spread(values, 2) for domain, values in own.items()}
-        expected[mean] = with_spread([statistics.fmean(seed) for seed in zip(*own.values(), strict=True)], 2)
-        # S by its definition: an error twice that of fine-tuning is worth nothing, none at all 1000.
-        points = [
-            1000 * max(0, 1 - (100 - statistics.fmean(v)) / (200 - 2 * statistics.fmean(tuned[d]))) ** 2
-            for d, v in own.items()
-        ]
-        expected["S"] = f"{sum(points):.0f}"
-        assert {column: text.split(" ± ")[0] if column == "S" else text for column, text in shown.items()} == {
-            column: expected[column] for column in shown
-        }, method
+    return [dict(zip(head, line, strict=True)) for line in lines]
+
+
+def size_of(runs: dict[str, list[dict]]) -> str:
+    return f"{statistics.fmean({run['adapter_parameters'] for of_domain in runs.values() for run in of_domain}):,.0f}"
+
+
+def test_the_table_of_photographs_is_what_the_recorded_runs_say() -> None:
+    found, rows = recorded("photographs"), rows_of_readme("mean")
+    assert {row["method"] for row in rows} == set(found)
+    for row in rows:
+        runs = found[row["method"]]
+        expected = {"method": row["method"], "parameters a domain": size_of(runs), "mean": mean_of(runs)}
+        expected |= {d: with_spread([r["test_accuracy"] for r in of_domain], 2) for d, of_domain in runs.items()}
+        assert row == expected
+
+
+@pytest.mark.parametrize("pixels, suffix", [(32, ""), (64, "-64px")])
+def test_the_tables_of_the_rivals_are_what_the_recorded_runs_say(pixels: int, suffix: str) -> None:
+    grids = {"nine": recorded(f"mini-decathlon{suffix}"), "five": recorded(f"mini-sketch{suffix}")}
+    rows = rows_of_readme(f"nine at {pixels} px")
+    assert {row["method"] for row in rows} == set(grids["nine"]) == set(grids["five"])
+    for row in rows:
+        for name, found in grids.items():
+            runs = found[row["method"]]
+            assert row["parameters a domain"] == size_of(runs)
+            assert row[f"{name} at {pixels} px"] == mean_of(runs), row["method"]
+            score = score_of(runs, found["finetune"])
+            assert row[f"S of {name}"].split(" ± ")[0] == f"{score:.0f}", row["method"]

@@ -15,9 +15,13 @@ DOMAINS = {"gtsrb", "flowers"}
 
 @pytest.fixture(scope="module")
 def means() -> dict[str, dict[tuple, float]]:
+    return read_means("trials.json")
+
+
+def read_means(file: str) -> dict[str, dict[tuple, float]]:
     """Method -> rates of a trial, as sorted pairs -> mean validation accuracy."""
     found: dict[tuple, dict[str, float]] = defaultdict(dict)
-    for line in json.loads((RECORDS / "trials.json").read_text()):
+    for line in json.loads((RECORDS / file).read_text()):
         if line["domain"] in DOMAINS:
             found[line["method"], *sorted(line["rates"].items())][line["domain"]] = line["val_accuracy"]
     by_method: dict[str, dict[tuple, float]] = defaultdict(dict)
@@ -47,3 +51,18 @@ def test_the_method_has_the_best_of_its_trials(means, name: str) -> None:
     assert adapter is None or method.rate({"rank": rank}) == dict(adapter)["adapter_lr"]
     assert (method.head_learning_rate or method.domain_learning_rate) == dict(best)["head_lr"]
     assert method.domain_learning_rate == dict(best).get("batchnorm_lr", 0.3)
+
+
+@pytest.mark.parametrize("grid", ["mini-decathlon-64px", "mini-sketch-64px"])
+def test_the_runs_at_full_width_have_the_best_of_the_trials_at_full_width(grid: str) -> None:
+    trials = read_means("trials-full-width.json")
+    assert {split_method(name)[0] for name in trials} == set(METHODS)
+    assert {len(rates) for rates in trials.values()} == {4}
+    results = sorted((RECORDS / grid).rglob("result.json"))
+    assert results
+    for path in results:
+        result = json.loads(path.read_text())
+        ranked = result["method"] == "mad" and result["rank"] is not None
+        tried = trials["mad:8" if ranked else result["method"]]
+        (kind, rate), *_ = max(tried, key=tried.__getitem__)  # "adapter_lr", or "batchnorm_lr" before "head_lr"
+        assert result["rates"][kind.removesuffix("_lr")] == rate, path
