@@ -124,6 +124,27 @@ def test_accuracy_by_size_goes_through_the_means(ax) -> None:
     assert sorted(y for dots in ax.lines[1:] for y in dots.get_ydata()) == [10, 20, 30, 40]
 
 
+def test_accuracy_by_group_has_the_best_on_top_in_the_colour_of_its_group(ax) -> None:
+    results = {"mad": [50.0, 30.0], "parallel": [71.0], "frozen": [41.0]}
+    figures.accuracy_by_group(ax, results, {"parallel": "0.1", "mad": "0.3", "frozen": "0.3"}, title="rate", xlabel="%")
+    assert [text.get_text() for text in sorted(ax.texts, key=lambda t: t.get_position()[1])] == [
+        "mad",
+        "frozen",
+        "parallel",
+    ]
+    found = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
+    assert {g: sorted(zip(*line.get_data(), strict=True)) for g, line in found.items()} == {
+        "0.1": [(71.0, 2)],
+        "0.3": [(40.0, 0), (41.0, 1)],
+    }
+    assert (
+        len({line.get_color() for line in found.values()}) == len({line.get_marker() for line in found.values()}) == 2
+    )
+    dots = sorted(p for line in ax.lines if line.get_marker() == "." for p in zip(*line.get_data(), strict=True))
+    assert dots == [(30.0, 0), (41.0, 1), (50.0, 0), (71.0, 2)]
+    assert ax.get_legend().get_title().get_text() == "rate"
+
+
 def test_accuracy_by_size_tells_names_apart_that_are_no_methods(ax) -> None:
     names = ("linear, features", "wide, features", "linear, pixels", "finetune")
     figures.accuracy_by_size(ax, {name: {3: [10.0], 10: [20.0]} for name in names}, xlabel="images")

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from madlab.figures.runs import LOOKS, look
-from madlab.figures.style import BLACK, MARKERS, PALETTE
+from madlab.figures.style import BLACK, MARKERS, PALETTE, name_rows
 from madlab.recipe import split_method
 
 
@@ -63,3 +63,24 @@ def accuracy_by_size(ax: Axes, results: Mapping[str, Mapping[int, Sequence[float
     ax.minorticks_off()
     ax.set(xlabel=xlabel, ylabel="test accuracy (%)")
     ax.legend(loc="upper left", fontsize=9)
+
+
+def accuracy_by_group(
+    ax: Axes, results: Mapping[str, Sequence[float]], groups: Mapping[str, str], *, title: str, xlabel: str
+) -> None:
+    """Draw accuracy in percent, one row a method, the highest mean on top, coloured by what the methods share.
+
+    results: method -> one value a seed, each a small dot; the marker is their mean. groups: method -> its group, in
+    the order of the legend. title: of the legend.
+    """
+    order = sorted(results, key=lambda method: float(np.mean(results[method])))
+    for place, group in enumerate(dict.fromkeys(groups.values())):
+        colour, rows = PALETTE[place % len(PALETTE)], [i for i, method in enumerate(order) if groups[method] == group]
+        seeds = [(value, row) for row in rows for value in results[order[row]]]
+        ax.plot(*zip(*seeds, strict=True), ls="", marker=".", markersize=5, color=colour, alpha=0.6)
+        means = [float(np.mean(results[order[row]])) for row in rows]
+        ax.plot(means, rows, ls="", marker=MARKERS[place % len(MARKERS)], markersize=8, color=colour, label=group)
+    name_rows(ax, order)
+    ax.set(xlabel=xlabel, ylim=(-0.7, len(order) - 0.3))
+    ax.grid(axis="x", color="0.93")
+    ax.legend(title=title, loc="lower right", fontsize=9)
