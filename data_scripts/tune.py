@@ -113,14 +113,15 @@ def main() -> None:
     args = parser.parse_args()
     tried = BOTH if args.both else HEADS if args.head else RATES
     lines = json.loads(args.out.read_text()) if args.out.exists() else []
-    done = {(line["domain"], line["method"], json.dumps(line["rates"])) for line in lines}
+    base = load_base(args.base).name
+    done = {(line["domain"], line["method"], json.dumps(line["rates"]), line["base"]["name"]) for line in lines}
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
         waiting = []
         for path in args.domains:
             flip = False if Path(path).name in args.no_flip else None
             for method in args.methods or tried:
                 for rates in tried[method]:
-                    if (Path(path).name, method, json.dumps(rates)) not in done:
+                    if (Path(path).name, method, json.dumps(rates), base) not in done:
                         waiting.append(pool.submit(trial, path, flip, method, rates, args.base))
         for future in as_completed(waiting):
             lines.append(future.result())
