@@ -1,40 +1,103 @@
 """Masks and MAD with BatchNorm frozen at the base network's, as the authors of Piggyback and WTPB have it.
 
-    python data_scripts/frozen_batchnorm.py --domains data/cifar10 data/gtsrb ... --no-flip gtsrb ... --out FOLDER
+    OPTIONS="--no-flip gtsrb omniglot chars74k --out runs/frozen-batchnorm"
+    python data_scripts/frozen_batchnorm.py --tune data/gtsrb data/flowers --domains data/cifar10 ... $OPTIONS
 
 madlab gives every method a BatchNorm of its own (DESIGN.md). Whether that decides the comparison with masks is asked
-here: the same recipe, epochs and rates as in the grids, seed 0. The rates were tuned with a BatchNorm that learns. Runs
-that the folder holds already are not run again, so that processes can share it, each with its own domains.
+here, with the grids' recipe. Each method gets four values of the adapter's rate, about a factor of three apart, on the
+validation images of the --tune domains (OUT/trials.json); then the best of them on all --domains. The values are far
+below those of tune.py, because nothing rescales the features any more: at the lowest of those the loss of MAD was no
+number after one epoch. Where they begin was looked for on flowers. A trial that diverges has 0 %.
+
+Methods are called METHOD-frozen-batchnorm in configs and results. What OUT holds already is not run again.
 """
 
 import argparse
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import torch
+from tqdm.auto import tqdm
+from tune import trial
 
-import madlab
 from madlab.adapters import METHODS
+from madlab.errors import MadlabError
+from madlab.files import write_json
+from madlab.training import train
 
-COMPARED = ("mad", "piggyback", "wtpb")
+BASE, EPOCHS = "pocket-resnet26", 6
+RATES = {
+    "mad": (0.0002, 0.0006, 0.002, 0.006),
+    "piggyback": (0.00003, 0.0001, 0.0003, 0.001),
+    "wtpb": (0.01, 0.03, 0.1, 0.3),
+}
+COMPARED = {f"{name}-frozen-batchnorm": rates for name, rates in RATES.items()}
+for key, name in zip(COMPARED, RATES, strict=True):  # here and not in main(), so that worker processes know them, too
+    METHODS[key] = replace(METHODS[name], name=key, adapts_batchnorm=False)
+
+
+def careful_trial(path: str, flip: bool | None, method: str, rate: float) -> dict[str, Any]:
+    """A trial's line as in tune.py, with an accuracy of 0 where it diverged."""
+    try:
+        return trial(path, flip, method, {"adapter_lr": rate}, BASE)
+    except MadlabError as error:
+        return {"domain": Path(path).name, "method": method, "rates": {"adapter_lr": rate}} | {
+            "val_accuracy": 0.0,
+            "failure": str(error),
+        }
+
+
+def run(folder: Path, out: Path, method: str, rates: dict[str, float], flip: bool | None, seed: int) -> str:
+    """Train and test in OUT/DOMAIN/METHOD/seedK on one thread; returns a line for the eye."""
+    torch.set_num_threads(1)
+    place = out / folder.name / method / f"seed{seed}"
+    options: dict[str, Any] = {"base": BASE, "epochs": EPOCHS, "seed": seed, "flip": flip, "progress": False}
+    result = train(str(folder), method, out=place, resume=True, **options | rates)
+    return f"{folder.name}, {method}, seed {seed}: {result.test_accuracy:.2f} %"
+
+
+def side_by_side(pool: ProcessPoolExecutor, work: Callable, calls: Iterable[tuple], title: str) -> Iterable[Any]:
+    """What `work` returns for each tuple of arguments, in their order, under a progress bar."""
+    waiting = [pool.submit(work, *call) for call in calls]
+    return (future.result() for future in tqdm(waiting, desc=title))
+
+
+def best_rates(trials: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Method -> the rates with the highest validation accuracy, the mean of the domains."""
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for line in trials:
+        found[line["method"]][json.dumps(line["rates"])].append(line["val_accuracy"])
+    return {method: json.loads(max(tried, key=lambda r: fmean(tried[r]))) for method, tried in found.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--domains", type=Path, nargs="+", required=True)
+    parser.add_argument("--tune", type=Path, nargs="+", required=True, help="folders of the domains for the trials")
+    parser.add_argument("--domains", type=Path, nargs="+", required=True, help="folders of the domains for the runs")
     parser.add_argument("--no-flip", nargs="*", default=(), help="names of the domains whose images are not mirrored")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    for name in COMPARED:
-        METHODS[name] = replace(METHODS[name], adapts_batchnorm=False)
-    for folder in args.domains:
-        flip = False if folder.name in args.no_flip else None
-        for name in COMPARED:
-            run = args.out / folder.name / name / "seed0"
-            result = madlab.train(folder, name, flip=flip, epochs=args.epochs, seed=0, out=run, resume=True)
-            print(f"{folder.name}, {name}: {result.test_accuracy:.2f} %", flush=True)
+    flips = {folder: False if folder.name in args.no_flip else None for folder in (*args.tune, *args.domains)}
+    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
+        file = args.out / "trials.json"
+        if not file.exists():
+            args.out.mkdir(parents=True, exist_ok=True)
+            tries = [(key, rate) for key, rates in COMPARED.items() for rate in rates]
+            calls = [(str(folder), flips[folder], *one) for folder in args.tune for one in tries]
+            write_json(file, list(side_by_side(pool, careful_trial, calls, "trials")))
+        rates = best_rates(json.loads(file.read_text()))
+        grid = [(s, f, k) for s in range(args.seeds) for f in args.domains for k in COMPARED]
+        for line in side_by_side(pool, run, [(f, args.out, k, rates[k], flips[f], s) for s, f, k in grid], "runs"):
+            tqdm.write(line)
 
 
 if __name__ == "__main__":
