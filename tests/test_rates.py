@@ -66,3 +66,17 @@ def test_the_runs_at_full_width_have_the_best_of_the_trials_at_full_width(grid: 
         tried = trials["mad:8" if ranked else result["method"]]
         (kind, rate), *_ = max(tried, key=tried.__getitem__)  # "adapter_lr", or "batchnorm_lr" before "head_lr"
         assert result["rates"][kind.removesuffix("_lr")] == rate, path
+
+
+def test_the_runs_with_frozen_batchnorm_have_the_best_of_four_trials_on_the_same_domains() -> None:
+    trials, grid = read_means("frozen-batchnorm/trials.json"), RECORDS / "frozen-batchnorm"
+    assert trials.keys() == {f"{name}-frozen-batchnorm" for name in ("mad", "piggyback", "wtpb")}
+    assert {len(rates) for rates in trials.values()} == {4}
+    domains: dict[str, set[str]] = defaultdict(set)
+    for path in sorted(grid.rglob("result.json")):
+        result = json.loads(path.read_text())
+        ((_, rate),) = max(trials[result["method"]], key=trials[result["method"]].__getitem__)
+        assert result["rates"]["adapter"] == rate, path
+        domains[result["method"]].add(result["domain"])
+    every = {path.name for name in ("mini-decathlon", "mini-sketch") for path in (RECORDS / name).iterdir()}
+    assert domains == dict.fromkeys(trials, every)

@@ -5,8 +5,8 @@ r"""Binary masks: one bit for each weight of the base network says what the doma
                                                            Weight Transformations using Binary Masks", 1805.11119
 
 B = 1[m > threshold] has no useful gradient, so m is learned with the straight-through one: the gradient of B is taken
-for that of m. A domain's file stores the bits, not m. Both authors keep BatchNorm frozen; here a domain has its own, as
-with every other method.
+for that of m. A domain's file stores the bits, not m. The code of both authors keeps BatchNorm frozen by default; here
+a domain has its own, as with every other method (data_scripts/frozen_batchnorm.py measures what that changes).
 """
 
 import torch
