@@ -33,14 +33,18 @@ above, on a GPU:
         --out madlab/results/trials-full-width.json
 
 The head's rates should have been tried there as well. How much they matter was seen afterwards, on a CPU and only for
-the methods named, on domains with few images. Every method goes on from its best rate of the adapter:
+some methods, on domains with few images. Every method goes on from its best rate of the adapter:
 
-    python data_scripts/tune.py --domains data/flowers --methods mad mad:8 piggyback series lora --head 0.1 \
-        --base resnet26-tinyimagenet --chosen madlab/results/trials-full-width.json \
-        --out madlab/results/trials-full-width-head.json
-    python data_scripts/tune.py --domains data/dtd10 --methods mad --head 0.03125 ...
+    HEAD="--base resnet26-tinyimagenet --chosen madlab/results/trials-full-width.json \
+        --out madlab/results/trials-full-width-head.json"
+    python data_scripts/tune.py --domains data/flowers --methods mad --head 0.1 0.15 $HEAD
+    python data_scripts/tune.py --domains data/flowers --methods piggyback series --head 0.15 $HEAD
+    python data_scripts/tune.py --domains data/flowers --methods finetune parallel --head 0.05 $HEAD
+    python data_scripts/tune.py --domains data/flowers --methods lora --head 0.5 $HEAD
+    python data_scripts/tune.py --domains data/dtd10 --methods mad --head 0.03125 $HEAD
 
-The last rate is 0.1 * 10 / 32, what a head of ten classes gets of 0.1.
+The last rate is 0.1 * 10 / 32, what a head of ten classes gets of 0.1. All but the first and the last are half of what
+the grid had; it is why a head of many features learns more slowly, too.
 """
 
 import argparse

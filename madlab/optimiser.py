@@ -13,6 +13,9 @@ from madlab.view import DomainView
 MANY_CLASSES = 32
 """From so many classes on, a head learns at the full rate; chosen on validation images (results/trials.json)."""
 
+FEW_FEATURES = 128
+"""Up to so many features, too: those of pocket-resnet26, with which the rates of METHODS were tuned."""
+
 
 def learning_rate(progress: float, warmup: float) -> float:
     """The share of the peak rate at a point of the training (0 to 1): a straight rise, then a cosine to zero."""
@@ -25,14 +28,17 @@ def peak_rates(view: DomainView, recipe: Recipe) -> dict[str, float]:
     """Peak learning rates of "adapter", "batchnorm" and "head": the recipe's, or where it has none the method's own.
 
     The head's own rate falls with its number of classes C below MANY_CLASSES: at the start the loss is curved by 1 / C
-    in the logits, so that with few classes the usual rate throws the head about, and the features after it.
+    in the logits, so that with few classes the usual rate throws the head about, and the features after it. It also
+    falls with the number of features above FEW_FEATURES, because a step of SGD moves the logits by a sum over them:
+    the rate of an output layer of muP (Yang et al., arXiv 2203.03466, table 8). Without this, a head of twice as many
+    features cost full MAD four points on flowers (results/trials-full-width-head.json).
     """
-    method = view.method
-    few = min(1.0, head_of(view.network)[1].out_features / MANY_CLASSES)
+    method, head = view.method, head_of(view.network)[1]
+    calm = min(1.0, head.out_features / MANY_CLASSES) * min(1.0, FEW_FEATURES / head.in_features)
     own = {
         "adapter": method.rate(view.facts["options"]),
         "batchnorm": method.domain_learning_rate,
-        "head": few * (method.head_learning_rate or method.domain_learning_rate),
+        "head": calm * (method.head_learning_rate or method.domain_learning_rate),
     }
     asked = {"adapter": recipe.adapter_lr, "batchnorm": recipe.batchnorm_lr, "head": recipe.head_lr}
     return own | {kind: rate for kind, rate in asked.items() if rate is not None}

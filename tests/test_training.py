@@ -371,6 +371,18 @@ def test_a_method_has_rates_of_its_own_that_the_recipe_overrides(place, method, 
     assert peak_rates(net.view("noise"), Recipe(**recipe)) == expected
 
 
+@pytest.mark.parametrize(
+    ("width", "classes", "expected"),
+    [(8, 40, 0.3), (16, 40, 0.3), (32, 40, 0.15), (64, 40, 0.075), (32, 8, 0.0375)],
+)
+def test_a_wide_head_learns_more_slowly(width, classes, expected):
+    """A ResNet-26 of width w ends in 8 w features; above 128 the head's rate falls in proportion."""
+    net = madlab.MultiDomainNet(madlab.resnet26(num_classes=5, width=width))
+    net.add_domain("noise", classes, "mad")
+    assert peak_rates(net.view("noise"), Recipe())["head"] == pytest.approx(expected)
+    assert peak_rates(net.view("noise"), Recipe(head_lr=0.3))["head"] == 0.3
+
+
 def test_the_rate_rises_in_a_line_and_falls_along_a_cosine():
     assert [learning_rate(share, 0.2) for share in (0.0, 0.1, 0.2)] == [0.0, 0.5, 1.0]
     assert learning_rate(0.6, 0.2) == pytest.approx(0.5)

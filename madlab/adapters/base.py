@@ -74,7 +74,8 @@ class Method:
     """The same with a rank, where the factorised form wants another."""
 
     domain_learning_rate: float = 0.3
-    """That of BatchNorm and head, which every domain owns; a head of few classes gets less (optimiser.peak_rates)."""
+    """That of BatchNorm and head, which every domain owns; a head of few classes or many features gets less
+    (optimiser.peak_rates)."""
     head_learning_rate: float | None = None
     """That of the head, where it wants another."""
 
