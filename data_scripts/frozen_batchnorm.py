@@ -3,7 +3,7 @@ r"""Masks and MAD with BatchNorm frozen at the base network's, the default of Pi
     NINE="data/cifar10 data/omniglot data/gtsrb data/dtd10 data/flowers data/chars74k data/cars196 data/fashion_mnist \
         data/caltech100"
     python data_scripts/frozen_batchnorm.py --tune data/gtsrb data/flowers --domains $NINE data/pacs_art \
-        data/pacs_sketch --no-flip gtsrb omniglot chars74k --out runs/frozen-batchnorm
+        data/pacs_sketch --no-flip gtsrb omniglot chars74k --seeds 3 --out runs/frozen-batchnorm
 
 madlab gives every method a BatchNorm of its own (DESIGN.md). Whether that decides the comparison with masks is asked
 here, with the grids' recipe. Each method gets four values of the adapter's rate, about a factor of three apart, on the

@@ -72,11 +72,11 @@ def test_the_runs_with_frozen_batchnorm_have_the_best_of_four_trials_on_the_same
     trials, grid = read_means("frozen-batchnorm/trials.json"), RECORDS / "frozen-batchnorm"
     assert trials.keys() == {f"{name}-frozen-batchnorm" for name in ("mad", "piggyback", "wtpb")}
     assert {len(rates) for rates in trials.values()} == {4}
-    domains: dict[str, set[str]] = defaultdict(set)
+    seeds: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     for path in sorted(grid.rglob("result.json")):
         result = json.loads(path.read_text())
         ((_, rate),) = max(trials[result["method"]], key=trials[result["method"]].__getitem__)
         assert result["rates"]["adapter"] == rate, path
-        domains[result["method"]].add(result["domain"])
+        seeds[result["method"]][result["domain"]].add(result["seed"])
     every = {path.name for name in ("mini-decathlon", "mini-sketch") for path in (RECORDS / name).iterdir()}
-    assert domains == dict.fromkeys(trials, every)
+    assert seeds == {method: {domain: {0, 1, 2} for domain in every} for method in trials}
