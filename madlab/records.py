@@ -11,8 +11,8 @@ from madlab.runfolder import METRICS, RESULT, Result
 RECORDS = Path(__file__).parent / "results"
 """The runs that ship with madlab, a folder a grid: `pocket/` on drawn domains, `photographs/` on real pictures,
 `mini-decathlon/` on nine and `mini-sketch/` on five domains of them, both with `-64px` at full width and 64 pixels,
-`frozen-batchnorm/` on both with BatchNorm that does not learn, `densenet-layers/` by adapted
-layers, `diagnosis/` by learning rate and rank."""
+`few-images-64px/` on three of them again with slower heads, `frozen-batchnorm/` on both with BatchNorm
+that does not learn, `densenet-layers/` by adapted layers, `diagnosis/` by learning rate and rank."""
 
 
 @dataclass(frozen=True)

@@ -171,3 +171,14 @@ def test_the_tables_of_the_rivals_are_what_the_recorded_runs_say(pixels: int, su
             assert row[f"{name} at {pixels} px"] == mean_of(runs), row["method"]
             score = score_of(runs, found["finetune"])
             assert row[f"S of {name}"].split(" ± ")[0] == f"{score:.0f}", row["method"]
+
+
+def test_the_table_of_slower_heads_is_what_the_recorded_runs_say() -> None:
+    above, again = recorded("mini-decathlon-64px"), recorded("few-images-64px")
+    rows = rows_of_readme(r"validation, 0.015 \| 0.05 \| 0.15")
+    assert {row["method"] for row in rows} >= set(again)
+    domains = again["mad"].keys()
+    for row in rows:
+        method = row["method"]
+        assert row["three as above"] == mean_of({domain: above[method][domain] for domain in domains}), method
+        assert row["three with slower heads"] == (mean_of(again[method]) if method in again else ""), method
