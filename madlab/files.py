@@ -3,6 +3,7 @@
 Tensors travel as safetensors, the rest as JSON: nothing that madlab reads can run code.
 """
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -33,6 +34,23 @@ def write_bytes(path: Path | str, data: bytes) -> None:
         raise MadlabError(
             f"Could not write {path} ({error.strerror}): free some space or choose another folder."
         ) from error
+
+
+def check_writable(path: Path | str) -> None:
+    """Raise the MadlabError that `write_bytes` would raise for this path, before the work whose outcome goes there."""
+    path = Path(path)
+    place = path.parent
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    temporary = place / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        with open(temporary, "wb"):
+            pass
+        temporary.unlink()
+    except OSError as error:
+        raise MadlabError(f"Could not write {path} ({error.strerror}): choose another folder.") from error
 
 
 def write_json(path: Path | str, data: Any) -> None:

@@ -1,5 +1,6 @@
 """A visual domain: images and labels in three splits, and what the training has to know about them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -98,6 +99,31 @@ class Domain:
         from madlab.benchmarks.folder import read_folder
 
         return read_folder(Path(path), size, flip, name)
+
+
+def match_classes(domain: Domain, class_names: Sequence[str], where: str) -> Domain:
+    """The domain with its classes in the order of `class_names`, its labels numbered accordingly.
+
+    where: what has these class names, for the message ("the run runs/x"). Raises MadlabError, with the difference, when
+    the names are not the same.
+    """
+    wanted = list(class_names)
+    if wanted == domain.class_names:
+        return domain
+    lacking, added = set(wanted) - set(domain.class_names), set(domain.class_names) - set(wanted)
+    if lacking or added:
+        told = [f"{verb} {', '.join(sorted(names))}" for verb, names in (("lacks", lacking), ("adds", added)) if names]
+        raise MadlabError(
+            f"The classes of domain {domain.name!r} are not those of {where}: it {' and '.join(told)}, "
+            "so give data with the same class names."
+        )
+    number = torch.tensor([wanted.index(name) for name in domain.class_names])
+    parts = {split: getattr(domain, split) for split in SPLITS}
+    return replace(
+        domain,
+        class_names=wanted,
+        **{split: Split(part.images, number.to(part.labels.device)[part.labels]) for split, part in parts.items()},
+    )
 
 
 def measure_normalization(images: Tensor, most: int = 2000) -> dict[str, list[float]]:

@@ -117,6 +117,11 @@ def read_log(folder: Path | str) -> tuple[Epoch, ...]:
     return tuple(validated(Epoch, _parsed(*line), line[1]) for line in _lines(file)) if file.exists() else ()
 
 
+def write_log(folder: Path | str, log: Iterable[Epoch]) -> None:
+    """Write metrics.jsonl into a run folder, whole or not at all."""
+    write_bytes(Path(folder) / METRICS, "".join(json.dumps(asdict(entry)) + "\n" for entry in log).encode())
+
+
 def read_runs(path: Path | str, on_damage: Callable[[MadlabError], None] | None = None) -> list[Run]:
     """Every finished run of a records file, in its order, or of all run folders at any depth below a folder, by path.
 
