@@ -30,12 +30,12 @@ class Small(nn.Module):
     def __init__(self):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(),
-            nn.Conv2d(6, 8, 1), nn.BatchNorm2d(8), nn.ReLU(),
-            nn.Conv2d(8, 8, 3, padding=1, groups=2), nn.BatchNorm2d(8), nn.ReLU(),
+            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
+            nn.Conv2d(8, 12, 1), nn.BatchNorm2d(12), nn.ReLU(),
+            nn.Conv2d(12, 12, 3, padding=1, groups=2), nn.BatchNorm2d(12), nn.ReLU(),
         )  # fmt: skip
         self.spare = nn.BatchNorm2d(5)
-        self.head = nn.Linear(8, 4)
+        self.head = nn.Linear(12, 4)
         self.resize = self.crop = 12
 
     def forward(self, x):
@@ -62,7 +62,7 @@ def base(method):
     torch.manual_seed(0)
     network = Small()
     if method == "peft:lora":  # PEFT cannot merge it into grouped convolutions
-        network.body[6] = nn.Conv2d(8, 8, 3, padding=1)
+        network.body[6] = nn.Conv2d(12, 12, 3, padding=1)
     return network
 
 
