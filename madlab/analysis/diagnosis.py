@@ -47,11 +47,6 @@ class Trial:
         return join_method(self.config.method, self.config.rank)
 
     @property
-    def rate(self) -> float | None:
-        """The peak learning rate of the adapter."""
-        return self.config.recipe.adapter_lr
-
-    @property
     def test_accuracy(self) -> float | None:
         """In percent."""
         return None if self.result is None else self.result.test_accuracy

@@ -120,21 +120,21 @@ def read_runs(path: Path | str, on_damage: OnDamage | None = None) -> list[Run]:
     raised. Raises MadlabError if there is no such file or folder.
     """
     path = Path(path)
+    if not path.exists():
+        raise MadlabError(f"There is no file or folder {path}: give a file of runs, or a folder with runs in it.")
     if not path.is_dir():
         return read_lines(path, _run, on_damage)
     return _each(Run.read, [(file.parent,) for file in sorted(path.rglob(RESULT))], on_damage)
 
 
-def read_lines(
-    file: Path | str, read: Callable[[Any, str], T], on_damage: OnDamage | None = None
-) -> list[T]:
+def read_lines(file: Path | str, read: Callable[[Any, str], T], on_damage: OnDamage | None = None) -> list[T]:
     """What `read` makes of each line of a JSON-lines file; it gets the parsed line and its place, for messages.
 
     on_damage: as in `read_runs`. Raises MadlabError if there is no such file, and for a line that is not JSON.
     """
     file = Path(file)
     if not file.is_file():
-        raise MadlabError(f"There is no file or folder {file}.")
+        raise MadlabError(f"There is no file {file}.")
     lines = [(line, f"{file}, line {number}") for number, line in enumerate(file.read_bytes().splitlines(), start=1)]
     return _each(lambda line, where: read(_parsed(line, where), where), lines, on_damage)
 

@@ -159,10 +159,11 @@ def _ours(
 
 def _completed(entry: Entry, domains: Sequence[str]) -> Entry:
     """The entry with mean and score over `domains`, where they were not printed and can be computed."""
-    whole = set(entry.accuracies) == set(domains)
-    found = {
-        "mean": statistics.fmean(entry.accuracies.values()) if whole else None,
-        "score": entry.score_over(domains),
-    }
-    new = {name: value for name, value in found.items() if value is not None and getattr(entry, name) is None}
-    return replace(entry, computed=tuple(new), **new)
+    computed = []
+    if entry.mean is None and set(entry.accuracies) == set(domains):
+        entry = replace(entry, mean=statistics.fmean(entry.accuracies.values()))
+        computed.append("mean")
+    if entry.score is None and (score := entry.score_over(domains)) is not None:
+        entry = replace(entry, score=score)
+        computed.append("score")
+    return replace(entry, computed=tuple(computed))

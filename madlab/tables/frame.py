@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from madlab.adapters import METHODS
-from madlab.runs.record import Run
 from madlab.runs.recipe import Recipe
+from madlab.runs.record import Run
 
 TUNED = ("adapter_lr", "head_lr", "batchnorm_lr", "adapter_decay", "head_decay")
 """The recipe's fields that each method may have of its own."""

@@ -210,4 +210,5 @@ def _unrounded(table: Table, domains: Sequence[str]) -> pd.DataFrame:
     head.insert(0, "protocol", table.protocol)
     accuracies = table.accuracies.reindex(columns=domains).reset_index(drop=True)
     spreads = table.spreads.reindex(columns=domains).add_suffix("_std").reset_index(drop=True)
-    return pd.concat([head, *(part.iloc[:, [i]] for i in range(len(domains)) for part in (accuracies, spreads))], axis=1)
+    pairs = [part.iloc[:, [place]] for place in range(len(domains)) for part in (accuracies, spreads)]
+    return pd.concat([head, *pairs], axis="columns")

@@ -46,8 +46,8 @@ def write_submission(
         network, normalization, base = restore(run, None, where)
         split = Split(*test_images(name, cache_folder() if root is None else root, protocol))
         split = split.shrunk(getattr(base, "resize", split.images.shape[1]))
-        crop = config.recipe.crop or getattr(base, "crop", split.images.shape[1])
-        predictions[name] = split.labels, _predict(network, split.images.to(where), normalization, crop)
+        usual: int = getattr(base, "crop", split.images.shape[1])
+        predictions[name] = split.labels, _predict(network, split.images.to(where), normalization, config.recipe.crop or usual)
     write_results(path, predictions, protocol)
     return list(predictions)
 

@@ -38,7 +38,7 @@ def diagnosis_board(trials: Sequence[Trial]) -> Panel:
         others = [[getattr(epoch, QUANTITIES[show]) for epoch in t.log] for t in trials if t is not trial]
         left, right = figure.add_axes((0.075, 0.15, 0.4, 0.74)), figure.add_axes((0.605, 0.15, 0.375, 0.74))
         figures.curve_among(left, curve, others, ylabel=show)
-        left.set_title(f"{CAPACITIES[trial.method]}, learning rate {trial.rate:g}")
+        left.set_title(f"{CAPACITIES[trial.method]}, {trial.factor:g} × the method's own rate")
         names = [f"{10.0**p:g}" for p in powers]
         place = (capacity, powers.index(nearest))
         figures.outcome_grid(

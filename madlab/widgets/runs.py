@@ -64,9 +64,9 @@ class TrainButton(Panel):
     The last five trainings stay in the picture, each with its colour, its name and what it reached.
 
     start(method, rate) returns an iterator that trains one step each time and gives its loss; accuracy() is that of
-    what was trained last on held-out images, in percent. methods, rates: what the reader can choose. steps: of one training.
-    Training runs in a thread of its own, so that the Stop button is heard. `state` has steps, loss, running and
-    finished: a list of (name, steps, accuracy) of the trainings so far.
+    what was trained last on held-out images, in percent. methods, rates: what the reader can choose. steps: of one
+    training. Training runs in a thread of its own, so that the Stop button is heard. `state` has steps, loss, running
+    and finished: a list of (name, steps, accuracy) of the trainings so far.
     """
 
     def __init__(
