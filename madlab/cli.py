@@ -94,7 +94,7 @@ def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | N
     else:
         print(write_report(runs, csv, figure, on_damage))
     if left_out:
-        raise MadlabError(f"{left_out} of the runs could not be read and are not in the table.")
+        raise MadlabError(f"the table lacks {left_out} run{'s' if left_out > 1 else ''} that could not be read.")
 
 
 def prepare(benchmark: str, root: Path | None, domains: list[str] | None, **options: Any) -> None:
