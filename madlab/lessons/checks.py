@@ -1,7 +1,7 @@
 """Exercises that check themselves: the reader's answer against an oracle on random shapes.
 
 A check is a function that takes the answer and raises `Wrong` with a sentence that says what is wrong. The checks of
-notebook 02 are in nb02.py, in a dict EXERCISES from name to check: `lessons.check("02.merge", merge)`.
+notebook 02 are in exercises/nb02.py, in a dict EXERCISES from name to check: `lessons.check("02.merge", merge)`.
 """
 
 import traceback
@@ -44,7 +44,7 @@ def check(name: str, answer: Any) -> Verdict:
     """
     number, _, exercise = name.partition(".")
     try:
-        exercises: dict[str, Callable[[Any], str]] = import_module(f"madlab.lessons.nb{number}").EXERCISES
+        exercises: dict[str, Callable[[Any], str]] = import_module(f"madlab.lessons.exercises.nb{number}").EXERCISES
         judge = exercises[exercise]
     except (ModuleNotFoundError, KeyError):
         raise MadlabError(f"There is no exercise {name!r}: take its name from the notebook.") from None

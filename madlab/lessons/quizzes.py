@@ -67,7 +67,7 @@ class Quiz:
 def quiz(notebook: str) -> Quiz:
     """The quiz of a notebook, e.g. quiz("02")."""
     try:
-        questions: tuple[Question, ...] = import_module(f"madlab.lessons.nb{notebook}").QUIZ
+        questions: tuple[Question, ...] = import_module(f"madlab.lessons.exercises.nb{notebook}").QUIZ
     except ModuleNotFoundError:
         raise MadlabError(f"There is no quiz {notebook!r}: give the notebook's number, such as 02.") from None
     return Quiz(questions)
