@@ -75,7 +75,7 @@ def _pairs(facts: dict[str, Any]) -> str:
 
 
 def draw(record: dict[str, Any], path: Path | str) -> None:
-    """The training step of every method beside plain fine-tuning, one panel a setting, into a picture file."""
+    """The training step of every method beside plain fine-tuning, one panel per setting, as a picture file."""
     from madlab import figures
     from madlab.figures.style import BLACK, BLUE, GREY, ORANGE
 

@@ -22,7 +22,7 @@ class Wrong(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a check; shown as Markdown when it is the last value of a cell."""
+    """The outcome of a check; shown as Markdown when it is the last value of a cell."""
 
     passed: bool
     message: str
@@ -89,7 +89,7 @@ def same_tensor(got: Any, want: Tensor, what: str, tolerance: float = 1e-5) -> N
 
 
 def number_in(got: Any, what: str) -> float:
-    """The number that an answer is, of Python, NumPy or torch; Wrong if it is none."""
+    """An answer as a number, whether Python's, NumPy's or PyTorch's; Wrong if it is none."""
     present(got, what)
     try:
         if isinstance(got, str):
@@ -117,8 +117,8 @@ def present(got: Any, what: str) -> None:
 def random_convs(count: int = 3, **options: Any) -> Iterator[tuple[torch.nn.Conv2d, Tensor]]:
     """Yield convolutions of random shapes with images that fit: (conv, x of shape (B, N, H, W)).
 
-    M, N and k are drawn anew each time and M is never N, so that an answer that mixes them up is found out. The first
-    kernel is larger than 1 × 1, so that one that forgets to sum over it is found out too. options: of nn.Conv2d.
+    M, N and k are drawn anew each time, and M is never N, so that an answer that mixes them up is caught. The first
+    kernel is larger than 1 × 1, so that one that forgets to sum over it is caught, too. options: of nn.Conv2d.
     """
     for number in range(count):
         in_channels, more, size, batch = (int(torch.randint(1, 5, ())) for _ in range(4))
