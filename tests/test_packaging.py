@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import statistics
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -73,6 +74,22 @@ def test_the_citation_has_the_version_and_licence_of_the_package():
     assert "2307.08528" in citation["references"][0]["url"]
 
 
+def test_the_wheel_has_at_most_250_files():
+    """Everything below madlab/ that git knows goes into the wheel; setuptools adds the licence and six of its own."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(["git", "ls-files", "madlab"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 100 < len(listed.stdout.splitlines()) <= 250 - 7
+
+
+def test_only_records_that_something_reads_ship():
+    """Each file of madlab/records is named in a notebook, the README or the library."""
+    readers = [*(ROOT / "notebooks").rglob("*.ipynb"), ROOT / "README.md", *(ROOT / "madlab").rglob("*.py")]
+    text = "".join(path.read_text() for path in readers)
+    unread = [p.name for p in (ROOT / "madlab" / "records").iterdir() if not re.search(rf"\b{p.stem}\b", text)]
+    assert unread == []
+
+
 def test_the_licence_is_whole():
     text = (ROOT / "LICENSE").read_text()
     assert text.lstrip().startswith("Apache License") and "Copyright 2026 the madlab authors" in text
@@ -113,8 +130,8 @@ def test_every_public_name_can_be_imported():
 def recorded(grid: str) -> dict[str, dict[str, list[dict]]]:
     """Method -> domain -> its results, seed by seed, of a grid that ships with madlab."""
     found: dict[str, dict[str, list[dict]]] = {}
-    for path in sorted((ROOT / "madlab" / "records" / grid).rglob("result.json")):
-        result = json.loads(path.read_text())
+    for line in (ROOT / "madlab" / "records" / f"{grid}.jsonl").read_text().splitlines():
+        result = json.loads(line)["result"]
         method = result["method"] + (f", rank {result['rank']}" if result["rank"] else "")
         found.setdefault(method, {}).setdefault(result["domain"], []).append(result)
     return found

@@ -1,4 +1,4 @@
-"""Whole epochs of full MAD from images to updated adapters: madlab's way and the classical one, in images a second."""
+"""Whole epochs of full MAD from images to updated adapters: madlab's and the classical way, in images per second."""
 
 import os
 import tempfile
@@ -17,9 +17,9 @@ from madlab.bench.costs import CLASSES, Setting
 from madlab.bench.pipeline import classical_loader, random_pictures, write_pictures
 from madlab.benchmarks.domain import Domain, Split
 from madlab.network import MultiDomainNet
+from madlab.runs.epoch import train_epoch
 from madlab.runs.rates import make_optimiser
 from madlab.runs.recipe import Recipe
-from madlab.runs.epoch import train_epoch
 
 CLASSICAL = "classical"
 OURS = "madlab"

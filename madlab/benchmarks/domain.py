@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -118,12 +119,11 @@ def match_classes(domain: Domain, class_names: Sequence[str], where: str) -> Dom
             "so give data with the same class names."
         )
     number = torch.tensor([wanted.index(name) for name in domain.class_names])
-    parts = {split: getattr(domain, split) for split in SPLITS}
-    return replace(
-        domain,
-        class_names=wanted,
-        **{split: Split(part.images, number.to(part.labels.device)[part.labels]) for split, part in parts.items()},
-    )
+    parts: dict[str, Any] = {split: getattr(domain, split) for split in SPLITS}
+    renumbered: dict[str, Any] = {
+        split: Split(part.images, number.to(part.labels.device)[part.labels]) for split, part in parts.items()
+    }
+    return replace(domain, class_names=wanted, **renumbered)
 
 
 def measure_normalization(images: Tensor, most: int = 2000) -> dict[str, list[float]]:

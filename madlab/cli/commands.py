@@ -34,9 +34,7 @@ def train(out: Path, config: Path | None, domain: str | None, layers: str | None
     print(f"everything is in {out}, after {result.seconds:.0f} s")
 
 
-def evaluate(
-    runs: list[Path], base: str | None, device: str | None, results: Path | None, labels: Path | None
-) -> None:
+def evaluate(runs: list[Path], base: str | None, device: str | None, results: Path | None, labels: Path | None) -> None:
     """Print the test accuracy of finished runs, computed from their adapter files alone."""
     from madlab.files import check_writable
     from madlab.runs.evaluate import evaluate as test_accuracy
@@ -69,12 +67,24 @@ def sweep(out: Path, layers: str | None, **options: Any) -> None:
 
 
 def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | None) -> None:
-    """Print the results table of all runs below a folder, or set it beside a benchmark's published rows."""
+    """Print the results table of all runs in a file or below a folder, or beside a benchmark's published rows."""
     from madlab.tables.comparison import write_comparison
     from madlab.tables.report import write_report
 
     _check_outputs(csv, figure)
-    print(write_comparison(runs, benchmark, csv, figure) if benchmark else write_report(runs, csv, figure))
+    left_out = 0
+
+    def on_damage(error: MadlabError) -> None:
+        nonlocal left_out
+        left_out += 1
+        print(f"madlab: left out: {error}", file=sys.stderr)
+
+    if benchmark:
+        print(write_comparison(runs, benchmark, csv, figure, on_damage))
+    else:
+        print(write_report(runs, csv, figure, on_damage))
+    if left_out:
+        raise MadlabError(f"the table lacks {left_out} run{'s' if left_out > 1 else ''} that could not be read.")
 
 
 def prepare(benchmark: str, root: Path | None, domains: list[str] | None, **options: Any) -> None:

@@ -72,9 +72,9 @@ class Grid:
 
     def options_of(self, method: str) -> tuple[str, dict[str, Any]]:
         """A method's plain name and its options: its rank, and those of the sweep's that it takes."""
-        name, _ = method_and_options(method, None, None)
+        name, _ = method_and_options(method)
         taken = {key: value for key, value in self.options.items() if key in METHODS[name].options}
-        return method_and_options(method, None, taken)
+        return method_and_options(method, options=taken)
 
     def cells(self) -> list[Cell]:
         """The runs, all with one seed before the next; MadlabError if two of them have one folder."""
@@ -91,7 +91,9 @@ class Grid:
                     check_writable(folder / CONFIG)
                     method, options = self.options_of(text)
                     own = {"method": method, "options": options} | ({"flip": False} if name in self.no_flip else {})
-                    cells[folder] = Cell(folder, domain, self.common | own | self.recipe | {"seed": seed}, recipe.epochs)
+                    cells[folder] = Cell(
+                        folder, domain, self.common | own | self.recipe | {"seed": seed}, recipe.epochs
+                    )
         return list(cells.values())
 
     def check_started(self, cell: Cell, network: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""A training on its way: the network, the optimiser, the log so far and the best epoch, from the first step to the test.
+"""A training on its way, from the first step to the test: network, optimiser, the log so far and the best epoch.
 
 `train` makes one from what its caller gave; `Training.run` brings it to its end.
 """
@@ -55,7 +55,10 @@ class Training:
         """Train what is left of the epochs, keep the best one, and test it; show: whether there is a progress bar."""
         if not self.log:
             self._look()
-        epochs, steps = self.config.recipe.epochs, math.ceil((len(self.domain.train) - 1) / self.config.recipe.batch_size)
+        epochs, steps = (
+            self.config.recipe.epochs,
+            math.ceil((len(self.domain.train) - 1) / self.config.recipe.batch_size),
+        )
         title = f"{self.domain.name} {self.config.method}"
         with progress_bar(title, epochs * steps, "steps", done=len(self.log) * steps, show=show) as bar:
 
@@ -140,7 +143,9 @@ class Training:
             best_epoch=best.epoch,
             epochs=self.config.recipe.epochs,
             seconds=round(self._elapsed(), 1),
-            device=torch.cuda.get_device_name(self.device) if on_gpu else f"{platform.machine()} {self.device.type.upper()}",
+            device=torch.cuda.get_device_name(self.device)
+            if on_gpu
+            else f"{platform.machine()} {self.device.type.upper()}",
             versions={
                 "torch": torch.__version__,
                 "torchvision": torchvision.__version__,
@@ -174,7 +179,7 @@ def network_for(config: RunConfig, domain: Domain, base: nn.Module) -> MultiDoma
 
 
 def network_to_evaluate(net: MultiDomainNet, domain: str) -> nn.Module:
-    """A domain's network in eval mode, merged so that its weights are not computed for every batch; a prompt has none."""
+    """A domain's network in eval mode, merged, so that its weights are computed once; a prompt has none to merge."""
     view: DomainView = net.view(domain)
     return net.merge(domain).eval() if view.prompt is None else view.eval()
 
