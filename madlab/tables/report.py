@@ -120,12 +120,13 @@ def _table(protocol: str, runs: pd.DataFrame) -> Table:
     accuracies = by_seed.groupby(level="method").mean()
     sizes = runs.groupby(["method", "domain"])["adapter_parameters"].mean().groupby("method").mean()
     dates = runs.groupby("method")["date"]
+    counts = by_seed.groupby(level="method").count()
     whole = by_seed.dropna()
     methods = pd.DataFrame(
         {
             "parameters": sizes,
             "total": 1 + len(accuracies.columns) * sizes / runs["base_parameters"].iloc[0],
-            "seeds": by_seed.groupby(level="method").count().where(lambda runs: runs > 0).min(axis="columns").astype(int),
+            "seeds": counts[counts > 0].min(axis="columns").astype(int),
             "first": dates.min(),
             "last": dates.max().where(dates.min() != "", ""),
             "mean": accuracies.mean(axis="columns", skipna=False),
