@@ -19,7 +19,7 @@ _LABEL = {"description_width": "initial"}
 
 
 def slider(label: str, low: float, high: float, value: float, step: float | None = None) -> Any:
-    """A slider of whole numbers, or of decimals when one of the numbers is a float. It answers when it is released."""
+    """A slider of whole numbers, or of decimals when one of the numbers is a float. It answers when it is let go."""
     numbers = (low, high, value, step or 0)
     kind = ipywidgets.FloatSlider if any(isinstance(n, float) for n in numbers) else ipywidgets.IntSlider
     return kind(
@@ -46,10 +46,10 @@ def button(label: str) -> Any:
 
 
 @contextmanager
-def _collecting_last() -> Iterator[None]:
-    """Hold garbage collection back until the end, and then collect the young objects alone: 6,000 per figure, 3 ms.
+def _rubbish_last() -> Iterator[None]:
+    """Hold rubbish collection back until the end, and look through the young objects alone: a figure's 6,000, 3 ms.
 
-    Otherwise every tenth figure would wait a tenth of a second for the collection of those before it.
+    Left alone, every tenth figure waits a tenth of a second while the rubbish of those before it is looked for.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -68,7 +68,7 @@ class Panel:
     entry "note" is shown as text below the picture. controls: name -> ipywidgets control; each is also an attribute of
     the panel, so `panel.rank.value = 4` does what the reader's hand does. before(panel, name) runs after a control
     moved and before the figure is drawn; what it sets there does not draw a second time. size: inches, at 100 dots.
-    slow(**values): whether something has to be measured first for these values; the note says so meanwhile.
+    slow(**values): whether something has to be measured first for these values; then the note says so meanwhile.
 
     An error in `draw` or `before` is shown below the figure and raised.
     """
@@ -109,15 +109,15 @@ class Panel:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The values of the controls, by name; buttons have none."""
+        """What the controls stand at, by name; buttons have no value."""
         return {name: control.value for name, control in self.controls.items() if hasattr(control, "value")}
 
     def redraw(self) -> None:
-        """Draw for the current values."""
+        """Draw for the present values."""
         if self._slow is not None and self._slow(**self.values):
             # The old note keeps its room, unseen, so that nothing below it jumps.
             self.note.value = f"<i>measuring …</i> <span style='visibility: hidden'>{self.note.value}</span>"
-        with _collecting_last():
+        with _rubbish_last():
             self._shown(self._picture)
 
     def _moved(self, name: str) -> None:
