@@ -13,6 +13,7 @@ import typing
 
 import pytest
 import tiny
+import torch
 from PIL import Image
 
 import madlab
@@ -317,6 +318,17 @@ def test_a_strangers_run_downloads_nothing(place, capsys, tmp_path, monkeypatch,
     assert cli.main(["evaluate", str(tmp_path / "gift"), "--base", str(place / "small.safetensors")]) == 0
 
 
+def test_a_base_without_a_size_is_told_of_in_a_sentence(place, capsys, tmp_path):
+    """Images are then taken at ImageNet's size, which would otherwise surprise: these are of 36 pixels."""
+    torch.manual_seed(0)
+    madlab.save_base(
+        madlab.resnet26(5, width=4), tmp_path / "bare.safetensors", name="b", architecture="resnet26", width=4
+    )
+    assert cli.main(arguments(place, "sizeless", base=tmp_path / "bare.safetensors", method="frozen")) == 0
+    told = capsys.readouterr().err
+    assert told.startswith("madlab: The network does not say for which image size") and told.count("\n") == 1
+
+
 def test_classes_that_are_not_those_of_the_run(place, capsys, tmp_path):
     """Numbered by their names, renamed classes would be taken for one another and score nothing."""
     shutil.copytree(place / "noise", tmp_path / "noise")
@@ -353,6 +365,24 @@ def test_outputs_are_tried_before_the_work(place, capsys, tmp_path, monkeypatch)
         (["bench", "--width", "0"], "A width of 0 is too small"),
         (["bench", "--batch", "0"], "A batch of 0 is too small"),
         (["bench", "--size", "0"], "A size of 0 is too small"),
+        (["bench", "--batch", "1000000000000"], "A batch of 1000000000000 is too large"),
+        (["evaluate", "a/" * 3000], "is too long for a name"),
+        (
+            [
+                "sweep",
+                "--domains",
+                "signs",
+                "--methods",
+                "mad",
+                "--out",
+                "x",
+                "--engine",
+                "ray",
+                "--gpus-per-run",
+                "nan",
+            ],
+            "nan GPUs for a run are not possible",
+        ),
         (["bench", "--rounds", "0"], "0 rounds measure nothing"),
         (["bench", "--device", "tpu"], "no device 'tpu' here"),
         (["prepare", "everything"], "invalid choice: 'everything'"),

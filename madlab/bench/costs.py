@@ -22,6 +22,8 @@ from madlab.runs.rates import make_optimiser
 from madlab.runs.recipe import Recipe, split_method
 
 CLASSES = 100
+MOST = 10_000
+"""The largest width, size or batch that is measured."""
 PLAIN = "plain fine-tuning"
 AGAIN = "plain fine-tuning, again"
 """A second copy of the reference: what its ratio is away from 1 is the noise of this machine."""
@@ -45,6 +47,8 @@ class Setting:
             value = getattr(self, name)
             if value is not None and value < (8 if name == "size" else 1):
                 raise MadlabError(f"A {name} of {value} is too small to measure: choose a larger one.")
+            if value is not None and value > MOST:
+                raise MadlabError(f"A {name} of {value} is too large to measure: choose at most {MOST:,}.")
 
     def network(self, device: torch.device) -> nn.Module:
         """The base network in channels_last memory, as `train` has it; random weights are the same every time."""

@@ -4,17 +4,21 @@ Bad input ends with one sentence and exit code 2; a traceback is a defect of mad
 """
 
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from madlab.cli.parser import parse
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, MadlabWarning
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     try:
         command, options = parse(arguments)
-        command(**options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show(warnings.showwarning)
+            command(**options)
     except MadlabError as error:
         print(f"madlab: {error}", file=sys.stderr)
         return 2
@@ -22,3 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("madlab: stopped; the same command goes on where it was, train with --resume.", file=sys.stderr)
         return 130
     return 0
+
+
+def _show(usual: Callable[..., None]) -> Callable[..., None]:
+    """madlab's own warnings as a sentence, without the line of code that they come from; others as usual."""
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, MadlabWarning):
+            print(f"madlab: {message}", file=sys.stderr)
+        else:
+            usual(message, category, *place, **more)
+
+    return show

@@ -207,9 +207,10 @@ def _path(text: str) -> Path:
 
 
 def _text(text: str) -> str:
-    """A text with something in it, each part of which (between slashes) a file system can hold as a name."""
+    """A text with something in it that is short enough for a path and, between slashes, for names of files."""
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty")
-    if any(len(part.encode(errors="surrogateescape")) > 255 for part in text.split("/")):
+    path = text.encode(errors="surrogateescape")
+    if len(path) > 4000 or any(len(part) > 255 for part in path.split(b"/")):
         raise argparse.ArgumentTypeError(f"{text!r:.60} is too long for a name")
     return text

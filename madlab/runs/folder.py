@@ -102,12 +102,13 @@ class Checkpoint:
         return Checkpoint(**parts, facts=validated(CheckpointFacts, facts, str(path)))
 
     def restore(self, view: DomainView, optimiser: torch.optim.Optimizer) -> None:
-        """Put a view and its optimiser where they were when this checkpoint was taken."""
-        view.load_own_state(self.state)
+        """Put a view and its optimiser where they were; MadlabError if the tensors are not those of this domain."""
+        for state in (self.best, self.state):  # the best epoch's as well, so that what does not fit shows now
+            view.load_own_state(state)
         for i, parameter in enumerate(_trained(view)):
             if (stored := self.momentum.get(str(i))) is not None:
                 if stored.shape != parameter.shape:
-                    raise MadlabError("The checkpoint's momentum does not fit this domain: remove it and train again.")
+                    raise MadlabError("The momentum does not fit this domain.")
                 # A file holds tensors contiguously; filters may lie in channels_last memory. The fused SGD reads
                 # memory in order, whatever the strides, so momentum of other strides would go to other weights.
                 buffer = torch.empty_like(parameter, memory_format=torch.preserve_format)

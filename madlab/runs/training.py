@@ -48,8 +48,7 @@ class Training:
         self.log: list[Epoch] = []
         self.best, self.seconds = self.view.own_state(), 0.0
         if stopped is not None:
-            stopped.restore(self.view, self.optimiser)
-            self.log, self.best, self.seconds = list(stopped.facts.log), stopped.best, stopped.facts.seconds
+            self._take_up(stopped)
 
     def run(self, show: bool, on_epoch: Callable[[Epoch], None] | None) -> Result:
         """Train what is left of the epochs, keep the best one, and test it; show: whether there is a progress bar."""
@@ -105,6 +104,13 @@ class Training:
     def _checkpoint(self) -> Checkpoint | None:
         path = self.folder and self.folder / CHECKPOINT
         return Checkpoint.read(path, self.device) if path and path.exists() else None
+
+    def _take_up(self, stopped: Checkpoint) -> None:
+        try:
+            stopped.restore(self.view, self.optimiser)
+        except MadlabError as error:
+            raise MadlabError(f"The run in {self.folder} cannot go on from its checkpoint: {error}") from error
+        self.log, self.best, self.seconds = list(stopped.facts.log), stopped.best, stopped.facts.seconds
 
     def _store(self) -> None:
         if self.folder is None:

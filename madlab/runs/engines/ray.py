@@ -1,6 +1,7 @@
 """Runs of a sweep on Ray: on a cluster that is there, or on one that is started on this machine for the sweep."""
 
 import importlib.util
+import math
 import os
 import socket
 import subprocess
@@ -29,6 +30,8 @@ def ray_engine(address: str | None, workers: int | None, gpus_per_run: float | N
     """
     if address and workers:
         raise MadlabError("A cluster at an address has its own workers: leave out one of address and workers.")
+    if gpus_per_run is not None and not 0 <= gpus_per_run < math.inf:
+        raise MadlabError(f"{gpus_per_run:g} GPUs for a run are not possible: choose a number from 0 on.")
     if importlib.util.find_spec("ray") is None:
         raise MadlabError("Ray is not installed: pip install 'madlab[cluster]', or leave out the engine ray.")
     address = address or os.environ.get("RAY_ADDRESS")
