@@ -57,7 +57,7 @@ def careful_trial(path: str, flip: bool | None, method: str, rate: float) -> dic
         }
 
 
-def run(folder: Path, out: Path, method: str, rates: dict[str, float], flip: bool | None, seed: int) -> str:
+def run(folder: Path, out: Path, method: str, rates: dict[str, Any], flip: bool | None, seed: int) -> str:
     """Train and test in OUT/DOMAIN/METHOD/seedK on one thread; returns a line for the eye."""
     torch.set_num_threads(1)
     place = out / folder.name / method / f"seed{seed}"

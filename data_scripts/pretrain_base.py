@@ -86,9 +86,9 @@ def read(data: str, side: int | None) -> tuple[Domain, Path]:
     if data == IMAGENET72:
         return load_domain("decathlon:imagenet12", size=72), cache_folder() / "decathlon" / "imagenet12" / MANIFEST
     path = Path(data)
-    splits = {split: Split(*read_npz(path, split, side)) for split in ("train", "val", "test")}
-    names = [str(label) for label in range(int(splits["train"].labels.max()) + 1)]
-    return Domain(path.stem, names, **splits), path
+    train, val, test = (Split(*read_npz(path, split, side)) for split in ("train", "val", "test"))
+    names = [str(label) for label in range(int(train.labels.max()) + 1)]
+    return Domain(path.stem, names, train, val, test), path
 
 
 def cuts(
@@ -172,7 +172,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if world > 1:
         dist.init_process_group("nccl" if gpu else "gloo")
     torch.manual_seed(args.seed)
-    sizes = [tuple(map(int, part.split("x"))) for part in args.sizes.split(",")]
+    pairs = (part.split("x") for part in args.sizes.split(","))
+    sizes = [(int(epochs), int(pixels)) for epochs, pixels in pairs]
     epochs = sum(count for count, _ in sizes)
     crop = domain.size * 8 // 9  # 32 of 36 pixels, 64 of 72
 
@@ -187,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     validation = domain.val.to(device)
 
     base = BACKBONES[args.architecture](num_classes=domain.num_classes, width=args.width)
-    base = base.to(device, memory_format=torch.channels_last)
+    base = base.to(device).to(memory_format=torch.channels_last)
     base.normalization, base.resize, base.crop = statistics, domain.size, crop
     decayed = [p for p in base.parameters() if p.ndim > 1]
     plain = [p for p in base.parameters() if p.ndim == 1]

@@ -13,7 +13,7 @@ from madlab.device import autocast
 from madlab.errors import MadlabError
 from madlab.runs.rates import peak_rates, warmup_cosine
 from madlab.runs.recipe import Recipe
-from madlab.sizes import image_size
+from madlab.sizes import ImageSize, image_size
 from madlab.view import DomainView
 
 COARSE_SIDE = 0.625
@@ -24,12 +24,12 @@ class Diverged(MadlabError):
     """The loss or what was learned is no longer a number."""
 
 
-def crop_of(network: nn.Module, side: int, recipe: Recipe) -> int:
-    """Side of the window that a network sees of images of `side` pixels: the recipe's crop, else the network's own.
+def crop_of(size: ImageSize, side: int, recipe: Recipe) -> int:
+    """Side of the window that is cut from images of `side` pixels: the recipe's crop, else that of the network's size.
 
     Raises MadlabError for a crop that is larger than the images.
     """
-    crop = recipe.crop or image_size(network).crop_from(side)
+    crop = recipe.crop or size.crop_from(side)
     if crop > side:
         raise MadlabError(f"The crop of {crop} pixels is larger than the images of {side}: choose a smaller crop.")
     return crop
@@ -52,7 +52,7 @@ def train_epoch(
     view.train()
     torch.manual_seed(recipe.seed * 10007 + epoch)  # for dropout, in networks that have it
     generator = torch.Generator().manual_seed(recipe.seed * 10007 + epoch)
-    train, crop = domain.train, crop_of(view.network, domain.size, recipe)
+    train, crop = domain.train, crop_of(image_size(view.network), domain.size, recipe)
     steps = math.ceil((len(train) - 1) / recipe.batch_size)  # the loader leaves out a last batch of a single image
     loader = batches(train.images, train.labels, recipe.batch_size, crop, domain.flip, generator, domain.normalization)
     side = round(COARSE_SIDE * crop) if epoch < recipe.coarse * recipe.epochs else None

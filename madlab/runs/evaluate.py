@@ -18,26 +18,26 @@ from madlab.runs.config import RunConfig
 from madlab.runs.epoch import accuracy_and_loss, crop_of
 from madlab.runs.folder import ADAPTER
 from madlab.runs.training import network_to_evaluate
-from madlab.sizes import image_size
+from madlab.sizes import ImageSize, image_size
 
 
 @dataclass(frozen=True)
 class Trained:
     """What a finished run trained, ready to answer.
 
-    network: (B, 3, crop, crop) -> (B, classes), in eval mode on the device asked for. resize: short side in pixels to
-    which images are scaled before a window is cut. normalization: of pixels. class_names: in the order of the logits.
+    network: (B, 3, crop, crop) -> (B, classes), in eval mode on the device asked for. size: of the images that it was
+    trained with. normalization: of pixels. class_names: in the order of the logits.
     """
 
     config: RunConfig
     network: nn.Module
-    resize: int
+    size: ImageSize
     normalization: dict[str, list[float]]
     class_names: list[str]
 
     def crop(self, side: int) -> int:
         """Side of the window, in pixels, of images whose short side is `side` pixels."""
-        return crop_of(self.network, side, self.config.recipe)
+        return crop_of(self.size, side, self.config.recipe)
 
 
 def evaluate(
@@ -57,7 +57,7 @@ def evaluate(
     trained = restore(run, base, where)
     if domain is None:
         assert config.source is not None
-        domain = load_domain(config.source, size=trained.resize, flip=config.flip)
+        domain = load_domain(config.source, size=trained.size.resize, flip=config.flip)
     domain = match_classes(domain, trained.class_names, f"the run {run}")
     crop = trained.crop(domain.size)
     return accuracy_and_loss(trained.network, domain.test.to(where), trained.normalization, crop)[0]
@@ -76,7 +76,7 @@ def restore(run: Path | str, base: nn.Module | str | None, device: torch.device)
     name = net.load_domain(Path(run) / ADAPTER)
     facts: dict[str, Any] = net.view(name).facts
     network = network_to_evaluate(net.to(device), name)
-    return Trained(config, network, image_size(net.base).resize, facts["normalization"], facts["class_names"])
+    return Trained(config, network, image_size(net.base), facts["normalization"], facts["class_names"])
 
 
 def source_of_base(config: RunConfig, where: Path | str) -> str:

@@ -22,6 +22,7 @@ from madlab.runs.epoch import accuracy_and_loss, crop_of, diverged, train_epoch
 from madlab.runs.folder import ADAPTER, CHECKPOINT, Checkpoint, CheckpointFacts
 from madlab.runs.rates import make_optimiser, peak_rates
 from madlab.runs.record import Epoch, Result, write_log
+from madlab.sizes import image_size
 from madlab.view import DomainView
 
 
@@ -39,7 +40,7 @@ class Training:
         if stopped is not None:
             domain = match_classes(domain, stopped.facts.class_names, f"the run in {folder}")
         torch.manual_seed(config.recipe.seed)
-        self.domain, self.crop = domain, crop_of(base, domain.size, config.recipe)
+        self.domain, self.crop = domain, crop_of(image_size(base), domain.size, config.recipe)
         self.net = network_for(config, domain, base)
         self.view = self.net.view(domain.name)
         if config.compile is not None:

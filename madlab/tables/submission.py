@@ -45,7 +45,9 @@ def write_submission(
         if name in predictions:
             raise MadlabError(f"{run} is a second run of {name}: give one run for each domain.")
         trained = restore(run, base, where)
-        split = Split(*test_images(name, cache_folder() if root is None else root, protocol)).shrunk(trained.resize)
+        split = Split(*test_images(name, cache_folder() if root is None else root, protocol)).shrunk(
+            trained.size.resize
+        )
         crop = trained.crop(min(split.images.shape[1:3]))
         images = split.images.to(where)
         predictions[name] = split.labels, _predict(trained.network, images, trained.normalization, crop)

@@ -136,10 +136,12 @@ def test_a_best_epoch_that_is_not_the_last_is_the_one_saved(place, monkeypatch):
     assert any(not torch.equal(saved[key], kept[-1][key]) for key in saved)
 
 
-def test_evaluate_needs_the_config_and_the_adapter_alone(place, tmp_path):
+@pytest.mark.parametrize("options", [{}, {"crop": 24}, {"method": "prompt", "rank": None}])
+def test_evaluate_needs_the_config_and_the_adapter_alone(place, tmp_path, options):
+    result = run(place, tmp_path / "run", **options)
     for name in ("config.json", "adapter.safetensors"):
-        shutil.copy(place / "whole" / name, tmp_path / name)
-    assert madlab.evaluate(tmp_path) == facts(place / "whole")["test_accuracy"]
+        shutil.copy(tmp_path / "run" / name, tmp_path / name)
+    assert madlab.evaluate(tmp_path) == result.test_accuracy
 
 
 def test_objects_instead_of_names_train_the_same_and_are_asked_for_again(place, tmp_path):
