@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from madlab.errors import MadlabError
 from madlab.files import load_tensors, save_tensors
+from madlab.heads import classes_of, find_head
 
 WEIGHTS = Path(__file__).parent / "weights"
 IMAGENET_NORMALIZATION = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -117,7 +118,7 @@ def save_base(network: nn.Module, path: Path | str, **metadata: str | int) -> No
     """
     halves = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
     metadata |= {k: getattr(network, k) for k in ("normalization", "resize", "crop") if hasattr(network, k)}
-    metadata["num_classes"] = head_of(network)[1].out_features
+    metadata["num_classes"] = classes_of(find_head(network)[1])
     save_tensors(path, halves, metadata)
 
 
@@ -156,14 +157,6 @@ def load_base(name: str) -> nn.Module:
             f"put the file here as {place}, and run this again."
         ) from error
     return _described(_with_imagenet_statistics(network), name, {"resize": 256, "crop": 224})
-
-
-def head_of(network: nn.Module) -> tuple[str, nn.Linear]:
-    """The classifier head: the name and module of the last nn.Linear that is defined in the network."""
-    linears = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    if not linears:
-        raise MadlabError("The base network has no nn.Linear that could be its classifier head.")
-    return linears[-1]
 
 
 def _from_timm(model: str) -> nn.Module:
