@@ -89,8 +89,8 @@ def _fetched(url: str) -> Path:
             torch.hub.download_url_to_file(url, str(path), named[1])
         except (OSError, RuntimeError) as error:
             raise MadlabError(
-                f"{path.name} could not be downloaded ({error}): fetch {url} where there is a network, put the file here "
-                f"as {path}, and run this again."
+                f"{path.name} could not be downloaded ({error}): fetch {url} where there is a network, put the file "
+                f"here as {path}, and run this again."
             ) from error
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

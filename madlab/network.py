@@ -35,10 +35,10 @@ class MultiDomainNet(nn.Module):
 
     def __init__(self, base: nn.Module):
         super().__init__()
-        self.convs = {n: m for n, m in base.named_modules() if isinstance(m, nn.Conv2d)}
+        self.head_name, _ = find_head(base)
+        self.convs = {n: m for n, m in base.named_modules() if isinstance(m, nn.Conv2d) and n != self.head_name}
         if not self.convs:
             raise MadlabError("The base network has no nn.Conv2d: madlab adapts convolutional networks.")
-        self.head_name, _ = find_head(base)
         self.base = base.requires_grad_(False).eval()
         self.views = nn.ModuleList()
         self._position: dict[str, int] = {}
