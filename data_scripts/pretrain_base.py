@@ -138,6 +138,13 @@ def accuracy(network: nn.Module, split: Split, crop: int, normalization: dict) -
     return 100 * correct / len(split)
 
 
+def round_to_half(network: nn.Module) -> None:
+    """Round the parameters to fp16, so that `save_base` stores them in it; BatchNorm's statistics stay as they are."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(parameter.half())
+
+
 def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="an .npz file, or imagenet72: the Decathlon's ImageNet, prepared")
@@ -240,7 +247,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             save_tensors(checkpoint, state, {"config": config, "log": log})
     if rank == 0:
         path = args.out / f"{args.name}.safetensors"
-        save_base(base.cpu(), path, name=args.name, architecture=args.architecture, width=args.width)
+        round_to_half(base.cpu())
+        save_base(base, path, name=args.name, architecture=args.architecture, width=args.width)
         written = load_base(str(path))
         record = {"config": config, "domain": domain.name, "processes": world, "torch": torch.__version__}
         record |= {"device": torch.cuda.get_device_name(device) if gpu else f"{platform.machine()} CPU"}

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from madlab.adapters import METHODS
 from madlab.adapters.base import check_rank
-from madlab.backbones import head_of
 from madlab.errors import MadlabError
 from madlab.files import load_tensors, save_tensors
+from madlab.heads import find_head, new_head
 from madlab.view import AdaptedConv2d, DomainView, rebuild
 
 LAYERS = ("all", "3x3", "1x1")
@@ -28,17 +28,17 @@ FACTS = {"name", "num_classes", "method", "options", "layers", "class_names", "n
 class MultiDomainNet(nn.Module):
     """One frozen base network and, for each domain, a small adapter, its BatchNorm and its head.
 
-    base: any CNN with nn.Conv2d, nn.BatchNorm2d and an nn.Linear head, on (B, C, H, W). It is frozen here, stays
-    `net.base`, and none of its values ever changes. A new network is in eval mode: call `train()` before a loop of your
-    own. Raises MadlabError if the base has no convolution or no head.
+    base: any CNN with nn.Conv2d, nn.BatchNorm2d and a head that `heads.find_head` finds, on (B, C, H, W). It is frozen
+    here, stays `net.base`, and none of its values ever changes. A new network is in eval mode: call `train()` before a
+    loop of your own. Raises MadlabError if the base has no convolution or no head.
     """
 
     def __init__(self, base: nn.Module):
         super().__init__()
-        self.convs = {n: m for n, m in base.named_modules() if isinstance(m, nn.Conv2d)}
+        self.head_name, _ = find_head(base)
+        self.convs = {n: m for n, m in base.named_modules() if isinstance(m, nn.Conv2d) and n != self.head_name}
         if not self.convs:
             raise MadlabError("The base network has no nn.Conv2d: madlab adapts convolutional networks.")
-        head_of(base)
         self.base = base.requires_grad_(False).eval()
         self.views = nn.ModuleList()
         self._position: dict[str, int] = {}
@@ -188,8 +188,7 @@ class MultiDomainNet(nn.Module):
         adapted = self._layers(facts["layers"]) if method.adapter else []
         if "rank" in options:
             self._check_ranks(options["rank"], adapted)
-        head_name, head = head_of(self.base)
-        like = head.weight
+        like = next(self.base.parameters())
 
         def substitute(path: str, module: nn.Module) -> nn.Module | None:
             if path in adapted:
@@ -198,14 +197,13 @@ class MultiDomainNet(nn.Module):
                 return AdaptedConv2d(module, method.adapter(module, **own).to(like.device, like.dtype))
             if isinstance(module, nn.BatchNorm2d):
                 return copy.deepcopy(module).requires_grad_(method.adapts_batchnorm)
-            if path == head_name:
-                return nn.Linear(head.in_features, num_classes, device=like.device, dtype=like.dtype)
+            if path == self.head_name:
+                return new_head(module, num_classes)
             return None
 
         prompt = method.prompt(self.base, **options).to(like.device, like.dtype) if method.prompt else None
-        return DomainView(
-            rebuild(self.base, substitute), method, facts | {"options": options, "layers": adapted}, prompt
-        )
+        facts = facts | {"options": options, "layers": adapted}
+        return DomainView(rebuild(self.base, substitute), method, facts, self.head_name, prompt)
 
     def _place(self, domain: str) -> int:
         if domain not in self._position:

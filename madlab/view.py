@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from madlab.adapters import Adapter, Method
-from madlab.backbones import head_of
 from madlab.errors import MadlabError
 
 IMAGES = "images"
@@ -44,13 +43,21 @@ class AdaptedConv2d(nn.Module):
 class DomainView(nn.Module):
     """What one domain runs: (B, C, H, W) -> (B, number of classes).
 
-    network: the base's structure with the domain's adapters, BatchNorm and head. prompt: an adapter of the images, or
-    None. facts: what the domain's file says of it besides the tensors.
+    network: the base's structure with the domain's adapters, BatchNorm and head. head_name: the head's place in it.
+    prompt: an adapter of the images, or None. facts: what the domain's file says of it besides the tensors.
     """
 
-    def __init__(self, network: nn.Module, method: Method, facts: dict[str, Any], prompt: Adapter | None = None):
+    def __init__(
+        self,
+        network: nn.Module,
+        method: Method,
+        facts: dict[str, Any],
+        head_name: str,
+        prompt: Adapter | None = None,
+    ):
         super().__init__()
         self.network = network
+        self.head_name = head_name
         self.method = method
         self.facts = facts
         self.prompt = prompt
@@ -66,6 +73,11 @@ class DomainView(nn.Module):
                 norm.eval()
         return self
 
+    @property
+    def head(self) -> nn.Module:
+        """The domain's own classifier head."""
+        return self.network.get_submodule(self.head_name)
+
     def adapters(self) -> dict[str, Adapter]:
         """Name of the convolution in the base network (or "images") -> its adapter."""
         prompt = {} if self.prompt is None else {IMAGES: self.prompt}
@@ -75,7 +87,7 @@ class DomainView(nn.Module):
         """What is trained, by kind: "adapter", "batchnorm" and "head"."""
         norms = [p for norm in batchnorms(self.network) for p in norm.parameters() if p.requires_grad]
         adapters = [p for adapter in self.adapters().values() for p in adapter.parameters()]
-        return {"adapter": adapters, "batchnorm": norms, "head": list(head_of(self.network)[1].parameters())}
+        return {"adapter": adapters, "batchnorm": norms, "head": list(self.head.parameters())}
 
     def rate_factors(self) -> dict[nn.Parameter, float]:
         """By what the learning rate of an adapter's parameter is multiplied in its layer; what is left out: by 1."""
@@ -88,7 +100,7 @@ class DomainView(nn.Module):
         packed: as the domain's file stores them (a mask as bits); else as training needs them.
         """
         own = [name for name, module in self.network.named_modules() if isinstance(module, nn.BatchNorm2d)]
-        own.append(head_of(self.network)[0])
+        own.append(self.head_name)
         state = {f"{name}.{k}": v for name in own for k, v in self.network.get_submodule(name).state_dict().items()}
         for name, adapter in self.adapters().items():
             state |= {f"{name}.adapter.{k}": v for k, v in (adapter.pack() if packed else adapter.state_dict()).items()}

@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import madlab
-from madlab.backbones import head_of, pocket_densenet, resnet26
+from madlab.backbones import pocket_densenet, resnet26
 from madlab.errors import MadlabError
+from madlab.heads import find_head
 from madlab.network import MultiDomainNet, fingerprint
 
 CLASSES = 5
@@ -82,7 +83,7 @@ def net():
 
 
 def with_head_of_base(net, domain):
-    head_of(net.view(domain).network)[1].load_state_dict(head_of(net.base)[1].state_dict())
+    net.view(domain).head.load_state_dict(find_head(net.base)[1].state_dict())
 
 
 PLAIN = [name for name in madlab.METHODS if not name.startswith("peft:")]
@@ -403,7 +404,7 @@ def by_hand(net, domain):
     plain = copy.deepcopy(net.base)
     view = net.view(domain)
     own = view.own_state()
-    plain.set_submodule(head_of(plain)[0], copy.deepcopy(head_of(view.network)[1]))
+    plain.set_submodule(view.head_name, copy.deepcopy(view.head))
     for name, module in plain.named_modules():
         if isinstance(module, nn.Conv2d):
             module.weight.mul_(own[f"{name}.adapter.alpha"][:, :, None, None])
