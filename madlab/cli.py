@@ -110,7 +110,7 @@ def prepare(benchmark: str, root: Path | None, domains: list[str] | None, **opti
 def bench(json: Path | None, figure: Path | None, **options: Any) -> None:
     """Measure on this machine what every method costs beside plain fine-tuning."""
     from madlab.bench import as_text, chosen_settings, draw, run_bench
-    from madlab.files import write_json
+    from madlab.jsonfiles import write_json
 
     settings = chosen_settings(*(options.pop(name) for name in ("base", "width", "size", "batch")))
     record = run_bench(

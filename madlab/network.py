@@ -18,7 +18,7 @@ from madlab.adapters import METHODS
 from madlab.adapters.base import check_rank
 from madlab.backbones import head_of
 from madlab.errors import MadlabError
-from madlab.files import load_tensors, save_tensors
+from madlab.tensors import load_tensors, save_tensors
 from madlab.view import AdaptedConv2d, DomainView, rebuild
 
 LAYERS = ("all", "3x3", "1x1")

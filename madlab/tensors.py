@@ -117,7 +117,7 @@ def _check_content(path: Path | str, stored: Mapping[str, Stored], facts: dict[s
 
 
 def _sha256(stored: Mapping[str, Stored], facts: dict[str, Any]) -> str:
-    """Over the facts and every tensor's name, dtype and shape, as JSON with sorted keys, and then the tensors' bytes."""
+    """Over facts, names, dtypes and shapes as JSON with sorted keys, then the tensors' bytes in the order of names."""
     shapes = {name: [dtype, list(shape)] for name, (dtype, shape, _) in stored.items()}
     digest = hashlib.sha256(json.dumps([facts, shapes], sort_keys=True).encode())
     for name in sorted(stored):

@@ -1,8 +1,8 @@
 """What a command says, and how it ends: in whatever way it ends, with one sentence and an exit code.
 
-    with ending() as end:
-        command()
-    return end.code
+with ending() as end:
+    command()
+return end.code
 """
 
 import contextlib
