@@ -21,24 +21,24 @@ def write_json(path: Path | str, data: Any) -> None:
     write_bytes(path, (dump_json(path, data, indent=1) + "\n").encode())
 
 
-def dump_json(path: Path | str, data: Any, **options: Any) -> str:
-    """`data` as JSON for `path`; MadlabError for NaN and infinity, which JSON does not have."""
+def dump_json(path: Path | str, data: Any, finite: bool = True, indent: int | None = None) -> str:
+    """`data` as JSON for `path`; finite: MadlabError for NaN and infinity, which JSON does not have."""
     try:
-        return json.dumps(data, allow_nan=False, **options)
+        return json.dumps(data, allow_nan=not finite, indent=indent)
     except ValueError as error:
         raise MadlabError(f"{path} was not written ({error}): what goes into it must be finite.") from error
 
 
-def read_json(path: Path | str, most: int = MOST) -> Any:
+def read_json(path: Path | str, most: int = MOST, finite: bool = True) -> Any:
     """Read a JSON file of at most `most` bytes, UTF-8 with or without a byte order mark.
 
-    MadlabError names a file that is missing, no plain file, too large or damaged. What Python's reader would let pass,
-    NaN and numbers too large for a float, is damage too.
+    MadlabError names a file that is missing, no plain file, too large or damaged. finite: NaN and infinity, which only
+    Python's JSON has, are damage too; the log of a run that diverged holds them rightly.
     """
-    return parse_json(read_bytes(path, most), str(path))
+    return parse_json(read_bytes(path, most), str(path), finite)
 
 
-def read_json_lines(path: Path | str, most: int = MOST, torn: bool = False) -> list[Any]:
+def read_json_lines(path: Path | str, most: int = MOST, finite: bool = True, torn: bool = False) -> list[Any]:
     """Read a file with a JSON value on each line; MadlabError as in `read_json`, with the number of the line.
 
     torn: leave out a last line that breaks off, with a warning. That is right for what a killed process was adding to
@@ -49,7 +49,7 @@ def read_json_lines(path: Path | str, most: int = MOST, torn: bool = False) -> l
     values = []
     for number, line in enumerate(lines, 1):
         try:
-            values.append(parse_json(line, f"{path}, line {number},"))
+            values.append(parse_json(line, f"{path}, line {number},", finite))
         except MadlabError:
             if not torn or number < len(lines) or data.endswith(b"\n"):
                 raise
@@ -77,16 +77,17 @@ def validated(data: Any, kind: type[T], path: Path | str) -> T:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"])) or "its content"
+        what = "missing" if first["type"] == "missing" else f"{reprlib.repr(first['input'])} ({first['msg']})"
         raise MadlabError(
-            f"{path} is not as madlab writes it: {field} is {reprlib.repr(first['input'])} ({first['msg']}); "
-            "correct it or make it anew."
+            f"{path} is not as madlab writes it, {field} is {what}: correct it or make it anew."
         ) from error
 
 
-def parse_json(data: bytes, name: str) -> Any:
+def parse_json(data: bytes, name: str, finite: bool = True) -> Any:
     """`data` as JSON, by the rules of `read_json`; name: what the MadlabError calls it."""
+    rules: dict[str, Any] = {"parse_constant": _no_number, "parse_float": _finite} if finite else {}
     try:
-        return json.loads(data.decode("utf-8-sig"), parse_constant=_no_number, parse_float=_finite)
+        return json.loads(data.decode("utf-8-sig"), **rules)
     except RecursionError:
         reason = "it is nested too deeply"
     except MemoryError:

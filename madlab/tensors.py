@@ -6,8 +6,9 @@ is not a signature: whoever can write a file can write its hash.
 
 import hashlib
 import json
+import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ Stored = tuple[str, Sequence[int], Any]
 def save_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, Any], finite: bool = True) -> None:
     """Write tensors and JSON-able metadata into one safetensors file, with the sha256 of both.
 
-    finite: refuse NaN and infinity in the tensors with a MadlabError; `load_tensors` would not take them either.
+    finite: refuse NaN and infinity with a MadlabError; `load_tensors` would not take them either.
     """
     if taken := metadata.keys() & set(MARKS):
         raise ValueError(f"{taken} are names of save_tensors itself")
@@ -53,7 +54,7 @@ def save_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[st
     if finite:
         _check_finite(path, tensors, "was not written: train with lower learning rates")
     stored = {name: (NAMES[t.dtype], t.shape, t.reshape(-1).view(torch.uint8).numpy()) for name, t in tensors.items()}
-    facts = json.loads(dump_json(path, metadata))  # as it will be read: a tuple is a list
+    facts = json.loads(dump_json(path, metadata, finite))  # as it will be read: a tuple is a list
     marks = dict(zip(MARKS, (FORMAT, _sha256(stored, facts)), strict=True))
     # One JSON string, because the safetensors library writes several metadata entries in no fixed order.
     write_bytes(path, save(tensors, {"madlab": json.dumps(facts | marks)}))
@@ -64,15 +65,15 @@ def load_tensors(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote: tensors on `device`, and the metadata.
 
-    finite: refuse NaN and infinity, with which no network computes. A checkpoint may hold them: what goes on from it
-    must come to the same end as a run that never stopped.
+    finite: refuse NaN and infinity, in tensors and metadata, for no network computes with them. A checkpoint may hold
+    them: what goes on from it must come to the same end as a run that was never stopped.
     MadlabError names a file that is missing, no plain file, larger than 2 GiB, damaged, or not madlab's. One without
     a hash, as madlab 0.1 wrote them, is read with a warning.
     """
     data = read_bytes(path, MOST)
     try:
         stored: dict[str, Stored] = {n: (t["dtype"], t["shape"], t["data"]) for n, t in deserialize(data)}
-        facts = _metadata(path, data)
+        facts = _metadata(path, data, finite)
         del data
         _check_content(path, stored, facts)
         tensors = {name: _tensor(path, name, *stored.pop(name)).to(device) for name in list(stored)}
@@ -85,14 +86,14 @@ def load_tensors(
     return tensors, facts
 
 
-def _metadata(path: Path | str, data: bytes) -> dict[str, Any]:
+def _metadata(path: Path | str, data: bytes, finite: bool) -> dict[str, Any]:
     """What madlab wrote into the header, of which the safetensors library has made sure that it is JSON."""
     length = int.from_bytes(data[:8], "little")
     header = parse_json(data[8 : 8 + length], f"The header of {path}")
     text = (header.get("__metadata__") or {}).get("madlab")
     if text is None:
         raise MadlabError(f"{path} is not a file that madlab wrote: give one that madlab saved.")
-    facts = parse_json(text.encode(errors="surrogatepass"), f"The metadata of {path}")
+    facts = parse_json(text.encode(errors="surrogatepass"), f"The metadata of {path}", finite)
     if not isinstance(facts, dict):
         raise MadlabError(f"The metadata of {path} are no JSON object: make or fetch it anew.")
     return facts
@@ -128,16 +129,14 @@ def _sha256(stored: Mapping[str, Stored], facts: dict[str, Any]) -> str:
 def _tensor(path: Path | str, name: str, dtype: str, shape: Sequence[int], data: bytearray) -> Tensor:
     if dtype not in DTYPES:
         raise MadlabError(f"{path} holds numbers of a kind that madlab does not use ({name}: {dtype}): make it anew.")
+    # A tensor without numbers may claim any length along its other sides, and PyTorch cannot count beyond 2**63.
+    if math.prod(max(1, side) for side in shape) > MOST:
+        raise MadlabError(f"{path} holds a tensor of an impossible shape ({name}: {shape}): make it anew.")
     flat = torch.frombuffer(data, dtype=DTYPES[dtype]) if data else torch.empty(0, dtype=DTYPES[dtype])
-    try:
-        return flat.reshape(tuple(shape))
-    except RuntimeError:  # no numbers, but more of them along one side than PyTorch can count
-        raise MadlabError(f"{path} holds a tensor of an impossible shape ({name}: {shape}): make it anew.") from None
+    return flat.reshape(tuple(shape))
 
 
 def _check_finite(path: Path | str, tensors: Mapping[str, Tensor], advice: str) -> None:
-    def bad() -> Iterable[str]:
-        return (n for n, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all())
-
-    if (name := next(iter(bad()), None)) is not None:
-        raise MadlabError(f"{name} holds NaN or infinity, so {path} {advice}.")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise MadlabError(f"{name} holds NaN or infinity, so {path} {advice}.")

@@ -62,7 +62,9 @@ def ending() -> Iterator[Ending]:
             _complain(STOPPED)
         except OutputError as error:
             end.code = _give_up(error.__cause__)
-        except (OSError, SystemExit):  # a print that is not `tell`; --help, after which argparse ends the process
+        except BrokenPipeError as error:  # a print that is not `tell`; what else has pipes looks after them itself
+            end.code = _give_up(error)
+        except (OSError, SystemExit):  # such a print on a full disk; --help, after which argparse ends the process
             if _failed_flush() is None:
                 raise
         if (failure := _failed_flush()) is not None:
