@@ -5,8 +5,9 @@ import json
 import math
 import reprlib
 import warnings
+from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 from madlab.errors import MadlabError
 from madlab.files import read_bytes, write_bytes
@@ -73,7 +74,7 @@ def validated(data: Any, kind: type[T], path: Path | str) -> T:
 
     try:
         # By way of JSON, because only from there does pydantic's strict mode make a tuple or a dataclass.
-        return _adapter(kind).validate_json(json.dumps(data), strict=True)
+        return _adapter(cast(Hashable, kind)).validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"])) or "its content"
@@ -98,10 +99,10 @@ def parse_json(data: bytes, name: str, finite: bool = True) -> Any:
 
 
 @functools.cache
-def _adapter(kind: Any) -> Any:
+def _adapter(kind: Hashable) -> Any:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind)
+    return TypeAdapter(cast(Any, kind))
 
 
 def _no_number(token: str) -> NoReturn:

@@ -177,3 +177,12 @@ def test_where_nothing_can_be_locked_a_warning_says_so(how, tmp_path, monkeypatc
         warnings.simplefilter("error")
         monkeypatch.undo()
         free(tmp_path)
+
+
+def test_a_full_disk_locks_without_the_holders_name(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(locks.os, "pwrite", full)
+    with hold(tmp_path):
+        taken(tmp_path, "Another process")
