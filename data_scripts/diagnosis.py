@@ -15,7 +15,7 @@ import torch
 import madlab
 from madlab.adapters import METHODS
 from madlab.analysis.diagnosis import SYMPTOMS, filter_change
-from madlab.files import write_json
+from madlab.jsonfiles import write_json
 from madlab.lessons.small import few
 from madlab.runs.folder import ADAPTER
 from madlab.runs.recipe import split_method

@@ -31,7 +31,7 @@ from tune import trial
 
 from madlab.adapters import METHODS
 from madlab.errors import MadlabError
-from madlab.files import write_json
+from madlab.jsonfiles import write_json
 from madlab.runs.train import train
 
 BASE, EPOCHS = "pocket-resnet26", 6

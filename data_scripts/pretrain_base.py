@@ -52,9 +52,10 @@ from madlab.benchmarks.loader import batches, crop_and_flip, normalise, shrink
 from madlab.benchmarks.packed import MANIFEST
 from madlab.benchmarks.pocket import cache_folder
 from madlab.errors import MadlabError
-from madlab.files import load_tensors, save_tensors, write_json
+from madlab.jsonfiles import write_json
 from madlab.network import fingerprint
 from madlab.runs.train import autocast
+from madlab.tensors import load_tensors, save_tensors
 
 IMAGENET72 = "imagenet72"
 DEFAULTS = {
@@ -206,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     log, first = [], 0
     checkpoint = args.checkpoint / f"{args.name}.safetensors"
     if checkpoint.exists():
-        tensors, state = load_tensors(checkpoint, device)
+        tensors, state = load_tensors(checkpoint, device, finite=False)
         if state["config"] != config:
             raise MadlabError(f"{checkpoint} is of a run with other options: remove it, or give another --checkpoint.")
         base.load_state_dict({k[5:]: v for k, v in tensors.items() if k.startswith("base.")})
@@ -244,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(log[-1], flush=True)
             state = {f"base.{k}": v for k, v in base.state_dict().items()}
             state |= {f"momentum.{names[p]}": s["momentum_buffer"] for p, s in optimiser.state.items()}
-            save_tensors(checkpoint, state, {"config": config, "log": log})
+            save_tensors(checkpoint, state, {"config": config, "log": log}, finite=False)
     if rank == 0:
         path = args.out / f"{args.name}.safetensors"
         round_to_half(base.cpu())

@@ -63,7 +63,7 @@ from madlab.adapters import METHODS
 from madlab.backbones import load_base
 from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain, Split
-from madlab.files import write_json
+from madlab.jsonfiles import write_json
 from madlab.runs.recipe import split_method
 from madlab.runs.train import train
 

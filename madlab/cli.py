@@ -73,8 +73,8 @@ def sweep(out: Path, **options: Any) -> None:
     outcome = run(out=out, **{name: value for name, value in options.items() if value is not None})
     print(f"{len(outcome.results)} finished runs are in {out}; see them with: madlab report {out}")
     if outcome.failures:
-        told = "\n".join(f"  {folder}: {failure}" for folder, failure in outcome.failures.items())
-        raise MadlabError(f"of {len(outcome.results) + len(outcome.failures)} runs these failed:\n{told}")
+        told = [f"  {folder}: {failure}" for folder, failure in outcome.failures.items()]
+        raise MadlabError(f"of {len(outcome.results) + len(outcome.failures)} runs these failed:", *told)
 
 
 def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | None) -> None:
@@ -110,7 +110,7 @@ def prepare(benchmark: str, root: Path | None, domains: list[str] | None, **opti
 def bench(json: Path | None, figure: Path | None, **options: Any) -> None:
     """Measure on this machine what every method costs beside plain fine-tuning."""
     from madlab.bench import as_text, chosen_settings, draw, run_bench
-    from madlab.files import write_json
+    from madlab.jsonfiles import write_json
 
     settings = chosen_settings(*(options.pop(name) for name in ("base", "width", "size", "batch")))
     record = run_bench(

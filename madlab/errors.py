@@ -1,8 +1,28 @@
-"""The one exception that madlab raises for input it cannot use."""
+"""The one exception that madlab raises for input it cannot use, and how names reach a terminal."""
 
 
 class MadlabError(ValueError):
     """Bad input, told in one sentence that says what is wrong and what to do.
 
-    The command line prints the sentence and exits with code 2; a traceback there means a defect of ours.
+    The command line prints the sentence and exits with code 2; a traceback there means a defect of ours. A message of
+    several lines is given line by line, `MadlabError("These runs failed:", *failures)`: what cannot be printed is
+    escaped within each line, so that a name in it can neither steer the terminal nor start a line of its own.
     """
+
+    def __init__(self, *lines: str):
+        super().__init__(*map(printable, lines))
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
+
+
+def printable(text: str) -> str:
+    r"""`text` with everything that is not printable as Python writes it in a string: "\n", "\x1b", "\u202e".
+
+    That is control characters (the escape sequences of terminals begin with one), marks that change the direction of
+    writing, other invisible characters, and the halves of surrogate pairs, which no encoding takes. A text that has
+    been through here once is not changed again.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from madlab.adapters import METHODS
 from madlab.adapters.base import check_rank
 from madlab.errors import MadlabError
-from madlab.files import load_tensors, save_tensors
 from madlab.heads import find_head, new_head
+from madlab.tensors import load_tensors, save_tensors
 from madlab.view import AdaptedConv2d, DomainView, rebuild
 
 LAYERS = ("all", "3x3", "1x1")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from madlab.errors import MadlabError
-from madlab.files import read_json
+from madlab.jsonfiles import read_json
 from madlab.runs.folder import CONFIG, METRICS
 from madlab.runs.recipe import join_method
 from madlab.runs.record import RECORDS

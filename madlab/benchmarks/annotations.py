@@ -15,7 +15,7 @@ import numpy as np
 from madlab.benchmarks.fetch import members
 from madlab.benchmarks.protocol import DomainProtocol, Protocol
 from madlab.errors import MadlabError
-from madlab.files import read_json, write_json
+from madlab.jsonfiles import read_json, write_json
 
 OFFSET = 10_000_000
 FIRST_IMAGE = 200_001

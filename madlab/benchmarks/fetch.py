@@ -26,6 +26,7 @@ from typing import IO, Literal
 from tqdm.auto import tqdm
 
 from madlab.errors import MadlabError
+from madlab.locks import hold
 
 ROUNDS = 3
 """How often every address is tried before giving up; each try goes on where the last one stopped."""
@@ -187,23 +188,9 @@ def check_space(folder: Path, needed: int, free: Callable[[Path], int] = free_by
         )
 
 
-@contextlib.contextmanager
-def exclusive(folder: Path, say: Say = print) -> Iterator[None]:
+def exclusive(folder: Path, say: Say = print) -> contextlib.AbstractContextManager[None]:
     """Hold `folder` for this process; another one waits here. The lock dies with its holder, however that ends."""
-    import fcntl  # not on Windows, where all but preparing works
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "w")  # noqa: SIM115
-    except OSError as error:
-        raise MadlabError(f"{folder} cannot be written to ({error.strerror}): choose another folder.") from error
-    with lock as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"Another process is preparing {folder}: waiting for it.")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return hold(folder, wait=say)
 
 
 def members(path: Path) -> Iterator[Member]:

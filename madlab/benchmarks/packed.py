@@ -25,7 +25,7 @@ from madlab.benchmarks.fetch import sha256_of
 from madlab.benchmarks.folder import read_image
 from madlab.benchmarks.protocol import DomainProtocol
 from madlab.errors import MadlabError
-from madlab.files import read_json, write_json
+from madlab.jsonfiles import read_json, write_json
 
 VERSION = 1
 """Of the layout; packed domains of another version are made anew."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from madlab.errors import MadlabError
-from madlab.files import read_json
+from madlab.jsonfiles import read_json
 
 DECATHLON_BASELINE = {
     "imagenet12": 59.87,

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from madlab.errors import MadlabError
-from madlab.files import load_tensors, read_json, save_tensors, write_json
+from madlab.jsonfiles import read_json, write_json
 from madlab.network import MultiDomainNet
 from madlab.runs.recipe import make_recipe
+from madlab.tensors import load_tensors, save_tensors
 
 CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
 ADAPTER, CHECKPOINT = "adapter.safetensors", "checkpoint.safetensors"
@@ -89,7 +90,7 @@ def save_checkpoint(
     }
     for i, parameter in enumerate(net.trainable_parameters(name)):
         tensors[f"momentum.{i}"] = optimiser.state[parameter]["momentum_buffer"]
-    save_tensors(path, tensors, facts)
+    save_tensors(path, tensors, facts, finite=False)
 
 
 def restore_checkpoint(
@@ -97,7 +98,7 @@ def restore_checkpoint(
 ) -> tuple[list[dict[str, float]], dict[str, Tensor], float]:
     """Take up what `save_checkpoint` wrote; returns the log so far, the best epoch's own state and the seconds."""
     parameters = list(net.trainable_parameters(name))
-    tensors, facts = load_tensors(path, device=parameters[0].device)
+    tensors, facts = load_tensors(path, device=parameters[0].device, finite=False)
     parts = {
         part: {k[len(part) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{part}.")}
         for part in ("state", "best")

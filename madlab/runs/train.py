@@ -25,7 +25,8 @@ from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain, Split
 from madlab.benchmarks.loader import batches, shrink
 from madlab.errors import MadlabError
-from madlab.files import read_json, write_bytes, write_json
+from madlab.files import write_bytes
+from madlab.jsonfiles import read_json, write_json
 from madlab.network import MultiDomainNet, fingerprint
 from madlab.runs.folder import (
     ADAPTER,

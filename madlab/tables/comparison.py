@@ -15,7 +15,8 @@ from typing import Any
 from madlab.backbones import WEIGHTS
 from madlab.benchmarks.score import DECATHLON_BASELINE, SKETCH_BASELINE, decathlon_score, published
 from madlab.errors import MadlabError
-from madlab.files import read_json, write_bytes
+from madlab.files import write_bytes
+from madlab.jsonfiles import read_json
 from madlab.tables.report import Table, collect, file_of, lay_out
 
 BASELINES = {"decathlon": DECATHLON_BASELINE, "sketch": SKETCH_BASELINE}

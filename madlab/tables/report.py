@@ -14,7 +14,8 @@ from typing import Any
 
 from madlab.benchmarks.score import decathlon_score
 from madlab.errors import MadlabError
-from madlab.files import read_json, write_bytes
+from madlab.files import write_bytes
+from madlab.jsonfiles import read_json
 from madlab.runs.folder import CONFIG, RESULT, Result
 from madlab.runs.recipe import Recipe, join_method
 

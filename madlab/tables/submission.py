@@ -17,7 +17,7 @@ from madlab.benchmarks.pocket import cache_folder
 from madlab.benchmarks.protocol import Protocol
 from madlab.benchmarks.score import decathlon_score
 from madlab.errors import MadlabError
-from madlab.files import read_json
+from madlab.jsonfiles import read_json
 from madlab.runs.folder import CONFIG
 from madlab.runs.train import autocast, default_device, restore
 

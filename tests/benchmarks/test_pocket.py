@@ -20,7 +20,7 @@ from madlab.benchmarks.domain import SPLITS, Domain
 from madlab.benchmarks.pocket import RECIPES, characters
 from madlab.benchmarks.score import DECATHLON_BASELINE, SKETCH_BASELINE
 from madlab.errors import MadlabError
-from madlab.files import load_tensors, save_tensors
+from madlab.tensors import load_tensors, save_tensors
 
 HARDEST_FOR_PIXELS = 0.62
 """A linear classifier on raw pixels stays below this on every domain (measured: 7 to 58 %)."""

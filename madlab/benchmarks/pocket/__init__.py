@@ -32,7 +32,7 @@ from madlab.benchmarks.pocket import (
 )
 from madlab.benchmarks.pocket.recipe import Recipe
 from madlab.errors import MadlabError
-from madlab.files import load_tensors, save_tensors
+from madlab.tensors import load_tensors, save_tensors
 
 DOMAINS = (
     "pictures", "planes", "objects", "walkers", "textures", "signs", "glyphs", "digits", "motion", "flowers",
