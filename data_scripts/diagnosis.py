@@ -1,24 +1,28 @@
 """The recorded runs of notebook 11: capacities x learning rates, right ones and wrong ones, on one pocket domain.
 
-    python data_scripts/diagnosis.py --out madlab/records/diagnosis
+    python data_scripts/diagnosis.py --out madlab/records/diagnosis.jsonl
 
 Each method is trained at a hundredth, a tenth, one, ten and a hundred times its own adapter rate; all else is madlab's
-recipe, shortened, on twenty classes with images of 24 pixels. Runs that the folder holds already are not run again. A
-loss that becomes NaN is an outcome here. --factors N N runs a part of the grid, so that processes can share it.
+recipe, shortened, on twenty classes with images of 24 pixels. Trials that the file holds already are not run again. A
+loss that becomes NaN is an outcome here.
 """
 
 import argparse
+import json
+import tempfile
 from pathlib import Path
 
 import torch
 
 import madlab
 from madlab.adapters import METHODS
-from madlab.analysis.diagnosis import SYMPTOMS, filter_change
-from madlab.jsonfiles import write_json
+from madlab.analysis.diagnosis import Trial, filter_change, read_trials
+from madlab.files import write_bytes
 from madlab.lessons.small import few
+from madlab.runs.config import RunConfig
 from madlab.runs.folder import ADAPTER
 from madlab.runs.recipe import split_method
+from madlab.runs.record import Run, read_log
 
 DOMAIN = "glyphs"
 PART = {"train": 14, "val": 4, "test": 8, "classes": 20, "size": 24}
@@ -27,34 +31,37 @@ CAPACITIES = ("mad:1", "mad:4", "mad", "finetune")
 FACTORS = (1.0, 0.01, 100.0, 0.1, 10.0)
 
 
-def trial(domain: madlab.Domain, method: str, factor: float, run: Path) -> dict:
-    """Train once into the run folder; returns what symptoms.json holds."""
+def trial(domain: madlab.Domain, method: str, factor: float) -> Trial:
+    """Train once, at `factor` times the method's own rate."""
     name, rank = split_method(method)
     rate = factor * METHODS[name].rate({"rank": rank})
-    try:
-        result = madlab.train(domain, name, rank=rank, adapter_lr=rate, out=run, resume=True, progress=False, **RECIPE)
-    except madlab.MadlabError as error:
-        if "The loss became" not in str(error):
-            raise
-        return {"factor": factor, "moved": None, "test_accuracy": None, "failure": str(error)}
-    net = madlab.MultiDomainNet(madlab.load_base("pocket-resnet26"))
-    moved = filter_change(net.view(net.load_domain(run / ADAPTER)))
-    return {"factor": factor, "moved": moved, "test_accuracy": result.test_accuracy, "failure": ""}
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "run"
+        try:
+            madlab.train(domain, name, rank=rank, adapter_lr=rate, out=place, progress=False, **RECIPE)
+        except madlab.MadlabError as error:
+            if "The loss became" not in str(error):
+                raise
+            return Trial(RunConfig.read(place), None, read_log(place), factor, None, str(error))
+        run = Run.read(place)
+        net = madlab.MultiDomainNet(madlab.load_base("pocket-resnet26"))
+        moved = filter_change(net.view(net.load_domain(place / ADAPTER)))
+    return Trial(run.config, run.result, run.log, factor, moved)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--factors", type=float, nargs="+", default=FACTORS, choices=FACTORS)
-    args = parser.parse_args()
+    parser.add_argument("--out", type=Path, required=True, help="the file to make, one line per trial")
+    out: Path = parser.parse_args().out
     torch.set_num_threads(1)
     domain = few(madlab.load_domain(DOMAIN), **PART)
-    for factor in args.factors:
-        for method in CAPACITIES:
-            run = args.out / method.replace(":", "-") / f"rate{factor:g}"
-            if not (run / SYMPTOMS).exists():
-                write_json(run / SYMPTOMS, trial(domain, method, factor, run))
-            print(f"{method} at {factor:g} of its rate", flush=True)
+    trials = read_trials(out) if out.exists() else []
+    done = {(one.method, one.factor) for one in trials}
+    for method, factor in ((method, factor) for factor in FACTORS for method in CAPACITIES):
+        if (method, factor) not in done:
+            trials.append(trial(domain, method, factor))
+            write_bytes(out, "".join(json.dumps(one.to_json()) + "\n" for one in trials).encode())
+        print(f"{method} at {factor:g} of its rate", flush=True)
 
 
 if __name__ == "__main__":

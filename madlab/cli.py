@@ -78,11 +78,23 @@ def sweep(out: Path, **options: Any) -> None:
 
 
 def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | None) -> None:
-    """Print the results table of all runs below a folder, or set it beside a benchmark's published rows."""
+    """Print the results table of all runs in a file or below a folder, or beside a benchmark's published rows."""
     from madlab.tables.comparison import write_comparison
     from madlab.tables.report import write_report
 
-    print(write_comparison(runs, benchmark, csv, figure) if benchmark else write_report(runs, csv, figure))
+    left_out = 0
+
+    def on_damage(error: MadlabError) -> None:
+        nonlocal left_out
+        left_out += 1
+        print(f"madlab: left out: {error}", file=sys.stderr)
+
+    if benchmark:
+        print(write_comparison(runs, benchmark, csv, figure, on_damage))
+    else:
+        print(write_report(runs, csv, figure, on_damage))
+    if left_out:
+        raise MadlabError(f"{left_out} of the runs could not be read and are not in the table.")
 
 
 def prepare(benchmark: str, root: Path | None, domains: list[str] | None, **options: Any) -> None:
@@ -198,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     costs.add_argument("--figure", type=Path, help="draw the training steps into this file (.png, .pdf, .svg)")
 
     table = add(report)
-    table.add_argument("runs", type=Path, help="a folder with run folders in it, at any depth")
+    table.add_argument("runs", type=Path, help="a folder with run folders in it, at any depth, or a file of runs")
     table.add_argument("--benchmark", choices=["decathlon", "sketch"], help="beside the published rows, with sources")
     table.add_argument("--csv", type=Path, help="write the table to this file, too")
     table.add_argument("--figure", type=Path, help="draw it into this file (.png, .pdf, .svg)")

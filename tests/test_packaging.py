@@ -113,8 +113,8 @@ def test_every_public_name_can_be_imported():
 def recorded(grid: str) -> dict[str, dict[str, list[dict]]]:
     """Method -> domain -> its results, seed by seed, of a grid that ships with madlab."""
     found: dict[str, dict[str, list[dict]]] = {}
-    for path in sorted((ROOT / "madlab" / "records" / grid).rglob("result.json")):
-        result = json.loads(path.read_text())
+    for line in (ROOT / "madlab" / "records" / f"{grid}.jsonl").read_text().splitlines():
+        result = json.loads(line)["result"]
         method = result["method"] + (f", rank {result['rank']}" if result["rank"] else "")
         found.setdefault(method, {}).setdefault(result["domain"], []).append(result)
     return found

@@ -3,23 +3,21 @@
 Built in notebook 11; the runs come from data_scripts/diagnosis.py.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic.dataclasses import dataclass
 
 from madlab.errors import MadlabError
-from madlab.jsonfiles import read_json
-from madlab.runs.folder import CONFIG, METRICS
+from madlab.runs.config import RunConfig
 from madlab.runs.recipe import join_method
-from madlab.runs.record import RECORDS
+from madlab.runs.record import RECORDS, Epoch, Result, read_lines
+from madlab.schemas import STRICT, validated
 from madlab.view import AdaptedConv2d, DomainView
 
-SYMPTOMS = "symptoms.json"
-"""What data_scripts/diagnosis.py adds to each run folder: factor, moved, test_accuracy, failure."""
 HARDLY, WILDLY = 0.05, 2.0
 """Change of the filters, by that at the method's own rate, below and above which the rate is called wrong."""
 LOSS_GAP = 0.3
@@ -28,22 +26,34 @@ BETTER = 5.0
 """Points of validation accuracy by which another rate of a method must be ahead, for a rate to be called wrong."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Trial:
-    """A recorded run at a multiple of its method's own learning rate.
+    """A recorded run at a multiple of its method's own learning rate, as a line of a trials file holds it.
 
-    rate: of the adapter; factor: rate / the method's own. log: one dict an epoch, the lines of metrics.jsonl. moved: as
-    `filter_change` of the best epoch; test_accuracy: in percent. Both are None where the loss became NaN, and `failure`
-    then says so.
+    factor: the adapter's rate / the method's own. moved: `filter_change` of the best epoch. result and moved are None
+    where the loss became NaN; `failure` then says so, and log has the epochs before.
     """
 
-    method: str
+    config: RunConfig
+    result: Result | None
+    log: tuple[Epoch, ...]
     factor: float
-    rate: float
-    log: list[dict[str, float]]
     moved: float | None
-    test_accuracy: float | None
-    failure: str
+    failure: str = ""
+
+    @property
+    def method(self) -> str:
+        """The method as it is written for the command line, "mad:8" for MAD of rank 8."""
+        return join_method(self.config.method, self.config.rank)
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """In percent."""
+        return None if self.result is None else self.result.test_accuracy
+
+    def to_json(self) -> dict[str, Any]:
+        """As a line of a trials file holds it."""
+        return asdict(self)
 
 
 @torch.no_grad()
@@ -79,34 +89,21 @@ def verdict(trial: Trial, trials: Sequence[Trial]) -> str:
     best = max((t for t in trials if t.method == trial.method and t.moved is not None), key=_last_accuracy)
     if _last_accuracy(best) - _last_accuracy(trial) >= BETTER:
         return f"The filters moved, but × {best.factor:g} does better on validation images: look for the rate first."
-    lowest = min((t for t in trials if t.log), key=lambda t: t.log[-1]["train_loss"])
-    gap = trial.log[-1]["train_loss"] - lowest.log[-1]["train_loss"]
+    lowest = min((t for t in trials if t.log), key=lambda t: t.log[-1].train_loss)
+    gap = trial.log[-1].train_loss - lowest.log[-1].train_loss
     if gap > LOSS_GAP:
         return f"The rate moved the filters well; its training loss is {gap:.2f} above {lowest.method}'s: capacity."
     return "No failure: the filters moved, and the training loss is near the lowest."
 
 
-def read_trials(folder: Path | str = RECORDS / "diagnosis") -> list[Trial]:
-    """The trials below a folder, in the order of their paths; MadlabError if there is none."""
-    trials = [_read(path.parent) for path in sorted(Path(folder).rglob(SYMPTOMS))]
+def read_trials(file: Path | str = RECORDS / "diagnosis.jsonl") -> list[Trial]:
+    """The trials of a file, in its order; MadlabError if there is none or a line is damaged."""
+    trials = read_lines(file, lambda facts, where: validated(Trial, facts, where))
     if not trials:
-        raise MadlabError(f"There are no trials in {folder}: make them with data_scripts/diagnosis.py.")
+        raise MadlabError(f"There are no trials in {file}: make them with data_scripts/diagnosis.py.")
     return trials
 
 
 def _last_accuracy(trial: Trial) -> float:
     """Validation accuracy of the last epoch, in percent."""
-    return trial.log[-1]["val_accuracy"]
-
-
-def _read(run: Path) -> Trial:
-    config: dict[str, Any] = read_json(run / CONFIG)
-    symptoms: dict[str, Any] = read_json(run / SYMPTOMS)
-    metrics = run / METRICS
-    lines = metrics.read_text().splitlines() if metrics.exists() else []
-    return Trial(
-        method=join_method(config["method"], config["rank"]),
-        rate=config["recipe"]["adapter_lr"],
-        log=[json.loads(line) for line in lines],
-        **symptoms,
-    )
+    return trial.log[-1].val_accuracy

@@ -48,15 +48,15 @@ class Quiz:
         self.box = ipywidgets.VBox([*rows, self.total])
 
     @property
-    def score(self) -> int:
-        """How many questions are answered rightly at the moment."""
+    def right(self) -> int:
+        """How many questions are answered correctly at the moment."""
         return sum(choice.value == q.right for choice, q in zip(self.choices, self.questions, strict=True))
 
     def _answered(self, number: int) -> None:
         answer = self.choices[number].value
         self.feedback[number].value = self.questions[number].feedback(answer) if answer is not None else ""
         if all(choice.value is not None for choice in self.choices):
-            self.total.value = f"<b>{self.score} of {len(self.questions)} right.</b>"
+            self.total.value = f"<b>{self.right} of {len(self.questions)} right.</b>"
 
     def _ipython_display_(self) -> None:
         from IPython.display import display

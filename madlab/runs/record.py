@@ -1,14 +1,14 @@
-"""What is kept of a run: its config, its log and its result, in a run folder or as one line of a records file.
+"""What is kept of a run: its config, its result and its log, in a run folder or as one line of a records file.
 
-A records file holds a whole grid, one finished run per line as JSON. It can be read in a diff and quickly, and whatever
-takes a folder of runs takes it as well.
+A records file holds a whole grid, one finished run per line as JSON. A diff shows it line by line, it is quick to read,
+and everything that takes a folder of runs takes such a file as well.
 """
 
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -27,6 +27,9 @@ RECORDS = Path(__file__).parents[1] / "records"
 learn, `densenet-layers` by adapted layers, `diagnosis` by learning rate and rank."""
 
 METRICS, RESULT = "metrics.jsonl", "result.json"
+
+T = TypeVar("T")
+OnDamage = Callable[[MadlabError], None]
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Count = Annotated[Whole, Field(ge=0)]
@@ -90,16 +93,9 @@ class Run:
 
     @property
     def method(self) -> str:
-        """The method as it is written for the command line, "mad:8" for MAD of rank 8."""
-        return join_method(self.result.method, self.result.rank)
-
-    @property
-    def domain(self) -> str:
-        return self.result.domain
-
-    @property
-    def seed(self) -> int:
-        return self.result.seed
+        """The method as it is written for the command line, "mad:8" for MAD of rank 8; "mad" for ranks by layer."""
+        rank = self.result.rank
+        return join_method(self.result.method, rank if isinstance(rank, int) else None)
 
     def to_json(self) -> dict[str, Any]:
         """As a line of a records file holds it."""
@@ -115,31 +111,33 @@ class Run:
 def read_log(folder: Path | str) -> tuple[Epoch, ...]:
     """The epochs that a run folder has logged so far; none if there is no metrics.jsonl."""
     file = Path(folder) / METRICS
-    return tuple(validated(Epoch, _parsed(*line), line[1]) for line in _lines(file)) if file.exists() else ()
+    return tuple(read_lines(file, lambda facts, where: validated(Epoch, facts, where))) if file.exists() else ()
 
 
-def read_runs(path: Path | str, on_damage: Callable[[MadlabError], None] | None = None) -> list[Run]:
+def read_runs(path: Path | str, on_damage: OnDamage | None = None) -> list[Run]:
     """Every finished run of a records file, in its order, or of all run folders at any depth below a folder, by path.
 
     on_damage: gets the error of each run that cannot be read, which is then left out; without it the first one is
     raised. Raises MadlabError if there is no such file or folder.
     """
     path = Path(path)
-    if path.is_dir():
-        places: Iterable[Callable[[], Run]] = [
-            lambda folder=file.parent: Run.read(folder) for file in sorted(path.rglob(RESULT))
-        ]
-    else:
-        places = [lambda line=line, where=where: _run(_parsed(line, where), where) for line, where in _lines(path)]
-    runs = []
-    for read in places:
-        try:
-            runs.append(read())
-        except MadlabError as error:
-            if on_damage is None:
-                raise
-            on_damage(error)
-    return runs
+    if not path.exists():
+        raise MadlabError(f"There is no file or folder {path}: give a file of runs, or a folder with runs in it.")
+    if not path.is_dir():
+        return read_lines(path, _run, on_damage)
+    return _each(Run.read, [(file.parent,) for file in sorted(path.rglob(RESULT))], on_damage)
+
+
+def read_lines(file: Path | str, read: Callable[[Any, str], T], on_damage: OnDamage | None = None) -> list[T]:
+    """What `read` makes of each line of a JSON-lines file; it gets the parsed line and its place, for messages.
+
+    on_damage: as in `read_runs`. Raises MadlabError if there is no such file, and for a line that is not JSON.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise MadlabError(f"There is no file {file}.")
+    lines = [(line, f"{file}, line {number}") for number, line in enumerate(file.read_bytes().splitlines(), start=1)]
+    return _each(lambda line, where: read(_parsed(line, where), where), lines, on_damage)
 
 
 def write_runs(path: Path | str, runs: Iterable[Run]) -> None:
@@ -154,15 +152,21 @@ def _run(facts: Any, where: str) -> Run:
     return Run(RunConfig.from_json(facts["config"], where), validated(Result, facts["result"], where), log, where)
 
 
-def _lines(file: Path) -> list[tuple[str, str]]:
-    """The lines of a JSON-lines file, each with its place for messages."""
-    if not file.is_file():
-        raise MadlabError(f"There is no file or folder {file}.")
-    return [(line, f"{file}, line {number}") for number, line in enumerate(file.read_text().splitlines(), start=1)]
+def _each(read: Callable[..., T], places: Iterable[tuple[Any, ...]], on_damage: OnDamage | None) -> list[T]:
+    """What `read` returns for each tuple of arguments, without those for which it raises a MadlabError."""
+    found = []
+    for place in places:
+        try:
+            found.append(read(*place))
+        except MadlabError as error:
+            if on_damage is None:
+                raise
+            on_damage(error)
+    return found
 
 
-def _parsed(line: str, where: str) -> Any:
+def _parsed(line: bytes, where: str) -> Any:
     try:
         return json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MadlabError(f"{where} is damaged ({error}): remove it and make it anew.") from error

@@ -4,45 +4,17 @@ What was printed is shown as printed; a star marks what is computed here. Where 
 that they have is computed for every row that has these: only scores over the same domains can be compared.
 """
 
-import csv
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from io import StringIO
 from pathlib import Path
-from typing import Any
 
-from madlab.backbones import WEIGHTS
-from madlab.benchmarks.score import DECATHLON_BASELINE, SKETCH_BASELINE, decathlon_score, published
+import pandas as pd
+
 from madlab.errors import MadlabError
 from madlab.files import write_bytes
-from madlab.jsonfiles import read_json
-from madlab.tables.report import Table, collect, file_of, lay_out
-
-BASELINES = {"decathlon": DECATHLON_BASELINE, "sketch": SKETCH_BASELINE}
-BASE_DOMAINS = {"decathlon": "imagenet12", "sketch": "imagenet"}
-"""The domain that the base network was trained on: nothing is adapted to it, its accuracy is the base's own."""
-NETWORKS = {"resnet50": "ResNet-50", "densenet121": "DenseNet-121"}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One row: accuracies in percent by domain, as many as are known; mean (percent) and score S of all domains.
-
-    params: as printed; ours: base and adapters relative to the base, "1.39x". computed: which of "mean" and "score"
-    were computed here. partial: S over the domains that all of our rows have, None where one of them is not known.
-    """
-
-    method: str
-    network: str
-    params: str
-    accuracies: dict[str, float]
-    mean: float | None
-    score: float | None
-    source: str
-    ours: bool = False
-    computed: tuple[str, ...] = ()
-    partial: float | None = None
+from madlab.runs.record import OnDamage, read_runs
+from madlab.tables.entries import BASELINES, Entry, benchmark_entries, published_entries
+from madlab.tables.report import Table, collect, file_of, markdown
 
 
 @dataclass(frozen=True)
@@ -60,17 +32,28 @@ class Comparison:
 
 
 def write_comparison(
-    runs: Path | str, benchmark: str, csv: Path | str | None = None, figure: Path | str | None = None
+    runs: Path | str,
+    benchmark: str,
+    csv: Path | str | None = None,
+    figure: Path | str | None = None,
+    on_damage: OnDamage | None = None,
 ) -> str:
-    """Our runs below a folder beside the published rows of a benchmark, as text.
+    """Our runs in a records file or below a folder beside the published rows of a benchmark, as text.
 
     benchmark: "decathlon" or "sketch"; only runs count that were trained on its prepared domains, decathlon:NAME or
     sketch:NAME, and tested on the official test images. csv: a file for the same rows, unrounded. figure: a file
-    (.png, .pdf, .svg) for S over the domains that we have. Raises MadlabError when there is no such run.
+    (.png, .pdf, .svg) for S over the domains that we have. on_damage: as in `read_runs`. Raises MadlabError when there
+    is no such run.
     """
-    comparison = compare(collect(runs, benchmark), benchmark)
+    official = [run for run in read_runs(runs, on_damage) if run.config.source == f"{benchmark}:{run.result.domain}"]
+    if not official:
+        raise MadlabError(
+            f"Below {runs} is no finished run on the official test images of {benchmark}: train on {benchmark}:DOMAIN "
+            f"after `madlab prepare {benchmark}{' --labels FILE' if benchmark == 'decathlon' else ''}`."
+        )
+    comparison = compare(collect(official), benchmark)
     if csv is not None:
-        write_bytes(csv, _as_csv(comparison).encode())
+        write_bytes(csv, _unrounded(comparison).to_csv(index=False, lineterminator="\n").encode())
     if figure is not None:
         write_bytes(figure, _draw(comparison, Path(figure).suffix[1:]))
     return _as_text(comparison)
@@ -78,125 +61,54 @@ def write_comparison(
 
 def compare(tables: Sequence[Table], benchmark: str) -> Comparison:
     """Set tables, as `collect` gives them, beside the published rows."""
-    official = BASELINES[benchmark]
-    ours = [(entry, baseline) for table in tables for entry, baseline in _ours(table, benchmark)]
-    shared = [d for d in official if ours and all(d in entry.accuracies for entry, _ in ours)]
-    rows = [_printed(row, benchmark) for row in published(benchmark)] + ours
-    entries = [replace(entry, partial=_score(entry.accuracies, baseline, shared)) for entry, baseline in rows]
-    return Comparison(benchmark, list(official), shared, entries)
-
-
-def budget(params: str | None) -> float | None:
-    """How many base networks a method takes for all domains: 1.28 of "1.28x (6.04M)", None where it is not said."""
-    number, sign, _ = (params or "").partition("x")
-    return float(number) if sign and number.replace(".", "", 1).isdecimal() else None
-
-
-def base_accuracy(benchmark: str, table: Table) -> tuple[float, str] | None:
-    """The base network's accuracy in percent on the domain that it was trained on, and where that is from.
-
-    It is known from the log that data_scripts/pretrain_base.py writes beside the weights, for these very weights, and
-    from torchvision's description of its own.
-    """
-    source = table.base_source
-    if benchmark == "sketch" and source in NETWORKS:
-        from torchvision.models import get_model_weights
-
-        meta = get_model_weights(source)["IMAGENET1K_V1"].meta
-        return meta["_metrics"]["ImageNet-1K"]["acc@1"], "as torchvision states it"
-    if source is None:
-        return None
-    shipped = WEIGHTS / f"{source}.safetensors"
-    log = (shipped if shipped.is_file() else Path(source)).with_suffix(".json")
-    facts = read_json(log) if log.is_file() else {}
-    if facts.get("domain") != BASE_DOMAINS[benchmark] or facts.get("sha256") != table.base["sha256"]:
-        return None
-    return facts["test_accuracy"], f"from {log.name}"
-
-
-def _score(accuracies: Mapping[str, float], baseline: Mapping[str, float], domains: Sequence[str]) -> float | None:
-    """S over `domains`, None where an accuracy or the baseline lacks one of them."""
-    if not domains or not (set(domains) <= set(accuracies) and set(domains) <= set(baseline)):
-        return None
-    return decathlon_score({domain: accuracies[domain] for domain in domains}, baseline)
-
-
-def _official(benchmark: str, network: str) -> Mapping[str, float]:
-    """The published baseline; Sketch has one for ResNet-50 only."""
-    return BASELINES[benchmark] if benchmark == "decathlon" or network == NETWORKS["resnet50"] else {}
-
-
-def _printed(row: Mapping[str, Any], benchmark: str) -> tuple[Entry, Mapping[str, float]]:
-    baseline, accuracies = _official(benchmark, row["network"]), row["accuracies"]
-    whole = set(accuracies) == set(BASELINES[benchmark])
-    found: dict[str, float | None] = {
-        "mean": statistics.fmean(accuracies.values()) if whole else None,
-        "score": _score(accuracies, baseline, list(BASELINES[benchmark])),
-    }
-    computed = tuple(key for key in found if row[key] is None and found[key] is not None)
-    mean, score = (found[key] if row[key] is None else row[key] for key in found)
-    source = "; ".join(part for part in (row["source"], row["note"]) if part)
-    if row["provenance"] != "sourced":
-        source += f" ({row['provenance']})"
-    entry = Entry(row["method"], row["network"] or "", row["params"] or "", accuracies, mean, score, source)
-    return replace(entry, computed=computed), baseline
-
-
-def _ours(table: Table, benchmark: str) -> list[tuple[Entry, Mapping[str, float]]]:
-    base, own_domain = base_accuracy(benchmark, table), BASE_DOMAINS[benchmark]
-    its_own = {own_domain: base[0]} if base else {}
-    network = NETWORKS.get(table.base["name"], table.base["name"])
-    baseline = _official(benchmark, network)
-    words = [table.protocol]
-    if not baseline:  # our own fine-tuned networks, where they are there
-        baseline = its_own | next((row.means() for row in table.rows if row.method == "finetune"), {})
-        words += ["S against finetune of these runs"] if baseline else []
-    if base:
-        words.append(f"{own_domain}: the base network, {base[1]}")
-    entries = []
-    for row in table.rows:
-        accuracies = row.means() | its_own
-        whole = set(accuracies) == set(BASELINES[benchmark])
-        ended = " to ".join(dict.fromkeys(row.dates)) or "date not recorded"
-        source = "; ".join([f"ours, {row.seeds} seed{'s' if row.seeds > 1 else ''}, {ended}", *words])
-        mean, score = statistics.fmean(accuracies.values()), _score(accuracies, baseline, list(BASELINES[benchmark]))
-        entry = Entry(
-            row.method, network, f"{row.total:.2f}x", accuracies, mean if whole else None, score, source, True
-        )
-        entries.append((replace(entry, computed=("mean", "score")), baseline))
-    return entries
+    official = list(BASELINES[benchmark])
+    ours = [entry for table in tables for entry in benchmark_entries(table, benchmark)]
+    shared = [domain for domain in official if ours and all(domain in entry.accuracies for entry in ours)]
+    entries = [replace(entry, partial=entry.score_over(shared)) for entry in [*published_entries(benchmark), *ours]]
+    return Comparison(benchmark, official, shared, entries)
 
 
 def _as_text(comparison: Comparison) -> str:
-    sources = list(dict.fromkeys(entry.source for entry in comparison.entries))
-    partial = [] if comparison.complete else [f"S of {len(comparison.shared)}"]
-    lines = [["", "method", "network", "params", *comparison.domains, "mean", "S", *partial, "source"]]
-    for entry in comparison.entries:
-        cells = [_cell(entry.accuracies.get(domain), 2) for domain in comparison.domains]
-        cells += [_cell(entry.mean, 2, "mean" in entry.computed), _cell(entry.score, 0, "score" in entry.computed)]
-        cells += [_cell(entry.partial, 0, True)] if partial else []
-        number = f"[{sources.index(entry.source) + 1}]"
-        lines.append(
-            ["ours" if entry.ours else "", entry.method, entry.network or "–", entry.params or "–", *cells, number]
-        )
+    entries, domains = comparison.entries, comparison.domains
+    sources = list(dict.fromkeys(entry.source for entry in entries))
+    columns = {
+        "": ["ours" if entry.ours else "" for entry in entries],
+        "method": [entry.method for entry in entries],
+        "network": [entry.network or "–" for entry in entries],
+        "params": [entry.params or "–" for entry in entries],
+        **{domain: [_cell(entry.accuracies.get(domain), 2) for entry in entries] for domain in domains},
+        "mean": [_cell(entry.mean, 2, "mean" in entry.computed) for entry in entries],
+        "S": [_cell(entry.score, 0, "score" in entry.computed) for entry in entries],
+    }
     notes = ["Test accuracy in percent; params: all domains, relative to the base network. * computed here."]
-    if partial:
-        notes.append(f"{partial[0]}: over {', '.join(comparison.shared)}, which all of our rows have.")
+    if not comparison.complete:
+        partial = f"S of {len(comparison.shared)}"
+        columns[partial] = [_cell(entry.partial, 0, True) for entry in entries]
+        notes.append(f"{partial}: over {', '.join(comparison.shared)}, which all of our rows have.")
+    columns["source"] = [f"[{sources.index(entry.source) + 1}]" for entry in entries]
     if comparison.benchmark == "sketch":
         notes.append("That the published scores use the ResNet-50 baseline of ivclab/CPG is our assumption.")
     notes += [f"[{i}] {source}" for i, source in enumerate(sources, start=1)]
-    return "\n".join([f"{comparison.benchmark}: published rows and ours", "", lay_out(lines), "", *notes])
+    text = markdown(list(columns), columns.values())
+    return "\n".join([f"{comparison.benchmark}: published rows and ours", "", text, "", *notes])
 
 
-def _as_csv(comparison: Comparison) -> str:
-    text = StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    partial = f"score_of_{len(comparison.shared)}"
-    out.writerow(["ours", "method", "network", "params", "mean", "score", partial, *comparison.domains, "source"])
-    for entry in comparison.entries:
-        numbers = [entry.mean, entry.score, entry.partial, *(entry.accuracies.get(d) for d in comparison.domains)]
-        out.writerow([int(entry.ours), entry.method, entry.network, entry.params, *numbers, entry.source])
-    return text.getvalue()
+def _unrounded(comparison: Comparison) -> pd.DataFrame:
+    rows = [
+        {
+            "ours": int(entry.ours),
+            "method": entry.method,
+            "network": entry.network,
+            "params": entry.params,
+            "mean": entry.mean,
+            "score": entry.score,
+            f"score_of_{len(comparison.shared)}": entry.partial,
+            **{domain: entry.accuracies.get(domain) for domain in comparison.domains},
+            "source": entry.source,
+        }
+        for entry in comparison.entries
+    ]
+    return pd.DataFrame(rows)
 
 
 def _draw(comparison: Comparison, format: str) -> bytes:

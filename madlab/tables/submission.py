@@ -17,8 +17,7 @@ from madlab.benchmarks.pocket import cache_folder
 from madlab.benchmarks.protocol import Protocol
 from madlab.benchmarks.score import decathlon_score
 from madlab.errors import MadlabError
-from madlab.jsonfiles import read_json
-from madlab.runs.folder import CONFIG
+from madlab.runs.config import RunConfig
 from madlab.runs.train import autocast, default_device, restore
 
 
@@ -38,8 +37,8 @@ def write_submission(
     where = torch.device(device) if device is not None else default_device()
     predictions: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for run in runs:
-        config = read_json(Path(run) / CONFIG)
-        benchmark, _, name = (config["source"] or "").partition(":")
+        config = RunConfig.read(run)
+        benchmark, _, name = (config.source or "").partition(":")
         if benchmark != protocol.name:
             raise MadlabError(f"{run} was not trained on {protocol.name}:DOMAIN, so the challenge does not know it.")
         if name in predictions:
@@ -47,8 +46,8 @@ def write_submission(
         network, normalization, base = restore(run, None, where)
         split = Split(*test_images(name, cache_folder() if root is None else root, protocol))
         split = split.shrunk(getattr(base, "resize", split.images.shape[1]))
-        crop = config["recipe"]["crop"] or getattr(base, "crop", split.images.shape[1])
-        predictions[name] = split.labels, _predict(network, split.images.to(where), normalization, crop)
+        usual: int = getattr(base, "crop", split.images.shape[1])
+        predictions[name] = split.labels, _predict(network, split.images.to(where), normalization, config.recipe.crop or usual)
     write_results(path, predictions, protocol)
     return list(predictions)
 

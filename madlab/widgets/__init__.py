@@ -3,9 +3,9 @@
 from madlab.widgets.allocation import budget_slider
 from madlab.widgets.budget import budget_calculator
 from madlab.widgets.diagnosis import diagnosis_board
-from madlab.widgets.explorer import published_results, recorded_results, results_explorer
+from madlab.widgets.explorer import results_explorer
 from madlab.widgets.gallery import domain_gallery
-from madlab.widgets.layers import layer_picker, recorded_layers
+from madlab.widgets.layers import layer_picker
 from madlab.widgets.methods import method_picker
 from madlab.widgets.modulation import alpha_editor
 from madlab.widgets.panel import Panel, button, choice, slider, switch
@@ -26,10 +26,7 @@ __all__ = [
     "domain_gallery",
     "layer_picker",
     "method_picker",
-    "published_results",
     "rank_slider",
-    "recorded_layers",
-    "recorded_results",
     "results_explorer",
     "run_browser",
     "score_board",

@@ -19,7 +19,7 @@ def diagnosis_board(trials: Sequence[Trial]) -> Panel:
     """Choose learning rate and capacity; see that run's curve, all outcomes, and what its numbers say.
 
     trials: of the four capacities, at factors 10^p; where one was not recorded, that of the nearest p is shown. The
-    panel's `state` has trial, verdict and curve: the values drawn, one an epoch.
+    panel's `state` has trial, verdict and curve: the values drawn, one per epoch.
     """
     by_place = {(trial.method, round(math.log10(trial.factor))): trial for trial in trials}
     powers = sorted({power for _, power in by_place})
@@ -34,11 +34,11 @@ def diagnosis_board(trials: Sequence[Trial]) -> Panel:
         recorded = [p for method, p in by_place if method == methods[capacity]]
         nearest = min(recorded, key=lambda p: abs(p - power))
         trial = by_place[methods[capacity], nearest]
-        curve = [line[QUANTITIES[show]] for line in trial.log]
-        others = [[line[QUANTITIES[show]] for line in other.log] for other in trials if other is not trial]
+        curve = [getattr(epoch, QUANTITIES[show]) for epoch in trial.log]
+        others = [[getattr(epoch, QUANTITIES[show]) for epoch in t.log] for t in trials if t is not trial]
         left, right = figure.add_axes((0.075, 0.15, 0.4, 0.74)), figure.add_axes((0.605, 0.15, 0.375, 0.74))
         figures.curve_among(left, curve, others, ylabel=show)
-        left.set_title(f"{CAPACITIES[trial.method]}, learning rate {trial.rate:g}")
+        left.set_title(f"{CAPACITIES[trial.method]}, {trial.factor:g} × the method's own rate")
         names = [f"{10.0**p:g}" for p in powers]
         place = (capacity, powers.index(nearest))
         figures.outcome_grid(

@@ -1,18 +1,14 @@
 """The results explorer: published rows and recorded runs by method, budget and domain; used in notebook 08."""
 
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from madlab import figures
-from madlab.benchmarks.score import domain_scores
 from madlab.figures.rankings import ranking
 from madlab.figures.style import name_rows
-from madlab.runs.record import Record, accuracy_table, shared_domains
-from madlab.tables.comparison import BASELINES, budget, compare
+from madlab.tables.entries import Entry
 from madlab.widgets.panel import Panel, choice, slider
 
 SCORE, MEAN = "score S", "mean accuracy (%)"
@@ -20,56 +16,11 @@ NO_LIMIT = 10.0
 """The budget slider's right end: ten networks, and rows whose budget is not known."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """A row to explore: accuracies and points (of 1000) by domain, as far as known; networks: its whole budget."""
-
-    method: str
-    networks: float | None
-    accuracies: dict[str, float]
-    points: dict[str, float]
-    mean: float | None
-    score: float | None
-
-    def value(self, show: str) -> float | None:
-        return {SCORE: self.score, MEAN: self.mean}.get(show, self.accuracies.get(show))
-
-
-def published_results(benchmark: str = "decathlon") -> list[Result]:
-    """The published rows of a benchmark, their points against its own baseline."""
-    found = []
-    for entry in compare([], benchmark).entries:
-        points = domain_scores(entry.accuracies, BASELINES[benchmark]) if entry.accuracies else {}
-        found.append(Result(entry.method, budget(entry.params), entry.accuracies, points, entry.mean, entry.score))
-    return found
-
-
-def recorded_results(records: Sequence[Record]) -> list[Result]:
-    """Methods that were recorded on every domain that fine-tuning was, their points against that fine-tuning.
-
-    Empty where fine-tuning is missing or makes no error on a domain, because points have no meaning then.
-    """
-    table = accuracy_table(records)
-    domains = shared_domains(table, ["finetune"])
-    baseline = {domain: table["finetune"][domain] for domain in domains}
-    if not domains or max(baseline.values()) >= 100:
-        return []
-    found = []
-    for method in (method for method in table if set(domains) <= set(table[method])):
-        accuracies = {domain: table[method][domain] for domain in domains}
-        runs = [record.result for record in records if record.method == method]
-        size = statistics.fmean(run.adapter_parameters / run.base_parameters for run in runs)
-        points = domain_scores(accuracies, baseline)
-        mean = statistics.fmean(accuracies.values())
-        found.append(Result(method, 1 + len(domains) * size, accuracies, points, mean, sum(points.values())))
-    return found
-
-
-def results_explorer(tables: Mapping[str, Sequence[Result]]) -> Panel:
+def results_explorer(tables: Mapping[str, Sequence[Entry]]) -> Panel:
     """Rank the rows of a table within a budget, by score, mean or one domain, and open one of them by domain.
 
-    tables: name -> rows; empty ones are left out. The panel's `state` has order: method -> value, the best first, and
-    points: domain -> points of the chosen method.
+    tables: name -> rows, as madlab.tables.entries makes them; empty ones are left out. The panel's `state` has order:
+    method -> value, the best first, and points: domain -> points of the chosen method.
     """
     tables = {name: list(rows) for name, rows in tables.items() if rows}
 
@@ -86,11 +37,14 @@ def results_explorer(tables: Mapping[str, Sequence[Result]]) -> Panel:
     def shows(table: str) -> list[str]:
         return [SCORE, MEAN, *domains(table)]
 
+    def value(row: Entry, show: str) -> float | None:
+        return {SCORE: row.score, MEAN: row.mean}.get(show, row.accuracies.get(show))
+
     def draw(figure: Figure, table: str, show: str, limit: float, method: str) -> dict[str, Any]:
-        rows = [row for row in tables[table] if row.value(show) is not None]
+        rows = [row for row in tables[table] if value(row, show) is not None]
         fitting = [row for row in rows if limit >= NO_LIMIT or (row.networks is not None and row.networks <= limit)]
         left, right = figure.add_axes((0.24, 0.13, 0.3, 0.77)), figure.add_axes((0.7, 0.13, 0.28, 0.77))
-        values = {row.method: row.value(show) or 0.0 for row in fitting}
+        values = {row.method: value(row, show) or 0.0 for row in fitting}
         order = sorted(values, key=values.__getitem__, reverse=True)
         ranking(left, order, [values[m] for m in order], [m == method for m in order], digits=0 if show == SCORE else 1)
         left.set(xlabel=show if show in (SCORE, MEAN) else f"test accuracy on {show} (%)")

@@ -1,7 +1,6 @@
 """The layer picker: which convolutions of a DenseNet are adapted -> budget and accuracy; used in notebook 09."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,34 +10,12 @@ import madlab
 from madlab import figures
 from madlab.analysis.counting import ConvShape, conv_shapes, mad_parameters
 from madlab.backbones import pocket_densenet
-from madlab.network import LAYERS
-from madlab.runs.folder import Result
-from madlab.runs.recipe import join_method
-from madlab.runs.record import read_records
+from madlab.tables.layers import LayerPoints
 from madlab.widgets.panel import Panel, choice, slider, switch
 
 DOMAINS = 6
 """ImageNet-to-Sketch's: the base network's own and five others."""
 HIGHEST = 64
-
-
-def recorded_layers(folder: Path | str) -> dict[str, list[tuple[str, Result]]]:
-    """Recorded runs by domain, each with the layers that it adapted, from FOLDER/all, FOLDER/3x3 and FOLDER/1x1."""
-    found: dict[str, list[tuple[str, Result]]] = {}
-    for layers in LAYERS:
-        for record in read_records(Path(folder) / layers):
-            found.setdefault(record.result.domain, []).append((layers, record.result))
-    return found
-
-
-def points_of(runs: Sequence[tuple[str, Result]]) -> dict[tuple[str, str], tuple[float, list[float]]]:
-    """(layers, method) -> (adapter in % of the filters, test accuracies in %, one a seed), in the order of the runs."""
-    points: dict[tuple[str, str], tuple[float, list[float]]] = {}
-    for layers, result in runs:
-        share = 100 * result.adapter_parameters / result.base_parameters
-        key = (layers, join_method(result.method, result.rank))
-        points.setdefault(key, (share, []))[1].append(result.test_accuracy)
-    return points
 
 
 def layer_choices(shapes: Sequence[ConvShape]) -> dict[str, list[ConvShape]]:
@@ -51,19 +28,18 @@ def layer_choices(shapes: Sequence[ConvShape]) -> dict[str, list[ConvShape]]:
     return kinds
 
 
-def layer_picker(results: Mapping[str, Sequence[tuple[str, Result]]]) -> Panel:
+def layer_picker(points: Mapping[str, LayerPoints]) -> Panel:
     """Network, adapted layers and rank -> the adapter by depth, six domains' budget, and accuracies of real runs.
 
-    results: name -> (layers, result of a run on pocket-densenet), as `recorded_layers` gives them. The accuracies are
-    always pocket-densenet's; of the network chosen is the budget. State: `adapter` (numbers of one domain), `share` (of
-    the filters), `total` (base and five adapters, in networks), `break_even` (rank from which factorising costs more)
-    and `accuracy` (mean over seeds of the same choice, None where no run has it).
+    points: name -> what `layer_points` gives for runs on pocket-densenet. The accuracies are always pocket-densenet's;
+    the budget is that of the chosen network. State: `adapter` (numbers of one domain), `share` (of the filters),
+    `total` (base and five adapters, in networks), `break_even` (rank from which factorising costs more) and `accuracy`
+    (mean over seeds of the same choice, None where no run has it).
     """
     with torch.device("meta"):
         networks = {"DenseNet-121": madlab.densenet121(), "pocket-densenet": pocket_densenet()}
     shapes = {name: conv_shapes(network) for name, network in networks.items()}
     choices = {name: layer_choices(convs) for name, convs in shapes.items()}
-    points = {name: points_of(runs) for name, runs in results.items()}
 
     def draw(figure: Figure, network: str, layers: str, factorise: bool, rank: int, domain: str) -> dict[str, Any]:
         adapted = choices[network][layers]

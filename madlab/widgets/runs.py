@@ -1,4 +1,4 @@
-"""Training runs under the reader's hands: recorded ones to compare, and one to start and stop; used in notebook 04."""
+"""Training runs in the reader's hands: recorded ones to compare, and one to start and stop; used in notebook 04."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from madlab import figures
-from madlab.runs.record import Record
+from madlab.runs.record import Run
 from madlab.widgets.panel import Panel, button, choice, switch
 
 QUANTITIES = {
@@ -22,29 +22,30 @@ SHOWN = 5
 """Trainings that the Train button keeps in its picture."""
 
 
-def run_browser(records: Sequence[Record]) -> Panel:
-    """Compare methods on one domain: their training curves, and their test accuracies with one dot a seed.
+def run_browser(runs: Sequence[Run]) -> Panel:
+    """Compare methods on one domain: their training curves, and their test accuracies with one dot per seed.
 
     The panel's `state` has best: method -> best value of its curve (mean over seeds), and test: method -> accuracies.
     """
-    domains = list(dict.fromkeys(record.result.domain for record in records))
+    domains = list(dict.fromkeys(run.result.domain for run in runs))
 
     def draw(figure: Figure, domain: str, show: str, ranks: bool) -> dict[str, Any]:
-        chosen = [r for r in records if r.result.domain == domain and (ranks or r.result.rank is None)]
-        chosen = chosen or [r for r in records if r.result.domain == domain]
-        methods = list(dict.fromkeys(record.method for record in chosen))
-        logs = {m: [[line[QUANTITIES[show]] for line in r.log] for r in chosen if r.method == m] for m in methods}
+        here = [run for run in runs if run.result.domain == domain]
+        chosen = [run for run in here if ranks or run.result.rank is None] or here
+        methods = list(dict.fromkeys(run.method for run in chosen))
+        quantity = QUANTITIES[show]
+        logs = {m: [[getattr(e, quantity) for e in run.log] for run in chosen if run.method == m] for m in methods}
         curves = {m: np.mean([log[: min(map(len, logs[m]))] for log in logs[m]], axis=0).tolist() for m in methods}
-        test = {m: [r.result.test_accuracy for r in chosen if r.method == m] for m in methods}
+        test = {m: [run.result.test_accuracy for run in chosen if run.method == m] for m in methods}
         left, right = figure.add_axes((0.075, 0.14, 0.42, 0.76)), figure.add_axes((0.63, 0.14, 0.34, 0.76))
         figures.training_curves(left, curves, ylabel=show)
         left.set_title(f"{domain}: how training went")
         figures.accuracy_bars(right, dict(sorted(test.items(), key=lambda item: -np.mean(item[1]))))
         first = max(test, key=lambda m: np.mean(test[m]))
         right.set_title(f"{first} is ahead on test")
-        seeds = len({record.result.seed for record in chosen})
+        seeds = len({run.result.seed for run in chosen})
         note = f"{domain}: {len(chosen)} runs of {len(methods)} methods, {seeds} seed{'s' if seeds > 1 else ''}."
-        if ranks and not any(r.result.rank for r in chosen):
+        if ranks and not any(run.result.rank for run in chosen):
             note += " No factorised one is recorded here."
         best = {m: max(values) if show.startswith("validation acc") else min(values) for m, values in curves.items()}
         return {"note": note, "best": best, "test": test, "domain": domain}
@@ -62,22 +63,22 @@ class TrainButton(Panel):
 
     The last five trainings stay in the picture, each with its colour, its name and what it reached.
 
-    start(method, rate) returns an iterator that trains one step each time and gives its loss; score() is the held-out
-    accuracy in percent of what was trained last. methods, rates: what the reader can choose. steps: of one training.
-    Training runs in a thread of its own, so that the Stop button is heard. `state` has steps, loss, running and
-    finished: a list of (name, steps, accuracy) of the trainings so far.
+    start(method, rate) returns an iterator that trains one step each time and gives its loss; accuracy() is that of
+    what was trained last on held-out images, in percent. methods, rates: what the reader can choose. steps: of one
+    training. Training runs in a thread of its own, so that the Stop button is heard. `state` has steps, loss, running
+    and finished: a list of (name, steps, accuracy) of the trainings so far.
     """
 
     def __init__(
         self,
         start: Callable[[str, float], Iterator[float]],
-        score: Callable[[], float],
+        accuracy: Callable[[], float],
         methods: Sequence[str],
         rates: Sequence[float],
         steps: int,
         rate: float,
     ):
-        self.start, self.score, self.steps = start, score, steps
+        self.start, self.accuracy, self.steps = start, accuracy, steps
         self.curves: dict[str, list[float]] = {}  # name -> losses, the newest last
         self.colours: dict[str, str] = {}  # of those that are shown
         self.reached: dict[str, float] = {}  # held-out accuracy in percent, of those that have ended
@@ -148,7 +149,7 @@ class TrainButton(Panel):
                 if time.monotonic() - drawn > 0.25:
                     self.redraw()
                     drawn = time.monotonic()
-            self.reached[name] = self.score()
+            self.reached[name] = self.accuracy()
             self.finished.append((name, len(self.curves[name]), self.reached[name]))
         finally:
             self.running = ""

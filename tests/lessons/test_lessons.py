@@ -288,12 +288,12 @@ def test_setup_seeds() -> None:
 def test_quiz() -> None:
     question = Question("Which?", {"this": "because", "that": "it is not"}, right="this")
     quiz = Quiz((question, question))
-    assert quiz.score == 0 and quiz.choices[0].value is None
+    assert quiz.right == 0 and quiz.choices[0].value is None
     quiz.choices[0].value = "that"
     assert "No" in quiz.feedback[0].value and "it is not" in quiz.feedback[0].value and quiz.feedback[1].value == ""
     quiz.choices[0].value = "this"
     quiz.choices[1].value = "that"
-    assert quiz.score == 1 and "1 of 2" in quiz.total.value
+    assert quiz.right == 1 and "1 of 2" in quiz.total.value
     with pytest.raises(MadlabError, match="no quiz"):
         lessons.quiz("99")
     with pytest.raises(ValueError, match="not among"):

@@ -155,7 +155,7 @@ def test_quiz_has_feedback_for_every_answer(path: Path, notebook: NotebookNode) 
             said.add(feedback.value)
         assert len(said) == len(question.answers)
         choice.value = question.right
-    assert quiz.score == 3
+    assert quiz.right == 3
     assert "3 of 3" in quiz.total.value
 
 

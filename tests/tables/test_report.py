@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from madlab.errors import MadlabError
 from madlab.figures.runs import pareto_line
 from madlab.runs.recipe import Recipe
-from madlab.tables.comparison import budget, write_comparison
+from madlab.tables.comparison import write_comparison
+from madlab.tables.entries import budget
 from madlab.tables.report import write_report
 
 BASE = {"name": "small", "sha256": "0123456789abcdef"}
@@ -54,7 +55,16 @@ def put(
         "date": date,
     }
     (folder / "result.json").write_text(json.dumps(result))
-    config = {"layers": layers, "source": source, "base_source": base_source, "recipe": settings}
+    config = {
+        "domain": domain,
+        "source": source,
+        "flip": True,
+        "base": base | {"source": base_source},
+        "method": method,
+        "options": {} if rank is None else {"rank": rank},
+        "layers": layers,
+        "recipe": settings,
+    }
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 

@@ -1,8 +1,5 @@
 """The layer picker and its pictures: what is counted, which run a choice finds, and that every control shows."""
 
-import json
-from dataclasses import asdict
-
 import pytest
 import torch
 import torchvision
@@ -12,48 +9,20 @@ from torch import nn
 import madlab
 from madlab import figures, widgets
 from madlab.backbones import pocket_densenet
-from madlab.runs.folder import Result
 
-
-def result(domain, method, size, accuracy, rank=None, seed=0):
-    facts = {"base": {"name": "x", "sha256": "0"}, "base_parameters": 1000, "adapter_parameters": size}
-    facts |= {"val_accuracy": 0.0, "test_accuracy": accuracy, "best_epoch": 1, "epochs": 1, "seconds": 1.0}
-    return Result(domain, method, rank, seed, **facts, device="", versions={})
-
-
-RUNS = {
-    "all": [
-        result("signs", "finetune", 1000, 80.0),
-        result("signs", "mad", 500, 70.0),
-        result("signs", "mad", 500, 74.0, seed=1),
-        result("birds", "mad", 500, 90.0),
-    ],
-    "3x3": [result("signs", "mad", 50, 61.0)],
-    "1x1": [result("signs", "mad", 90, 55.0, rank=8)],
+POINTS = {
+    "birds": {("all", "mad"): (50.0, [90.0])},
+    "signs": {
+        ("all", "finetune"): (100.0, [80.0]),
+        ("all", "mad"): (50.0, [70.0, 74.0]),
+        ("3x3", "mad"): (5.0, [61.0]),
+        ("1x1", "mad:8"): (9.0, [55.0]),
+    },
 }
 
 
-@pytest.fixture
-def folder(tmp_path):
-    for layers, results in RUNS.items():
-        for number, run in enumerate(results):
-            place = tmp_path / layers / run.domain / run.method / f"run{number}"
-            place.mkdir(parents=True)
-            (place / "result.json").write_text(json.dumps(asdict(run)))
-    return tmp_path
-
-
-def test_recorded_runs_come_with_their_layers(folder) -> None:
-    found = widgets.recorded_layers(folder)
-    assert set(found) == {"signs", "birds"}
-    assert [(layers, run.method, run.rank) for layers, run in found["birds"]] == [("all", "mad", None)]
-    assert {(layers, run.test_accuracy) for layers, run in found["signs"]} == {
-        ("all", 80.0), ("all", 70.0), ("all", 74.0), ("3x3", 61.0), ("1x1", 55.0)
-    }  # fmt: skip
-
-
-def test_a_choice_finds_its_runs_and_counts_its_layers(folder) -> None:
-    panel = widgets.layer_picker(widgets.recorded_layers(folder))
+def test_a_choice_finds_its_runs_and_counts_its_layers() -> None:
+    panel = widgets.layer_picker(POINTS)
     convs = {n: m for n, m in torchvision.models.densenet121().named_modules() if isinstance(m, nn.Conv2d)}
     filters = sum(conv.weight.numel() for conv in convs.values())
     assert panel.domain.options == ("birds", "signs")
@@ -81,8 +50,8 @@ def test_a_choice_finds_its_runs_and_counts_its_layers(folder) -> None:
     assert len(pictures) == 5 and panel.error.value == ""
 
 
-def test_the_other_network_brings_its_own_blocks(folder) -> None:
-    panel = widgets.layer_picker(widgets.recorded_layers(folder))
+def test_the_other_network_brings_its_own_blocks() -> None:
+    panel = widgets.layer_picker(POINTS)
     panel.layers.value = "dense block 4"
     panel.network.value = "pocket-densenet"
     assert "dense block 3" in panel.layers.options and "dense block 4" not in panel.layers.options
@@ -92,8 +61,8 @@ def test_the_other_network_brings_its_own_blocks(folder) -> None:
     assert panel.layers.value == "3x3"
 
 
-def test_a_rank_that_does_not_pay_is_called_so(folder) -> None:
-    panel = widgets.layer_picker(widgets.recorded_layers(folder))
+def test_a_rank_that_does_not_pay_is_called_so() -> None:
+    panel = widgets.layer_picker(POINTS)
     panel.layers.value = "3x3"
     assert panel.state["break_even"] == pytest.approx(128 * 32 / 160)
     for rank, says in ((25, "less than full"), (26, "<b>more</b> than full"), (32, "more"), (33, "would refuse")):

@@ -1,0 +1,20 @@
+"""What choices of adapted layers reach: budgets and accuracies of runs, by domain; drawn in notebook 09."""
+
+from collections.abc import Iterable
+
+from madlab.runs.record import Run
+from madlab.tables.frame import as_frame
+
+LayerPoints = dict[tuple[str, str], tuple[float, list[float]]]
+"""(layers, method) -> (adapter in % of the base's filters, test accuracies in %, one per seed)."""
+
+
+def layer_points(runs: Iterable[Run]) -> dict[str, LayerPoints]:
+    """The runs by domain, and in each by layers and method, written as "mad:8"; all in the order of the runs."""
+    runs = list(runs)
+    frame = as_frame(runs).assign(method=[run.method for run in runs])
+    frame["share"] = 100 * frame["adapter_parameters"] / frame["base_parameters"]
+    found: dict[str, LayerPoints] = {}
+    for (domain, *choice), rows in frame.groupby(["domain", "layers", "method"], sort=False):
+        found.setdefault(domain, {})[tuple(choice)] = rows["share"].iloc[0], rows["test_accuracy"].tolist()
+    return found
