@@ -9,6 +9,7 @@ loss that becomes NaN is an outcome here. --factors N N runs a part of the grid,
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,7 +23,7 @@ from madlab.runs.recipe import split_method
 
 DOMAIN = "glyphs"
 PART = {"train": 14, "val": 4, "test": 8, "classes": 20, "size": 24}
-RECIPE = {"epochs": 5, "batch_size": 20, "crop": 20, "coarse": 0.0}
+RECIPE: dict[str, Any] = {"epochs": 5, "batch_size": 20, "crop": 20, "coarse": 0.0}
 CAPACITIES = ("mad:1", "mad:4", "mad", "finetune")
 FACTORS = (1.0, 0.01, 100.0, 0.1, 10.0)
 
