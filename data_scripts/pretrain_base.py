@@ -35,6 +35,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +67,10 @@ DEFAULTS = {
 
 
 def read_npz(path: Path, split: str, side: int | None = None) -> tuple[Tensor, Tensor]:
-    """One split of an image archive as `../shared/domains` has them: uint8 (N, H, W, 3), int64 (N,).
+    """One split of an .npz archive of encoded images: uint8 (N, H, W, 3), int64 (N,).
+
+    The archive holds, per split, the files one after another (`train_blob`), where each begins and ends
+    (`train_offsets`, N + 1 numbers) and the classes (`train_labels`).
 
     side: pixels to scale the square images to, as `load_domain` scales those of a folder; None leaves them as they are.
     """
@@ -87,9 +91,9 @@ def read(data: str, side: int | None) -> tuple[Domain, Path]:
     if data == IMAGENET72:
         return load_domain("decathlon:imagenet12", size=72), cache_folder() / "decathlon" / "imagenet12" / MANIFEST
     path = Path(data)
-    splits = {split: Split(*read_npz(path, split, side)) for split in ("train", "val", "test")}
-    names = [str(label) for label in range(int(splits["train"].labels.max()) + 1)]
-    return Domain(path.stem, names, **splits), path
+    train, val, test = (Split(*read_npz(path, split, side)) for split in ("train", "val", "test"))
+    names = [str(label) for label in range(int(train.labels.max()) + 1)]
+    return Domain(path.stem, names, train, val, test), path
 
 
 def cuts(
@@ -180,7 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if world > 1:
         dist.init_process_group("nccl" if gpu else "gloo")
     torch.manual_seed(args.seed)
-    sizes = [tuple(map(int, part.split("x"))) for part in args.sizes.split(",")]
+    pairs = (part.split("x") for part in args.sizes.split(","))
+    sizes = [(int(count), int(pixels)) for count, pixels in pairs]
     epochs = sum(count for count, _ in sizes)
     crop = domain.size * 8 // 9  # 32 of 36 pixels, 64 of 72
 
@@ -194,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     train = train if ahead else train.to(device)
     validation = domain.val.to(device)
 
-    base = BACKBONES[args.architecture](num_classes=domain.num_classes, width=args.width)
+    base: Any = BACKBONES[args.architecture](num_classes=domain.num_classes, width=args.width)
     base = base.to(device, memory_format=torch.channels_last)
     base.normalization, base.resize, base.crop = statistics, domain.size, crop
     decayed = [p for p in base.parameters() if p.ndim > 1]

@@ -56,6 +56,7 @@ from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 
@@ -107,11 +108,11 @@ def without_test(path: str, size: int, flip: bool | None) -> Domain:
     return replace(domain, train=few, test=domain.val)
 
 
-def trial(path: str, flip: bool | None, method: str, rates: dict[str, float], base: str) -> dict:
+def trial(path: str, flip: bool | None, method: str, rates: dict[str, Any], base: str) -> dict:
     """Run one trial on one thread; returns its line of the file."""
     torch.set_num_threads(1)
     name, rank = split_method(method)
-    network = load_base(base)
+    network: Any = load_base(base)
     domain = without_test(path, network.resize, flip)
     result = train(domain, name, rank=rank, base=network, epochs=EPOCHS, progress=False, **rates)
     line = {"domain": domain.name, "method": method, "rates": rates, "val_accuracy": result.val_accuracy}
@@ -151,7 +152,8 @@ def main() -> None:
     if args.head:
         tried = {method: [{"head_lr": rate} for rate in args.head] for method in HEADS}
     lines = json.loads(args.out.read_text()) if args.out.exists() else []
-    base = load_base(args.base).name
+    network: Any = load_base(args.base)
+    base = network.name
     earlier = json.loads(args.chosen.read_text()) if args.chosen else []
     done = {(line["domain"], line["method"], json.dumps(line["rates"]), line["base"]["name"]) for line in lines}
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:

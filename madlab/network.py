@@ -119,7 +119,10 @@ class MultiDomainNet(nn.Module):
             yield from group
 
     def adapter_size(self, domain: str) -> int:
-        """Adapter parameters of a domain, without BatchNorm and head; a mask's bit counts as 1/32 (FACTS of WTPB)."""
+        """Adapter parameters of a domain, without BatchNorm and head.
+
+        A bit of a mask counts as 1/32, as in WTPB (Mancini et al., arXiv 2103.13894).
+        """
         return round(sum(adapter.size() for adapter in self.view(domain).adapters().values()))
 
     def merge(self, domain: str) -> nn.Module:
