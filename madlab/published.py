@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from madlab.backbones import WEIGHTS
-from madlab.benchmarks.score import DECATHLON_BASELINE, SKETCH_BASELINE, decathlon_score, published
+from madlab.benchmarks.score import DECATHLON_BASELINE, SKETCH_BASELINE, decathlon_score, published_rows
 from madlab.errors import MadlabError
 from madlab.files import read_json, write_bytes
 from madlab.report import Table, collect, file_of, lay_out
@@ -80,7 +80,7 @@ def compare(tables: Sequence[Table], benchmark: str) -> Comparison:
     official = BASELINES[benchmark]
     ours = [(entry, baseline) for table in tables for entry, baseline in _ours(table, benchmark)]
     shared = [d for d in official if ours and all(d in entry.accuracies for entry, _ in ours)]
-    rows = [_printed(row, benchmark) for row in published(benchmark)] + ours
+    rows = [_printed(row, benchmark) for row in published_rows(benchmark)] + ours
     entries = [replace(entry, partial=_score(entry.accuracies, baseline, shared)) for entry, baseline in rows]
     return Comparison(benchmark, list(official), shared, entries)
 

@@ -11,7 +11,7 @@ from torchvision.datasets import ImageFolder
 
 from madlab.benchmarks import folder as folder_module
 from madlab.benchmarks.domain import SPLITS, Domain
-from madlab.benchmarks.folder import read_image
+from madlab.benchmarks.images import read_image
 from madlab.errors import MadlabError
 
 CLASSES = ["Zebra", "ant", "bee 2", "10", "9"]  # sorted by code point: 10, 9, Zebra, ant, bee 2
@@ -211,7 +211,7 @@ BAD = {
         ["no folder val and no folder test:"],
     ),
     "no class folders": (_no_class, ["val has no class folders"]),
-    "empty class": (_empty_class, ["test/ant has no images", ".jpg"]),
+    "empty class": (_empty_class, ["test/ant has no images", "only notes.txt"]),
     "one class": (_one_class_only, ["train has one class only (Zebra)"]),
     "class lacking": (_fewer_classes, ["val lacks", "10, Zebra, ant and 1 more"]),
     "class too many": (_extra_class, ["test has", "train lacks", "wasp"]),

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from madlab.benchmarks import fetch, packed
-from madlab.benchmarks.domain import SPLITS, Domain
-from madlab.benchmarks.folder import square_of
+from madlab.benchmarks import fetch, packed, packing
+from madlab.benchmarks.domain import Domain
+from madlab.benchmarks.images import square_of
 from madlab.benchmarks.protocol import DomainProtocol, Protocol
+from madlab.benchmarks.split import SPLITS
 from madlab.errors import MadlabError
 from madlab.files import write_bytes
 
@@ -154,7 +155,7 @@ def prepare_open(
     if list_only:
         return [folder / source.protocol.name for source in chosen]
     with fetch.exclusive(folder, say):
-        packed.remove_leftovers(folder)
+        packing.remove_leftovers(folder)
         missing = [s for s in chosen if not packed.is_packed(folder / s.protocol.name, s.protocol)]
         # Archives are unpacked beside themselves, so each takes about twice its size.
         fetch.check_space(folder, sum(s.protocol.packed_bytes + 2_000_000 * s.megabytes for s in missing), free)
@@ -197,11 +198,11 @@ def _pack(folder: Path, source: Source, say: fetch.Say) -> None:
     for new, (old, share) in source.shares.items():
         places = parts[old]
         of_old = np.array([labels[split][i] for split, i in places])
-        kept = packed.hold_out(of_old, share, groups=[groups[split][i] for split, i in places] if groups else None)
+        kept = packing.hold_out(of_old, share, groups=[groups[split][i] for split, i in places] if groups else None)
         parts[new] = [place for place, here in zip(places, kept, strict=True) if here]
         parts[old] = [place for place, here in zip(places, kept, strict=True) if not here]
     contents = {
-        split: packed.Content(
+        split: packing.Content(
             [f"{domain.name} {old} {i}" for old, i in parts[split]],
             np.array([labels[old][i] for old, i in parts[split]]),
         )
@@ -214,7 +215,7 @@ def _pack(folder: Path, source: Source, say: fetch.Say) -> None:
         for i, (image, _) in enumerate(_samples(official[split]))
     )
     class_names = getattr(official["train"], "classes", None) or [str(i) for i in range(domain.classes)]
-    packed.pack(
+    packing.pack(
         folder / domain.name,
         domain,
         list(class_names),
