@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from madlab.benchmarks.text import reason
 from madlab.benchmarks.walk import files_below
 from madlab.errors import MadlabError
 
@@ -65,8 +66,7 @@ def _whole(path: Path) -> Iterator[None]:
     except MadlabError:
         raise
     except Exception as error:  # damaged bytes make the readers of archives raise nearly anything
-        reason = str(error) or type(error).__name__
-        raise MadlabError(f"{path} cannot be read to its end ({reason}): fetch or copy it again.") from error
+        raise MadlabError(f"{path} cannot be read to its end ({reason(error)}): fetch or copy it again.") from error
 
 
 def _guarded(path: Path, read: Callable[[int], bytes]) -> Callable[[int], bytes]:

@@ -145,7 +145,9 @@ def _checked_names(names: Any, owner: str) -> list[str]:
     if repeated := [name for name, count in Counter(texts).items() if count > 1]:
         raise MadlabError(f"The class names of {owner} are not all different ({some(repeated)}): rename some.")
     if len(texts) < 2:
-        raise MadlabError(f"A classifier needs at least two classes, and {owner} names {len(texts)}: give the others too.")
+        raise MadlabError(
+            f"A classifier needs at least two classes, and {owner} names {len(texts)}: give the others too."
+        )
     return texts
 
 

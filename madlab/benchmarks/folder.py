@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from madlab.benchmarks.images import Square, read_square, scale_of
 from madlab.benchmarks.listing import list_images
 from madlab.benchmarks.split import SPLITS, Split
-from madlab.benchmarks.text import some
+from madlab.benchmarks.text import reason, some
 from madlab.errors import MadlabError, MadlabWarning
 
 BAR_FROM = 2000
@@ -111,9 +111,9 @@ def _check_all_read(folder: Path, readings: Iterable[_Reading]) -> None:
         raise next(iter(broken.values()))
     if broken:
         names = some(file.relative_to(folder) for file in broken)
-        first = broken[min(broken)].__cause__
+        first = broken[min(broken)].__cause__ or broken[min(broken)]
         raise MadlabError(
-            f"{len(broken)} images in {folder} cannot be read ({names}; the first because of: {first}): repair them or "
+            f"{len(broken)} images in {folder} cannot be read ({names}; the first because: {reason(first)}): repair them or "
             "take them out."
         )
 

@@ -14,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from madlab.benchmarks.text import reason
 from madlab.errors import MadlabError
 
 NOT_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
@@ -88,8 +89,8 @@ def read_square(file: Path | str | BinaryIO, size: int, squash: bool = False, na
             image.draft(None, (2 * size, 2 * size))
             return _cut(image, size, squash)
     except Exception as error:  # damaged bytes make Pillow's decoders raise nearly anything
-        reason = str(error) or type(error).__name__
-        raise MadlabError(f"{name or file} cannot be read as an image ({reason}): repair it or take it out.") from error
+        why = reason(error)
+        raise MadlabError(f"{name or file} cannot be read as an image ({why}): repair it or take it out.") from error
 
 
 def square_of(image: Image.Image, size: int, squash: bool = False) -> np.ndarray:

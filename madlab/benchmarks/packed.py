@@ -23,6 +23,7 @@ from madlab.benchmarks.fetch import sha256_of
 from madlab.benchmarks.protocol import DomainProtocol
 from madlab.benchmarks.schemas import Manifest, validated
 from madlab.benchmarks.split import SPLITS, Split
+from madlab.benchmarks.text import reason
 from madlab.errors import MadlabError
 from madlab.files import read_json
 
@@ -97,7 +98,7 @@ class Packed:
         try:
             array = np.load(self.folder / name, mmap_mode="c", allow_pickle=False)
         except Exception as error:  # damaged headers make NumPy raise nearly anything
-            raise self._damaged(name, f"is no array ({error})") from error
+            raise self._damaged(name, f"is no array ({reason(error)})") from error
         wanted = (getattr(self.manifest.splits, split), *shape)
         if not isinstance(array, np.ndarray) or array.dtype != kind or array.shape != wanted:
             raise self._damaged(name, f"does not hold {np.dtype(kind)} of shape {wanted}")
