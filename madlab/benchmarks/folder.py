@@ -111,10 +111,10 @@ def _check_all_read(folder: Path, readings: Iterable[_Reading]) -> None:
         raise next(iter(broken.values()))
     if broken:
         names = some(file.relative_to(folder) for file in broken)
-        first = broken[min(broken)].__cause__ or broken[min(broken)]
+        first = reason(broken[min(broken)].__cause__ or broken[min(broken)])
         raise MadlabError(
-            f"{len(broken)} images in {folder} cannot be read ({names}; the first because: {reason(first)}): repair them or "
-            "take them out."
+            f"{len(broken)} images in {folder} cannot be read ({names}; the first because: {first}): repair "
+            "them or take them out."
         )
 
 

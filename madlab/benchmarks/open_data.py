@@ -19,6 +19,7 @@ from madlab.benchmarks.domain import Domain
 from madlab.benchmarks.images import square_of
 from madlab.benchmarks.protocol import DomainProtocol, Protocol
 from madlab.benchmarks.split import SPLITS
+from madlab.benchmarks.text import reason
 from madlab.errors import MadlabError
 from madlab.files import write_bytes
 
@@ -149,8 +150,8 @@ def prepare_open(
     chosen = [source for source in sources if source.protocol.name in names]
     for source in chosen:
         say(f"{source.protocol.name:12s} {source.megabytes:5d} MB   licence: {source.licence}")
-    for name, reason in LEFT_OUT.items() if domains is None else ():
-        say(f"{name}: left out, {reason}")
+    for name, why in LEFT_OUT.items() if domains is None else ():
+        say(f"{name}: left out, {why}")
     folder = Path(root) / protocol.name
     if list_only:
         return [folder / source.protocol.name for source in chosen]
@@ -184,9 +185,9 @@ def _pack(folder: Path, source: Source, say: fetch.Say) -> None:
     say(f"Downloading {domain.name} with torchvision.")
     try:
         official = source.read(downloads)
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # a download that broke off makes torchvision's readers raise nearly anything
         raise MadlabError(
-            f"torchvision could not download {domain.name} ({error}): check the network and run this again, "
+            f"torchvision could not download {domain.name} ({reason(error)}): check the network and run this again, "
             "or leave this domain out with --domains."
         ) from error
     write_bytes(whole, b"")

@@ -104,7 +104,8 @@ def validated(schema: type[T], content: Any, source: str, remedy: str) -> T:
     """
     adapter = TypeAdapter(schema)
     try:
-        return adapter.validate_json(content) if isinstance(content, bytes) else adapter.validate_python(content)
+        validate = adapter.validate_json if isinstance(content, bytes) else adapter.validate_python
+        return validate(content, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"])
