@@ -47,11 +47,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from madlab.backbones import BACKBONES, WEIGHTS, load_base, save_base
 from madlab.benchmarks import load_domain
+from madlab.benchmarks.cache import cache_folder
 from madlab.benchmarks.domain import Domain, Split
-from madlab.benchmarks.folder import square_of
+from madlab.benchmarks.images import square_of
 from madlab.benchmarks.loader import batches, crop_and_flip, normalise, shrink
 from madlab.benchmarks.packed import MANIFEST
-from madlab.benchmarks.pocket import cache_folder
 from madlab.errors import MadlabError
 from madlab.jsonfiles import write_json
 from madlab.network import fingerprint

@@ -99,9 +99,9 @@ def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | N
 
 def prepare(benchmark: str, root: Path | None, domains: list[str] | None, **options: Any) -> None:
     """Fetch, check and pack a benchmark's data; an interrupted call goes on with the next one."""
+    from madlab.benchmarks.cache import cache_folder
     from madlab.benchmarks.decathlon import prepare_decathlon
     from madlab.benchmarks.open_data import prepare_open
-    from madlab.benchmarks.pocket import cache_folder
     from madlab.benchmarks.sketch import prepare_sketch
 
     works: dict[str, tuple[Callable[..., list[Path]], tuple[str, ...]]] = {

@@ -1,4 +1,4 @@
-"""The one exception that madlab raises for input it cannot use, and how names reach a terminal."""
+"""What madlab says of input: an exception for what it cannot use, a warning for what it interpreted; both printable."""
 
 
 class MadlabError(ValueError):
@@ -14,6 +14,10 @@ class MadlabError(ValueError):
 
     def __str__(self) -> str:
         return "\n".join(self.args)
+
+
+class MadlabWarning(UserWarning):
+    """Something that madlab did differently from what one might expect, told in one sentence; the work goes on."""
 
 
 def printable(text: str) -> str:

@@ -65,7 +65,7 @@ def domain_scores(
     return {name: _domain_score(name, accuracy, baseline) for name, accuracy in accuracies.items()}
 
 
-def published(benchmark: str) -> list[dict[str, Any]]:
+def published_rows(benchmark: str) -> list[dict[str, Any]]:
     """Published rows of a benchmark, "decathlon" or "sketch", as they were found in public copies.
 
     A row has `method`, `network`, `params` (as printed, "2x" of the base or millions), `accuracies` (percent by domain,

@@ -14,7 +14,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from madlab.backbones import load_base
-from madlab.benchmarks import load_domain
+from madlab.benchmarks import load_domain, short_name, source_of
 from madlab.errors import MadlabError
 from madlab.network import MultiDomainNet, fingerprint
 from madlab.runs.engines import Engine, Run, choose_engine
@@ -86,8 +86,8 @@ def _plan(
         raise MadlabError("There is nothing to do: give at least one domain, one method and one seed.")
     if "seed" in recipe:
         raise MadlabError("A sweep takes the number of seeds (seeds=3), not one seed.")
-    domains = [str(Path(domain)) if Path(domain).exists() else domain for domain in domains]
-    names = {d: Path(d).resolve().name if Path(d).exists() else d.rpartition(":")[2] for d in domains}
+    domains = [source_of(domain) for domain in domains]
+    names = {domain: short_name(domain) for domain in domains}
     for name in no_flip:
         if name not in names.values():
             raise MadlabError(f"No domain {name!r} to leave unmirrored: the sweep has {', '.join(names.values())}.")

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from madlab.adapters import METHODS
 from madlab.backbones import load_base
-from madlab.benchmarks import load_domain
+from madlab.benchmarks import load_domain, source_of
 from madlab.benchmarks.domain import Domain, Split
 from madlab.benchmarks.loader import batches, shrink
 from madlab.errors import MadlabError
@@ -149,12 +149,11 @@ def train(
         raise MadlabError(f"torch.compile has no backend {compile!r}: choose one of {backends}.")
     settings = make_recipe(recipe)
     network = load_base(base) if isinstance(base, str) else base
-    data = domain
-    if not isinstance(data, Domain):
-        data = load_domain(str(domain), size=getattr(network, "resize", 36), flip=flip)
+    size = getattr(network, "resize", 36)
+    data = domain if isinstance(domain, Domain) else load_domain(domain, size=size, flip=flip)
     config = {
         "domain": data.name,
-        "source": None if isinstance(domain, Domain) else str(domain),
+        "source": None if isinstance(domain, Domain) else source_of(domain),
         "flip": data.flip,
         "method": method,
         "rank": rank,

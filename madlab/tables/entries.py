@@ -57,7 +57,7 @@ class Entry:
 
 def published_entries(benchmark: str) -> list[Entry]:
     """The published rows of a benchmark, "decathlon" or "sketch"; what can be computed is filled in."""
-    return [_printed(row, benchmark) for row in published(benchmark)]
+    return [_printed(row, benchmark) for row in published_rows(benchmark)]
 
 
 def recorded_entries(table: Table) -> list[Entry]:

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from madlab.benchmarks.annotations import score_results, write_results
+from madlab.benchmarks.cache import cache_folder
 from madlab.benchmarks.decathlon import DECATHLON, test_images
 from madlab.benchmarks.domain import Split
 from madlab.benchmarks.loader import batches
-from madlab.benchmarks.pocket import cache_folder
 from madlab.benchmarks.protocol import Protocol
 from madlab.benchmarks.score import decathlon_score
 from madlab.errors import MadlabError

@@ -123,7 +123,7 @@ def test_names_of_crowded_points_do_not_cover_each_other(ax) -> None:
 
 def test_the_gallery_says_how_many_of_the_classes_it_shows(monkeypatch) -> None:
     from madlab import widgets
-    from madlab.benchmarks.pocket import RECIPES
+    from madlab.benchmarks.pocket import SPECS
 
     seen, draw = [], figures.pictures
     monkeypatch.setattr(figures, "pictures", lambda ax, *rest, **options: seen.append(ax) or draw(ax, *rest, **options))
@@ -132,10 +132,10 @@ def test_the_gallery_says_how_many_of_the_classes_it_shows(monkeypatch) -> None:
     for name in gallery.domain.options:
         gallery.domain.value = name
         titles[name] = seen[-1].get_title(loc="left")
-    many = {name for name in titles if len(RECIPES[name].class_names) > len(gallery.state["images"]) == 24}
+    many = {name for name in titles if len(SPECS[name].class_names) > len(gallery.state["images"]) == 24}
     assert many and many != set(titles)
     for name, title in titles.items():
-        classes = len(RECIPES[name].class_names)
+        classes = len(SPECS[name].class_names)
         assert title == (
             f"{name}: 24 of its {classes} classes in turn" if name in many else f"{name}: its {classes} classes in turn"
         )
