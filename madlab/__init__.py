@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from madlab.benchmarks.score import decathlon_score as decathlon_score
     from madlab.errors import MadlabError as MadlabError
     from madlab.network import MultiDomainNet as MultiDomainNet
-    from madlab.runs.train import evaluate as evaluate
+    from madlab.runs.evaluate import evaluate as evaluate
     from madlab.runs.train import train as train
 
 _ROOMS = {
@@ -37,7 +37,7 @@ _ROOMS = {
     "decathlon_score": "benchmarks.score",
     "MadlabError": "errors",
     "MultiDomainNet": "network",
-    "evaluate": "runs.train",
+    "evaluate": "runs.evaluate",
     "train": "runs.train",
 }
 __all__ = sorted(_ROOMS)

@@ -17,12 +17,12 @@ STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attrib
 T = TypeVar("T")
 
 
-def _whole(value: Any) -> Any:
+def as_whole(value: Any) -> Any:
     """NumPy's and PyTorch's whole numbers as Python's; a bool and everything else as it is."""
     return operator.index(value) if hasattr(value, "__index__") and not isinstance(value, bool) else value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
+Whole = Annotated[int, BeforeValidator(as_whole)]
 """A whole number of Python, NumPy or PyTorch."""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from madlab.adapters import Adapter, Method
 from madlab.errors import MadlabError
@@ -63,8 +64,14 @@ class DomainView(nn.Module):
         self.prompt = prompt
         self.train(False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network(images if self.prompt is None else self.prompt(images))
+    def forward(self, images: Tensor, side: int | None = None) -> Tensor:
+        """Logits of images (B, C, H, W), which are shrunk to `side` pixels after the prompt, whose frame is of their
+        full size."""
+        images = images if self.prompt is None else self.prompt(images)
+        if side is not None:
+            images = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+            images = images.contiguous(memory_format=torch.channels_last)
+        return self.network(images)
 
     def train(self, mode: bool = True) -> "DomainView":
         super().train(mode)

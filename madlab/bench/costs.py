@@ -19,7 +19,7 @@ from madlab.errors import MadlabError
 from madlab.network import MultiDomainNet
 from madlab.runs.rates import make_optimiser
 from madlab.runs.recipe import Recipe, split_method
-from madlab.runs.train import autocast
+from madlab.device import autocast
 
 CLASSES = 100
 PLAIN = "plain fine-tuning"
@@ -105,7 +105,7 @@ def plain_step(setting: Setting, device: torch.device) -> Task:
 
 def domain_step(net: MultiDomainNet, name: str, images: Tensor) -> Task:
     """A step of training of one domain, with the optimiser of `train` at a thousandth of its rates."""
-    optimiser = make_optimiser(net, name, Recipe())
+    optimiser = make_optimiser(net.view(name), Recipe())
     for group in optimiser.param_groups:
         group["lr"] = group["peak"] / 1000
     return step_of(net.view(name).train(), optimiser, images)

@@ -19,7 +19,7 @@ from madlab.benchmarks.domain import Domain, Split
 from madlab.network import MultiDomainNet
 from madlab.runs.rates import make_optimiser
 from madlab.runs.recipe import Recipe
-from madlab.runs.train import train_epoch
+from madlab.runs.epoch import train_epoch
 
 CLASSICAL = "classical"
 OURS = "madlab"
@@ -29,7 +29,7 @@ COMPILED = "madlab, compiled"
 def time_epochs(
     setting: Setting, rounds: int, device: torch.device, count: int, workers: int | None = None
 ) -> dict[str, Any]:
-    """An epoch over `count` images, classical against `madlab.runs.train.train_epoch`, and on a GPU that compiled.
+    """An epoch over `count` images, classical against `madlab.runs.epoch.train_epoch`, and on a GPU that compiled.
 
     Classical: JPEG files in folders, PIL transforms in `workers` processes (four; on fewer cores, one a core), float32
     in PyTorch's own memory format, the loss read at every step for the log. Both train the same full MAD with SGD at a
@@ -58,11 +58,13 @@ def time_epochs(
 def _ours(setting: Setting, domain: Domain, device: torch.device, backend: str | None = None) -> Task:
     net = MultiDomainNet(setting.network(device))
     net.add_domain(domain.name, CLASSES)
+    view = net.view(domain.name)
     if backend is not None:
-        net.view(domain.name).compile(backend=backend, dynamic=False)
-    recipe = Recipe(epochs=10**6, batch_size=setting.batch, coarse=0)  # still warming up, so that no rate matters
-    optimiser = make_optimiser(net, domain.name, recipe)
-    return lambda: train_epoch(net, domain.name, domain, recipe, setting.size, optimiser, 0)
+        view.compile(backend=backend, dynamic=False)
+    # So many epochs that the first is all warm-up, with rates near zero.
+    recipe = Recipe(epochs=10**5, batch_size=setting.batch, coarse=0, crop=setting.size)
+    optimiser = make_optimiser(view, recipe)
+    return lambda: train_epoch(view, domain, recipe, optimiser, 0)
 
 
 def _classical(setting: Setting, loader: DataLoader, device: torch.device) -> Task:

@@ -21,7 +21,7 @@ from madlab.bench.growth import measure_growth
 from madlab.bench.pipeline import time_pipeline
 from madlab.bench.processes import measure_memory, measure_start
 from madlab.errors import MadlabError
-from madlab.runs.train import default_device
+from madlab.device import chosen_device
 
 USUAL = (Setting(width=32, size=64, batch=32), Setting(width=16, size=32, batch=64))
 """The decathlon's network as published, and the half of it that ships with madlab."""
@@ -61,8 +61,10 @@ def chosen_settings(base: str | None, width: int | None, size: int | None, batch
     """The usual settings, or the one that these options ask for; what they leave out is that of the full width."""
     if base is width is size is batch is None:
         return USUAL
-    name = base or "resnet26"
-    return [Setting(name, width or (32 if name == "resnet26" else None), size or 64, batch or 32)]
+    name = "resnet26" if base is None else base
+    usual = {"width": 32 if name == "resnet26" else None, "size": 64, "batch": 32}
+    asked = {"width": width, "size": size, "batch": batch}
+    return [Setting(name, **usual | {key: value for key, value in asked.items() if value is not None})]
 
 
 def run_bench(
@@ -84,7 +86,7 @@ def run_bench(
     for name in parts:
         if name not in ALL:
             raise MadlabError(f"There is no part {name!r}: choose some of {', '.join(ALL)}.")
-    where = torch.device(device) if device is not None else default_device()
+    where = chosen_device(device)
     record: dict[str, Any] = {"machine": describe_machine(where), "rounds": rounds, "settings": []}
     for setting in settings:
         tell(str(setting))

@@ -3,16 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import asdict, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BeforeValidator, JsonValue
 from pydantic.dataclasses import dataclass
 
 from madlab.errors import MadlabError
 from madlab.jsonfiles import read_json, write_json
 from madlab.runs.recipe import Recipe
-from madlab.schemas import STRICT, validated
+from madlab.schemas import STRICT, as_whole, validated
 
 CONFIG = "config.json"
+
+Option = Annotated[JsonValue, BeforeValidator(as_whole)]
+"""What an option of a method may be: a number, a text, or several of them, as JSON has it."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -40,7 +44,7 @@ class RunConfig:
     base: BaseUsed
     method: str
     """A key of `madlab.METHODS`."""
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Option] = field(default_factory=dict)
     """The method's own options as they were given, its rank among them."""
     layers: str | tuple[str, ...] = "all"
     """Which layers are adapted, as `MultiDomainNet.add_domain` takes it."""

@@ -1,109 +1,118 @@
 """What a run folder holds, and how a run is claimed, stopped and taken up again.
 
-config.json says what was asked for, metrics.jsonl has one line an epoch, adapter.safetensors is the best epoch on
-validation, and result.json is written last: a folder that has it is finished. Until then there is a checkpoint.
+config.json says what was asked for, metrics.jsonl has one line per epoch, adapter.safetensors is the epoch that was
+best on validation, and result.json is written last: a folder that has it is finished. Until then there is a checkpoint.
 """
 
-import json
-from dataclasses import asdict, dataclass, field, fields
+import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic.dataclasses import dataclass as schema
 from torch import Tensor
 
 from madlab.errors import MadlabError
-from madlab.jsonfiles import read_json, write_json
-from madlab.network import MultiDomainNet
-from madlab.runs.recipe import make_recipe
 from madlab.tensors import load_tensors, save_tensors
+from madlab.locks import LOCK
+from madlab.runs.config import CONFIG, RunConfig
+from madlab.runs.record import Epoch
+from madlab.schemas import STRICT, validated
+from madlab.view import DomainView
 
-CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
 ADAPTER, CHECKPOINT = "adapter.safetensors", "checkpoint.safetensors"
+FAILURE = "failure.txt"
+"""The traceback of a defect that ended the run in a sweep; it goes when the run is finished."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a finished run reports; accuracies in percent, seconds of wall time, the rest as in config.json.
-
-    base_parameters: weights of all the base's convolutions; adapter_parameters: as `MultiDomainNet.adapter_size`.
-    date: the day on which it finished, YYYY-MM-DD in UTC. rates: the peak learning rates of "adapter", "batchnorm" and
-    "head" that it was trained with. Both are empty for runs that were made before they were recorded.
-    """
-
-    domain: str
-    method: str
-    rank: int | None
-    seed: int
-    base: dict[str, str]
-    base_parameters: int
-    adapter_parameters: int
-    val_accuracy: float
-    test_accuracy: float
-    best_epoch: int
-    epochs: int
-    seconds: float
-    device: str
-    versions: dict[str, str]
-    date: str = ""
-    rates: dict[str, float] = field(default_factory=dict)
-
-    @staticmethod
-    def read(run: Path | str) -> "Result":
-        """The result of a run folder; MadlabError if the run has not finished."""
-        facts = read_json(Path(run) / RESULT)
-        later = {name: facts[name] for name in ("date", "rates") if name in facts}
-        return Result(**{field.name: facts[field.name] for field in fields(Result)[:-2]} | later)
+def check_place(folder: Path, source: Path | str) -> None:
+    """Raise MadlabError if `folder` lies inside the data set that it is to be trained on, whose classes are folders."""
+    if os.path.isdir(source) and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(source)):
+        raise MadlabError(f"{folder} lies inside the data of {source}, where folders are classes: choose another one.")
 
 
-def check_config(folder: Path, config: dict[str, Any]) -> None:
-    """Raise MadlabError unless the run in `folder` was started with what `config` says, as far as it says it."""
-    before = read_json(folder / CONFIG)
-    # A field that madlab's recipe got since then counts at its default: that is what the run was made with.
-    before["recipe"] = asdict(make_recipe(before["recipe"]))
-    changed = [key for key in config if before.get(key) != json.loads(json.dumps(config[key]))]
-    if changed:
+def check_config(folder: Path, config: RunConfig) -> None:
+    """Raise MadlabError unless the run in `folder` was started with this config."""
+    if changed := RunConfig.read(folder).differences(config):
         raise MadlabError(
-            f"The run in {folder} was started with another {' and '.join(changed)}: choose another folder."
+            f"The run in {folder} was started with other options ({', '.join(changed)}): choose another folder."
         )
 
 
-def claim(folder: Path, config: dict[str, Any], resume: bool) -> None:
-    """Make the run folder, or with `resume` make sure that it holds the same run."""
-    held = {path.name for path in folder.iterdir() if path.suffix != ".tmp"} if folder.is_dir() else set()
+def claim(folder: Path, config: RunConfig, resume: bool) -> None:
+    """Write the config into a run folder that is new, or with `resume` make sure that it holds the same run."""
+    held = {path.name for path in folder.iterdir() if path.suffix != ".tmp"} - {LOCK, FAILURE}
     if held and CONFIG not in held:
         raise MadlabError(f"The folder {folder} holds something else than a run: choose another one.")
     if held <= {CONFIG}:  # nothing came of it yet, as after a rank that was too large: there is nothing to lose
-        write_json(folder / CONFIG, config)
+        config.write(folder)
     elif not resume:
         raise MadlabError(f"The run folder {folder} exists: resume it (--resume) or choose another one.")
     else:
         check_config(folder, config)
 
 
-def save_checkpoint(
-    path: Path, net: MultiDomainNet, name: str, optimiser: torch.optim.Optimizer, best: dict[str, Tensor], facts: dict
-) -> None:
-    """Everything that training goes on from; best: the best epoch's own state; facts: `log` and `seconds` so far."""
-    tensors = {f"state.{k}": v for k, v in net.view(name).own_state().items()} | {
-        f"best.{k}": v for k, v in best.items()
-    }
-    for i, parameter in enumerate(net.trainable_parameters(name)):
-        tensors[f"momentum.{i}"] = optimiser.state[parameter]["momentum_buffer"]
-    save_tensors(path, tensors, facts, finite=False)
+@schema(frozen=True, config=STRICT)
+class CheckpointFacts:
+    """What a checkpoint says besides its tensors: the epochs so far, the seconds they took, the labels' meaning."""
+
+    log: tuple[Epoch, ...]
+    seconds: float
+    class_names: tuple[str, ...]
 
 
-def restore_checkpoint(
-    path: Path, net: MultiDomainNet, name: str, optimiser: torch.optim.Optimizer
-) -> tuple[list[dict[str, float]], dict[str, Tensor], float]:
-    """Take up what `save_checkpoint` wrote; returns the log so far, the best epoch's own state and the seconds."""
-    parameters = list(net.trainable_parameters(name))
-    tensors, facts = load_tensors(path, device=parameters[0].device, finite=False)
-    parts = {
-        part: {k[len(part) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{part}.")}
-        for part in ("state", "best")
-    }
-    net.view(name).load_own_state(parts["state"])
-    for i, parameter in enumerate(parameters):
-        optimiser.state[parameter]["momentum_buffer"] = tensors[f"momentum.{i}"]
-    return facts["log"], parts["best"], facts["seconds"]
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that a training needs to go on as if it had not been stopped.
+
+    state: the view's own state; best: that of the best epoch; momentum: of each trained parameter, by its number, where
+    it has any. It has none with a momentum of 0, nor before the parameter's first gradient.
+    """
+
+    state: dict[str, Tensor]
+    best: dict[str, Tensor]
+    momentum: dict[str, Tensor]
+    facts: CheckpointFacts
+
+    @staticmethod
+    def take(
+        view: DomainView, optimiser: torch.optim.Optimizer, best: dict[str, Tensor], facts: CheckpointFacts
+    ) -> "Checkpoint":
+        """The checkpoint of a training as it stands now."""
+        buffers = {str(i): optimiser.state[p].get("momentum_buffer") for i, p in enumerate(_trained(view))}
+        momentum = {number: buffer for number, buffer in buffers.items() if buffer is not None}
+        return Checkpoint(view.own_state(), best, momentum, facts)
+
+    def write(self, path: Path) -> None:
+        """Write it into one file, whole or not at all."""
+        parts = {"state": self.state, "best": self.best, "momentum": self.momentum}
+        tensors = {f"{part}.{name}": tensor for part, own in parts.items() for name, tensor in own.items()}
+        save_tensors(path, tensors, asdict(self.facts))
+
+    @staticmethod
+    def read(path: Path, device: torch.device) -> "Checkpoint":
+        """What `write` wrote, its tensors on `device`; MadlabError if the file is damaged."""
+        tensors, facts = load_tensors(path, device)
+        parts: dict[str, dict[str, Tensor]] = {"state": {}, "best": {}, "momentum": {}}
+        for key, tensor in tensors.items():
+            part, _, name = key.partition(".")
+            if part not in parts:
+                raise MadlabError(f"{path} is not a checkpoint of a run: remove it and train again.")
+            parts[part][name] = tensor
+        return Checkpoint(**parts, facts=validated(CheckpointFacts, facts, str(path)))
+
+    def restore(self, view: DomainView, optimiser: torch.optim.Optimizer) -> None:
+        """Put a view and its optimiser where they were when this checkpoint was taken."""
+        view.load_own_state(self.state)
+        for i, parameter in enumerate(_trained(view)):
+            if (stored := self.momentum.get(str(i))) is not None:
+                if stored.shape != parameter.shape:
+                    raise MadlabError("The checkpoint's momentum does not fit this domain: remove it and train again.")
+                # A file holds tensors contiguously; filters may lie in channels_last memory. The fused SGD reads
+                # memory in order, whatever the strides, so momentum of other strides would go to other weights.
+                buffer = torch.empty_like(parameter, memory_format=torch.preserve_format)
+                optimiser.state[parameter]["momentum_buffer"] = buffer.copy_(stored)
+
+
+def _trained(view: DomainView) -> list[torch.nn.Parameter]:
+    return [parameter for group in view.parameter_groups().values() for parameter in group]

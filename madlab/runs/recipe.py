@@ -1,5 +1,6 @@
 """How a run trains: the numbers that a person may want to change. Imports no PyTorch, so that `--help` is quick."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Any, TypedDict
@@ -28,11 +29,11 @@ class Recipe:
     seed: Annotated[Whole, Field(ge=0, lt=2**31)] = 0
     """Seed of initialisation, order and augmentation."""
     adapter_lr: Rate | None = None
-    """Peak learning rate of the adapter, in units of its layers (Adapter.rate_factors); None takes the method's own."""
+    """Peak learning rate of the adapter, in units of its layers (Adapter.rate_factors); left out, the method's own."""
     head_lr: Rate | None = None
-    """Peak learning rate of the head; None takes the method's own."""
+    """Peak learning rate of the head; left out, the method's own."""
     batchnorm_lr: Rate | None = None
-    """Peak learning rate of the normalisation layers; None takes the method's own."""
+    """Peak learning rate of the normalisation layers; left out, the method's own."""
     adapter_decay: Rate = 0.0
     """Weight decay of the adapter, towards zero."""
     head_decay: Rate = 5e-4
@@ -46,7 +47,7 @@ class Recipe:
     coarse: Share = 0.6
     """Share of the epochs, the first ones, on images shrunk to 5/8 of the crop, which take 0.4 of the time."""
     crop: Annotated[Whole, Field(ge=1, le=10_000)] | None = None
-    """Side of the training window in pixels; None takes what the base network was trained with."""
+    """Side of the training window in pixels; left out, what the base network was trained with."""
     accumulate: Annotated[Whole, Field(ge=1, le=1_000_000)] = 1
     """Batches whose mean gradient makes one step; BatchNorm takes its statistics from each batch alone."""
 
@@ -84,8 +85,8 @@ def make_recipe(options: Mapping[str, Any]) -> Recipe:
 
 def split_method(text: str) -> tuple[str, int | None]:
     """A method as it is written, "mad:8" or "peft:lora:8" or "mad", as its name and its rank or None."""
-    name, _, rank = text.rpartition(":")
-    return (name, int(rank)) if name and rank.lstrip("-").isdecimal() else (text, None)
+    found = re.fullmatch(r"(.+):(-?[0-9]{1,9})", text)
+    return (found[1], int(found[2])) if found else (text, None)
 
 
 def join_method(name: str, rank: int | None) -> str:

@@ -114,6 +114,11 @@ def read_log(folder: Path | str) -> tuple[Epoch, ...]:
     return tuple(read_lines(file, lambda facts, where: validated(Epoch, facts, where))) if file.exists() else ()
 
 
+def write_log(folder: Path | str, log: Iterable[Epoch]) -> None:
+    """Write metrics.jsonl into a run folder, whole or not at all."""
+    write_bytes(Path(folder) / METRICS, "".join(json.dumps(asdict(entry)) + "\n" for entry in log).encode())
+
+
 def read_runs(path: Path | str, on_damage: OnDamage | None = None) -> list[Run]:
     """Every finished run of a records file, in its order, or of all run folders at any depth below a folder, by path.
 

@@ -5,21 +5,32 @@ sweep: a finished run is skipped, a half-done one goes on, and progress is count
 that fails does not stop the others.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from torch import nn
-from tqdm.auto import tqdm
 
+from madlab.adapters import METHODS
 from madlab.backbones import load_base
-from madlab.benchmarks import load_domain, short_name, source_of
+from madlab.benchmarks import load_domain
+from madlab.device import chosen_device
 from madlab.errors import MadlabError
+from madlab.files import check_writable
 from madlab.network import MultiDomainNet, fingerprint
-from madlab.runs.engines import Engine, Run, choose_engine
-from madlab.runs.folder import Result, check_config
-from madlab.runs.recipe import make_recipe, split_method
+from madlab.progress import progress_bar
+from madlab.runs.cell import Cell
+from madlab.runs.config import CONFIG, BaseUsed, RunConfig
+from madlab.runs.engines import Engine, choose_engine
+from madlab.runs.folder import check_config, check_place
+from madlab.runs.recipe import RecipeOptions, make_recipe
+from madlab.runs.record import Result
+from madlab.runs.train import check_backend, method_and_options
+from madlab.sizes import image_size
+
+MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True)
@@ -30,14 +41,88 @@ class Outcome:
     failures: dict[Path, str]
 
 
+@dataclass(frozen=True)
+class Grid:
+    """What all runs of a sweep share, and which of them there are; see `sweep`."""
+
+    domains: list[str]
+    methods: list[str]
+    seeds: int
+    out: Path
+    no_flip: Sequence[str]
+    options: dict[str, Any]
+    common: dict[str, Any]
+    recipe: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if not self.domains or not self.methods or self.seeds < 1:
+            raise MadlabError("There is nothing to do: give at least one domain, one method and one seed.")
+        if self.seeds > MOST_SEEDS:
+            raise MadlabError(f"{self.seeds} seeds are too many: choose at most {MOST_SEEDS}.")
+        if "seed" in self.recipe:
+            raise MadlabError("A sweep takes the number of seeds (seeds=3), not one seed.")
+        names = [domain_name(domain) for domain in self.domains]
+        for name in self.no_flip:
+            if name not in names:
+                raise MadlabError(f"No domain {name!r} to leave unmirrored: the sweep has {', '.join(names)}.")
+        taken = {name for method in self.methods for name in self.options_of(method)[1]}
+        for name in self.options:
+            if name not in taken:
+                raise MadlabError(f"None of the methods takes an option {name!r}: leave it out.")
+
+    def options_of(self, method: str) -> tuple[str, dict[str, Any]]:
+        """A method's plain name and its options: its rank, and those of the sweep's that it takes."""
+        name, own = method_and_options(method, None, None)
+        return name, {key: value for key, value in self.options.items() if key in METHODS[name].options} | own
+
+    def cells(self) -> list[Cell]:
+        """The runs, all with one seed before the next; MadlabError if two of them have one folder."""
+        cells: dict[Path, Cell] = {}
+        for seed in range(self.seeds):
+            recipe = make_recipe(self.recipe | {"seed": seed})
+            for domain in self.domains:
+                name = domain_name(domain)
+                for text in self.methods:
+                    folder = self.out / name / text.replace(":", "-") / f"seed{seed}"
+                    if folder in cells:
+                        raise MadlabError(f"Two runs have the name {folder}: give each domain and each method once.")
+                    check_place(folder, domain)
+                    check_writable(folder / CONFIG)
+                    method, options = self.options_of(text)
+                    own = {"method": method, "options": options} | ({"flip": False} if name in self.no_flip else {})
+                    cells[folder] = Cell(folder, domain, self.common | own | self.recipe | {"seed": seed}, recipe.epochs)
+        return list(cells.values())
+
+    def check_started(self, cell: Cell, network: nn.Module) -> None:
+        """Raise MadlabError if the run is on disk already, but was started with other options."""
+        if not cell.finished and not cell.epochs_done():
+            return
+        before, options = RunConfig.read(cell.folder), cell.options
+        config = replace(
+            before,
+            source=cell.domain,
+            base=BaseUsed(getattr(network, "name", ""), fingerprint(network), options["base"]),
+            method=options["method"],
+            options=options["options"],
+            layers=options["layers"],
+            head=options["head"],
+            compile=options["compile"],
+            flip=options.get("flip", before.flip),
+            recipe=make_recipe(self.recipe | {"seed": options["seed"]}),
+        )
+        check_config(cell.folder, config)
+
+
 def sweep(
     domains: Sequence[str],
     methods: Sequence[str],
     seeds: int = 1,
     out: Path | str = "runs",
     *,
+    options: Mapping[str, Any] | None = None,
     base: str = "pocket-resnet26",
-    layers: str = "all",
+    layers: str | Sequence[str] = "all",
+    head: str | None = None,
     no_flip: Sequence[str] = (),
     engine: str = "local",
     workers: int | None = None,
@@ -47,98 +132,76 @@ def sweep(
     device: str | None = None,
     compile: str | None = None,
     progress: bool = True,
-    **recipe: Any,
+    **recipe: Unpack[RecipeOptions],
 ) -> Outcome:
     """Train every method on every domain with every seed: `madlab sweep`.
 
     domains: names or folders, as `train` takes them. methods: "mad", or with its rank "mad:8". seeds: how many; they
-    count from 0, and the whole grid is run with one seed before the next. base, layers, device, compile, recipe: as in
-    `train`, the same for all runs. no_flip: names of the domains whose images are not mirrored.
+    count from 0, and the whole grid is run with one seed before the next. options: of methods, each given to those
+    methods that take it. base, layers, head, device, compile, recipe: as in `train`, the same for all runs. no_flip:
+    names of the domains whose images are not mirrored.
+
     engine: "local" runs in this process, or with workers=N in N processes of one thread each, which on a CPU is quicker
-    than one with N threads; devices=N spreads the runs over N GPUs, one for each worker in turn, N workers when no
-    number of them is given. "ray" starts a Ray of `workers` processes on this machine, or uses the cluster at
-    `address`, whose machines see the same files; gpus_per_run: the share of a GPU that a run takes there, by default
-    one where the cluster has any. Raises MadlabError, before anything is started, for whatever can be known to fail.
+    than one with N threads; devices=N spreads the runs over N GPUs, one for each worker in turn, with N workers unless
+    another number of them is given. "ray" starts a Ray of `workers` processes that this machine alone can reach, or
+    uses the cluster at `address`, whose machines must see the same files; gpus_per_run: the share of a GPU that a run
+    takes there, by default one where the cluster has any.
+
+    Raises MadlabError, before anything is started, for whatever can be known to fail.
     """
+    chosen_device(device)
+    check_backend(compile)
+    layers = layers if isinstance(layers, str) else tuple(layers)
+    common = {"base": base, "layers": layers, "head": head, "device": device, "compile": compile}
+    given = {name: value for name, value in (options or {}).items() if value is not None}
+    paths = [str(Path(domain)) if os.path.exists(domain) else domain for domain in domains]
+    grid = Grid(paths, list(methods), seeds, Path(out), no_flip, given, common, dict(recipe))
     bring_to_end = choose_engine(engine, workers, address, gpus_per_run, devices)
-    common = {"base": base, "layers": layers, "device": device, "compile": compile}
-    network = load_base(base)
-    runs = _plan(domains, methods, seeds, Path(out), no_flip, network, common, recipe)
-    pending = [run for run in runs if not run.finished]
-    size = getattr(network, "resize", 36)
-    images = {name: len(load_domain(name, size).train) for name in dict.fromkeys(run.domain for run in pending)}
+    network, cells = load_base(base), grid.cells()
+    _try_methods(network, grid)
+    for cell in cells:
+        grid.check_started(cell, network)
+    pending = [cell for cell in cells if not cell.finished]
+    size = image_size(network).resize
+    images = {name: len(load_domain(name, size).train) for name in dict.fromkeys(cell.domain for cell in pending)}
     failures = _follow(bring_to_end, pending, images, progress) if pending else {}
-    return Outcome({run.folder: Result.read(run.folder) for run in runs if run.finished}, failures)
+    return Outcome({cell.folder: Result.read(cell.folder) for cell in cells if cell.finished}, failures)
 
 
-def _plan(
-    domains: Sequence[str],
-    methods: Sequence[str],
-    seeds: int,
-    out: Path,
-    no_flip: Sequence[str],
-    network: nn.Module,
-    common: dict[str, Any],
-    recipe: dict[str, Any],
-) -> list[Run]:
-    """The runs of the grid; what of it is on disk already was started with the same options."""
-    if not domains or not methods or seeds < 1:
-        raise MadlabError("There is nothing to do: give at least one domain, one method and one seed.")
-    if "seed" in recipe:
-        raise MadlabError("A sweep takes the number of seeds (seeds=3), not one seed.")
-    domains = [source_of(domain) for domain in domains]
-    names = {domain: short_name(domain) for domain in domains}
-    for name in no_flip:
-        if name not in names.values():
-            raise MadlabError(f"No domain {name!r} to leave unmirrored: the sweep has {', '.join(names.values())}.")
-    _check_methods(network, methods, common["layers"])
-    facts: dict[str, Any] = {"base": {"name": network.name, "sha256": fingerprint(network)}}
-    facts |= {"base_source": common["base"], "layers": common["layers"], "compile": common["compile"]}
-    runs: dict[Path, Run] = {}
-    for seed in range(seeds):
-        settings = make_recipe(recipe | {"seed": seed})
-        for domain in domains:
-            for text in methods:
-                folder = out / names[domain] / text.replace(":", "-") / f"seed{seed}"
-                if folder in runs:
-                    raise MadlabError(f"Two runs have the name {folder}: give each domain and each method once.")
-                method, rank = split_method(text)
-                own = {"method": method, "rank": rank} | ({"flip": False} if names[domain] in no_flip else {})
-                runs[folder] = Run(folder, domain, common | own | recipe | {"seed": seed}, settings.epochs)
-                if runs[folder].finished or runs[folder].epochs_done():
-                    check_config(folder, facts | own | {"source": domain, "recipe": asdict(settings)})
-    return list(runs.values())
+def domain_name(domain: str) -> str:
+    """The name of a domain that is a folder or has its benchmark before it, "flowers" for "sketch:flowers"."""
+    return Path(domain).resolve().name if os.path.exists(domain) else domain.rpartition(":")[2]
 
 
-def _check_methods(network: nn.Module, methods: Sequence[str], layers: str) -> None:
+def _try_methods(network: nn.Module, grid: Grid) -> None:
+    """Raise MadlabError unless every method can be added to the network."""
     net = MultiDomainNet(network)
-    for text in methods:
-        method, rank = split_method(text)
-        net.add_domain("trial", 2, method, rank=rank, layers=layers)
+    for text in grid.methods:
+        method, options = grid.options_of(text)
+        net.add_domain("trial", 2, method, layers=grid.common["layers"], **options)
         net.remove_domain("trial")
 
 
-def _follow(bring_to_end: Engine, runs: list[Run], images: dict[str, int], progress: bool) -> dict[Path, str]:
-    """Run them under a progress bar; returns the failures. An image in an epoch is the unit of work."""
+def _follow(bring_to_end: Engine, cells: list[Cell], images: dict[str, int], progress: bool) -> dict[Path, str]:
+    """Bring cells to their ends under a progress bar, which counts images; returns the failures."""
     settled: set[Path] = set()
     failures: dict[Path, str] = {}
 
     def done() -> int:
-        return sum(images[r.domain] * (r.epochs if r.folder in settled else r.epochs_done()) for r in runs)
+        return sum(images[c.domain] * (c.epochs if c.folder in settled else c.epochs_done()) for c in cells)
 
-    total = sum(images[run.domain] * run.epochs for run in runs)
-    # `disable` is given only to switch it off, so that otherwise tqdm obeys TQDM_DISABLE.
-    switch = {} if progress else {"disable": True}
-    with tqdm(total=total, initial=done(), desc="sweep", unit="img", unit_scale=True, **switch) as bar:
+    total = sum(images[cell.domain] * cell.epochs for cell in cells)
+    with progress_bar("sweep", total, "images", done=done(), show=progress) as bar:
 
         def show() -> None:
             bar.n = done()
-            bar.set_postfix_str(f"{len(settled)}/{len(runs)} runs" + (f", {len(failures)} failed" if failures else ""))
+            failed = f", {len(failures)} failed" if failures else ""
+            bar.set_postfix_str(f"{len(settled)}/{len(cells)} runs{failed}")
 
         show()
-        for run, failure in bring_to_end(runs, show):
-            settled.add(run.folder)
+        for cell, failure in bring_to_end(cells, show):
+            settled.add(cell.folder)
             if failure is not None:
-                failures[run.folder] = failure
+                failures[cell.folder] = failure
             show()
     return failures

@@ -10,44 +10,45 @@ from pathlib import Path
 import torch
 
 from madlab.benchmarks.annotations import score_results, write_results
-from madlab.benchmarks.cache import cache_folder
 from madlab.benchmarks.decathlon import DECATHLON, test_images
 from madlab.benchmarks.domain import Split
 from madlab.benchmarks.loader import batches
+from madlab.benchmarks.pocket import cache_folder
 from madlab.benchmarks.protocol import Protocol
 from madlab.benchmarks.score import decathlon_score
 from madlab.errors import MadlabError
+from madlab.device import autocast, chosen_device
 from madlab.runs.config import RunConfig
-from madlab.runs.train import autocast, default_device, restore
+from madlab.runs.evaluate import restore
 
 
 def write_submission(
     runs: Iterable[Path | str],
     path: Path | str,
     root: Path | str | None = None,
+    base: torch.nn.Module | str | None = None,
     device: torch.device | str | None = None,
     protocol: Protocol = DECATHLON,
 ) -> list[str]:
     """Predict the official test images of each run's domain and write them as results.json; returns the domains.
 
     runs: one finished run for each domain, trained on decathlon:DOMAIN. root: where the prepared domains are, by
-    default $MADLAB_DATA or the user's cache folder. Needs no test labels.
+    default $MADLAB_DATA or the user's cache folder. base, device: as `restore` takes them. Needs no test labels.
     Raises MadlabError for a run of another kind of domain, and for two runs of one domain.
     """
-    where = torch.device(device) if device is not None else default_device()
+    where = chosen_device(device)
     predictions: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for run in runs:
-        config = RunConfig.read(run)
-        benchmark, _, name = (config.source or "").partition(":")
+        benchmark, _, name = (RunConfig.read(run).source or "").partition(":")
         if benchmark != protocol.name:
             raise MadlabError(f"{run} was not trained on {protocol.name}:DOMAIN, so the challenge does not know it.")
         if name in predictions:
             raise MadlabError(f"{run} is a second run of {name}: give one run for each domain.")
-        network, normalization, base = restore(run, None, where)
-        split = Split(*test_images(name, cache_folder() if root is None else root, protocol))
-        split = split.shrunk(getattr(base, "resize", split.images.shape[1]))
-        usual: int = getattr(base, "crop", split.images.shape[1])
-        predictions[name] = split.labels, _predict(network, split.images.to(where), normalization, config.recipe.crop or usual)
+        trained = restore(run, base, where)
+        split = Split(*test_images(name, cache_folder() if root is None else root, protocol)).shrunk(trained.resize)
+        crop = trained.crop(min(split.images.shape[1:3]))
+        images = split.images.to(where)
+        predictions[name] = split.labels, _predict(trained.network, images, trained.normalization, crop)
     write_results(path, predictions, protocol)
     return list(predictions)
 

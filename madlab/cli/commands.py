@@ -1,0 +1,136 @@
+"""What each command does: it hands its options to the library and prints what comes back.
+
+The library is imported inside the functions, so that `--help` does not wait for PyTorch.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from madlab.errors import MadlabError
+
+
+def doctor() -> None:
+    """Say what is installed, which device there is, and whether a tiny training step works."""
+    from madlab.doctor import examine
+
+    for name, finding in examine():
+        print(f"{name:16s} {finding}")
+
+
+def train(out: Path, config: Path | None, domain: str | None, layers: str | None, **options: Any) -> None:
+    """Adapt a base network to one domain and test it."""
+    from madlab.runs.repeat import repeat
+    from madlab.runs.train import train as run
+
+    options |= {"domain": domain, "layers": _layers(layers)}
+    given = {name: value for name, value in options.items() if value is not None}
+    if config is None and domain is None:
+        raise MadlabError("There is no domain to train on: give --domain, or --config to repeat a run.")
+    result = run(out=out, **given) if config is None else repeat(config, out, **given)
+    print(f"{result.domain}, {result.method}: validation {result.val_accuracy:.2f} % (epoch {result.best_epoch})")
+    print(f"test accuracy {result.test_accuracy:.2f} %, {result.adapter_parameters:,} adapter parameters")
+    print(f"everything is in {out}, after {result.seconds:.0f} s")
+
+
+def evaluate(
+    runs: list[Path], base: str | None, device: str | None, results: Path | None, labels: Path | None
+) -> None:
+    """Print the test accuracy of finished runs, computed from their adapter files alone."""
+    from madlab.files import check_writable
+    from madlab.runs.evaluate import evaluate as test_accuracy
+    from madlab.tables.submission import score_submission, write_submission
+
+    if labels is not None and results is None:
+        raise MadlabError("Labels score a results.json: say where to write it with --results FILE.")
+    if results is not None:
+        check_writable(results)
+        names = write_submission(runs, results, base=base, device=device)
+        print(f"The predictions for the official test images of {', '.join(names)} are in {results}.")
+        if labels is not None:
+            print(score_submission(results, labels))
+        return
+    for run in runs:
+        accuracy = test_accuracy(run, base=base, device=device)
+        print((f"{run}: " if len(runs) > 1 else "") + f"test accuracy {accuracy:.2f} %")
+
+
+def sweep(out: Path, layers: str | None, **options: Any) -> None:
+    """Train every method on every domain with every seed; finished runs are skipped, half-done ones go on."""
+    from madlab.runs.sweep import sweep as run
+
+    options |= {"layers": _layers(layers)}
+    outcome = run(out=out, **{name: value for name, value in options.items() if value is not None})
+    print(f"{len(outcome.results)} finished runs are in {out}; see them with: madlab report {out}")
+    if outcome.failures:
+        told = "\n".join(f"  {folder}: {failure}" for folder, failure in outcome.failures.items())
+        raise MadlabError(f"of {len(outcome.results) + len(outcome.failures)} runs these failed:\n{told}")
+
+
+def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | None) -> None:
+    """Print the results table of all runs below a folder, or set it beside a benchmark's published rows."""
+    from madlab.tables.comparison import write_comparison
+    from madlab.tables.report import write_report
+
+    _check_outputs(csv, figure)
+    print(write_comparison(runs, benchmark, csv, figure) if benchmark else write_report(runs, csv, figure))
+
+
+def prepare(benchmark: str, root: Path | None, domains: list[str] | None, **options: Any) -> None:
+    """Fetch, check and pack a benchmark's data; an interrupted call goes on with the next one."""
+    from madlab.benchmarks.decathlon import prepare_decathlon
+    from madlab.benchmarks.open_data import prepare_open
+    from madlab.benchmarks.pocket import cache_folder
+    from madlab.benchmarks.sketch import prepare_sketch
+
+    works: dict[str, tuple[Callable[..., list[Path]], tuple[str, ...]]] = {
+        "decathlon": (prepare_decathlon, ("imagenet", "labels")),
+        "sketch": (prepare_sketch, ("source",)),
+        "open": (prepare_open, ("list_only",)),
+    }
+    work, own = works[benchmark]
+    given = {name: value for name, value in options.items() if value}
+    for name in given:
+        if name not in own:
+            raise MadlabError(f"prepare {benchmark} has no option --{name.replace('_', '-')}: leave it out.")
+    folders = work(cache_folder() if root is None else root, domains=domains, **given)
+    if not options["list_only"]:
+        print("\n".join(map(str, folders)))
+
+
+def bench(json: Path | None, figure: Path | None, **options: Any) -> None:
+    """Measure on this machine what every method costs beside plain fine-tuning."""
+    from madlab.bench import as_text, chosen_settings, draw, run_bench
+    from madlab.jsonfiles import write_json
+
+    _check_outputs(json, figure)
+    settings = chosen_settings(*(options.pop(name) for name in ("base", "width", "size", "batch")))
+    record = run_bench(
+        settings,
+        tell=lambda line: print(line, file=sys.stderr),
+        **{name: value for name, value in options.items() if value is not None},
+    )
+    if json is not None:
+        write_json(json, record)
+    if figure is not None:
+        draw(record, figure)
+    print(as_text(record))
+
+
+def _layers(text: str | None) -> str | list[str] | None:
+    """The adapted layers as `add_domain` takes them: a kind of layer, or the names of some."""
+    from madlab.network import LAYERS
+
+    return text if text is None or text in LAYERS else text.split(",")
+
+
+def _check_outputs(table: Path | None, figure: Path | None) -> None:
+    """Raise MadlabError for an output that cannot be written, before the work whose outcome goes there."""
+    from madlab.files import check_writable
+
+    for path in (table, figure):
+        if path is not None:
+            check_writable(path)
+    if figure is not None and figure.suffix not in (".png", ".pdf", ".svg"):
+        raise MadlabError(f"A figure cannot be written as {figure.suffix!r}: choose .png, .pdf or .svg.")

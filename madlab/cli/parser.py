@@ -1,0 +1,215 @@
+"""The options of every command. Nothing here imports PyTorch, so that `madlab --help` is quick."""
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, get_type_hints
+
+from madlab.cli import commands
+from madlab.errors import MadlabError
+from madlab.runs.recipe import Recipe, RecipeOptions
+
+LAYERS = "which layers are adapted: all, conv, 3x3, 1x1, or names of layers, a,b,c (default: all)"
+DEVICE = "cpu, cuda ... (default: the GPU if there is one)"
+COMPILE = "compile the training step with this backend of torch.compile: inductor or cudagraphs, for example"
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse without abbreviated options, and with one sentence for what it cannot parse."""
+
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        raise MadlabError(f"{message}; `{self.prog} --help` has all options.")
+
+
+def parse(arguments: Sequence[str] | None) -> tuple[Callable[..., None], dict[str, Any]]:
+    """The command that was asked for and its options; MadlabError for arguments that it does not take."""
+    options = vars(_parser().parse_args(arguments))
+    return options.pop("command"), options
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="madlab", description="Multi-domain learning with Modulation Adapters.")
+    added = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command, add_options in (
+        (commands.doctor, lambda sub: None),
+        (commands.train, _train),
+        (commands.evaluate, _evaluate),
+        (commands.sweep, _sweep),
+        (commands.prepare, _prepare),
+        (commands.bench, _bench),
+        (commands.report, _report),
+    ):
+        sub = added.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
+        sub.set_defaults(command=command)
+        add_options(sub)
+    return parser
+
+
+def _train(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--domain", type=_text, help="a pocket domain's name, or a folder with train/ val/ test/")
+    sub.add_argument("--method", type=_text, help="a method's name; mad:8 is mad with rank 8 (default: mad)")
+    sub.add_argument("--rank", type=_whole, help="the rank I of a factorised method")
+    _add_network(sub)
+    sub.add_argument("--out", type=_path, required=True, help="the run folder to make")
+    sub.add_argument("--resume", action="store_true", help="go on with the run that is in --out")
+    sub.add_argument(
+        "--config", type=_path, help="repeat the run of this config.json; options beside it replace what it says"
+    )
+    sub.add_argument(
+        "--no-flip", dest="flip", action="store_const", const=False, help="never mirror images (signs, letters)"
+    )
+    _add_recipe(sub)
+
+
+def _evaluate(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("runs", type=_path, nargs="+", metavar="RUN", help="a run folder")
+    sub.add_argument("--base", type=_text, help="the runs' base network, where it has to be downloaded")
+    sub.add_argument("--device", type=_text, help=DEVICE)
+    sub.add_argument("--results", type=_path, help="instead write the Decathlon challenge's results.json to this file")
+    sub.add_argument("--labels", type=_path, help="score that file with the labels of the test images (folder or zip)")
+
+
+def _sweep(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--domains", type=_names, required=True, help="pocket domains' names or folders: a,b,c")
+    sub.add_argument("--methods", type=_names, required=True, help="methods, with their ranks: mad,mad:8,finetune")
+    sub.add_argument("--seeds", type=_whole, default=1, help="how many seeds; they count from 0 (default: %(default)s)")
+    sub.add_argument("--out", type=_path, required=True, help="the folder for OUT/DOMAIN/METHOD/seedK")
+    _add_network(sub)
+    sub.add_argument("--no-flip", type=_names, help="domains whose images are never mirrored: a,b")
+    sub.add_argument("--engine", type=_text, help="local, or ray: a cluster (default: local)")
+    sub.add_argument("--workers", type=_whole, help="processes on this machine (local: 1, ray: one per core)")
+    sub.add_argument("--devices", type=_whole, help="GPUs of this machine to spread the runs over (local engine)")
+    sub.add_argument(
+        "--address",
+        type=_text,
+        help="a Ray cluster that is running, HOST:PORT or auto. Whoever reaches that address can run programs on its "
+        "machines, so keep it inside your network; all its machines must see the same files. Without an address, "
+        "--engine ray starts a Ray that listens on 127.0.0.1 alone and ends with the sweep",
+    )
+    sub.add_argument("--gpus-per-run", type=_number, help="share of a GPU that a run takes on Ray, 0.25 for example")
+    _add_recipe(sub, without=("seed",))
+
+
+def _prepare(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("benchmark", choices=["decathlon", "sketch", "open"], help="open: what torchvision downloads")
+    sub.add_argument("--root", type=_path, help="where the data go (default: $MADLAB_DATA, else the user's cache)")
+    sub.add_argument("--domains", type=_names, help="only some, by their official names: gtsrb,svhn")
+    sub.add_argument("--imagenet", type=_path, help="decathlon: the ImageNet archive, which needs registration")
+    sub.add_argument("--labels", type=_path, help="decathlon: a folder or zip with the labels of the test images")
+    sub.add_argument("--source", type=_path, help="sketch: the archives or folders that you have")
+    sub.add_argument("--list-only", action="store_true", help="open: only list sizes and licences")
+
+
+def _bench(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--base", type=_text, help="the base network (default: resnet26, untrained, at two widths)")
+    sub.add_argument("--width", type=_whole, help="channels of resnet26's stem")
+    sub.add_argument("--size", type=_whole, help="side of the images in pixels")
+    sub.add_argument("--batch", type=_whole, help="images in a batch")
+    sub.add_argument("--rounds", type=_whole, help="how often each step is timed (default: 15)")
+    sub.add_argument("--methods", type=_names, help="methods, with their ranks (default: all, and mad:8)")
+    parts = "training,inference,mixed,switching,files,memory,pipeline,epochs,start"
+    sub.add_argument("--parts", type=_names, help=f"only some of {parts}")
+    sub.add_argument("--growth", action="store_true", help="also: more domains, ranks, images and wider networks")
+    sub.add_argument("--device", type=_text, help=DEVICE)
+    sub.add_argument("--json", type=_path, help="write everything that was measured to this file")
+    sub.add_argument("--figure", type=_path, help="draw the training steps into this file (.png, .pdf, .svg)")
+
+
+def _report(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("runs", type=_path, help="a folder with run folders in it, at any depth, or a file of records")
+    sub.add_argument("--benchmark", choices=["decathlon", "sketch"], help="beside the published rows, with sources")
+    sub.add_argument("--csv", type=_path, help="write the table to this file, too")
+    sub.add_argument("--figure", type=_path, help="draw it into this file (.png, .pdf, .svg)")
+
+
+def _add_network(sub: argparse.ArgumentParser) -> None:
+    """The options that `train` and `sweep` share, besides the recipe."""
+    sub.add_argument("--base", type=_text, help="the base network (default: pocket-resnet26)")
+    sub.add_argument("--layers", type=_text, help=LAYERS)
+    sub.add_argument("--head", type=_text, help="the name of the base network's classifier, where it cannot be found")
+    sub.add_argument(
+        "--option",
+        dest="options",
+        type=_option,
+        action=_Collect,
+        metavar="NAME=VALUE",
+        help="an option of the method, alpha=16 for example; may be given several times",
+    )
+    sub.add_argument("--device", type=_text, help=DEVICE)
+    sub.add_argument("--compile", type=_text, help=COMPILE)
+
+
+def _add_recipe(sub: argparse.ArgumentParser, without: Sequence[str] = ()) -> None:
+    """An option for every field of the recipe, which checks the values, with the field's docstring as its help."""
+    group = sub.add_argument_group("recipe")
+    fields: dict[str, Any] = Recipe.__pydantic_fields__  # type: ignore[attr-defined]
+    for name, kind in get_type_hints(RecipeOptions).items():
+        if name not in without:
+            told = fields[name].description.removesuffix(".").replace("%", "%%")
+            default = "" if fields[name].default is None else f" (default: {fields[name].default})"
+            number = _whole if kind in (int, int | None) else _number
+            group.add_argument(f"--{name.replace('_', '-')}", type=number, help=told + default)
+
+
+class _Collect(argparse.Action):
+    """Gathers NAME=VALUE pairs in a dictionary; a name that is given twice is refused."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        name, value = values
+        pairs = getattr(namespace, self.dest) or {}
+        if name in pairs:
+            parser.error(f"the option {name} was given twice")
+        setattr(namespace, self.dest, pairs | {name: value})
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """NAME=VALUE, where the value is a JSON scalar, or else a text as it stands."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r:.60} is not of the form NAME=VALUE")
+    try:
+        parsed = json.loads(value)
+    except (ValueError, RecursionError):
+        parsed = value
+    if isinstance(parsed, dict | list) or (isinstance(parsed, float) and not math.isfinite(parsed)):
+        raise argparse.ArgumentTypeError(f"{value!r:.60} is no number, text, true or false")
+    return name, parsed
+
+
+def _names(text: str) -> list[str]:
+    names = _text(text).split(",")
+    if not all(name.strip() for name in names):
+        raise argparse.ArgumentTypeError(f"{text!r:.60} is no list of names: write a,b,c")
+    return names
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r:.60} is no whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r:.60} is no number") from None
+
+
+def _path(text: str) -> Path:
+    return Path(_text(text))
+
+
+def _text(text: str) -> str:
+    """A text with something in it, each part of which (between slashes) a file system can hold as a name."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty")
+    if any(len(part.encode(errors="surrogateescape")) > 255 for part in text.split("/")):
+        raise argparse.ArgumentTypeError(f"{text!r:.60} is too long for a name")
+    return text

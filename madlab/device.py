@@ -1,0 +1,37 @@
+"""Where PyTorch computes: the device that is there, the one that was asked for, and the numbers it computes with."""
+
+import torch
+
+from madlab.errors import MadlabError
+
+
+def default_device() -> torch.device:
+    """The GPU if PyTorch sees one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def chosen_device(device: torch.device | str | None) -> torch.device:
+    """The device that was asked for, or the default one for None; MadlabError unless this machine has it."""
+    if device is None:
+        return default_device()
+    counts = _device_counts()
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError):
+        chosen = None
+    if chosen is None or (chosen.index or 0) >= counts.get(chosen.type, 0):
+        there = ", ".join(kind if count == 1 else f"{kind}:0 to {kind}:{count - 1}" for kind, count in counts.items())
+        raise MadlabError(f"There is no device {str(device)!r:.60} here: choose one of {there}.")
+    return chosen
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bf16 (fp16 would need loss scaling) on a GPU that has it; a CPU gains nothing from it here."""
+    bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+
+
+def _device_counts() -> dict[str, int]:
+    """How many devices of each kind this machine has."""
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    return {kind: count for kind, count in counts.items() if count}

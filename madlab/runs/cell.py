@@ -1,0 +1,66 @@
+"""One cell of a sweep's grid, and how it is brought to its end."""
+
+import os
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from madlab.errors import MadlabError
+from madlab.files import write_bytes
+from madlab.runs.folder import FAILURE
+from madlab.runs.record import METRICS, RESULT
+from madlab.runs.train import train
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid; options: what `train` is called with besides domain and folder."""
+
+    folder: Path
+    domain: str
+    options: dict[str, Any]
+    epochs: int
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has its result."""
+        return (self.folder / RESULT).exists()
+
+    def epochs_done(self) -> int:
+        """How many epochs it has logged."""
+        metrics = self.folder / METRICS
+        return len(metrics.read_bytes().splitlines()) if metrics.exists() else 0
+
+
+def finish(cell: Cell, on_epoch: Callable[[Any], None] | None = None) -> str | None:
+    """Bring one run to its end, from wherever it stands; returns what went wrong, in a sentence, or None."""
+    try:
+        train(cell.domain, out=cell.folder, resume=True, progress=False, on_epoch=on_epoch, **cell.options)
+    except MadlabError as error:
+        return str(error)
+    except Exception as error:  # a full GPU or a defect of ours: it is told at the end, and the other runs go on
+        return _told(cell, error)
+    return None
+
+
+def finish_in_worker(cell: Cell, folder: str) -> str | None:
+    """`finish` in a worker process: with one thread, and in the folder from which relative paths start."""
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    return finish(cell)
+
+
+def _told(cell: Cell, error: Exception) -> str:
+    """A sentence for an error that is not ours, whose traceback goes into the run folder."""
+    file = cell.folder / FAILURE
+    first = next(iter(str(error).splitlines()), "")
+    told = f"{type(error).__name__}" + (f" ({first[:200]})" if first else "")
+    try:
+        write_bytes(file, "".join(traceback.format_exception(error)).encode())
+    except MadlabError as unwritten:
+        return f"{told}; its traceback is lost. {unwritten}"
+    return f"{told}; the traceback is in {file}."

@@ -1,0 +1,99 @@
+"""One epoch of one domain: a pass over its training images, and a look at another split."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from madlab.benchmarks.domain import Domain, Split
+from madlab.benchmarks.loader import batches
+from madlab.device import autocast
+from madlab.errors import MadlabError
+from madlab.runs.rates import peak_rates, warmup_cosine
+from madlab.runs.recipe import Recipe
+from madlab.sizes import image_size
+from madlab.view import DomainView
+
+COARSE_SIDE = 0.625
+"""Side of the images of the first, coarse epochs, as a share of the crop."""
+
+
+class Diverged(MadlabError):
+    """The loss or what was learned is no longer a number."""
+
+
+def crop_of(network: nn.Module, side: int, recipe: Recipe) -> int:
+    """Side of the window that a network sees of images of `side` pixels: the recipe's crop, else the network's own.
+
+    Raises MadlabError for a crop that is larger than the images.
+    """
+    crop = recipe.crop or image_size(network).crop_from(side)
+    if crop > side:
+        raise MadlabError(f"The crop of {crop} pixels is larger than the images of {side}: choose a smaller crop.")
+    return crop
+
+
+def train_epoch(
+    view: DomainView,
+    domain: Domain,
+    recipe: Recipe,
+    optimiser: torch.optim.Optimizer,
+    epoch: int,
+    on_step: Callable[[Tensor], None] | None = None,
+) -> float:
+    """Train a view for one pass over its domain's training images; returns the mean loss in nats.
+
+    optimiser: as `make_optimiser` returns it. epoch counts from 0; together with the recipe's seed it decides all
+    random numbers. on_step gets the loss of each step as a tensor on the device: reading its value means waiting for
+    the device. Afterwards the view is in eval mode. Raises Diverged when the loss is no longer a number.
+    """
+    view.train()
+    torch.manual_seed(recipe.seed * 10007 + epoch)  # for dropout, in networks that have it
+    generator = torch.Generator().manual_seed(recipe.seed * 10007 + epoch)
+    train, crop = domain.train, crop_of(view.network, domain.size, recipe)
+    steps = math.ceil((len(train) - 1) / recipe.batch_size)  # the loader leaves out a last batch of a single image
+    loader = batches(train.images, train.labels, recipe.batch_size, crop, domain.flip, generator, domain.normalization)
+    side = round(COARSE_SIDE * crop) if epoch < recipe.coarse * recipe.epochs else None
+    total = torch.zeros((), device=train.images.device)
+    for step, (images, labels) in enumerate(loader):
+        share = warmup_cosine((epoch + step / steps) / recipe.epochs, recipe.warmup)
+        for group in optimiser.param_groups:
+            group["lr"] = share * group["peak"]
+        with autocast(images.device):
+            loss = F.cross_entropy(view(images, side), labels, label_smoothing=recipe.smoothing)
+        if step % recipe.accumulate == 0:
+            optimiser.zero_grad()
+            together = min(recipe.accumulate, steps - step)
+        (loss / together).backward()
+        if (step + 1) % recipe.accumulate == 0 or step + 1 == steps:
+            optimiser.step()
+        total += loss.detach()
+        if on_step is not None:
+            on_step(loss.detach())
+    view.eval()
+    mean = (total / steps).item()
+    if not math.isfinite(mean):
+        raise diverged(f"The loss became {mean}", view, recipe, epoch)
+    return mean
+
+
+@torch.no_grad()
+def accuracy_and_loss(
+    network: nn.Module, split: Split, normalization: dict[str, list[float]], crop: int
+) -> tuple[float, float]:
+    """Accuracy in percent and mean cross-entropy in nats on the centre crops of a split; network in eval mode."""
+    correct = loss = torch.zeros((), device=split.images.device)
+    for images, labels in batches(split.images, split.labels, 250, crop, normalization=normalization):
+        with autocast(images.device):
+            logits = network(images)
+        correct = correct + (logits.argmax(1) == labels).sum()
+        loss = loss + F.cross_entropy(logits.float(), labels, reduction="sum")
+    return 100 * correct.item() / len(split), loss.item() / len(split)
+
+
+def diverged(what: str, view: DomainView, recipe: Recipe, epoch: int) -> Diverged:
+    """The error for a training that went wrong in `epoch`, counted from 0; `what` begins the sentence."""
+    rates = ", ".join(f"{kind}_lr {rate:g}" for kind, rate in peak_rates(view, recipe).items())
+    return Diverged(f"{what} in epoch {epoch + 1}: lower the learning rates (now {rates}).")

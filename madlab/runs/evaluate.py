@@ -1,0 +1,118 @@
+"""What a finished run is worth, from its config and its adapter file alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+
+from madlab.backbones import load_base
+from madlab.benchmarks import load_domain
+from madlab.benchmarks.domain import Domain, match_classes
+from madlab.device import chosen_device
+from madlab.errors import MadlabError
+from madlab.network import MultiDomainNet
+from madlab.runs.config import RunConfig
+from madlab.runs.epoch import accuracy_and_loss, crop_of
+from madlab.runs.folder import ADAPTER
+from madlab.runs.training import network_to_evaluate
+from madlab.sizes import image_size
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a finished run trained, ready to answer.
+
+    network: (B, 3, crop, crop) -> (B, classes), in eval mode on the device asked for. resize: short side in pixels to
+    which images are scaled before a window is cut. normalization: of the pixels. class_names: in the order of the logits.
+    """
+
+    config: RunConfig
+    network: nn.Module
+    resize: int
+    normalization: dict[str, list[float]]
+    class_names: list[str]
+
+    def crop(self, side: int) -> int:
+        """Side of the window, in pixels, of images whose short side is `side` pixels."""
+        return crop_of(self.network, side, self.config.recipe)
+
+
+def evaluate(
+    run: Path | str,
+    domain: Domain | None = None,
+    base: nn.Module | str | None = None,
+    device: torch.device | str | None = None,
+) -> float:
+    """Test accuracy in percent of a finished run, from its config and its adapter file alone: `madlab evaluate`.
+
+    domain: needed only where the run was given a Domain object. base: as in `restore`.
+    Raises MadlabError for files that are absent or damaged, and for data whose classes are not those of the run.
+    """
+    config, where = RunConfig.read(run), chosen_device(device)
+    if domain is None and config.source is None:
+        raise MadlabError(f"The run {run} was trained on a Domain object: give that domain to evaluate.")
+    trained = restore(run, base, where)
+    if domain is None:
+        assert config.source is not None
+        domain = load_domain(config.source, size=trained.resize, flip=config.flip)
+    domain = match_classes(domain, trained.class_names, f"the run {run}")
+    crop = trained.crop(domain.size)
+    return accuracy_and_loss(trained.network, domain.test.to(where), trained.normalization, crop)[0]
+
+
+def restore(run: Path | str, base: nn.Module | str | None, device: torch.device) -> Trained:
+    """What a finished run trained, from its config and its adapter file.
+
+    base: the base network, or what `load_base` takes. It is needed where the run was given a network object, and where
+    the network that the run names would have to be downloaded: a run folder may be a stranger's, so that nothing is
+    downloaded at its word. Another network than the run's is refused either way.
+    """
+    config = RunConfig.read(run)
+    network = base if isinstance(base, nn.Module) else load_base(base or source_of_base(config, run))
+    net = MultiDomainNet(network.to(memory_format=torch.channels_last))
+    name = net.load_domain(Path(run) / ADAPTER)
+    facts: dict[str, Any] = net.view(name).facts
+    network = network_to_evaluate(net.to(device), name)
+    return Trained(config, network, image_size(net.base).resize, facts["normalization"], facts["class_names"])
+
+
+def source_of_base(config: RunConfig, where: Path | str) -> str:
+    """What `load_base` takes to make a config's base network again; MadlabError if that is not on this machine.
+
+    where: the run folder or file of the config, for the message.
+    """
+    source = config.base.source
+    if source is None:
+        raise MadlabError(f"The run {where} was trained on a network object: give that base network.")
+    if not _is_here(source):
+        raise MadlabError(
+            f"The run {where} names the base network {source!r:.60}, which is not on this machine: to download it, name "
+            "it yourself (--base NAME, or base=NAME)."
+        )
+    return source
+
+
+def _is_here(source: str) -> bool:
+    """Whether `load_base` makes a network without downloading anything; what it does not know, it refuses at once."""
+    library, _, model = source.rpartition(":")
+    if library == "timm":
+        return _has_timm_weights(model)
+    if source.endswith(".safetensors") or model not in torchvision.models.list_models(torchvision.models):
+        return True
+    weights = torchvision.models.get_model_weights(model)["DEFAULT" if library else "IMAGENET1K_V1"]
+    return (Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name).is_file()
+
+
+def _has_timm_weights(model: str) -> bool:
+    try:
+        import timm
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return True  # `load_base` says so
+    config = timm.get_pretrained_cfg(model, allow_unregistered=True)
+    places = [config.hf_hub_id] if config and config.hf_hub_id else []
+    files = ("model.safetensors", "pytorch_model.bin")
+    return any(isinstance(try_to_load_from_cache(place, file), str) for place in places for file in files)

@@ -1,0 +1,184 @@
+"""A training on its way: the network, the optimiser, the log so far and the best epoch, from the first step to the test.
+
+`train` makes one from what its caller gave; `Training.run` brings it to its end.
+"""
+
+import math
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from madlab.benchmarks.domain import Domain, Split, match_classes
+from madlab.errors import MadlabError
+from madlab.network import MultiDomainNet, fingerprint
+from madlab.progress import progress_bar
+from madlab.runs.config import RunConfig
+from madlab.runs.epoch import accuracy_and_loss, crop_of, diverged, train_epoch
+from madlab.runs.folder import ADAPTER, CHECKPOINT, Checkpoint, CheckpointFacts
+from madlab.runs.rates import make_optimiser, peak_rates
+from madlab.runs.record import Epoch, Result, write_log
+from madlab.view import DomainView
+
+
+class Training:
+    """One run between its start and its result.
+
+    config: what was asked for. domain, base: what it names, on the device that trains. folder: the run folder, or None;
+    if it holds a checkpoint, the training goes on from there. Raises MadlabError for whatever cannot be trained.
+    """
+
+    def __init__(self, config: RunConfig, domain: Domain, base: nn.Module, folder: Path | None):
+        self.began, self.config, self.folder = time.time(), config, folder
+        self.device = domain.train.images.device
+        stopped = self._checkpoint()
+        if stopped is not None:
+            domain = match_classes(domain, stopped.facts.class_names, f"the run in {folder}")
+        torch.manual_seed(config.recipe.seed)
+        self.domain, self.crop = domain, crop_of(base, domain.size, config.recipe)
+        self.net = network_for(config, domain, base)
+        self.view = self.net.view(domain.name)
+        if config.compile is not None:
+            self.view.compile(backend=config.compile, dynamic=False)
+        self.optimiser = make_optimiser(self.view, config.recipe)
+        self.log: list[Epoch] = []
+        self.best, self.seconds = self.view.own_state(), 0.0
+        if stopped is not None:
+            stopped.restore(self.view, self.optimiser)
+            self.log, self.best, self.seconds = list(stopped.facts.log), stopped.best, stopped.facts.seconds
+
+    def run(self, show: bool, on_epoch: Callable[[Epoch], None] | None) -> Result:
+        """Train what is left of the epochs, keep the best one, and test it; show: whether there is a progress bar."""
+        if not self.log:
+            self._look()
+        epochs, steps = self.config.recipe.epochs, math.ceil((len(self.domain.train) - 1) / self.config.recipe.batch_size)
+        title = f"{self.domain.name} {self.config.method}"
+        with progress_bar(title, epochs * steps, "steps", done=len(self.log) * steps, show=show) as bar:
+
+            def moved(_: Tensor) -> None:
+                bar.update()
+
+            for epoch in range(len(self.log), epochs):
+                entry = self._epoch(epoch, moved)
+                bar.set_postfix_str(f"loss {entry.train_loss:.3f}, validation {entry.val_accuracy:.1f} %")
+                if on_epoch is not None:
+                    on_epoch(entry)
+        return self._finish()
+
+    def _look(self) -> None:
+        """Look at validation before the first step, so that whatever is wrong with it shows now and not in an hour."""
+        _, loss = self._measure(self.domain.val)
+        if not math.isfinite(loss):
+            raise MadlabError(
+                f"Before any training the loss on validation is {loss}: the base network has weights that are no "
+                "numbers, or does not suit these images; choose another one."
+            )
+
+    def _epoch(self, epoch: int, moved: Callable[[Tensor], None]) -> Epoch:
+        """Train one epoch, counted from 0, look at validation, and store both."""
+        recipe = self.config.recipe
+        train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved)
+        accuracy, loss = self._measure(self.domain.val)
+        # The last step of an epoch can ruin what the loss of that epoch does not show yet.
+        if not math.isfinite(loss):
+            raise diverged(f"The validation loss became {loss}", self.view, recipe, epoch)
+        if not self._all_finite():
+            raise diverged("A weight or its momentum became infinite", self.view, recipe, epoch)
+        self.log.append(Epoch(epoch + 1, train_loss, loss, accuracy))
+        if best_epoch(self.log) is self.log[-1]:
+            self.best = {name: tensor.clone() for name, tensor in self.view.own_state().items()}
+        self._store()
+        return self.log[-1]
+
+    def _all_finite(self) -> bool:
+        momentum = [state["momentum_buffer"] for state in self.optimiser.state.values() if "momentum_buffer" in state]
+        tensors = [*self.view.own_state().values(), *(buffer for buffer in momentum if buffer is not None)]
+        return all(bool(tensor.isfinite().all()) for tensor in tensors)
+
+    def _checkpoint(self) -> Checkpoint | None:
+        path = self.folder and self.folder / CHECKPOINT
+        return Checkpoint.read(path, self.device) if path and path.exists() else None
+
+    def _store(self) -> None:
+        if self.folder is None:
+            return
+        # The metrics first: a run that is killed between the two repeats the epoch and writes the same line once more.
+        write_log(self.folder, self.log)
+        facts = CheckpointFacts(tuple(self.log), self._elapsed(), tuple(self.domain.class_names))
+        Checkpoint.take(self.view, self.optimiser, self.best, facts).write(self.folder / CHECKPOINT)
+
+    def _finish(self) -> Result:
+        """Test the best epoch and write adapter and result; the checkpoint is left to whoever holds the folder."""
+        self.view.load_own_state(self.best)
+        accuracy, loss = self._measure(self.domain.test)
+        if not math.isfinite(loss):
+            raise diverged(f"The test loss is {loss}", self.view, self.config.recipe, len(self.log) - 1)
+        if fingerprint(self.net.base) != self.config.base.sha256:
+            raise MadlabError("Training changed the base network: a layer of it keeps values that no domain owns.")
+        result = self._result(accuracy)
+        if self.folder is not None:
+            self.net.save_domain(self.domain.name, self.folder / ADAPTER)
+            result.write(self.folder)
+        return result
+
+    def _result(self, test_accuracy: float) -> Result:
+        best, on_gpu = best_epoch(self.log), self.device.type == "cuda"
+        return Result(
+            domain=self.domain.name,
+            method=self.config.method,
+            rank=self.view.facts["options"].get("rank"),
+            seed=self.config.recipe.seed,
+            base=self.config.base,
+            base_parameters=sum(conv.weight.numel() for conv in self.net.convs.values()),
+            adapter_parameters=self.net.adapter_size(self.domain.name),
+            val_accuracy=best.val_accuracy,
+            test_accuracy=test_accuracy,
+            best_epoch=best.epoch,
+            epochs=self.config.recipe.epochs,
+            seconds=round(self._elapsed(), 1),
+            device=torch.cuda.get_device_name(self.device) if on_gpu else f"{platform.machine()} {self.device.type.upper()}",
+            versions={
+                "torch": torch.__version__,
+                "torchvision": torchvision.__version__,
+                "python": platform.python_version(),
+            },
+            date=time.strftime("%Y-%m-%d", time.gmtime()),
+            rates=peak_rates(self.view, self.config.recipe),
+        )
+
+    def _measure(self, split: Split) -> tuple[float, float]:
+        network = network_to_evaluate(self.net, self.domain.name)
+        return accuracy_and_loss(network, split, self.domain.normalization, self.crop)
+
+    def _elapsed(self) -> float:
+        return self.seconds + time.time() - self.began
+
+
+def network_for(config: RunConfig, domain: Domain, base: nn.Module) -> MultiDomainNet:
+    """The base network with the run's domain added to it, untrained."""
+    net = MultiDomainNet(base.to(memory_format=torch.channels_last))
+    net.add_domain(
+        domain.name,
+        domain.num_classes,
+        config.method,
+        layers=config.layers,
+        class_names=domain.class_names,
+        normalization=domain.normalization,
+        **config.options,
+    )
+    return net
+
+
+def network_to_evaluate(net: MultiDomainNet, domain: str) -> nn.Module:
+    """A domain's network in eval mode, merged so that its weights are not computed for every batch; a prompt has none."""
+    view: DomainView = net.view(domain)
+    return net.merge(domain).eval() if view.prompt is None else view.eval()
+
+
+def best_epoch(log: list[Epoch]) -> Epoch:
+    """The epoch with the highest validation accuracy; among equals, that with the lowest validation loss."""
+    return max(log, key=lambda entry: (entry.val_accuracy, -entry.val_loss))
