@@ -24,8 +24,8 @@ def examine() -> Iterator[tuple[str, str]]:
 
     from madlab.backbones import WEIGHTS, resnet26
     from madlab.benchmarks.cache import cache_folder
-    from madlab.network import MultiDomainNet
     from madlab.device import default_device
+    from madlab.network import MultiDomainNet
 
     device = default_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"

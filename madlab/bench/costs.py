@@ -15,11 +15,11 @@ from torch.nn import functional as F
 from madlab.adapters import METHODS
 from madlab.backbones import load_base, resnet26
 from madlab.bench.clock import Task, compare, interleave
+from madlab.device import autocast
 from madlab.errors import MadlabError
 from madlab.network import MultiDomainNet
 from madlab.runs.rates import make_optimiser
 from madlab.runs.recipe import Recipe, split_method
-from madlab.device import autocast
 
 CLASSES = 100
 PLAIN = "plain fine-tuning"

@@ -17,9 +17,9 @@ from madlab.bench.costs import CLASSES, Setting
 from madlab.bench.pipeline import classical_loader, random_pictures, write_pictures
 from madlab.benchmarks.domain import Domain, Split
 from madlab.network import MultiDomainNet
+from madlab.runs.epoch import train_epoch
 from madlab.runs.rates import make_optimiser
 from madlab.runs.recipe import Recipe
-from madlab.runs.epoch import train_epoch
 
 CLASSICAL = "classical"
 OURS = "madlab"

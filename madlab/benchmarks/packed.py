@@ -25,7 +25,7 @@ from madlab.benchmarks.schemas import Manifest, validated
 from madlab.benchmarks.split import SPLITS, Split
 from madlab.benchmarks.text import reason
 from madlab.errors import MadlabError
-from madlab.jsonfiles import read_json, write_json
+from madlab.jsonfiles import read_json
 
 VERSION = 1
 """Of the layout; packed domains of another version are made anew."""

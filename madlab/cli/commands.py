@@ -34,9 +34,7 @@ def train(out: Path, config: Path | None, domain: str | None, layers: str | None
     print(f"everything is in {out}, after {result.seconds:.0f} s")
 
 
-def evaluate(
-    runs: list[Path], base: str | None, device: str | None, results: Path | None, labels: Path | None
-) -> None:
+def evaluate(runs: list[Path], base: str | None, device: str | None, results: Path | None, labels: Path | None) -> None:
     """Print the test accuracy of finished runs, computed from their adapter files alone."""
     from madlab.files import check_writable
     from madlab.runs.evaluate import evaluate as test_accuracy

@@ -90,7 +90,9 @@ class Grid:
                     check_writable(folder / CONFIG)
                     method, options = self.options_of(text)
                     own = {"method": method, "options": options} | ({"flip": False} if name in self.no_flip else {})
-                    cells[folder] = Cell(folder, domain, self.common | own | self.recipe | {"seed": seed}, recipe.epochs)
+                    cells[folder] = Cell(
+                        folder, domain, self.common | own | self.recipe | {"seed": seed}, recipe.epochs
+                    )
         return list(cells.values())
 
     def check_started(self, cell: Cell, network: nn.Module) -> None:

@@ -143,7 +143,9 @@ def _base_used(network: nn.Module, source: str | None, wanted: str | None) -> Ba
     used = BaseUsed(getattr(network, "name", ""), fingerprint(network), source)
     if wanted is not None and wanted != used.sha256:
         told = source or used.name or "The network"
-        raise MadlabError(f"{told} is another base network (sha256 {used.sha256[:12]}…) than {wanted[:12]}…: give that.")
+        raise MadlabError(
+            f"{told} is another base network (sha256 {used.sha256[:12]}…) than {wanted[:12]}…: give that."
+        )
     return used
 
 

@@ -55,7 +55,10 @@ class Training:
         """Train what is left of the epochs, keep the best one, and test it; show: whether there is a progress bar."""
         if not self.log:
             self._look()
-        epochs, steps = self.config.recipe.epochs, math.ceil((len(self.domain.train) - 1) / self.config.recipe.batch_size)
+        epochs, steps = (
+            self.config.recipe.epochs,
+            math.ceil((len(self.domain.train) - 1) / self.config.recipe.batch_size),
+        )
         title = f"{self.domain.name} {self.config.method}"
         with progress_bar(title, epochs * steps, "steps", done=len(self.log) * steps, show=show) as bar:
 
@@ -140,7 +143,9 @@ class Training:
             best_epoch=best.epoch,
             epochs=self.config.recipe.epochs,
             seconds=round(self._elapsed(), 1),
-            device=torch.cuda.get_device_name(self.device) if on_gpu else f"{platform.machine()} {self.device.type.upper()}",
+            device=torch.cuda.get_device_name(self.device)
+            if on_gpu
+            else f"{platform.machine()} {self.device.type.upper()}",
             versions={
                 "torch": torch.__version__,
                 "torchvision": torchvision.__version__,

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from madlab.backbones import WEIGHTS
-from madlab.benchmarks.score import DECATHLON_BASELINE, SKETCH_BASELINE, decathlon_score, domain_scores, published
+from madlab.benchmarks.score import DECATHLON_BASELINE, SKETCH_BASELINE, decathlon_score, domain_scores, published_rows
 from madlab.jsonfiles import read_json
 from madlab.tables.report import Table
 

@@ -16,8 +16,8 @@ from madlab.benchmarks.loader import batches
 from madlab.benchmarks.pocket import cache_folder
 from madlab.benchmarks.protocol import Protocol
 from madlab.benchmarks.score import decathlon_score
-from madlab.errors import MadlabError
 from madlab.device import autocast, chosen_device
+from madlab.errors import MadlabError
 from madlab.runs.config import RunConfig
 from madlab.runs.evaluate import restore
 

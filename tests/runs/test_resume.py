@@ -140,5 +140,7 @@ def test_classes_in_another_order_are_put_back_and_other_classes_are_refused(tmp
     shuffled = dataclasses.replace(domain, train=renumbered, val=renumbered, test=renumbered, **statistics)
     run(tmp_path / "parts", "mad", domain=shuffled)
     same(tmp_path / "whole", tmp_path / "parts")
-    with pytest.raises(MadlabError, match=r"classes of domain 'noise' are not those of the run .*others.*lacks c.*adds d"):
+    with pytest.raises(
+        MadlabError, match=r"classes of domain 'noise' are not those of the run .*others.*lacks c.*adds d"
+    ):
         run(tmp_path / "others", "mad", domain=noise(("a", "b", "d")))

@@ -269,7 +269,11 @@ def test_a_last_step_that_ruins_the_network_is_no_success(place):
     """Two epochs of one step: the loss of the second was computed before the step that ruins the adapter."""
     with pytest.raises(Diverged, match="validation loss became nan in epoch 2"):
         run(place, "late", adapter_lr=1e30, batch_size=24, epochs=2)
-    assert {path.name for path in (place / "late").iterdir()} == {"config.json", "metrics.jsonl", "checkpoint.safetensors"}
+    assert {path.name for path in (place / "late").iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "checkpoint.safetensors",
+    }
     assert "NaN" not in (place / "late" / "metrics.jsonl").read_text()
     tensors = load_file(place / "late" / "checkpoint.safetensors")
     assert tensors and all(tensor.isfinite().all() for tensor in tensors.values())
