@@ -2,11 +2,12 @@
 # make test           run all checks and tests, the notebooks among them
 # make test-browser   open every notebook in JupyterLab in Chromium, run it, move every control
 # make test-colab     run the notebooks among Colab's versions of ipywidgets, IPython, numpy and so on, in .venv-colab
+# make test-trust     10,000 damaged files of each kind against the readers, counted in tests/trust/record.json
 # make test-whole     the mini benchmarks with all their images, from archives of the official layouts to the two tables
 # make site           render the course with its results as web pages in build/site
 # make clean          remove .venv and what tools have cached; your runs and data stay
 #
-# lab, test, test-browser, test-whole and site make .venv when it is not there and bring it up to date when
+# lab, test, test-browser, test-trust, test-whole and site make .venv when it is not there and bring it up to date when
 # pyproject.toml or constraints.txt changed.
 # Another interpreter: make lab PYTHON=python3.12
 
@@ -15,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -q -n 2 --dist loadfile
 
-.PHONY: lab test test-browser test-whole test-colab site clean
+.PHONY: lab test test-browser test-trust test-whole test-colab site clean
 
 lab: $(VENV)/installed-lab
 	$(BIN)/jupyter lab notebooks/00_*.ipynb
@@ -30,6 +31,9 @@ test: $(VENV)/installed-test
 
 test-browser: $(VENV)/installed-browser
 	$(BIN)/pytest -q -m browser tests/browser
+
+test-trust: $(VENV)/installed-test
+	$(BIN)/pytest -q -m trust tests/trust
 
 test-whole: $(VENV)/installed-test
 	$(BIN)/pytest -q -m whole --durations=0 tests
