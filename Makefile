@@ -4,6 +4,7 @@
 # make test           make check, then every test and every notebook
 # make test-browser   open every notebook in JupyterLab in Chromium, run it and move every control
 # make test-colab     run the notebooks with the package versions that Google Colab has, in .venv-colab
+# make test-trust     10,000 damaged files of each kind against the readers, counted in tests/trust/record.json
 # make test-whole     both benchmarks in miniature, from archives in the official layouts to the two tables of results
 # make site           render the course with its results as web pages in build/site
 # make clean          remove .venv and everything that tools have cached; your runs and data stay
@@ -16,7 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -q -n 2 --dist loadfile
 
-.PHONY: lab check style test test-browser test-whole test-colab site clean
+.PHONY: lab check style test test-browser test-trust test-whole test-colab site clean
 
 lab: $(VENV)/installed-lab
 	$(BIN)/jupyter lab notebooks/00_*.ipynb
@@ -38,6 +39,9 @@ test: check
 
 test-browser: $(VENV)/installed-browser
 	$(BIN)/pytest -q -m browser tests/browser
+
+test-trust: $(VENV)/installed-test
+	$(BIN)/pytest -q -m trust tests/trust
 
 test-whole: $(VENV)/installed-test
 	$(BIN)/pytest -q -m whole --durations=0 tests

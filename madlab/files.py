@@ -22,7 +22,10 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
-ADVICE = {errno.ENAMETOOLONG: "choose a shorter name", errno.ELOOP: "remove these links, or choose another name"}
+ADVICE = {
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "remove these links, or choose another name",
+} | dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space or choose another folder")
 
 
 def read_bytes(path: Path | str, most: int) -> bytes:
@@ -58,7 +61,7 @@ def write_bytes(path: Path | str, data: bytes) -> None:
     is recognised by the lock that it holds on it; where the file system has no locks, nothing is removed.
     """
     path = Path(path)
-    with _told(path, "could not be written", "free some space or choose another folder"):
+    with _told(path, "could not be written", "choose another folder"):
         target, old = _target(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(target)
