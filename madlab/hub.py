@@ -30,7 +30,9 @@ def torchvision_network(model: str, version: str) -> nn.Module:
     """
     known = torchvision.models.get_model_weights(model)
     if version not in known.__members__:
-        raise MadlabError(f"{model} has no weights {version!r} in torchvision: choose one of {', '.join(known)}.")
+        raise MadlabError(
+            f"{model} has no weights {version!r} in torchvision: choose one of {', '.join(known.__members__)}."
+        )
     weights = known[version]
     path = _fetched(weights.url)
     try:

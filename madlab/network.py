@@ -35,10 +35,11 @@ class MultiDomainNet(nn.Module):
 
     def __init__(self, base: nn.Module):
         super().__init__()
-        self.head_name, _ = find_head(base)
-        self.convs = {n: m for n, m in base.named_modules() if isinstance(m, nn.Conv2d) and n != self.head_name}
+        self.convs = {n: m for n, m in base.named_modules() if isinstance(m, nn.Conv2d)}
         if not self.convs:
             raise MadlabError("The base network has no nn.Conv2d: madlab adapts convolutional networks.")
+        self.head_name, _ = find_head(base)
+        self.convs.pop(self.head_name, None)  # a head that is a convolution is replaced, not adapted
         self.base = base.requires_grad_(False).eval()
         self.views = nn.ModuleList()
         self._position: dict[str, int] = {}
