@@ -4,7 +4,9 @@ Grey of more than 8 bits needs a decision that one image cannot make: 4,000 is n
 So such an image keeps its values (`Square.deep`) until all of a folder are known, and one `GreyScale` serves them all.
 """
 
+import contextlib
 import math
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +23,9 @@ NOT_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 """Formats that Pillow knows by name but does not decode, or only by starting another program."""
 USUAL_DEPTHS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 24, 32)
 """Bits per pixel that cameras, scanners and label maps have."""
+LARGE = 1 << 25
+"""Pixels from which on images are decoded one at a time, because several side by side may not fit into memory."""
+_one_large_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class GreyScale:
         return np.repeat(np.rint(values).clip(0, 255).astype(np.uint8)[..., None], 3, -1)
 
     def __str__(self) -> str:
-        depth = f" ({self.bits} bits)" if self.bits else ""
+        depth = f" ({self.bits} bit{'s' * (self.bits > 1)})" if self.bits else ""
         return f"{self.black:g} became black and {self.white:g} white{depth}"
 
 
@@ -87,7 +92,9 @@ def read_square(file: Path | str | BinaryIO, size: int, squash: bool = False, na
         with Image.open(file, formats=_formats()) as image:
             # A JPEG decodes at a half, quarter or eighth, if that is still twice as large.
             image.draft(None, (2 * size, 2 * size))
-            return _cut(image, size, squash)
+            large = image.width * image.height > LARGE
+            with _one_large_at_a_time if large else contextlib.nullcontext():
+                return _cut(image, size, squash)
     except Exception as error:  # damaged bytes make Pillow's decoders raise nearly anything
         why = reason(error)
         raise MadlabError(f"{name or file} cannot be read as an image ({why}): repair it or take it out.") from error
@@ -168,4 +175,4 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

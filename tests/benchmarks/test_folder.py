@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 import struct
+import time
 import warnings
 import zlib
 
@@ -14,6 +15,7 @@ from PIL import Image, features
 from torchvision.datasets import ImageFolder
 
 from madlab.benchmarks import folder as folder_module
+from madlab.benchmarks import images
 from madlab.benchmarks.domain import SPLITS, Domain
 from madlab.benchmarks.images import read_image
 from madlab.errors import MadlabError, MadlabWarning
@@ -431,3 +433,26 @@ def test_12_bit_colours_are_dark_but_not_without_a_word(flat):
 def test_a_folder_of_its_own_name_needs_one(tmp_path, monkeypatch):
     monkeypatch.chdir(deep_folder(tmp_path / "here", range(6)))
     assert quietly(".").name == "here"
+
+
+def test_large_images_are_decoded_one_at_a_time(flat, monkeypatch):
+    """Several side by side may not fit into memory; small ones do not wait for each other."""
+    running, most = [], []
+    cut = images._cut
+
+    def slow(*arguments):
+        running.append(1)
+        time.sleep(0.005)
+        most.append(len(running))
+        running.pop()
+        return cut(*arguments)
+
+    monkeypatch.setattr(images, "_cut", slow)
+    monkeypatch.setattr(folder_module.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(images, "LARGE", SIZE * SIZE - 1)
+    Domain.from_folder(flat, size=SIZE)
+    assert max(most) == 1
+    most.clear()
+    monkeypatch.setattr(images, "LARGE", SIZE * SIZE)
+    Domain.from_folder(flat, size=SIZE)
+    assert max(most) > 1
