@@ -172,6 +172,31 @@ def test_evaluate_and_report_need_runs(place, capsys, tmp_path):
     refused(capsys, ["evaluate", str(tmp_path / "torn")], "not a whole safetensors file")
 
 
+def test_a_damaged_run_is_named_and_left_out_of_the_report(place, capsys, tmp_path):
+    for name in ("a", "b"):
+        shutil.copytree(place / "done", tmp_path / name)
+    (tmp_path / "b" / "result.json").write_text('{"domain": "noise"')
+    capsys.readouterr()
+    assert cli.main(["report", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert out.count("| mad:2") == 1 and "seed" in out
+    first, last = err.splitlines()
+    assert first.startswith(f"madlab: left out: {tmp_path / 'b' / 'result.json'} is damaged")
+    assert last == "madlab: the table lacks 1 run that could not be read."
+
+
+def test_a_records_file_is_reported_as_a_folder_of_the_same_runs_is(place, capsys, tmp_path):
+    parts = {name: json.loads((place / "done" / f"{name}.json").read_text()) for name in ("config", "result")}
+    log = [json.loads(line) for line in (place / "done" / "metrics.jsonl").read_text().splitlines()]
+    (tmp_path / "grid.jsonl").write_text(json.dumps(parts | {"log": log}) + "\n")
+    capsys.readouterr()
+    told = []
+    for runs in (place / "done", tmp_path / "grid.jsonl"):
+        assert cli.main(["report", str(runs), "--csv", str(tmp_path / "table.csv")]) == 0
+        told.append((capsys.readouterr().out, (tmp_path / "table.csv").read_text()))
+    assert told[0] == told[1]
+
+
 def test_help_and_import_load_nothing_heavy():
     """One process for all: each would spend seconds on importing PyTorch if this were wrong."""
     program = """

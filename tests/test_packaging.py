@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import statistics
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -71,6 +72,22 @@ def test_the_citation_has_the_version_and_licence_of_the_package():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert (citation["version"], citation["license"]) == (PROJECT["version"], PROJECT["license"])
     assert "2307.08528" in citation["references"][0]["url"]
+
+
+def test_the_wheel_has_at_most_250_files():
+    """Everything below madlab/ that git knows goes into the wheel; setuptools adds the licence and six of its own."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(["git", "ls-files", "madlab"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 100 < len(listed.stdout.splitlines()) <= 250 - 7
+
+
+def test_only_records_that_something_reads_ship():
+    """Each file of madlab/records is named in a notebook, the README or the library."""
+    readers = [*(ROOT / "notebooks").rglob("*.ipynb"), ROOT / "README.md", *(ROOT / "madlab").rglob("*.py")]
+    text = "".join(path.read_text() for path in readers)
+    unread = [p.name for p in (ROOT / "madlab" / "records").iterdir() if not re.search(rf"\b{p.stem}\b", text)]
+    assert unread == []
 
 
 def test_the_licence_is_whole():

@@ -1,4 +1,4 @@
-"""Smaller adapters: which rank each layer gets under a total budget, and how many bits each number.
+"""Smaller adapters: which rank each layer gets under a total budget, and how many bits each number gets.
 
 A trained modulation alpha (M, N) is cut by its singular value decomposition, which gives the nearest matrix of each
 rank (Eckart and Young, 1936). A layer cut to rank I needs I * (M + N) numbers, or M * N, whichever is less: above the
@@ -81,8 +81,8 @@ def greedy_ranks(spectra: Mapping[str, Spectrum], budget: int) -> dict[str, int]
 
     Every layer starts at rank 1 (rank 0 would switch it off). Then, while the budget allows, the layer gains a
     direction, or at its break-even the whole rest, whose share of the layer's energy for each number added is the
-    highest. Shares, not squares: BatchNorm behind a layer takes its size away, so each layer's error counts relative
-    to that layer. The result never exceeds the budget. Raises MadlabError if not even rank 1 fits.
+    highest. Shares rather than squares, because the BatchNorm behind a layer removes its scale: each layer's error
+    counts relative to that layer. The result never exceeds the budget. Raises MadlabError if not even rank 1 fits.
     """
     _check(spectra, budget)
     explained = {name: [0.0, *spectrum.energy().cumsum(0).tolist()] for name, spectrum in spectra.items()}
@@ -111,10 +111,10 @@ ALLOCATIONS: dict[str, Callable[[Mapping[str, Spectrum], int], dict[str, int]]] 
 
 
 def quantise(alpha: Tensor, bits: int) -> Tensor:
-    """Alpha (M, N) as it comes back from `bits` bits a number and one scale (a float32) for each filter.
+    """Alpha (M, N) as it comes back from `bits` bits per number and one scale (a float32) per filter.
 
     A filter's row keeps its distances from one as whole numbers from -L to L, L = 2^(bits - 1) - 1, in units of its
-    largest distance / L: what the domain left at exactly one stays there. Raises MadlabError for less than 2 bits.
+    largest distance / L: what the domain left at exactly one stays there. Raises MadlabError for fewer than 2 bits.
     """
     if bits < 2:
         raise MadlabError(f"{bits} bits cannot hold a sign and a size: choose at least 2.")
@@ -125,7 +125,7 @@ def quantise(alpha: Tensor, bits: int) -> Tensor:
 
 
 def quantised_bits(alpha: Tensor, bits: int) -> int:
-    """Bits to store what `quantise` keeps of alpha (M, N): its numbers, and 32 for the scale of each filter."""
+    """Bits needed to store what `quantise` keeps of alpha (M, N): its numbers, and 32 for each filter's scale."""
     return bits * alpha.numel() + 32 * alpha.shape[0]
 
 

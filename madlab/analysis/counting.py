@@ -1,6 +1,7 @@
 """What adapters cost, from the shapes of a network's convolutions alone. Built in notebook 03.
 
-For a convolution with weights (M, N, k, k), N of them a group, full MAD adds M * N numbers, rank I adds I * (M + N).
+For a convolution with weights (M, N, k, k), where N counts the input channels of one group, full MAD adds M * N numbers
+and rank I adds I * (M + N).
 Factorising pays where I < M * N / (M + N); that is not the same as I < min(M, N).
 """
 

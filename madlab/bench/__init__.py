@@ -2,11 +2,12 @@
 
 clock      tasks timed in turns, and what the machine is
 costs      one network, image size and batch: training, inference, switching, files
-pipeline   images a second of the loader, against torchvision's
-epochs     images a second of whole epochs, against the classical way
+pipeline   images per second of the loader, against torchvision's
+epochs     images per second over whole epochs, against the classical way
 growth     the same as domains, rank, images and width grow
 processes  what only a new process shows: start-up time and peak memory
-record     all of it as one record; its table and its figure
+record     all of it as one record
+report     the record as tables and as a figure
 """
 
 from madlab.bench.costs import Setting

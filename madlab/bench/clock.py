@@ -1,4 +1,4 @@
-"""Tasks timed in turns, so that what else the machine does hits all of them alike."""
+"""Tasks timed in turns, so that whatever else the machine does affects all of them alike."""
 
 import os
 import platform
@@ -72,7 +72,7 @@ def synchronise(device: torch.device) -> None:
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """What a reader has to know of the machine to judge its times."""
+    """What a reader has to know about the machine to judge its times."""
     facts = {
         "date": date.today().isoformat(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",

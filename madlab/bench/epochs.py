@@ -1,4 +1,4 @@
-"""Whole epochs of full MAD from images to updated adapters: madlab's way and the classical one, in images a second."""
+"""Whole epochs of full MAD from images to updated adapters: madlab's and the classical way, in images per second."""
 
 import os
 import tempfile

@@ -76,7 +76,7 @@ def grow_rank(setting: Setting, rounds: int, device: torch.device) -> list[dict[
 def grow_images(
     setting: Setting, device: torch.device, counts: Sequence[int] = (1000, 4000, 16000)
 ) -> list[dict[str, float]]:
-    """An epoch of the loader over more and more images: microseconds an image, and bytes of the data in memory."""
+    """An epoch of the loader over more and more images: microseconds per image, and bytes of the data in memory."""
     points = []
     for count in counts:
         side = setting.size * 9 // 8

@@ -1,4 +1,4 @@
-"""Images a second of the input pipeline, against the classical one: ImageFolder, PIL transforms, worker processes."""
+"""Images per second of the input pipeline, against the classical one: ImageFolder, PIL transforms, worker processes."""
 
 import statistics
 import tempfile
@@ -19,10 +19,10 @@ from madlab.benchmarks.loader import batches
 def time_pipeline(
     size: int, batch: int, device: torch.device, count: int = 2000, workers: int = 2, epochs: int = 5
 ) -> dict[str, Any]:
-    """Random crop of `size` pixels out of 9/8 of it, random flip, normalisation: images a second, median of `epochs`.
+    """Random crop of `size` pixels out of 9/8 of it, random flip, normalisation: images per second, median of `epochs`.
 
     Both read the same random pictures, ours from memory, torchvision's from JPEG files as the benchmarks have them. Its
-    workers are running before the clock starts; an epoch of each in turns.
+    workers are running before the clock starts; the two take turns, one epoch each.
     """
     images, labels = random_pictures(count, size * 9 // 8)
     ours: list[float] = []
@@ -61,7 +61,7 @@ def random_pictures(count: int, side: int, classes: int = 10) -> tuple[Tensor, T
 
 
 def write_pictures(images: Tensor, labels: Tensor, folder: Path) -> None:
-    """One JPEG file a picture, FOLDER/label/number.jpg, as ImageFolder reads them."""
+    """One JPEG file per picture, FOLDER/label/number.jpg, as ImageFolder reads them."""
     for label in labels.unique().tolist():
         (folder / str(label)).mkdir()
     for i, (image, label) in enumerate(zip(images.numpy(), labels.tolist(), strict=True)):
@@ -69,7 +69,7 @@ def write_pictures(images: Tensor, labels: Tensor, folder: Path) -> None:
 
 
 def classical_loader(folder: Path, size: int, batch: int, workers: int) -> DataLoader:
-    """ImageFolder with PIL transforms, shuffled, in worker processes that go on living between epochs."""
+    """ImageFolder with PIL transforms, shuffled, in worker processes that live on between epochs."""
     from torchvision import datasets, transforms
 
     augment = transforms.Compose(

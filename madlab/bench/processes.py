@@ -1,4 +1,4 @@
-"""What only a new process shows: how long starting takes, and how much memory training needs at its peak."""
+"""What only a new process shows: how long it takes to start, and how much memory training needs at its peak."""
 
 import json
 import statistics

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from tabulate import tabulate
+
 from madlab.errors import MadlabError
 
 TIMED = {
@@ -43,8 +45,9 @@ def _lines_of_setting(part: dict[str, Any]) -> list[str]:
         if name in part:
             found = part[name]["methods"] if name == "training" else part[name]
             rows = {task: row for task, row in found.items() if isinstance(row, dict)}
-            cells = [(what, "ms", "ratio", "quartiles", "processor"), *map(_cells, rows, rows.values())]
-            lines += [f"{first:36}" + "".join(f"{cell:>14}" for cell in rest) for first, *rest in cells]
+            cells = [_cells(task, row) for task, row in rows.items()]
+            heads = [what, "ms", "ratio", "quartiles", "processor"]
+            lines.append(tabulate(cells, heads, disable_numparse=True, colalign=["left", *["right"] * 4]))
     if "epochs" in part:
         for name, row in part["epochs"].items():
             if isinstance(row, dict):
@@ -72,7 +75,7 @@ def _pairs(facts: dict[str, Any]) -> str:
 
 
 def draw(record: dict[str, Any], path: Path | str) -> None:
-    """The training step of every method beside plain fine-tuning, one panel a setting, into a picture file."""
+    """The training step of every method beside plain fine-tuning, one panel per setting, as a picture file."""
     from madlab import figures
     from madlab.figures.style import BLACK, BLUE, GREY, ORANGE
 

@@ -71,8 +71,20 @@ def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | N
     from madlab.tables.comparison import write_comparison
     from madlab.tables.report import write_report
 
+    left_out = 0
+
+    def on_damage(error: MadlabError) -> None:
+        nonlocal left_out
+        left_out += 1
+        print(f"madlab: left out: {error}", file=sys.stderr)
+
     _check_outputs(csv, figure)
-    print(write_comparison(runs, benchmark, csv, figure) if benchmark else write_report(runs, csv, figure))
+    if benchmark:
+        print(write_comparison(runs, benchmark, csv, figure, on_damage))
+    else:
+        print(write_report(runs, csv, figure, on_damage))
+    if left_out:
+        raise MadlabError(f"the table lacks {left_out} run{'s' if left_out > 1 else ''} that could not be read.")
 
 
 def prepare(benchmark: str, root: Path | None, domains: list[str] | None, **options: Any) -> None:

@@ -1,6 +1,10 @@
 """What the notebooks need to teach: set-up and tiers, exercise checks, quizzes. Not loaded by `import madlab`.
 
-The exercises and quiz of notebook NN are in nbNN.py.
+session    how a notebook begins, and how it speaks
+checks     exercises that check themselves
+quizzes    questions with feedback for every answer
+exercises  the checks and questions of each notebook
+small      small parts of domains, for training in front of the reader
 """
 
 from madlab.lessons.checks import Verdict, Wrong, check, random_convs, same_number, same_tensor

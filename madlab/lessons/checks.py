@@ -1,7 +1,7 @@
 """Exercises that check themselves: the reader's answer against an oracle on random shapes.
 
 A check is a function that takes the answer and raises `Wrong` with a sentence that says what is wrong. The checks of
-notebook 02 are in nb02.py, in a dict EXERCISES from name to check: `lessons.check("02.merge", merge)`.
+notebook 02 are in exercises/nb02.py, in a dict EXERCISES from name to check: `lessons.check("02.merge", merge)`.
 """
 
 import traceback
@@ -22,7 +22,7 @@ class Wrong(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a check; shown as Markdown when it is the last value of a cell."""
+    """The outcome of a check; shown as Markdown when it is the last value of a cell."""
 
     passed: bool
     message: str
@@ -44,7 +44,7 @@ def check(name: str, answer: Any) -> Verdict:
     """
     number, _, exercise = name.partition(".")
     try:
-        exercises: dict[str, Callable[[Any], str]] = import_module(f"madlab.lessons.nb{number}").EXERCISES
+        exercises: dict[str, Callable[[Any], str]] = import_module(f"madlab.lessons.exercises.nb{number}").EXERCISES
         judge = exercises[exercise]
     except (ModuleNotFoundError, KeyError):
         raise MadlabError(f"There is no exercise {name!r}: take its name from the notebook.") from None
@@ -89,7 +89,7 @@ def same_tensor(got: Any, want: Tensor, what: str, tolerance: float = 1e-5) -> N
 
 
 def number_in(got: Any, what: str) -> float:
-    """The number that an answer is, of Python, NumPy or torch; Wrong if it is none."""
+    """An answer as a number, whether Python's, NumPy's or PyTorch's; Wrong if it is none."""
     present(got, what)
     try:
         if isinstance(got, str):
@@ -117,8 +117,8 @@ def present(got: Any, what: str) -> None:
 def random_convs(count: int = 3, **options: Any) -> Iterator[tuple[torch.nn.Conv2d, Tensor]]:
     """Yield convolutions of random shapes with images that fit: (conv, x of shape (B, N, H, W)).
 
-    M, N and k are drawn anew each time and M is never N, so that an answer that mixes them up is found out. The first
-    kernel is larger than 1 × 1, so that one that forgets to sum over it is found out too. options: of nn.Conv2d.
+    M, N and k are drawn anew each time, and M is never N, so that an answer that mixes them up is caught. The first
+    kernel is larger than 1 × 1, so that one that forgets to sum over it is caught, too. options: of nn.Conv2d.
     """
     for number in range(count):
         in_channels, more, size, batch = (int(torch.randint(1, 5, ())) for _ in range(4))

@@ -1,4 +1,4 @@
-"""Quizzes: three questions a notebook, each answer with its own feedback."""
+"""Quizzes: three questions per notebook, and feedback of its own for each answer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from madlab.errors import MadlabError
 
 @dataclass(frozen=True)
 class Question:
-    """A question with its answers: text of the answer -> what to tell who chose it. right: the right answer's text."""
+    """A question. answers: text of the answer -> feedback for whoever chose it. right: the text of the right answer."""
 
     text: str
     answers: Mapping[str, str]
@@ -21,14 +21,14 @@ class Question:
             raise ValueError(f"The right answer {self.right!r} is not among the answers of {self.text!r}.")
 
     def feedback(self, answer: str) -> str:
-        """What to tell a reader who chose this answer."""
+        """The feedback for a reader who chose this answer."""
         return f"{'✓ <b>Right.</b>' if answer == self.right else '✗ <b>No.</b>'} {self.answers[answer]}"
 
 
 class Quiz:
     """Questions as radio buttons; choosing an answer shows its feedback.
 
-    choices and feedback: the controls and texts, one a question, so that `quiz.choices[0].value = "..."` answers.
+    choices and feedback: the controls and texts, one per question, so that `quiz.choices[0].value = "..."` answers.
     """
 
     def __init__(self, questions: tuple[Question, ...]):
@@ -67,7 +67,7 @@ class Quiz:
 def quiz(notebook: str) -> Quiz:
     """The quiz of a notebook, e.g. quiz("02")."""
     try:
-        questions: tuple[Question, ...] = import_module(f"madlab.lessons.nb{notebook}").QUIZ
+        questions: tuple[Question, ...] = import_module(f"madlab.lessons.exercises.nb{notebook}").QUIZ
     except ModuleNotFoundError:
         raise MadlabError(f"There is no quiz {notebook!r}: give the notebook's number, such as 02.") from None
     return Quiz(questions)

@@ -1,4 +1,4 @@
-"""Notebook 03's interactive figure: what one frozen network with adapters costs, against a network a domain."""
+"""Notebook 03's interactive figure: what one frozen network with adapters costs, against one network per domain."""
 
 from typing import Any
 
@@ -16,11 +16,11 @@ LAYERS = {"all": "all", "only 3 × 3": 3, "only 1 × 1": 1}
 
 
 def budget_calculator() -> Panel:
-    """Network, layers, rank and number of domains -> parameters, beside those of one network a domain.
+    """Network, layers, rank and number of domains -> parameters, beside those of one network per domain.
 
-    As in the literature the first domain is the base network's own: D domains are the base and D - 1 adapters. Counted
-    are filters and adapters; BatchNorm and heads are in the note. State: `adapter` (numbers of one domain), `total`
-    (base and adapters), `ratio` (total by one network), `networks` (a network a domain), `saving` (of the rank, as a
+    As in the literature the first domain is the base network's own: D domains are the base and D - 1 adapters. Filters
+    and adapters are counted; BatchNorm and heads are in the note. State: `adapter` (numbers of one domain), `total`
+    (base and adapters), `ratio` (total / one network), `networks` (one per domain), `saving` (of the rank, as a
     share of full MAD; None for the full form).
     """
     with torch.device("meta"):

@@ -15,7 +15,7 @@ EVERY = "one of every class"
 
 
 def domain_gallery() -> Panel:
-    """Choose a domain and a class, and see 24 of its images; they are drawn on the spot.
+    """Choose a domain and a class, and see 24 of its images; the images are drawn on the spot.
 
     The panel's `state` has domain, label (None for every class), numbers of the images, and images themselves, uint8
     (24, 36, 36, 3).

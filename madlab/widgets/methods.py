@@ -24,7 +24,7 @@ def method_picker(
     """Choose a method and a layer, and see the base's filters, the domain's, and what was changed.
 
     base: layer -> W (M, N, k, k). trained: method -> layer -> W_d. sizes: method -> adapter parameters of the network,
-    a mask's bit as 1/32. accuracies: method -> percent. Shown are 24 filters and 6 of their inputs. The panel's `state`
+    a mask's bit as 1/32. accuracies: method -> percent. 24 filters and 6 of their inputs are shown. The panel's `state`
     has method, filters (those shown of W_d), change (of the layer: |W_d - W| / |W| in percent), zeros (share of the
     layer's weights that are exactly zero), parameters and accuracy.
     """

@@ -1,4 +1,4 @@
-"""One modulated convolution under the reader's hands; used in notebook 02."""
+"""One modulated convolution in the reader's hands; used in notebook 02."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -20,11 +20,11 @@ def rank_slider(
     frozen: float | None = None,
     rank: int = 4,
 ) -> Panel:
-    """Cut trained modulations to rank I and see map, singular values, parameters and accuracy at once.
+    """Cut trained modulations to rank I and see the map, singular values, parameters and accuracy at once.
 
     alphas: layer -> alpha (M, N), trained. measure(I): held-out accuracy in percent with every layer cut to rank I;
     each rank is measured once and remembered. full: accuracy of the whole alpha; trained: of factors trained at a rank;
-    frozen: of head alone. The panel's `state` has rank, parameters, share (of full alpha's), accuracy, kept (of the
+    frozen: of the head alone. The panel's `state` has rank, parameters, share (of full alpha's), accuracy, kept (of the
     layer's squared distance from one) and alpha, the map shown.
     """
     spectra = {name: torch.linalg.svd(alpha.detach(), full_matrices=False) for name, alpha in alphas.items()}

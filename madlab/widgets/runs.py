@@ -100,7 +100,7 @@ class TrainButton(Panel):
             self.error.value = self._trouble
 
     def wait(self, seconds: float = 120) -> None:
-        """Wait until the present training has ended; TimeoutError if it has not after so many seconds."""
+        """Wait until the current training has ended; TimeoutError if it has not after so many seconds."""
         if self._thread is not None:
             self._thread.join(seconds)
             if self._thread.is_alive():

@@ -15,7 +15,7 @@ START = "Finetune (10 nets)"
 def score_board() -> Panel:
     """Ten error sliders, a choice of a published row to start from, and the score that they make.
 
-    Controls: `start`, and one slider a domain with underscores in its name (`vgg_flowers`). State: `score`, `mean`
+    Controls: `start`, and one slider per domain, with underscores in its name (`vgg_flowers`). State: `score`, `mean`
     (accuracy, percent), `shares` (domain -> points), `next_point` (domain -> points for one more point of accuracy).
     """
     rows = {row["method"]: row["accuracies"] for row in published_rows("decathlon")}

@@ -25,10 +25,10 @@ def sparsity_slider(
     """Set small changes of alpha back, and see how much is kept in each layer, the map, and what accuracy is left.
 
     alphas: domain -> layer -> alpha (M, N). measure(domain, threshold, value): held-out accuracy in percent with every
-    alpha nearer than threshold to value set to value; each answer is asked for once and remembered. levels: domain ->
-    name -> accuracy, e.g. of the whole alpha, as lines. highest: the largest threshold. The panel's `state` has
-    threshold, kept (share over all layers), by_layer (a list), accuracy, bits (to store what is kept) and alpha, the
-    map shown.
+    alpha that is nearer to value than threshold set to value; each answer is measured once and remembered. levels:
+    domain -> name -> accuracy, e.g. of the whole alpha, as lines. highest: the largest threshold. The panel's `state`
+    has threshold, kept (share over all layers), by_layer (a list), accuracy, bits (to store what is kept) and alpha,
+    the map shown.
     """
     measured: dict[tuple[str, float], dict[float, tuple[float, float]]] = {}
 

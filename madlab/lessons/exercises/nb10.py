@@ -12,7 +12,7 @@ from madlab.lessons.quizzes import Question
 
 
 def bits(answer: Callable[[int, int, int, int], Any]) -> str:
-    """bits(M, N, rank, width) -> bits to store a layer cut to this rank, with `width` bits a number."""
+    """bits(M, N, rank, width) -> bits to store a layer cut to this rank, with `width` bits per number."""
     cases = [(64, 64, 8, 32), (64, 64, 40, 8), (256, 128, 36, 4), (16, 3, 3, 8)]
     cases += [
         (random.randint(2, 300), random.randint(2, 300), random.randint(1, 60), random.choice((4, 8, 32)))
@@ -20,7 +20,7 @@ def bits(answer: Callable[[int, int, int, int], Any]) -> str:
     ]
     for m, n, rank, width in cases:
         factors, whole = rank * (m + n), m * n
-        where = f"the size of M = {m}, N = {n} at rank {rank} with {width} bits a number"
+        where = f"the size of M = {m}, N = {n} at rank {rank} with {width} bits per number"
         got = answer(m, n, rank, width)
         if got == min(factors, whole) and width != 1:
             raise Wrong(f"{where} is {got:,}: that is the count of *numbers*. How many bits has each?")

@@ -110,7 +110,7 @@ QUIZ = (
         right="0",
     ),
     Question(
-        "A new domain has 10 images a class. What is the best reason to train few parameters for it?",
+        "A new domain has 10 images per class. What is the best reason to train few parameters for it?",
         {
             "What is not trained is borrowed from the base network": "Many more images than ten fixed it there. "
             "The count alone says little, as the experiment showed: it matters what is borrowed, and how near it is. "

@@ -11,7 +11,7 @@ from madlab.lessons.quizzes import Question
 
 
 def sparse_bits(answer: Callable[[torch.Tensor, float], Any]) -> str:
-    """sparse_bits(alpha, threshold) -> one bit a slice and 32 for every number at least so far from one."""
+    """sparse_bits(alpha, threshold) -> one bit per slice, and 32 for every number at least that far from one."""
     for m, n, threshold in ((5, 3, 0.25), (12, 7, 0.5), (40, 33, 0.0625), (8, 8, 3.0)):
         alpha = 1 + torch.randn(m, n) / 3
         alpha[0, 0] = 1 + threshold  # exactly at the limit, without rounding

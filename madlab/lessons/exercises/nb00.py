@@ -24,7 +24,7 @@ def count(answer: Callable[[nn.Conv2d], Any]) -> str:
 
 
 def ratio(answer: Callable[[float, float, int], Any]) -> str:
-    """ratio(base, adapter, domains) -> parameters of one base and its adapters, over those of one network a domain."""
+    """ratio(base, adapter, domains) -> parameters of one base and its adapters / those of one network per domain."""
     for _ in range(4):
         base, adapter = float(torch.randint(1000, 9000, ())), float(torch.randint(10, 900, ()))
         domains = int(torch.randint(2, 30, ()))
