@@ -132,7 +132,7 @@ def examine(network: Any) -> dict[str, Any]:
         return found | {"verdict": f"fails: {type(error).__name__}: {error}".splitlines()[0]}
     faults = {
         f"logits of shape {tuple(logits.shape)}": logits.shape != (2, CLASSES),
-        f"no gradient in {len(idle)} adapters, such as that of {idle[:1]}": bool(idle),
+        f"no gradient in {len(idle)} adapters, such as that of {', '.join(idle[:1])}": bool(idle),
         "merge differs": not difference <= LARGEST,
         "base changed": fingerprint(net.base) != before,
     }
