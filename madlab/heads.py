@@ -100,8 +100,8 @@ def _called_last(network: nn.Module, candidates: dict[str, nn.Module]) -> str:
     heads = [path for path in sources if path is not None]
     if len(heads) > 1:
         raise MadlabError(
-            f"Several heads contribute to the network's logits ({', '.join(heads)}), and madlab replaces one: use the "
-            "network without the others (timm's distilled ones: distilled=False or distillation=False)."
+            f"Several heads contribute to the network's logits ({', '.join(heads)}), and madlab replaces one: use a "
+            "variant of the network with a single head (some of timm's are made so with distilled=False)."
         )
     if len(sources) != 1 or not heads or classes_of(candidates[heads[0]]) != logits.shape[1]:
         raise MadlabError(
