@@ -1,6 +1,6 @@
 """The recorded runs of notebook 11: capacities x learning rates, right ones and wrong ones, on one pocket domain.
 
-    python data_scripts/diagnosis.py --out madlab/results/diagnosis
+    python data_scripts/diagnosis.py --out madlab/records/diagnosis
 
 Each method is trained at a hundredth, a tenth, one, ten and a hundred times its own adapter rate; all else is madlab's
 recipe, shortened, on twenty classes with images of 24 pixels. Runs that the folder holds already are not run again. A
@@ -14,11 +14,11 @@ import torch
 
 import madlab
 from madlab.adapters import METHODS
-from madlab.diagnosis import SYMPTOMS, filter_change
+from madlab.analysis.diagnosis import SYMPTOMS, filter_change
 from madlab.files import write_json
 from madlab.lessons.small import few
-from madlab.recipe import split_method
-from madlab.runfolder import ADAPTER
+from madlab.runs.folder import ADAPTER
+from madlab.runs.recipe import split_method
 
 DOMAIN = "glyphs"
 PART = {"train": 14, "val": 4, "test": 8, "classes": 20, "size": 24}

@@ -32,7 +32,7 @@ from tune import trial
 from madlab.adapters import METHODS
 from madlab.errors import MadlabError
 from madlab.files import write_json
-from madlab.training import train
+from madlab.runs.train import train
 
 BASE, EPOCHS = "pocket-resnet26", 6
 RATES = {

@@ -54,7 +54,7 @@ from madlab.benchmarks.packed import MANIFEST
 from madlab.errors import MadlabError
 from madlab.files import load_tensors, save_tensors, write_json
 from madlab.network import fingerprint
-from madlab.training import autocast
+from madlab.runs.train import autocast
 
 IMAGENET72 = "imagenet72"
 DEFAULTS = {

@@ -1,6 +1,6 @@
 r"""Learning rates by trial: the same number of trials for every method, judged on validation images only.
 
-    OPTIONS="--no-flip gtsrb --out madlab/results/trials.json"
+    OPTIONS="--no-flip gtsrb --out madlab/records/trials.json"
     python data_scripts/tune.py --domains data/gtsrb data/flowers $OPTIONS
     python data_scripts/tune.py --domains data/gtsrb data/flowers --head $OPTIONS
     python data_scripts/tune.py --domains data/gtsrb data/flowers --both $OPTIONS
@@ -30,14 +30,14 @@ The base network of full width got the same four values of the deciding rate, wi
 above, on a GPU:
 
     python data_scripts/tune.py --domains data/gtsrb data/flowers --no-flip gtsrb --base resnet26-tinyimagenet \
-        --out madlab/results/trials-full-width.json
+        --out madlab/records/trials-full-width.json
 
 The head's rates should have been tried there as well. How much they matter was seen afterwards, when there was no GPU
 any more: on a CPU, on two domains with few images and for eight methods, three values each, about a factor of three
 apart. Every method goes on from its best rate of the adapter:
 
-    HEAD="--base resnet26-tinyimagenet --chosen madlab/results/trials-full-width.json \
-        --out madlab/results/trials-full-width-head.json"
+    HEAD="--base resnet26-tinyimagenet --chosen madlab/records/trials-full-width.json \
+        --out madlab/records/trials-full-width-head.json"
     EIGHT="finetune mad mad:8 piggyback wtpb parallel series lora"
     python data_scripts/tune.py --domains data/flowers --methods $EIGHT --head 0.015 0.05 0.15 $HEAD
     python data_scripts/tune.py --domains data/dtd10 --methods $EIGHT --head 0.0046875 0.015625 0.046875 $HEAD
@@ -64,8 +64,8 @@ from madlab.backbones import load_base
 from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain, Split
 from madlab.files import write_json
-from madlab.recipe import split_method
-from madlab.training import train
+from madlab.runs.recipe import split_method
+from madlab.runs.train import train
 
 RATES = {
     "frozen": [{"head_lr": rate, "batchnorm_lr": rate} for rate in (0.03, 0.1, 0.3, 1.0)],

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from madlab.benchmarks.score import decathlon_score as decathlon_score
     from madlab.errors import MadlabError as MadlabError
     from madlab.network import MultiDomainNet as MultiDomainNet
-    from madlab.training import evaluate as evaluate
-    from madlab.training import train as train
+    from madlab.runs.train import evaluate as evaluate
+    from madlab.runs.train import train as train
 
 _ROOMS = {
     "METHODS": "adapters",
@@ -37,8 +37,8 @@ _ROOMS = {
     "decathlon_score": "benchmarks.score",
     "MadlabError": "errors",
     "MultiDomainNet": "network",
-    "evaluate": "training",
-    "train": "training",
+    "evaluate": "runs.train",
+    "train": "runs.train",
 }
 __all__ = sorted(_ROOMS)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from madlab.errors import MadlabError
-from madlab.recipe import Recipe, split_method
+from madlab.runs.recipe import Recipe, split_method
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +39,7 @@ def doctor() -> None:
 
 def train(domain: str, method: str, out: Path, **options: Any) -> None:
     """Adapt a base network to one domain and test it."""
-    from madlab.training import train as run
+    from madlab.runs.train import train as run
 
     method, rank = split_method(method)
     options = {"rank": rank} | {name: value for name, value in options.items() if value is not None}
@@ -51,8 +51,8 @@ def train(domain: str, method: str, out: Path, **options: Any) -> None:
 
 def evaluate(runs: list[Path], results: Path | None, labels: Path | None) -> None:
     """Print the test accuracy of finished runs, computed from their adapter files alone."""
-    from madlab.challenge import score_submission, write_submission
-    from madlab.training import evaluate as score
+    from madlab.runs.train import evaluate as score
+    from madlab.tables.submission import score_submission, write_submission
 
     if labels is not None and results is None:
         raise MadlabError("Labels score a results.json: say where to write it with --results FILE.")
@@ -68,7 +68,7 @@ def evaluate(runs: list[Path], results: Path | None, labels: Path | None) -> Non
 
 def sweep(out: Path, **options: Any) -> None:
     """Train every method on every domain with every seed; finished runs are skipped, half-done ones go on."""
-    from madlab.sweep import sweep as run
+    from madlab.runs.sweep import sweep as run
 
     outcome = run(out=out, **{name: value for name, value in options.items() if value is not None})
     print(f"{len(outcome.results)} finished runs are in {out}; see them with: madlab report {out}")
@@ -79,8 +79,8 @@ def sweep(out: Path, **options: Any) -> None:
 
 def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | None) -> None:
     """Print the results table of all runs below a folder, or set it beside a benchmark's published rows."""
-    from madlab.published import write_comparison
-    from madlab.report import write_report
+    from madlab.tables.comparison import write_comparison
+    from madlab.tables.report import write_report
 
     print(write_comparison(runs, benchmark, csv, figure) if benchmark else write_report(runs, csv, figure))
 

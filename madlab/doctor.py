@@ -25,7 +25,7 @@ def examine() -> Iterator[tuple[str, str]]:
     from madlab.backbones import WEIGHTS, resnet26
     from madlab.benchmarks.cache import cache_folder
     from madlab.network import MultiDomainNet
-    from madlab.training import default_device
+    from madlab.runs.train import default_device
 
     device = default_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"

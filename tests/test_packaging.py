@@ -113,7 +113,7 @@ def test_every_public_name_can_be_imported():
 def recorded(grid: str) -> dict[str, dict[str, list[dict]]]:
     """Method -> domain -> its results, seed by seed, of a grid that ships with madlab."""
     found: dict[str, dict[str, list[dict]]] = {}
-    for path in sorted((ROOT / "madlab" / "results" / grid).rglob("result.json")):
+    for path in sorted((ROOT / "madlab" / "records" / grid).rglob("result.json")):
         result = json.loads(path.read_text())
         method = result["method"] + (f", rank {result['rank']}" if result["rank"] else "")
         found.setdefault(method, {}).setdefault(result["domain"], []).append(result)
@@ -177,7 +177,7 @@ def test_the_table_of_slower_heads_is_what_the_recorded_runs_say() -> None:
     above, again = recorded("mini-decathlon-64px"), recorded("few-images-64px")
     rows = rows_of_readme(r"validation, 0.015 \| 0.05 \| 0.15")
     trials: dict[tuple[str, float], list[float]] = {}
-    for line in json.loads((ROOT / "madlab/results/trials-full-width-head.json").read_text()):
+    for line in json.loads((ROOT / "madlab/records/trials-full-width-head.json").read_text()):
         slowed = {"flowers": 1, "dtd10": 10 / 32}[line["domain"]]  # as a head of ten classes is
         rate = round(line["rates"]["head_lr"] / slowed, 6)
         trials.setdefault((line["method"], rate), []).append(line["val_accuracy"])

@@ -69,7 +69,7 @@ class Method:
     """Whether the domain trains its BatchNorm and keeps its own running statistics."""
     learning_rate: float = 0.0
     """SGD learning rate of the adapter's parameters, before the layer's factor (`Adapter.rate_factors`); tuned by us on
-    validation data (results/trials.json)."""
+    validation data (records/trials.json)."""
     rank_learning_rate: float | None = None
     """The same with a rank, where the factorised form wants another."""
 

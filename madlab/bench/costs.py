@@ -17,9 +17,9 @@ from madlab.backbones import load_base, resnet26
 from madlab.bench.clock import Task, compare, interleave
 from madlab.errors import MadlabError
 from madlab.network import MultiDomainNet
-from madlab.optimiser import make_optimiser
-from madlab.recipe import Recipe, split_method
-from madlab.training import autocast
+from madlab.runs.rates import make_optimiser
+from madlab.runs.recipe import Recipe, split_method
+from madlab.runs.train import autocast
 
 CLASSES = 100
 PLAIN = "plain fine-tuning"

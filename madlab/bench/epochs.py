@@ -17,9 +17,9 @@ from madlab.bench.costs import CLASSES, Setting
 from madlab.bench.pipeline import classical_loader, random_pictures, write_pictures
 from madlab.benchmarks.domain import Domain, Split
 from madlab.network import MultiDomainNet
-from madlab.optimiser import make_optimiser
-from madlab.recipe import Recipe
-from madlab.training import train_epoch
+from madlab.runs.rates import make_optimiser
+from madlab.runs.recipe import Recipe
+from madlab.runs.train import train_epoch
 
 CLASSICAL = "classical"
 OURS = "madlab"
@@ -29,7 +29,7 @@ COMPILED = "madlab, compiled"
 def time_epochs(
     setting: Setting, rounds: int, device: torch.device, count: int, workers: int | None = None
 ) -> dict[str, Any]:
-    """An epoch over `count` images, classical against `madlab.training.train_epoch`, and on a GPU that compiled.
+    """An epoch over `count` images, classical against `madlab.runs.train.train_epoch`, and on a GPU that compiled.
 
     Classical: JPEG files in folders, PIL transforms in `workers` processes (four; on fewer cores, one a core), float32
     in PyTorch's own memory format, the loss read at every step for the log. Both train the same full MAD with SGD at a

@@ -21,7 +21,7 @@ from madlab.bench.growth import measure_growth
 from madlab.bench.pipeline import time_pipeline
 from madlab.bench.processes import measure_memory, measure_start
 from madlab.errors import MadlabError
-from madlab.training import default_device
+from madlab.runs.train import default_device
 
 USUAL = (Setting(width=32, size=64, batch=32), Setting(width=16, size=32, batch=64))
 """The decathlon's network as published, and the half of it that ships with madlab."""

@@ -43,7 +43,7 @@ That the published ImageNet-to-Sketch scores use this baseline is our assumption
 network, DenseNet-121 among them, give the accuracies of your own fine-tuned networks.
 """
 
-PUBLISHED = Path(__file__).parents[1] / "results" / "published.json"
+PUBLISHED = Path(__file__).parents[1] / "records" / "published.json"
 
 
 def decathlon_score(accuracies: Mapping[str, float], baseline: Mapping[str, float] = DECATHLON_BASELINE) -> float:

@@ -23,7 +23,7 @@ def setup(seed: int = 0) -> torch.device:
     from importlib.metadata import version
 
     from madlab.figures import use_style
-    from madlab.training import default_device
+    from madlab.runs.train import default_device
 
     use_style()
     gc.freeze()  # to look through PyTorch's 400,000 objects takes half a second, always while a slider is moving

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from madlab import figures
-from madlab.allocation import ALLOCATIONS, Spectrum, total_size
+from madlab.analysis.allocation import ALLOCATIONS, Spectrum, total_size
 from madlab.widgets.panel import Panel, choice, slider
 
 SHOWN = ("rank", "share of α's squared size left out (%)", "numbers spent")

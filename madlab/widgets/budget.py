@@ -8,7 +8,7 @@ from torch import nn
 
 import madlab
 from madlab import figures
-from madlab.counting import conv_shapes, mad_parameters
+from madlab.analysis.counting import conv_shapes, mad_parameters
 from madlab.widgets.panel import Panel, choice, slider, switch
 
 HIGHEST = 128

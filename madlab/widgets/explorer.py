@@ -11,8 +11,8 @@ from madlab import figures
 from madlab.benchmarks.score import domain_scores
 from madlab.figures.rankings import ranking
 from madlab.figures.style import name_rows
-from madlab.published import BASELINES, budget, compare
-from madlab.records import Record, accuracy_table, shared_domains
+from madlab.runs.record import Record, accuracy_table, shared_domains
+from madlab.tables.comparison import BASELINES, budget, compare
 from madlab.widgets.panel import Panel, choice, slider
 
 SCORE, MEAN = "score S", "mean accuracy (%)"

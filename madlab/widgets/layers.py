@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 
 import madlab
 from madlab import figures
+from madlab.analysis.counting import ConvShape, conv_shapes, mad_parameters
 from madlab.backbones import pocket_densenet
-from madlab.counting import ConvShape, conv_shapes, mad_parameters
 from madlab.network import LAYERS
-from madlab.recipe import join_method
-from madlab.records import read_records
-from madlab.runfolder import Result
+from madlab.runs.folder import Result
+from madlab.runs.recipe import join_method
+from madlab.runs.record import read_records
 from madlab.widgets.panel import Panel, choice, slider, switch
 
 DOMAINS = 6

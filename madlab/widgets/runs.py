@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from madlab import figures
-from madlab.records import Record
+from madlab.runs.record import Record
 from madlab.widgets.panel import Panel, button, choice, switch
 
 QUANTITIES = {

@@ -6,7 +6,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from madlab import figures, study
+from madlab import figures
+from madlab.analysis import modulations
 from madlab.widgets.panel import Panel, choice, slider
 
 STEPS = 40
@@ -35,11 +36,11 @@ def sparsity_slider(
         threshold, layers = round(threshold, 4), alphas[domain]
         known = measured.setdefault((domain, value), {})
         if threshold not in known:
-            kept = study.kept_share(layers, threshold, value)
+            kept = modulations.kept_share(layers, threshold, value)
             known[threshold] = kept, measure(domain, threshold, value)
         kept, accuracy = known[threshold]
-        shown = study.reset(layers[layer], threshold, value)
-        by_layer = [study.kept_share({layer: alpha}, threshold, value) for layer, alpha in layers.items()]
+        shown = modulations.reset(layers[layer], threshold, value)
+        by_layer = [modulations.kept_share({layer: alpha}, threshold, value) for layer, alpha in layers.items()]
         left, middle, right = (figure.add_axes(place) for place in _PLACES)
         figures.alpha_map(left, shown, span=max(0.1, float(2 * layers[layer].std())))
         place = list(layers).index(layer)

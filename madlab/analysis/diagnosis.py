@@ -1,0 +1,112 @@
+"""Why a training disappoints: how far the filters moved, and recorded runs in which they moved too little or too much.
+
+Built in notebook 11; the runs come from data_scripts/diagnosis.py.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from madlab.errors import MadlabError
+from madlab.files import read_json
+from madlab.runs.folder import CONFIG, METRICS
+from madlab.runs.recipe import join_method
+from madlab.runs.record import RECORDS
+from madlab.view import AdaptedConv2d, DomainView
+
+SYMPTOMS = "symptoms.json"
+"""What data_scripts/diagnosis.py adds to each run folder: factor, moved, test_accuracy, failure."""
+HARDLY, WILDLY = 0.05, 2.0
+"""Change of the filters, by that at the method's own rate, below and above which the rate is called wrong."""
+LOSS_GAP = 0.3
+"""Nats of training loss above the lowest of a recording from which on capacity is called too small."""
+BETTER = 5.0
+"""Points of validation accuracy by which another rate of a method must be ahead, for a rate to be called wrong."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A recorded run at a multiple of its method's own learning rate.
+
+    rate: of the adapter; factor: rate / the method's own. log: one dict an epoch, the lines of metrics.jsonl. moved: as
+    `filter_change` of the best epoch; test_accuracy: in percent. Both are None where the loss became NaN, and `failure`
+    then says so.
+    """
+
+    method: str
+    factor: float
+    rate: float
+    log: list[dict[str, float]]
+    moved: float | None
+    test_accuracy: float | None
+    failure: str
+
+
+@torch.no_grad()
+def filter_change(view: DomainView) -> float:
+    """||W_d - W|| / ||W|| over all adapted convolutions together: 0 for a new adapter, 1 for as much as the filters.
+
+    Raises MadlabError for a domain that adapts no convolution.
+    """
+    layers = [module for module in view.modules() if isinstance(module, AdaptedConv2d)]
+    if not layers:
+        raise MadlabError(f"Method {view.method.name!r} leaves the filters as they are: there is no change to measure.")
+    change = sum((layer.adapter(layer.conv.weight) - layer.conv.weight).square().sum() for layer in layers)
+    whole = sum(layer.conv.weight.square().sum() for layer in layers)
+    return float((change / whole).sqrt())
+
+
+def verdict(trial: Trial, trials: Sequence[Trial]) -> str:
+    """What the numbers of a trial say, in a sentence, beside the others of the same recording.
+
+    First the rate, because a wrong one imitates every other failure: the change of the filters is compared with that of
+    the method's trial at its own rate (factor 1), and the last validation accuracy with those at its other rates. Then
+    the capacity: its last training loss with the lowest of all.
+    """
+    usual = next(t for t in trials if t.method == trial.method and t.factor == 1)
+    if trial.moved is None or usual.moved is None:
+        return "The rate is too large: the loss became NaN."
+    ratio = trial.moved / usual.moved
+    if ratio < HARDLY:
+        how_far = f"{ratio:.2g} times as far as at the method's own rate"
+        return f"The filters hardly moved, {how_far}: this is BatchNorm and head."
+    if ratio > WILDLY:
+        return f"The rate is too large: the filters moved {ratio:.2g} times as far as at the method's own rate."
+    best = max((t for t in trials if t.method == trial.method and t.moved is not None), key=_last_accuracy)
+    if _last_accuracy(best) - _last_accuracy(trial) >= BETTER:
+        return f"The filters moved, but × {best.factor:g} does better on validation images: look for the rate first."
+    lowest = min((t for t in trials if t.log), key=lambda t: t.log[-1]["train_loss"])
+    gap = trial.log[-1]["train_loss"] - lowest.log[-1]["train_loss"]
+    if gap > LOSS_GAP:
+        return f"The rate moved the filters well; its training loss is {gap:.2f} above {lowest.method}'s: capacity."
+    return "No failure: the filters moved, and the training loss is near the lowest."
+
+
+def read_trials(folder: Path | str = RECORDS / "diagnosis") -> list[Trial]:
+    """The trials below a folder, in the order of their paths; MadlabError if there is none."""
+    trials = [_read(path.parent) for path in sorted(Path(folder).rglob(SYMPTOMS))]
+    if not trials:
+        raise MadlabError(f"There are no trials in {folder}: make them with data_scripts/diagnosis.py.")
+    return trials
+
+
+def _last_accuracy(trial: Trial) -> float:
+    """Validation accuracy of the last epoch, in percent."""
+    return trial.log[-1]["val_accuracy"]
+
+
+def _read(run: Path) -> Trial:
+    config: dict[str, Any] = read_json(run / CONFIG)
+    symptoms: dict[str, Any] = read_json(run / SYMPTOMS)
+    metrics = run / METRICS
+    lines = metrics.read_text().splitlines() if metrics.exists() else []
+    return Trial(
+        method=join_method(config["method"], config["rank"]),
+        rate=config["recipe"]["adapter_lr"],
+        log=[json.loads(line) for line in lines],
+        **symptoms,
+    )

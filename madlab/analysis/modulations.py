@@ -1,0 +1,68 @@
+"""What trained modulations show: where alpha moved, how sparse it is, how many directions it has, and how alike two
+domains are.
+
+A domain's modulations are a mapping: name of the convolution in the base network -> alpha (M, N).
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from madlab.adapters import FactorisedModulation, FullModulation, ModulatedTransform
+from madlab.errors import MadlabError
+from madlab.network import MultiDomainNet
+
+Modulations = Mapping[str, Tensor]
+
+
+def of_domain(net: MultiDomainNet, domain: str) -> dict[str, Tensor]:
+    """Convolution -> alpha (M, N), a copy, of a domain that modulates ("mad" with or without rank, "mad+wtpb").
+
+    Raises MadlabError for a domain of another method.
+    """
+    return {name: _alpha(adapter).detach().clone() for name, adapter in net.view(domain).adapters().items()}
+
+
+def reset(alpha: Tensor, threshold: float, value: float = 1.0) -> Tensor:
+    """alpha (M, N) with every number nearer than `threshold` to `value` set to it; one leaves the base's slice as it
+    is, zero takes the slice away."""
+    return torch.where((alpha - value).abs() < threshold, torch.full_like(alpha, value), alpha)
+
+
+def kept_share(alphas: Modulations, threshold: float, value: float = 1.0) -> float:
+    """Share (0 to 1) of all numbers that `reset` leaves as they are: those that a sparse file would have to store."""
+    kept = sum(int(((alpha - value).abs() >= threshold).sum()) for alpha in alphas.values())
+    return kept / sum(alpha.numel() for alpha in alphas.values())
+
+
+def similarity(one: Modulations, other: Modulations) -> float:
+    """Cosine (-1 to 1) of the two changes alpha - 1, over all layers; 0 if one of them is no change at all.
+
+    The numbers alpha themselves lie near one in every domain, so that their cosine is always near one.
+    Raises MadlabError if the two have different layers.
+    """
+    if one.keys() != other.keys():
+        raise MadlabError("These modulations have different layers: compare domains of one base network.")
+    a, b = (torch.cat([(alphas[name] - 1).flatten() for name in one]) for alphas in (one, other))
+    length = a.norm() * b.norm()
+    return float(a @ b / length) if length > 0 else 0.0
+
+
+def directions(alpha: Tensor, share: float = 0.9) -> int:
+    """How many directions hold `share` (0 to 1) of the squared change: the smallest rank that keeps so much of
+    alpha - 1. A modulation that is one everywhere needs none."""
+    energy = torch.linalg.svdvals((alpha - 1).double()).square().cumsum(0)
+    if energy[-1] == 0:
+        return 0
+    return int((energy < share * energy[-1] * (1 - 1e-9)).sum()) + 1
+
+
+def _alpha(adapter: nn.Module) -> Tensor:
+    if isinstance(adapter, ModulatedTransform):
+        adapter = adapter.mad
+    if isinstance(adapter, FullModulation):
+        return adapter.alpha
+    if isinstance(adapter, FactorisedModulation):
+        return adapter.beta @ adapter.gamma
+    raise MadlabError(f"A {type(adapter).__name__} is no modulation: train the domain with mad.")

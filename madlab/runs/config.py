@@ -1,0 +1,97 @@
+"""What a run was asked to do: everything that its outcome depends on, in one thing that reads and compares itself."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, field, fields
+from pathlib import Path
+from typing import Any
+
+from pydantic.dataclasses import dataclass
+
+from madlab.errors import MadlabError
+from madlab.files import read_json, write_json
+from madlab.runs.recipe import Recipe
+from madlab.schemas import STRICT, validated
+
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True, config=STRICT)
+class BaseUsed:
+    """The base network of a run."""
+
+    name: str
+    """What the network calls itself, "" if nothing."""
+    sha256: str
+    """Its fingerprint (`network.fingerprint`), in hexadecimal."""
+    source: str | None = None
+    """What `load_base` takes to make it again; None for a network object."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class RunConfig:
+    """What a run was asked to do. Two runs with equal configs end, on a CPU, with the same bytes."""
+
+    domain: str
+    """The domain's name."""
+    source: str | None
+    """What `load_domain` takes to read it again; None for a Domain object."""
+    flip: bool
+    """Whether training images may be mirrored."""
+    base: BaseUsed
+    method: str
+    """A key of `madlab.METHODS`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """The method's own options as they were given, its rank among them."""
+    layers: str | tuple[str, ...] = "all"
+    """Which layers are adapted, as `MultiDomainNet.add_domain` takes it."""
+    head: str | None = None
+    """The name of the base network's classifier, where it was given."""
+    compile: str | None = None
+    """The backend of torch.compile, where one was asked for."""
+    recipe: Recipe = field(default_factory=Recipe)
+
+    @property
+    def rank(self) -> int | None:
+        """The rank that was asked for; None where the method has none, or one for each layer."""
+        rank = self.options.get("rank")
+        return rank if isinstance(rank, int) else None
+
+    def to_json(self) -> dict[str, Any]:
+        """As `config.json` holds it."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(facts: Any, where: str) -> "RunConfig":
+        """The other way; MadlabError, naming `where` the facts are from, if they are no config."""
+        return validated(RunConfig, _upgraded(facts), where)
+
+    def write(self, folder: Path | str) -> None:
+        """Write config.json into a run folder."""
+        write_json(Path(folder) / CONFIG, self.to_json())
+
+    @staticmethod
+    def read(path: Path | str) -> "RunConfig":
+        """The config of a run folder, or of a config file; MadlabError if there is none or it is damaged."""
+        path = Path(path)
+        file = path / CONFIG if path.is_dir() else path
+        return RunConfig.from_json(read_json(file), str(file))
+
+    def differences(self, other: "RunConfig") -> list[str]:
+        """Names of the fields in which another config differs; those of the recipe by their own names."""
+        changed = [
+            f.name for f in fields(self) if f.name != "recipe" and getattr(self, f.name) != getattr(other, f.name)
+        ]
+        recipes = self.recipe, other.recipe
+        return changed + [f.name for f in fields(Recipe) if len({getattr(recipe, f.name) for recipe in recipes}) > 1]
+
+
+def _upgraded(facts: Any) -> Any:
+    """A config of madlab 0.1, which had a rank and the base's source apart, in today's form; any other as it is."""
+    if not isinstance(facts, Mapping) or "base_source" not in facts:
+        return facts
+    new = {key: value for key, value in facts.items() if key not in ("rank", "base_source")}
+    if not isinstance(new.get("base"), Mapping):
+        raise MadlabError("The config has no base network: it is damaged.")
+    new["base"] = dict(new["base"]) | {"source": facts["base_source"]}
+    new["options"] = {} if facts.get("rank") is None else {"rank": facts["rank"]}
+    return new

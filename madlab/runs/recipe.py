@@ -1,0 +1,93 @@
+"""How a run trains: the numbers that a person may want to change. Imports no PyTorch, so that `--help` is quick."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Annotated, Any, TypedDict
+
+from pydantic import Field, ValidationError
+from pydantic.dataclasses import dataclass
+
+from madlab.errors import MadlabError
+from madlab.schemas import STRICT, Whole, sentence
+
+Rate = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Recipe:
+    """How a run trains. The paper's hyperparameters are unknown: these are ours, tuned on validation data only.
+
+    Raises pydantic's ValidationError for a value outside its range; `make_recipe` tells it in a sentence.
+    """
+
+    epochs: Annotated[Whole, Field(ge=1, le=100_000)] = 20
+    """Passes over the training images."""
+    batch_size: Annotated[Whole, Field(ge=2, le=1_000_000)] = 64
+    """Images per step; BatchNorm cannot learn from a batch of one."""
+    seed: Annotated[Whole, Field(ge=0, lt=2**31)] = 0
+    """Seed of initialisation, order and augmentation."""
+    adapter_lr: Rate | None = None
+    """Peak learning rate of the adapter, in units of its layers (Adapter.rate_factors); None takes the method's own."""
+    head_lr: Rate | None = None
+    """Peak learning rate of the head; None takes the method's own."""
+    batchnorm_lr: Rate | None = None
+    """Peak learning rate of the normalisation layers; None takes the method's own."""
+    adapter_decay: Rate = 0.0
+    """Weight decay of the adapter, towards zero."""
+    head_decay: Rate = 5e-4
+    """Weight decay of the head."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Nesterov momentum of SGD; 0 is plain SGD."""
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Label smoothing."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    """Share of the training in which the rates rise; afterwards they fall to zero along a cosine."""
+    coarse: Share = 0.6
+    """Share of the epochs, the first ones, on images shrunk to 5/8 of the crop, which take 0.4 of the time."""
+    crop: Annotated[Whole, Field(ge=1, le=10_000)] | None = None
+    """Side of the training window in pixels; None takes what the base network was trained with."""
+    accumulate: Annotated[Whole, Field(ge=1, le=1_000_000)] = 1
+    """Batches whose mean gradient makes one step; BatchNorm takes its statistics from each batch alone."""
+
+
+class RecipeOptions(TypedDict, total=False):
+    """The fields of `Recipe` as keyword arguments, for editors and type checkers (a test holds the two together)."""
+
+    epochs: int
+    batch_size: int
+    seed: int
+    adapter_lr: float | None
+    head_lr: float | None
+    batchnorm_lr: float | None
+    adapter_decay: float
+    head_decay: float
+    momentum: float
+    smoothing: float
+    warmup: float
+    coarse: float
+    crop: int | None
+    accumulate: int
+
+
+def make_recipe(options: Mapping[str, Any]) -> Recipe:
+    """A recipe from the names of its fields; MadlabError for a name that is none and for a value out of range."""
+    known = [field.name for field in fields(Recipe)]
+    for name in options:
+        if name not in known:
+            raise MadlabError(f"Unknown option {name!r}: a recipe has {', '.join(known)}.")
+    try:
+        return Recipe(**options)
+    except ValidationError as error:
+        raise MadlabError(f"The recipe cannot be used: {sentence(error)}") from None
+
+
+def split_method(text: str) -> tuple[str, int | None]:
+    """A method as it is written, "mad:8" or "peft:lora:8" or "mad", as its name and its rank or None."""
+    name, _, rank = text.rpartition(":")
+    return (name, int(rank)) if name and rank.lstrip("-").isdecimal() else (text, None)
+
+
+def join_method(name: str, rank: int | None) -> str:
+    """The other way: ("mad", 8) is written "mad:8"."""
+    return name if rank is None else f"{name}:{rank}"

@@ -1,0 +1,167 @@
+"""What is kept of a run: its config, its log and its result, in a run folder or as one line of a records file.
+
+A records file holds a whole grid, one finished run per line as JSON. It can be read in a diff and quickly, and whatever
+takes a folder of runs takes it as well.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from madlab.errors import MadlabError
+from madlab.files import read_json, write_bytes, write_json
+from madlab.runs.config import BaseUsed, RunConfig
+from madlab.runs.recipe import join_method
+from madlab.schemas import STRICT, Whole, validated
+
+RECORDS = Path(__file__).parents[1] / "records"
+"""The runs that ship with madlab, a file per grid: `pocket` on drawn domains, `photographs` on real pictures,
+`mini-decathlon` on nine and `mini-sketch` on five domains of them, both with `-64px` at full width and 64 pixels,
+`few-images-64px` on three of them again with slower heads, `frozen-batchnorm` on both with BatchNorm that does not
+learn, `densenet-layers` by adapted layers, `diagnosis` by learning rate and rank."""
+
+METRICS, RESULT = "metrics.jsonl", "result.json"
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+Count = Annotated[Whole, Field(ge=0)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Epoch:
+    """One line of metrics.jsonl: losses are mean cross-entropies in nats, accuracies percent."""
+
+    epoch: Annotated[Whole, Field(ge=1)]
+    train_loss: float
+    val_loss: float
+    val_accuracy: Percent
+
+
+@dataclass(frozen=True, config=STRICT)
+class Result:
+    """What a finished run reports; accuracies in percent, seconds of wall time, the rest as in its config.
+
+    base_parameters: weights of all the base's convolutions; adapter_parameters: as `MultiDomainNet.adapter_size`.
+    date: the day on which it finished, YYYY-MM-DD in UTC. rates: the peak learning rates of "adapter", "batchnorm" and
+    "head" that it was trained with. Both are empty for runs that were made before they were recorded.
+    """
+
+    domain: str
+    method: str
+    rank: Any
+    seed: Count
+    base: BaseUsed
+    base_parameters: Count
+    adapter_parameters: Count
+    val_accuracy: Percent
+    test_accuracy: Percent
+    best_epoch: Annotated[Whole, Field(ge=1)]
+    epochs: Annotated[Whole, Field(ge=1)]
+    seconds: Annotated[float, Field(ge=0)]
+    device: str
+    versions: dict[str, str]
+    date: str = ""
+    rates: dict[str, float] = field(default_factory=dict)
+
+    def write(self, folder: Path | str) -> None:
+        """Write result.json into a run folder."""
+        write_json(Path(folder) / RESULT, asdict(self))
+
+    @staticmethod
+    def read(folder: Path | str) -> "Result":
+        """The result of a run folder; MadlabError if the run has not finished or the file is damaged."""
+        file = Path(folder) / RESULT
+        return validated(Result, read_json(file), str(file))
+
+
+@dataclass(frozen=True, config=STRICT)
+class Run:
+    """A finished run; log: one entry per epoch; path: where it was read from, for messages."""
+
+    config: RunConfig
+    result: Result
+    log: tuple[Epoch, ...]
+    path: str = ""
+
+    @property
+    def method(self) -> str:
+        """The method as it is written for the command line, "mad:8" for MAD of rank 8."""
+        return join_method(self.result.method, self.result.rank)
+
+    @property
+    def domain(self) -> str:
+        return self.result.domain
+
+    @property
+    def seed(self) -> int:
+        return self.result.seed
+
+    def to_json(self) -> dict[str, Any]:
+        """As a line of a records file holds it."""
+        return {key: value for key, value in asdict(self).items() if key != "path"}
+
+    @staticmethod
+    def read(folder: Path | str) -> "Run":
+        """The run of a run folder; MadlabError if it has not finished or a file of it is damaged."""
+        folder = Path(folder)
+        return Run(RunConfig.read(folder), Result.read(folder), read_log(folder), str(folder))
+
+
+def read_log(folder: Path | str) -> tuple[Epoch, ...]:
+    """The epochs that a run folder has logged so far; none if there is no metrics.jsonl."""
+    file = Path(folder) / METRICS
+    return tuple(validated(Epoch, _parsed(*line), line[1]) for line in _lines(file)) if file.exists() else ()
+
+
+def read_runs(path: Path | str, on_damage: Callable[[MadlabError], None] | None = None) -> list[Run]:
+    """Every finished run of a records file, in its order, or of all run folders at any depth below a folder, by path.
+
+    on_damage: gets the error of each run that cannot be read, which is then left out; without it the first one is
+    raised. Raises MadlabError if there is no such file or folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        places: Iterable[Callable[[], Run]] = [
+            lambda folder=file.parent: Run.read(folder) for file in sorted(path.rglob(RESULT))
+        ]
+    else:
+        places = [lambda line=line, where=where: _run(_parsed(line, where), where) for line, where in _lines(path)]
+    runs = []
+    for read in places:
+        try:
+            runs.append(read())
+        except MadlabError as error:
+            if on_damage is None:
+                raise
+            on_damage(error)
+    return runs
+
+
+def write_runs(path: Path | str, runs: Iterable[Run]) -> None:
+    """Write runs as a records file, one per line, whole or not at all."""
+    write_bytes(path, "".join(json.dumps(run.to_json()) + "\n" for run in runs).encode())
+
+
+def _run(facts: Any, where: str) -> Run:
+    if not isinstance(facts, dict) or not {"config", "result", "log"} <= facts.keys():
+        raise MadlabError(f"{where} is not a recorded run: it needs config, result and log.")
+    log = validated(tuple[Epoch, ...], facts["log"], where)
+    return Run(RunConfig.from_json(facts["config"], where), validated(Result, facts["result"], where), log, where)
+
+
+def _lines(file: Path) -> list[tuple[str, str]]:
+    """The lines of a JSON-lines file, each with its place for messages."""
+    if not file.is_file():
+        raise MadlabError(f"There is no file or folder {file}.")
+    return [(line, f"{file}, line {number}") for number, line in enumerate(file.read_text().splitlines(), start=1)]
+
+
+def _parsed(line: str, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise MadlabError(f"{where} is damaged ({error}): remove it and make it anew.") from error

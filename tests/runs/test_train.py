@@ -1,0 +1,454 @@
+"""A run: what it writes, that its numbers are true, and that nothing can stop it for good."""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+import madlab
+from madlab import cli, files
+from madlab.benchmarks.domain import Split
+from madlab.benchmarks.loader import batches
+from madlab.errors import MadlabError
+from madlab.runs import train as training
+from madlab.runs.rates import learning_rate, make_optimiser, peak_rates
+from madlab.runs.recipe import Recipe
+
+EPOCHS = 3
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A domain, a base network and the run of one on the other: MAD with rank 2, all else in the same way."""
+    root = tmp_path_factory.mktemp("training")
+    tiny.write_folder(root / "noise")
+    tiny.write_base(root / "small.safetensors")
+    run(root, "whole")
+    return root
+
+
+def run(root, name, **options):
+    options = {"method": "mad", "rank": 2, "epochs": EPOCHS, "batch_size": 10, "progress": False} | options
+    return madlab.train(str(root / "noise"), base=str(root / "small.safetensors"), out=root / name, **options)
+
+
+def facts(folder, name="result.json"):
+    return json.loads((folder / name).read_text())
+
+
+def log_of(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def same_bytes(one, other):
+    for name in ("config.json", "metrics.jsonl", "adapter.safetensors"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    results = [facts(folder) for folder in (one, other)]
+    for result in results:
+        del result["seconds"]
+    assert results[0] == results[1]
+
+
+def count_right(root, folder, split):
+    """Accuracy in percent, picture by picture: read with Pillow, cut by hand, one at a time through the adapted net."""
+    net = madlab.MultiDomainNet(madlab.load_base(str(root / "small.safetensors")))
+    domain = net.load_domain(folder / "adapter.safetensors")
+    normalization = net.view(domain).facts["normalization"]
+    right = []
+    for label, name in enumerate(("class0", "class1", "class2")):
+        for path in sorted((root / "noise" / split / name).iterdir()):
+            pixels = np.asarray(Image.open(path))[2:34, 2:34] / 255.0
+            image = (pixels - normalization["mean"]) / normalization["std"]
+            with torch.no_grad():
+                logits = net(torch.tensor(image, dtype=torch.float32).permute(2, 0, 1)[None], domain)
+            right.append(int(logits.argmax()) == label)
+    return 100 * sum(right) / len(right)
+
+
+def test_a_finished_run_says_what_it_was_and_leaves_no_checkpoint(place):
+    result = facts(place / "whole")
+    base = madlab.load_base(str(place / "small.safetensors"))
+    digest = hashlib.sha256()
+    for name, value in sorted(base.state_dict().items()):
+        digest.update(name.encode() + value.contiguous().numpy().tobytes())
+    shapes = [m.weight.shape for m in base.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert len(shapes) == 25
+    expected = {
+        "domain": "noise",
+        "method": "mad",
+        "rank": 2,
+        "seed": 0,
+        "base": {"name": "small", "sha256": digest.hexdigest()},
+        "base_parameters": sum(math.prod(shape) for shape in shapes),
+        "adapter_parameters": sum(2 * (shape[0] + shape[1]) for shape in shapes),
+        "epochs": EPOCHS,
+        "rates": {"adapter": madlab.METHODS["mad"].rank_learning_rate, "batchnorm": 0.3, "head": 0.3 * 3 / 32},
+    }
+    assert {key: result[key] for key in expected} == expected
+    assert result["seconds"] > 0 and result["device"] and result["versions"]["torch"] == torch.__version__
+    files = {"config.json", "metrics.jsonl", "result.json", "adapter.safetensors"}
+    assert {path.name for path in (place / "whole").iterdir()} == files
+
+
+def test_the_best_epoch_on_validation_is_kept_and_its_accuracies_are_true(place):
+    result, log = facts(place / "whole"), log_of(place / "whole")
+    assert [entry["epoch"] for entry in log] == [1, 2, 3]
+    best = sorted(log, key=lambda entry: (-entry["val_accuracy"], entry["val_loss"]))[0]
+    assert (result["best_epoch"], result["val_accuracy"]) == (best["epoch"], best["val_accuracy"])
+    assert count_right(place, place / "whole", "val") == pytest.approx(result["val_accuracy"])
+    assert count_right(place, place / "whole", "test") == pytest.approx(result["test_accuracy"])
+
+
+def test_a_best_epoch_that_is_not_the_last_is_the_one_saved(place, monkeypatch):
+    """Validation is made to get worse: the first epoch wins, and its adapter is the one that an own run of it has."""
+    accuracies = iter([0.0, 90.0, 50.0, 40.0])
+    real = training.score
+    monkeypatch.setattr(
+        training, "score", lambda *a: (next(accuracies), 1.0) if len(a[1]) == 12 else real(*a)
+    )  # 12 images are validation, 18 test
+    kept = []
+    real_epoch = training.train_epoch
+
+    def epoch(net, name, *rest, **options):
+        loss = real_epoch(net, name, *rest, **options)
+        kept.append({key: value.clone() for key, value in net.view(name).own_state().items()})
+        return loss
+
+    monkeypatch.setattr(training, "train_epoch", epoch)
+    result = run(place, "falling")
+    assert (result.best_epoch, result.val_accuracy) == (1, 90.0)
+    net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
+    saved = net.view(net.load_domain(place / "falling" / "adapter.safetensors")).own_state()
+    assert all(torch.equal(saved[key], kept[0][key]) for key in saved)
+    assert any(not torch.equal(saved[key], kept[-1][key]) for key in saved)
+
+
+def test_evaluate_needs_the_config_and_the_adapter_alone(place, tmp_path):
+    for name in ("config.json", "adapter.safetensors"):
+        shutil.copy(place / "whole" / name, tmp_path / name)
+    assert madlab.evaluate(tmp_path) == facts(place / "whole")["test_accuracy"]
+
+
+def test_objects_instead_of_names_train_the_same_and_are_asked_for_again(place, tmp_path):
+    domain = madlab.Domain.from_folder(place / "noise")
+    network = madlab.load_base(str(place / "small.safetensors"))
+    options = {"rank": 2, "epochs": EPOCHS, "batch_size": 10, "progress": False}
+    result = madlab.train(domain, base=network, out=tmp_path / "run", **options)
+    assert result.test_accuracy == facts(place / "whole")["test_accuracy"]
+    with pytest.raises(MadlabError, match="Domain object: give that domain"):
+        madlab.evaluate(tmp_path / "run")
+    with pytest.raises(MadlabError, match="network object: give that base"):
+        madlab.evaluate(tmp_path / "run", domain=domain)
+    assert madlab.evaluate(tmp_path / "run", domain=domain, base=network) == result.test_accuracy
+
+
+def test_the_test_split_is_read_once_and_after_all_epochs(place, monkeypatch):
+    order, real = [], training.score
+
+    def spy(network, split, *rest):
+        order.append({12: "val", 18: "test"}[len(split)])
+        return real(network, split, *rest)
+
+    monkeypatch.setattr(training, "score", spy)
+    run(place, "spied")
+    assert order == ["val", *["val"] * EPOCHS, "test"]
+
+
+def test_the_test_images_change_nothing_but_the_test_accuracy(place, tmp_path):
+    domain = madlab.Domain.from_folder(place / "noise")
+    upside_down = madlab.Domain(
+        "noise",
+        domain.class_names,
+        domain.train,
+        domain.val,
+        type(domain.test)(domain.test.images.flip(1), domain.test.labels),
+    )
+    options = {"base": str(place / "small.safetensors"), "epochs": 2, "progress": False}
+    for name, data in (("one", domain), ("two", upside_down)):
+        madlab.train(data, out=tmp_path / name, **options)
+    for name in ("metrics.jsonl", "adapter.safetensors"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing in madlab may catch it, as nothing can catch a real kill."""
+
+
+def test_a_run_killed_at_any_of_its_writes_resumes_to_the_same_bytes(place, monkeypatch):
+    """A run of two epochs makes seven files whole; it is killed just before each takes its name."""
+    run(place, "through", epochs=2)
+    real, finished, at = files.os.replace, False, 0
+    while not finished:
+        at, calls = at + 1, []
+
+        def replace(source, target, calls=calls, at=at):
+            calls.append(target)
+            if len(calls) == at:
+                raise Killed
+            real(source, target)
+
+        monkeypatch.setattr(files.os, "replace", replace)
+        try:
+            run(place, f"killed{at}", epochs=2)
+            finished = True
+        except Killed:
+            assert not (place / f"killed{at}" / "result.json").exists()
+        monkeypatch.setattr(files.os, "replace", real)
+        run(place, f"killed{at}", epochs=2, resume=True)
+        same_bytes(place / "through", place / f"killed{at}")
+        assert not (place / f"killed{at}" / "checkpoint.safetensors").exists()
+    assert at == 1 + 7
+
+
+def test_a_killed_process_resumes_to_the_same_bytes(place):
+    options = ["--domain", str(place / "noise"), "--base", str(place / "small.safetensors"), "--rank", "2"]
+    options += ["--epochs", "6", "--batch-size", "10"]
+    assert cli.main(["train", *options, "--out", str(place / "unbroken")]) == 0
+    killed = place / "broken"
+    command = [sys.executable, "-m", "madlab.cli", "train", *options, "--out", str(killed)]
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(command, env=os.environ | threads, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 240
+        while not (killed / "checkpoint.safetensors").exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.005)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (killed / "result.json").exists() and len(log_of(killed)) < 6
+    assert cli.main(["train", *options, "--out", str(killed), "--resume"]) == 0
+    same_bytes(place / "unbroken", killed)
+
+
+def test_a_finished_run_is_not_trained_again(place, monkeypatch):
+    monkeypatch.setattr(training, "train_epoch", lambda *a, **k: pytest.fail("it trained"))
+    assert run(place, "whole", resume=True).test_accuracy == facts(place / "whole")["test_accuracy"]
+
+
+def test_the_seed_matters_and_nothing_else_is_random(place):
+    run(place, "again")
+    same_bytes(place / "whole", place / "again")
+    run(place, "other", seed=1)
+    assert log_of(place / "other") != log_of(place / "whole")
+
+
+def test_the_global_random_state_is_left_alone(place):
+    network = madlab.load_base(str(place / "small.safetensors"))
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    madlab.train(str(place / "noise"), "mad", rank=2, base=network, epochs=1, progress=False)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_a_sentence_and_its_checkpoint(place):
+    """One step an epoch: the first has rate 0, the second ruins the adapter, the third sees it."""
+    with pytest.raises(MadlabError) as told:
+        run(place, "ruined", adapter_lr=1e30, batch_size=24, epochs=6)
+    sentence = "The loss became nan in epoch 3: lower the learning rates (now adapter_lr 1e+30, batchnorm_lr 0.3, "
+    assert str(told.value).startswith(sentence)
+    assert (place / "ruined" / "checkpoint.safetensors").exists() and len(log_of(place / "ruined")) == 2
+    assert not (place / "ruined" / "result.json").exists()
+
+
+def test_a_folder_with_a_run_or_with_something_else_is_refused_and_left_alone(place, tmp_path):
+    before = {path.name: path.read_bytes() for path in (place / "whole").iterdir()}
+    with pytest.raises(MadlabError, match="exists: resume it"):
+        run(place, "whole")
+    with pytest.raises(MadlabError, match="started with another rank: choose"):
+        run(place, "whole", rank=3, resume=True)
+    with pytest.raises(MadlabError, match="started with another recipe: choose"):
+        run(place, "whole", epochs=9, resume=True)
+    assert {path.name: path.read_bytes() for path in (place / "whole").iterdir()} == before
+    (tmp_path / "thesis.txt").write_text("not a run")
+    with pytest.raises(MadlabError, match="holds something else than a run"):
+        run(place, tmp_path)
+    with pytest.raises(MadlabError, match="choose another folder"):
+        run(place, tmp_path / "thesis.txt")
+    assert (tmp_path / "thesis.txt").read_text() == "not a run"
+
+
+def test_a_run_recorded_before_the_recipe_got_a_field_is_known_again(place, tmp_path):
+    shutil.copytree(place / "whole", tmp_path / "old")
+    config = json.loads((tmp_path / "old" / "config.json").read_text())
+    del config["recipe"]["coarse"]
+    (tmp_path / "old" / "config.json").write_text(json.dumps(config))
+    run(place, tmp_path / "old", resume=True)
+    with pytest.raises(MadlabError, match="another recipe"):
+        run(place, tmp_path / "old", resume=True, coarse=0.25)
+
+
+def test_a_run_that_could_not_start_leaves_its_name_free(place):
+    with pytest.raises(MadlabError, match="Rank 33 is not possible"):
+        run(place, "second try", rank=33)
+    assert run(place, "second try", epochs=1).rank == 2
+
+
+def test_a_damaged_checkpoint_is_told(place):
+    with pytest.raises(MadlabError, match="became nan"):
+        run(place, "damaged", adapter_lr=1e30, batch_size=24, epochs=6)
+    (place / "damaged" / "checkpoint.safetensors").write_bytes(b"half a file")
+    with pytest.raises(MadlabError, match="not a whole safetensors file"):
+        run(place, "damaged", adapter_lr=1e30, batch_size=24, epochs=6, resume=True)
+
+
+def test_numbers_that_cannot_train_are_refused(place):
+    for options, words in (
+        ({"epochs": 0}, "epochs is 0"),
+        ({"batch_size": 1}, "batch_size is 1"),
+        ({"head_lr": math.nan}, "head_lr is nan"),
+        ({"adapter_lr": -1.0}, "adapter_lr is -1"),
+        ({"crop": 40}, "crop of 40 pixels is larger than the images of 36"),
+        ({"speed": 3}, "Unknown option 'speed'"),
+    ):
+        with pytest.raises(MadlabError, match=words):
+            run(place, "refused", **options)
+
+
+MODULATION = {"alpha": "mean", "beta": "mean", "gamma": "mean"}
+MASK = {"mask": "mean", "k": "sum"}
+
+
+@pytest.mark.parametrize(
+    ("method", "rank", "units"),
+    [
+        ("mad", None, MODULATION),
+        ("mad", 2, MODULATION),
+        ("mad+wtpb", None, MODULATION | MASK),
+        ("piggyback", None, MASK),
+        ("wtpb", None, MASK),
+        ("lora", 2, {}),
+        ("parallel", None, {}),
+    ],
+)
+def test_rates_are_in_units_of_a_layers_filters_where_a_method_multiplies_them(place, method, rank, units):
+    net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
+    net.add_domain("noise", 3, method, rank=rank)
+    optimiser = make_optimiser(net, "noise", Recipe(adapter_lr=0.5, head_lr=0.1, adapter_decay=0.2))
+    group_of = {parameter: group for group in optimiser.param_groups for parameter in group["params"]}
+    layers = set()
+    for name, parameter in net.view("noise").network.named_parameters():
+        if ".adapter." not in name or name.endswith("conv.weight"):
+            continue
+        layer = name.partition(".adapter.")[0]
+        squares = net.base.get_submodule(layer).weight ** 2
+        unit = units.get(name.rpartition(".")[2])
+        expected = 0.5 / (1 if unit is None else getattr(squares, unit)().item())
+        expected *= 60 if ".wtpb." in name else 1
+        group = group_of[parameter]
+        assert group["peak"] == pytest.approx(expected)
+        assert group["peak"] * group["weight_decay"] == pytest.approx(0.5 * 0.2)
+        layers.add(layer)
+    assert len(layers) == 25, "a ResNet-26 has 25 convolutions"
+
+
+@pytest.mark.parametrize(
+    ("method", "classes", "recipe", "expected"),
+    [
+        ("batchnorm", 32, {}, {"adapter": 0.0, "batchnorm": 1.0, "head": 1.0}),
+        ("batchnorm", 8, {"head_lr": 0.2}, {"adapter": 0.0, "batchnorm": 1.0, "head": 0.2}),
+        ("frozen", 200, {"batchnorm_lr": 0.0}, {"adapter": 0.0, "batchnorm": 0.0, "head": 0.3}),
+        ("mad", 40, {"adapter_lr": 7.0}, {"adapter": 7.0, "batchnorm": 0.3, "head": 0.3}),
+        ("mad", 8, {"adapter_lr": 7.0}, {"adapter": 7.0, "batchnorm": 0.3, "head": 0.075}),
+        ("finetune", 16, {"adapter_lr": 7.0}, {"adapter": 7.0, "batchnorm": 0.3, "head": 0.05}),
+    ],
+)
+def test_a_method_has_rates_of_its_own_that_the_recipe_overrides(place, method, classes, recipe, expected):
+    """The head's own rate falls with the number of classes where there are fewer than 32."""
+    net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
+    net.add_domain("noise", classes, method)
+    assert peak_rates(net.view("noise"), Recipe(**recipe)) == expected
+
+
+@pytest.mark.parametrize(
+    ("width", "classes", "expected"),
+    [(8, 40, 0.3), (16, 40, 0.3), (32, 40, 0.15), (64, 40, 0.075), (32, 8, 0.0375)],
+)
+def test_a_wide_head_learns_more_slowly(width, classes, expected):
+    """A ResNet-26 of width w ends in 8 w features; above 128 the head's rate falls in proportion."""
+    net = madlab.MultiDomainNet(madlab.resnet26(num_classes=5, width=width))
+    net.add_domain("noise", classes, "mad")
+    assert peak_rates(net.view("noise"), Recipe())["head"] == pytest.approx(expected)
+    assert peak_rates(net.view("noise"), Recipe(head_lr=0.3))["head"] == 0.3
+
+
+def test_the_rate_rises_in_a_line_and_falls_along_a_cosine():
+    assert [learning_rate(share, 0.2) for share in (0.0, 0.1, 0.2)] == [0.0, 0.5, 1.0]
+    assert learning_rate(0.6, 0.2) == pytest.approx(0.5)
+    assert learning_rate(0.4, 0.2) == pytest.approx((1 + math.sqrt(0.5)) / 2)
+    assert learning_rate(1.0, 0.2) == pytest.approx(0.0)
+
+
+def test_accumulated_gradients_are_the_mean_of_the_batches(place):
+    """Ten images in batches of 4, 4 and 2, two batches a step: against a loop that adds the gradients up itself."""
+    split = Split(torch.randint(256, (10, 36, 36, 3), dtype=torch.uint8), torch.arange(10) % 3)
+    domain = madlab.Domain("x", ["a", "b", "c"], split, split, split, flip=False)
+    recipe = Recipe(epochs=1, batch_size=4, accumulate=2, momentum=0, coarse=0, smoothing=0, head_decay=0, head_lr=0.1)
+    nets = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
+        net.add_domain("x", 3, "frozen")
+        nets.append(net)
+    before = [p.detach().clone() for p in nets[0].trainable_parameters("x")]
+    training.train_epoch(nets[0], "x", domain, recipe, 32, make_optimiser(nets[0], "x", recipe), 0)
+
+    view, parameters = nets[1].view("x").train(), list(nets[1].trainable_parameters("x"))
+    generator = torch.Generator().manual_seed(0)
+    loader = list(batches(split.images, split.labels, 4, 32, False, generator, domain.normalization))
+    assert [len(labels) for _, labels in loader] == [4, 4, 2]
+    for first, last in ((0, 1), (2, 2)):
+        rate = 0.1 * learning_rate(last / 3, recipe.warmup)
+        gradients = [torch.zeros_like(p) for p in parameters]
+        for images, labels in loader[first : last + 1]:
+            loss = torch.nn.functional.cross_entropy(view(images), labels)
+            for total, gradient in zip(gradients, torch.autograd.grad(loss, parameters), strict=True):
+                total += gradient / (last + 1 - first)
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter -= rate * gradient
+    for trained, expected, start in zip(nets[0].trainable_parameters("x"), parameters, before, strict=True):
+        torch.testing.assert_close(trained, expected)
+        assert not torch.equal(trained, start)
+    with pytest.raises(MadlabError, match="accumulate is 0"):
+        Recipe(accumulate=0)
+
+
+@pytest.mark.parametrize("method", ["frozen", "mad", "prompt"])
+def test_every_method_sees_the_same_sizes_of_images(place, method):
+    """Of five epochs three are coarse, 20 of 32 pixels; a prompt's frame is laid on at full size and shrinks, too."""
+    domain = madlab.Domain.from_folder(place / "noise")
+    net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
+    net.add_domain("noise", 3, method)
+    recipe = Recipe(epochs=5, batch_size=24)
+    optimiser, seen = make_optimiser(net, "noise", recipe), []
+    first = next(m for m in net.view("noise").network.modules() if isinstance(m, torch.nn.BatchNorm2d))  # of the stem
+    first.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[2:]))
+    for epoch in range(5):
+        training.train_epoch(net, "noise", domain, recipe, 32, optimiser, epoch)
+        if method == "prompt" and epoch == 1:
+            assert net.view("noise").prompt.pixels.abs().min() > 0, "the second coarse step teaches every pixel of it"
+    assert seen == [(20, 20)] * 3 + [(32, 32)] * 2
+
+
+def test_a_shrunk_prompt_is_the_shrunk_sum_of_image_and_frame(place):
+    net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
+    net.add_domain("noise", 3, "prompt")
+    view, images = net.view("noise"), torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        view.prompt.pixels.normal_()
+    framed = images + view.prompt(torch.zeros(1, 3, 32, 32))
+    resized = torch.nn.functional.interpolate(framed, (20, 20), mode="bilinear", antialias=True)
+    torch.testing.assert_close(training._logits(view, images, 20), view.network(resized))
