@@ -14,6 +14,7 @@ import numpy as np
 from madlab.benchmarks.archives import members
 from madlab.benchmarks.protocol import DomainProtocol, Protocol
 from madlab.benchmarks.schemas import AnnotationFile, Category, Prediction, validated
+from madlab.benchmarks.split import whole_numbers
 from madlab.errors import MadlabError
 from madlab.jsonfiles import read_json, write_json
 
@@ -88,7 +89,8 @@ def write_results(path: Path | str, predictions: Mapping[str, tuple[Any, Any]], 
     """
     entries = []
     for domain in protocol.choose(predictions):
-        ids, labels = (np.asarray(numbers).astype(np.int64) for numbers in predictions[domain.name])
+        given = zip(predictions[domain.name], ("ids", "labels"), strict=True)
+        ids, labels = (whole_numbers(numbers, what).cpu().numpy() for numbers, what in given)
         if len(ids) != len(labels) or len(np.unique(ids)) < len(ids):
             raise MadlabError(
                 f"{domain.name} needs one prediction per image: got {len(ids)} ids and {len(labels)} labels."

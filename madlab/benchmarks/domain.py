@@ -41,6 +41,8 @@ class Domain:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
             raise MadlabError(f"A domain cannot have the name {self.name!r}: give it a text of at least one letter.")
+        if not isinstance(self.flip, bool | np.bool_):
+            raise MadlabError(f"Domain {self.name!r} has flip={self.flip!r}: give True or False.")
         object.__setattr__(self, "class_names", _checked_names(self.class_names, f"domain {self.name!r}"))
         for split in SPLITS:
             _check_split(getattr(self, split), split, self)

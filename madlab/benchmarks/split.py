@@ -29,7 +29,7 @@ class Split:
     def __post_init__(self) -> None:
         images = _tensor(self.images, "images")
         _check_shape(images)
-        labels = _class_numbers(_tensor(self.labels, "labels")).to(images.device)
+        labels = whole_numbers(self.labels, "labels").to(images.device)
         if len(images) != len(labels):
             raise MadlabError(f"A split has {len(images)} images but {len(labels)} labels: give one label per image.")
         object.__setattr__(self, "images", _bytes(images))
@@ -53,6 +53,17 @@ class Split:
             small = F.interpolate(part, (height, width), mode="bilinear", antialias=True)
             images[start : start + CHUNK] = small.permute(0, 2, 3, 1)
         return Split(images, self.labels)
+
+
+def whole_numbers(values: Any, what: str) -> Tensor:
+    """int64 (N,) of a tensor, array or list of whole numbers of any type; what: "labels" or "ids", for the message."""
+    numbers = _tensor(values, what)
+    if numbers.ndim != 1:
+        remedy = "take argmax(1) of one-hot labels" if numbers.ndim == 2 and numbers.shape[1] > 1 else "flatten them"
+        raise MadlabError(f"The {what} of shape {tuple(numbers.shape)} are not one number per image: {remedy}.")
+    if numbers.is_complex() or (numbers.is_floating_point() and not bool((numbers == numbers.round()).all())):
+        raise MadlabError(f"The {what} of a split are not whole numbers: number the classes from 0 on.")
+    return numbers.to(torch.int64)
 
 
 def _tensor(values: Any, what: str) -> Tensor:
@@ -115,13 +126,3 @@ def _range(images: Tensor) -> tuple[float, float, bool]:
         low, high = min(low, part.min().item()), max(high, part.max().item())
         whole = whole and bool((part == part.round()).all())
     return low, high, whole
-
-
-def _class_numbers(labels: Tensor) -> Tensor:
-    """int64 (N,) of whole numbers of any type."""
-    if labels.ndim != 1:
-        remedy = "take argmax(1) of one-hot labels" if labels.ndim == 2 and labels.shape[1] > 1 else "flatten them"
-        raise MadlabError(f"Labels of shape {tuple(labels.shape)} are not one class number per image: {remedy}.")
-    if labels.is_complex() or (labels.is_floating_point() and not bool((labels == labels.round()).all())):
-        raise MadlabError("The labels of a split are not whole numbers: number the classes from 0 on.")
-    return labels.to(torch.int64)

@@ -15,7 +15,7 @@ from torch import nn
 
 from madlab.adapters import METHODS
 from madlab.backbones import load_base
-from madlab.benchmarks import load_domain
+from madlab.benchmarks import load_domain, short_name, source_of
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
 from madlab.files import check_writable

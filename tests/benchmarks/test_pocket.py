@@ -16,6 +16,7 @@ from PIL import Image
 from sklearn.linear_model import RidgeClassifier
 
 from madlab.benchmarks import load_domain, pocket
+from madlab.benchmarks.cache import cache_folder
 from madlab.benchmarks.domain import SPLITS, Domain
 from madlab.benchmarks.pocket import SPECS, characters
 from madlab.benchmarks.score import DECATHLON_BASELINE, SKETCH_BASELINE
@@ -177,4 +178,4 @@ def test_the_cache_is_where_the_user_says(tmp_path: Path, monkeypatch: pytest.Mo
     assert load_domain("walkers").num_classes == 2
     assert [path.name for path in (tmp_path / "pocket").iterdir()] == ["walkers.safetensors"]
     monkeypatch.delenv("MADLAB_DATA")
-    assert pocket.cache_folder() == Path(pooch.os_cache("madlab"))
+    assert cache_folder() == Path(pooch.os_cache("madlab"))

@@ -213,7 +213,7 @@ def test_predictions_are_written_and_scored(shelf: Shelf, tmp_path: Path) -> Non
         file.write_text(json.dumps(content))
         with pytest.raises(MadlabError, match=reason):
             annotations.score_results(file, truth, shelf.protocol)
-    for labels, reason in ([5, 0], "labels 0 to 3"), ([0], "one prediction per image"):
+    for labels, reason in ([5, 0], "labels 0 to 3"), ([0], "one prediction per image"), ([0.5, 1], "not whole numbers"):
         with pytest.raises(MadlabError, match=reason):
             annotations.write_results(file, {"gtsrb": ([1, 2], labels)}, shelf.protocol)
 

@@ -76,6 +76,8 @@ def test_another_baseline():
         ({"gtsrb": -1}, ["gtsrb", "-1"]),
         ({"gtsrb": math.nan}, ["gtsrb", "nan"]),
         ({"gtsrb": np.float32("inf")}, ["gtsrb", "inf"]),
+        ({"gtsrb": "97"}, ["gtsrb", "97", "percentage"]),
+        ({"gtsrb": None}, ["gtsrb", "None"]),
         ({}, ["at least one"]),
     ],
 )
@@ -117,6 +119,18 @@ def test_some_packaged_rows_of_imagenet_to_sketch():
         accuracies = rows[method, "ResNet-50"]["accuracies"]
         assert decathlon_score(accuracies, SKETCH_BASELINE) == pytest.approx(score, abs=1)
     assert rows["Piggyback (CPG README print)", "ResNet-50"]["provenance"] == "sourced, suspect"
+
+
+def test_the_score_is_bounded_and_never_falls_when_an_accuracy_rises():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        names = [f"domain {i}" for i in range(rng.integers(1, 6))]
+        baseline, accuracies = ({name: rng.uniform(0, 99.9) for name in names} for _ in range(2))
+        score = decathlon_score(accuracies, baseline)
+        assert 0 <= score <= 1000 * len(names) + 1e-6
+        better = names[rng.integers(len(names))]
+        higher = accuracies | {better: rng.uniform(accuracies[better], 100)}
+        assert decathlon_score(higher, baseline) >= score
 
 
 def test_an_unknown_benchmark_is_named():

@@ -186,6 +186,7 @@ BAD_DOMAINS = {
     "one channel": ({"normalization": {"mean": [0.5], "std": [0.5]}}, ["mean", "at least 3"]),
     "one number": ({"normalization": {"mean": 0.5, "std": 0.5}}, ["mean", "list"]),
     "text": ({"normalization": {"mean": ["a", "b", "c"], "std": [0.5] * 3}}, ["mean.0", "number"]),
+    "a flip that is text": ({"flip": "no"}, ["flip='no'", "True or False"]),
     "no mapping": ({"normalization": [0.5, 0.5]}, ["normalization of domain 'own'"]),
 }
 
