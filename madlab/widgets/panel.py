@@ -13,7 +13,7 @@ from typing import Any
 import ipywidgets
 import matplotlib
 
-from madlab.figures import STYLE, blank, png
+from madlab.figures import STYLE, blank, few_ticks, png
 
 _LABEL = {"description_width": "initial"}
 
@@ -140,6 +140,7 @@ class Panel:
         with matplotlib.rc_context(STYLE):
             figure = blank(self._size)
             state = self._draw(figure, **self.values) or {}
+            few_ticks(figure)
         self.image.value = png(figure)
         self.note.value = str(state.get("note", ""))
         self.state = state

@@ -27,6 +27,14 @@ def test_png_has_the_size_that_was_asked_for_and_a_white_ground() -> None:
     assert picture.getpixel((0, 0)) == (255, 255, 255)
 
 
+def test_an_axis_that_chooses_its_ticks_gets_five_at_most(ax) -> None:
+    ax.plot([0, 100], [0, 1])
+    ax.set(xlim=(0, 100), yticks=np.linspace(0, 1, 9))
+    figures.few_ticks(ax.figure)
+    assert list(ax.get_xticks()) == [0, 25, 50, 75, 100]
+    assert len(ax.get_yticks()) == 9  # ticks that were asked for are all there
+
+
 def test_mosaic_puts_every_picture_in_its_place() -> None:
     pictures = np.random.default_rng(0).random((2, 3, 4, 5), np.float32)
     whole = figures.mosaic(pictures, gap=2)
