@@ -1,4 +1,4 @@
-"""How a notebook begins and speaks: the set-up, the tier, and Markdown with numbers that were just computed."""
+"""How a notebook begins, and how it speaks: the set-up, the tier, and Markdown with numbers that were just computed."""
 
 import atexit
 import gc
@@ -24,8 +24,8 @@ def setup(seed: int = 0) -> torch.device:
     from madlab.figures import use_style
 
     use_style()
-    gc.freeze()  # going through PyTorch's 400,000 objects takes half a second, and always while a slider moves
-    atexit.register(gc.unfreeze)  # otherwise PyTorch's compiler takes them for leaked, and says so at exit
+    gc.freeze()  # to look through PyTorch's 400,000 objects takes half a second, always while a slider is moving
+    atexit.register(gc.unfreeze)  # else PyTorch's compiler takes them for leaked, and says so at the end
     torch.manual_seed(seed)
     device = default_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"

@@ -117,15 +117,16 @@ def markdown(heads: Sequence[str], columns: Iterable[Sequence[str]]) -> str:
 def _table(protocol: str, runs: pd.DataFrame) -> Table:
     _refuse_doubles(runs)
     by_seed = runs.pivot(index=["method", "seed"], columns="domain", values="test_accuracy")
-    accuracies = by_seed.groupby("method").mean()
+    accuracies = by_seed.groupby(level="method").mean()
     sizes = runs.groupby(["method", "domain"])["adapter_parameters"].mean().groupby("method").mean()
     dates = runs.groupby("method")["date"]
+    counts = by_seed.groupby(level="method").count()
     whole = by_seed.dropna()
     methods = pd.DataFrame(
         {
             "parameters": sizes,
             "total": 1 + len(accuracies.columns) * sizes / runs["base_parameters"].iloc[0],
-            "seeds": by_seed.groupby("method").count().where(lambda runs: runs > 0).min(axis="columns").astype(int),
+            "seeds": counts[counts > 0].min(axis="columns").astype(int),
             "first": dates.min(),
             "last": dates.max().where(dates.min() != "", ""),
             "mean": accuracies.mean(axis="columns", skipna=False),
@@ -139,7 +140,7 @@ def _table(protocol: str, runs: pd.DataFrame) -> Table:
         baseline = accuracies.loc["finetune"].to_dict()
         methods["score"] = _scores(accuracies.dropna(), baseline)
         methods["score_std"] = _scores(whole, baseline).groupby("method").std()
-    spreads = by_seed.groupby("method").std()
+    spreads = by_seed.groupby(level="method").std()
     order = methods.index
     return Table(protocol, runs, by_seed, accuracies.loc[order], spreads.loc[order], methods, why_no_score)
 

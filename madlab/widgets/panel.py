@@ -118,7 +118,7 @@ class Panel:
         return {name: control.value for name, control in self.controls.items() if hasattr(control, "value")}
 
     def redraw(self) -> None:
-        """Draw for the current values."""
+        """Draw for the present values."""
         if self._slow is not None and self._slow(**self.values):
             # The old note still takes up its space, invisibly, so that nothing below it jumps.
             self.note.value = f"<i>measuring …</i> <span style='visibility: hidden'>{self.note.value}</span>"

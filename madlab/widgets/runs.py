@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from madlab import figures
 from madlab.runs.record import Run
+from madlab.tables.frame import label
 from madlab.widgets.panel import Panel, button, choice, switch
 
 QUANTITIES = {
@@ -28,15 +29,16 @@ def run_browser(runs: Sequence[Run]) -> Panel:
     The panel's `state` has best: method -> best value of its curve (mean over seeds), and test: method -> accuracies.
     """
     domains = list(dict.fromkeys(run.result.domain for run in runs))
+    labels = {id(run): label(run) for run in runs}
 
     def draw(figure: Figure, domain: str, show: str, ranks: bool) -> dict[str, Any]:
         here = [run for run in runs if run.result.domain == domain]
         chosen = [run for run in here if ranks or run.result.rank is None] or here
-        methods = list(dict.fromkeys(run.method for run in chosen))
-        quantity = QUANTITIES[show]
-        logs = {m: [[getattr(e, quantity) for e in run.log] for run in chosen if run.method == m] for m in methods}
-        curves = {m: np.mean([log[: min(map(len, logs[m]))] for log in logs[m]], axis=0).tolist() for m in methods}
-        test = {m: [run.result.test_accuracy for run in chosen if run.method == m] for m in methods}
+        grouped: dict[str, list[Run]] = {}
+        for run in chosen:
+            grouped.setdefault(labels[id(run)], []).append(run)
+        curves = {method: _mean_curve(alike, QUANTITIES[show]) for method, alike in grouped.items()}
+        test = {method: [run.result.test_accuracy for run in alike] for method, alike in grouped.items()}
         left, right = figure.add_axes((0.075, 0.14, 0.42, 0.76)), figure.add_axes((0.63, 0.14, 0.34, 0.76))
         figures.training_curves(left, curves, ylabel=show)
         left.set_title(f"{domain}: how training went")
@@ -44,7 +46,7 @@ def run_browser(runs: Sequence[Run]) -> Panel:
         first = max(test, key=lambda m: np.mean(test[m]))
         right.set_title(f"{first} is ahead on test")
         seeds = len({run.result.seed for run in chosen})
-        note = f"{domain}: {len(chosen)} runs of {len(methods)} methods, {seeds} seed{'s' if seeds > 1 else ''}."
+        note = f"{domain}: {len(chosen)} runs of {len(grouped)} methods, {seeds} seed{'s' if seeds > 1 else ''}."
         if ranks and not any(run.result.rank for run in chosen):
             note += " No factorised one is recorded here."
         best = {m: max(values) if show.startswith("validation acc") else min(values) for m, values in curves.items()}
@@ -56,6 +58,12 @@ def run_browser(runs: Sequence[Run]) -> Panel:
         "ranks": switch("also the factorised ones"),
     }
     return Panel(draw, controls, size=(9.5, 4))
+
+
+def _mean_curve(runs: Sequence[Run], quantity: str) -> list[float]:
+    """One value per epoch, the mean over the runs, as far as all of them went."""
+    values = zip(*([getattr(epoch, quantity) for epoch in run.log] for run in runs), strict=False)
+    return [float(np.mean(epoch)) for epoch in values]
 
 
 class TrainButton(Panel):

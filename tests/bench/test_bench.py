@@ -93,7 +93,8 @@ def test_file_sizes_are_those_of_the_tensors_and_a_small_header():
 def test_the_pipelines_serve_every_image_once():
     found = time_pipeline(16, 8, CPU, count=40, workers=0, epochs=1)
     assert found["images"] == 40
-    assert found["ratio"] == pytest.approx(found["images_per_second"] / found["torchvision_images_per_second"], rel=0.1)
+    ratio = found["images_per_second"] / found["torchvision_images_per_second"]
+    assert found["ratio"] == pytest.approx(ratio, rel=0.1, abs=0.06)  # of rounded numbers, to one digit
 
 
 @pytest.fixture

@@ -284,6 +284,26 @@ def test_sketch_scores_another_network_against_its_own_fine_tuning(tmp_path):
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_flawless_baseline_leaves_the_score_out_and_nothing_else(tmp_path):
+    for method, accuracy in (("finetune", 100.0), ("mad", 95.0)):
+        put(tmp_path, "cubs", method, 0, accuracy, 90, source="sketch:cubs")
+    table = rows_by(write_comparison(tmp_path, "sketch"), "method")
+    assert (table["mad"]["cubs"], table["mad"]["S of 1"], table["H2"]["S of 1"] == "–") == ("95.00", "–", False)
+
+
+def test_a_domain_may_have_the_name_of_a_column(tmp_path):
+    root = tmp_path / "runs"
+    for domain in ("mean", "method", "S"):
+        put(root, domain, "mad", 0, 70.0, 110)
+    put(root, "mean", "mad", 0, 60.0, 110, epochs=3)
+    text = write_report(root, csv=tmp_path / "table.csv")
+    assert text.count("70.00") == 4  # three domains and their mean
+    with open(tmp_path / "table.csv", newline="") as file:
+        head, first, second = csv.reader(file)
+    assert head[-6:] == ["S", "S_std", "mean", "mean_std", "method", "method_std"]
+    assert first[-6:] == ["70.0", "", "70.0", "", "70.0", ""] and second[-4] == "60.0"
+
+
 def test_runs_that_are_not_of_the_benchmark_do_not_count(runs):
     with pytest.raises(MadlabError, match="no finished run on the official test images of decathlon: train on decath"):
         write_comparison(runs, "decathlon")

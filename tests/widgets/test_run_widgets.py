@@ -6,9 +6,27 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from made_runs import made_run
 from matplotlib.figure import Figure
 
 from madlab import figures, widgets
+
+
+def test_the_run_browser_averages_seeds_and_keeps_what_differs_apart() -> None:
+    runs = [
+        made_run("signs", "lora", 60.0, rank=4, losses=(3.0, 2.0, 1.0)),
+        made_run("signs", "lora", 64.0, rank=4, seed=1, losses=(5.0, 3.0)),
+        made_run("signs", "lora", 70.0, rank=4, options={"alpha": 8.0}),
+        made_run("signs", "frozen", 50.0, 0),
+        made_run("birds", "mad", 90.0, rank=8),
+    ]
+    panel = widgets.run_browser(runs)
+    assert panel.domain.options == ("signs", "birds") and panel.state["test"] == {"frozen": [50.0]}
+    panel.ranks.value, panel.show.value = True, "training loss (nats)"
+    assert panel.state["test"] == {"lora:4": [60.0, 64.0], "lora:4 (alpha 8.0)": [70.0], "frozen": [50.0]}
+    assert panel.state["best"]["lora:4"] == 2.5  # of 4.0 and 2.5: the shorter run ends the curve
+    panel.ranks.value, panel.domain.value = False, "birds"
+    assert panel.state["test"] == {"mad:8": [90.0]}, "a domain with factorised runs alone shows them"
 
 
 def test_training_runs_to_its_end_and_is_scored() -> None:
