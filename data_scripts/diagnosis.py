@@ -21,9 +21,10 @@ from madlab.analysis.diagnosis import Trial, filter_change, read_trials
 from madlab.files import write_bytes
 from madlab.lessons.small import few
 from madlab.runs.config import RunConfig
+from madlab.runs.epoch import Diverged
 from madlab.runs.folder import ADAPTER
-from madlab.runs.recipe import split_method
 from madlab.runs.record import Run, read_log
+from madlab.runs.train import method_and_options
 
 DOMAIN = "glyphs"
 PART = {"train": 14, "val": 4, "test": 8, "classes": 20, "size": 24}
@@ -34,15 +35,13 @@ FACTORS = (1.0, 0.01, 100.0, 0.1, 10.0)
 
 def trial(domain: madlab.Domain, method: str, factor: float) -> Trial:
     """Train once, at `factor` times the method's own rate."""
-    name, rank = split_method(method)
-    rate = factor * METHODS[name].rate({"rank": rank})
+    name, options = method_and_options(method)
+    rate = factor * METHODS[name].rate(options)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "run"
         try:
-            madlab.train(domain, name, rank=rank, adapter_lr=rate, out=place, progress=False, **RECIPE)
-        except madlab.MadlabError as error:
-            if "The loss became" not in str(error):
-                raise
+            madlab.train(domain, method, adapter_lr=rate, out=place, progress=False, **RECIPE)
+        except Diverged as error:
             return Trial(RunConfig.read(place), None, read_log(place), factor, None, str(error))
         run = Run.read(place)
         net = madlab.MultiDomainNet(madlab.load_base("pocket-resnet26"))

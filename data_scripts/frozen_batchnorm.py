@@ -30,8 +30,9 @@ from tqdm.auto import tqdm
 from tune import trial
 
 from madlab.adapters import METHODS
-from madlab.errors import MadlabError
 from madlab.jsonfiles import write_json
+from madlab.progress import track
+from madlab.runs.epoch import Diverged
 from madlab.runs.train import train
 
 BASE, EPOCHS = "pocket-resnet26", 6
@@ -49,7 +50,7 @@ def careful_trial(path: str, flip: bool | None, method: str, rate: float) -> dic
     """A trial's line as in tune.py, with an accuracy of 0 where it diverged."""
     try:
         return trial(path, flip, method, {"adapter_lr": rate}, BASE)
-    except MadlabError as error:
+    except Diverged as error:
         return {"domain": Path(path).name, "method": method, "rates": {"adapter_lr": rate}} | {
             "val_accuracy": 0.0,
             "failure": str(error),
@@ -68,7 +69,7 @@ def run(folder: Path, out: Path, method: str, rates: dict[str, float], flip: boo
 def side_by_side(pool: ProcessPoolExecutor, work: Callable, calls: Iterable[tuple], title: str) -> Iterable[Any]:
     """What `work` returns for each tuple of arguments, in their order, under a progress bar."""
     waiting = [pool.submit(work, *call) for call in calls]
-    return (future.result() for future in tqdm(waiting, desc=title))
+    return (future.result() for future in track(waiting, title, len(waiting), title))
 
 
 def best_rates(trials: list[dict[str, Any]]) -> dict[str, dict[str, float]]:

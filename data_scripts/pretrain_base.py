@@ -52,10 +52,10 @@ from madlab.benchmarks.domain import Domain, Split
 from madlab.benchmarks.images import square_of
 from madlab.benchmarks.loader import batches, crop_and_flip, normalise, shrink
 from madlab.benchmarks.packed import MANIFEST
+from madlab.device import autocast
 from madlab.errors import MadlabError
 from madlab.jsonfiles import write_json
 from madlab.network import fingerprint
-from madlab.runs.train import autocast
 from madlab.tensors import load_tensors, save_tensors
 
 IMAGENET72 = "imagenet72"
@@ -129,8 +129,8 @@ def size_at(epoch: int, sizes: list[tuple[int, int]]) -> int:
     raise ValueError("epoch beyond the last size")
 
 
-def learning_rate(progress: float, peak: float, warmup: float = 0.15) -> float:
-    """One cycle: up in a straight line, down to zero in a straight line; progress runs from 0 to 1."""
+def triangular(progress: float, peak: float, warmup: float = 0.15) -> float:
+    """The learning rate of one cycle: a linear rise to `peak`, a linear fall to zero; progress runs from 0 to 1."""
     return peak * min(progress / warmup, (1 - progress) / (1 - warmup))
 
 
@@ -231,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         network.train()
         for step, (cut, y) in enumerate(cuts(train, mine, args.batch, crop, generator, ahead)):
             for group in optimiser.param_groups:
-                group["lr"] = learning_rate((epoch + step / steps) / epochs, args.lr)
+                group["lr"] = triangular((epoch + step / steps) / epochs, args.lr)
             x = normalise(cut.to(device), statistics)
             if pixels != crop:
                 x = shrink(x, pixels)

@@ -16,7 +16,7 @@ in their place. Trials that the file holds already are not run again.
 The second command tries the head's rate, 0.1 instead of 0.3, at the adapter's rate that the first one chose; the third
 1.0 for head and BatchNorm both, because BatchNorm alone wants it, and a small adapter might, too. The fourth was made
 because on domains of seven and ten classes most methods ended near the frozen network or below it; it is why a head
-of few classes learns more slowly (`optimiser.peak_rates`).
+of few classes learns more slowly (`madlab.runs.rates.peak_rates`).
 
 One thing of MAD was tried beyond the rates, at rank 8 and on the validation images of six domains (gtsrb, flowers,
 cars196, pacs_art, dtd10, chars74k), some twenty runs: how large the random half of the factors starts. Standard
@@ -65,8 +65,8 @@ from madlab.backbones import load_base
 from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain, Split
 from madlab.jsonfiles import write_json
-from madlab.runs.recipe import split_method
-from madlab.runs.train import train
+from madlab.runs.train import method_and_options, train
+from madlab.sizes import image_size
 
 RATES = {
     "frozen": [{"head_lr": rate, "batchnorm_lr": rate} for rate in (0.03, 0.1, 0.3, 1.0)],
@@ -111,23 +111,27 @@ def without_test(path: str, size: int, flip: bool | None) -> Domain:
 def trial(path: str, flip: bool | None, method: str, rates: dict[str, Any], base: str) -> dict:
     """Run one trial on one thread; returns its line of the file."""
     torch.set_num_threads(1)
-    name, rank = split_method(method)
-    network: Any = load_base(base)
-    domain = without_test(path, network.resize, flip)
-    result = train(domain, name, rank=rank, base=network, epochs=EPOCHS, progress=False, **rates)
+    network = load_base(base)
+    domain = without_test(path, image_size(network).resize, flip)
+    result = train(domain, method, base=network, epochs=EPOCHS, progress=False, **rates)
     line = {"domain": domain.name, "method": method, "rates": rates, "val_accuracy": result.val_accuracy}
-    return line | {"epochs": EPOCHS, "seed": 0, "base": result.base, "train_images": len(domain.train)}
+    return line | {
+        "epochs": EPOCHS,
+        "seed": 0,
+        "base": {"name": result.base.name, "sha256": result.base.sha256},
+        "train_images": len(domain.train),
+    }
 
 
 def chosen_rates(lines: list[dict], method: str, base: str) -> dict[str, float]:
     """The adapter's rate with the best mean accuracy in these trials, where it is not the method's own already."""
-    name, rank = split_method(method)
+    name, options = method_and_options(method)
     found = defaultdict(list)
     for line in lines:
         if (line["method"], line["base"]["name"], line["rates"].keys()) == (method, base, {"adapter_lr"}):
             found[line["rates"]["adapter_lr"]].append(line["val_accuracy"])
     best = max(found, key=lambda rate: fmean(found[rate]), default=None)
-    return {} if best in (None, METHODS[name].rate({"rank": rank})) else {"adapter_lr": best}
+    return {} if best in (None, METHODS[name].rate(options)) else {"adapter_lr": best}
 
 
 def main() -> None:

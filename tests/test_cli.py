@@ -1,16 +1,23 @@
 """The command line: what it prints, its exit codes, and one sentence for everything that is wrong with the input."""
 
+import dataclasses
+import importlib.util
+import inspect
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import typing
 
 import pytest
 import tiny
 from PIL import Image
 
+import madlab
 from madlab import cli
+from madlab.runs.recipe import Recipe, RecipeOptions
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +58,9 @@ def test_train_and_evaluate_tell_the_same_accuracy(place, capsys):
 def test_a_method_may_carry_its_rank_and_signs_are_not_mirrored(place):
     assert cli.main([*arguments(place, "written", method="mad", rank=3), "--no-flip"]) == 0
     config = json.loads((place / "written" / "config.json").read_text())
-    assert (config["method"], config["rank"], config["flip"]) == ("mad", 3, False)
+    assert (config["method"], config["options"], config["flip"]) == ("mad", {"rank": 3}, False)
     config = json.loads((place / "done" / "config.json").read_text())
-    assert (config["method"], config["rank"], config["flip"]) == ("mad", 2, True)
+    assert (config["method"], config["options"], config["flip"]) == ("mad", {"rank": 2}, True)
 
 
 def test_every_field_of_the_recipe_is_an_option(place):
@@ -81,10 +88,38 @@ def test_the_report_of_a_run_shows_its_accuracy(place, capsys):
         ({"domain": "atlantis"}, "no domain or folder 'atlantis'"),
         ({"base": "resnet27"}, "No base network 'resnet27': shipped are .*pocket-resnet26"),
         ({"base": "absent.safetensors"}, "There is no file absent.safetensors"),
-        ({"layers": "5x5"}, "Unknown layers '5x5'"),
-        ({"epochs": 0}, "epochs is 0: choose at least 1"),
+        ({"layers": "5x5"}, "no convolution '5x5'"),
+        ({"method": "mad:--3"}, "Unknown method 'mad:--3'"),
+        ({"method": "mad:8", "rank": 4}, "rank was given twice, as 8 and 4"),
+        ({"method": "lora:2", "option": "rank=3"}, "rank was given twice, as 2 and 3"),
+        ({"method": "lora", "option": "beta=1"}, "takes no option 'beta'"),
+        ({"option": "alpha"}, "'alpha' is not of the form NAME=VALUE"),
+        ({"option": "alpha=[1]"}, "is no number, text, true or false"),
+        ({"option": "alpha=NaN"}, "is no number, text, true or false"),
+        ({"device": "tpu"}, "no device 'tpu' here: choose one of cpu"),
+        ({"device": "cuda:99"}, "no device 'cuda:99' here: choose one of cpu"),
+        ({"device": "meta"}, "no device 'meta' here"),
+        ({"domain": "d" * 300}, "is too long for a name"),
+        ({"base": "b" * 300}, "is too long for a name"),
+        ({"domain": ""}, "it is empty"),
+        ({"batch-size": 1}, "batch_size is 1; it should be greater than or equal to 2"),
+        ({"momentum": 1.5}, "momentum is 1.5; it should be less than 1"),
+        ({"warmup": 2}, "warmup is 2.0; it should be less than 1"),
+        ({"coarse": 7}, "coarse is 7.0; it should be less than or equal to 1"),
+        ({"crop": 0}, "crop is 0; it should be greater than or equal to 1"),
+        ({"head-decay": -1}, "head_decay is -1.0; it should be greater than or equal to 0"),
+        ({"smoothing": "nan"}, "smoothing is nan; it should be a finite number"),
+        ({"head-lr": "inf"}, "head_lr is inf; it should be a finite number"),
+        ({"epochs": "many"}, "'many' is no whole number"),
+        ({"epochs": "9" * 5000}, "is no whole number"),
+        ({"epoch": 2}, "unrecognized arguments: --epoch 2"),
+        ({"compile": "magic"}, "no backend 'magic'"),
+        ({"epochs": 0}, "epochs is 0; it should be greater than or equal to 1"),
         ({"crop": 99}, "crop of 99 pixels is larger than the images of 36"),
-        ({"adapter-lr": 1e30, "epochs": 6, "batch-size": 24}, "loss became nan in epoch 3: lower the learning rates"),
+        (
+            {"adapter-lr": 1e30, "epochs": 6, "batch-size": 24},
+            "validation loss became nan in epoch 2: lower the learning rates",
+        ),
     ],
 )
 def test_options_that_cannot_work(place, capsys, tmp_path, changes, words):
@@ -150,21 +185,87 @@ def test_grey_and_transparent_and_sixteen_bit_images_are_learned_from(place, tmp
 def test_a_run_folder_that_exists_is_left_as_it_is(place, capsys):
     before = {path.name: path.read_bytes() for path in (place / "done").iterdir()}
     refused(capsys, arguments(place, "done"), "exists: resume it .--resume. or choose another")
-    refused(capsys, [*arguments(place, "done", epochs=2), "--resume"], "started with another recipe")
+    refused(capsys, [*arguments(place, "done", epochs=2), "--resume"], r"started with other options .epochs.")
     assert {path.name: path.read_bytes() for path in (place / "done").iterdir()} == before
     assert cli.main([*arguments(place, "done"), "--resume"]) == 0
+
+
+def test_every_field_of_the_recipe_is_typed_and_told_in_one_place(capsys):
+    """`RecipeOptions`, which editors read, has the fields of `Recipe`; --help says what stands under each of them."""
+    fields = {field.name: field for field in dataclasses.fields(Recipe)}
+    hints = typing.get_type_hints(RecipeOptions)
+    assert hints.keys() == fields.keys()
+    for name, field in fields.items():
+        assert typing.get_args(hints[name])[1:] == ((type(None),) if field.default is None else ()), name
+        assert field.default is None or isinstance(field.default, hints[name]), name
+    with pytest.raises(SystemExit) as end:
+        cli.main(["train", "--help"])
+    assert end.value.code == 0
+    told = " ".join(capsys.readouterr().out.split())
+    source = inspect.getsource(Recipe)
+    for name in fields:
+        (text,) = re.findall(rf'    {name}: .*\n    """(.*)\.?"""', source)
+        assert f"--{name.replace('_', '-')} " in told and text.removesuffix(".") in told
+
+
+def test_options_of_a_method_and_the_layers_reach_the_run(place):
+    options = {"method": "lora:2", "option": "alpha=16", "layers": "stages.0.0.conv1,stages.1.0.conv2"}
+    assert cli.main(arguments(place, "chosen", **options)) == 0
+    config = json.loads((place / "chosen" / "config.json").read_text())
+    assert config["options"] == {"alpha": 16, "rank": 2}
+    assert config["layers"] == ["stages.0.0.conv1", "stages.1.0.conv2"]
+    shapes = [(8, 4), (16, 16)]  # of the two layers, all of 3x3
+    result = json.loads((place / "chosen" / "result.json").read_text())
+    assert result["adapter_parameters"] == sum(2 * (9 * n + m) for m, n in shapes)
+
+
+def test_a_config_repeats_its_run_and_options_beside_it_replace_what_it_says(place, capsys):
+    options = {"method": "lora:2", "option": "alpha=16", "seed": 3, "head-lr": 0.07, "epochs": 2}
+    assert cli.main([*arguments(place, "first", **options), "--no-flip"]) == 0
+    again = ["train", "--config", str(place / "first" / "config.json"), "--out"]
+    assert cli.main([*again, str(place / "repeated")]) == 0
+    for name in ("config.json", "metrics.jsonl", "adapter.safetensors"):
+        assert (place / "first" / name).read_bytes() == (place / "repeated" / name).read_bytes(), name
+    assert cli.main([*again, str(place / "changed"), "--epochs", "1", "--rank", "1"]) == 0
+    one, other = (json.loads((place / name / "config.json").read_text()) for name in ("first", "changed"))
+    assert other == one | {"options": {"alpha": 16, "rank": 1}, "recipe": one["recipe"] | {"epochs": 1}}
+    assert cli.main([*again, str(place / "another"), "--method", "mad", "--epochs", "1"]) == 0
+    assert json.loads((place / "another" / "config.json").read_text())["options"] == {}
+
+
+def test_a_config_knows_its_base(place, capsys, tmp_path):
+    config = json.loads((place / "done" / "config.json").read_text())
+    config["base"]["source"] = str(place / "other.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    command = ["train", "--config", str(tmp_path / "config.json"), "--out", str(tmp_path / "run")]
+    refused(capsys, command, r"other.safetensors is another base network .sha256 \w+…. than \w+…")
+    assert cli.main([*command, "--base", str(place / "other.safetensors")]) == 0
+    config["source"] = None
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    refused(capsys, [*command[:-1], str(tmp_path / "b"), "--base", config["base"]["source"]], "give a domain")
+    refused(capsys, ["train", "--out", str(tmp_path / "c")], "There is no domain to train on")
+
+
+def test_configs_of_the_first_version_are_read(place, tmp_path):
+    shutil.copytree(place / "done", tmp_path / "old")
+    config = json.loads((place / "done" / "config.json").read_text())
+    old = {key: config[key] for key in ("domain", "source", "flip", "method", "layers", "compile", "recipe")}
+    old |= {"rank": 2, "base_source": config["base"].pop("source"), "base": config["base"]}
+    (tmp_path / "old" / "config.json").write_text(json.dumps(old))
+    assert madlab.evaluate(tmp_path / "old") == madlab.evaluate(place / "done")
+    assert cli.main([*arguments(place, "done")[:-1], str(tmp_path / "old"), "--resume"]) == 0
 
 
 def test_an_adapter_of_another_base_is_refused(place, capsys, tmp_path):
     shutil.copytree(place / "done", tmp_path / "moved")
     config = json.loads((tmp_path / "moved" / "config.json").read_text())
-    config["base_source"] = str(place / "other.safetensors")
+    config["base"]["source"] = str(place / "other.safetensors")
     (tmp_path / "moved" / "config.json").write_text(json.dumps(config))
     refused(capsys, ["evaluate", str(tmp_path / "moved")], "trained on another base network .small")
 
 
 def test_evaluate_and_report_need_runs(place, capsys, tmp_path):
-    refused(capsys, ["evaluate", str(tmp_path / "nowhere")], "There is no file .*config.json")
+    refused(capsys, ["evaluate", str(tmp_path / "nowhere")], "There is no file .*nowhere")
     refused(capsys, ["report", str(tmp_path)], "no finished run below")
     shutil.copytree(place / "done", tmp_path / "torn")
     adapter = tmp_path / "torn" / "adapter.safetensors"
@@ -195,6 +296,72 @@ def test_a_records_file_is_reported_as_a_folder_of_the_same_runs_is(place, capsy
         assert cli.main(["report", str(runs), "--csv", str(tmp_path / "table.csv")]) == 0
         told.append((capsys.readouterr().out, (tmp_path / "table.csv").read_text()))
     assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("source", ["densenet121", "torchvision:vgg11", "timm:resnet10t.c3_in1k"])
+def test_a_strangers_run_downloads_nothing(place, capsys, tmp_path, monkeypatch, source):
+    """The weights are not on this machine: the caches are empty, and a socket would be an error."""
+    if source.startswith("timm:") and importlib.util.find_spec("timm") is None:
+        pytest.skip("the extra madlab[peers] is not installed")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"), raising=False)
+    monkeypatch.setattr(socket, "socket", lambda *a, **k: pytest.fail("a socket was opened"))
+    shutil.copytree(place / "done", tmp_path / "gift")
+    config = json.loads((tmp_path / "gift" / "config.json").read_text())
+    config["base"]["source"] = source
+    (tmp_path / "gift" / "config.json").write_text(json.dumps(config))
+    words = f"names the base network '{source}', which is not on this machine: .*--base NAME"
+    refused(capsys, ["evaluate", str(tmp_path / "gift")], words)
+    config_file = str(tmp_path / "gift" / "config.json")
+    refused(capsys, ["train", "--config", config_file, "--out", str(tmp_path / "run")], words)
+    assert cli.main(["evaluate", str(tmp_path / "gift"), "--base", str(place / "small.safetensors")]) == 0
+
+
+def test_classes_that_are_not_those_of_the_run(place, capsys, tmp_path):
+    """Numbered by their names, renamed classes would be taken for one another and score nothing."""
+    shutil.copytree(place / "noise", tmp_path / "noise")
+    assert cli.main(arguments(place, "named", domain=tmp_path / "noise")) == 0
+    for split in ("train", "val", "test"):
+        (tmp_path / "noise" / split / "class0").rename(tmp_path / "noise" / split / "zebra")
+    refused(
+        capsys, ["evaluate", str(place / "named")], "classes .* are not those of the run .*lacks class0.*adds zebra"
+    )
+
+
+def test_outputs_are_tried_before_the_work(place, capsys, tmp_path, monkeypatch):
+    """The library is replaced by what must not be reached."""
+    for name in ("tables.report.write_report", "tables.submission.write_submission", "bench.run_bench"):
+        monkeypatch.setattr(f"madlab.{name}", lambda *a, **k: pytest.fail("it worked first"))
+    (tmp_path / "file").write_text("not a folder")
+    for command in (
+        ["report", str(place), "--csv", str(tmp_path / "file" / "a.csv")],
+        ["report", str(place), "--figure", str(tmp_path)],
+        ["report", str(place), "--figure", str(tmp_path / "a.gif")],
+        ["bench", "--json", str(tmp_path)],
+        ["evaluate", str(place / "done"), "--results", str(tmp_path / "file" / "results.json")],
+        [*arguments(place, "done")[:-1], str(tmp_path / "file" / "run")],
+        [*arguments(place, "done")[:-1], str(place / "noise" / "train" / "run")],
+    ):
+        refused(capsys, command, "ould not write|cannot be written|lies inside the data")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["prepare", "open", "--domains", ","], "',' is no list of names"),
+        (["sweep", "--domains", "a,,b", "--methods", "mad", "--out", "x"], "'a,,b' is no list of names"),
+        (["bench", "--width", "0"], "A width of 0 is too small"),
+        (["bench", "--batch", "0"], "A batch of 0 is too small"),
+        (["bench", "--size", "0"], "A size of 0 is too small"),
+        (["bench", "--rounds", "0"], "0 rounds measure nothing"),
+        (["bench", "--device", "tpu"], "no device 'tpu' here"),
+        (["prepare", "everything"], "invalid choice: 'everything'"),
+        (["magic"], "invalid choice: 'magic'"),
+        ([], "required: COMMAND"),
+    ],
+)
+def test_commands_that_make_no_sense(capsys, command, words):
+    refused(capsys, command, words)
 
 
 def test_help_and_import_load_nothing_heavy():

@@ -62,9 +62,9 @@ def chosen_settings(base: str | None, width: int | None, size: int | None, batch
     if base is width is size is batch is None:
         return USUAL
     name = "resnet26" if base is None else base
-    usual = {"width": 32 if name == "resnet26" else None, "size": 64, "batch": 32}
-    asked = {"width": width, "size": size, "batch": batch}
-    return [Setting(name, **usual | {key: value for key, value in asked.items() if value is not None})]
+    if width is None and name == "resnet26":
+        width = 32
+    return [Setting(name, width, 64 if size is None else size, 32 if batch is None else batch)]
 
 
 def run_bench(

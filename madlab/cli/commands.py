@@ -67,7 +67,7 @@ def sweep(out: Path, layers: str | None, **options: Any) -> None:
 
 
 def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | None) -> None:
-    """Print the results table of all runs below a folder, or set it beside a benchmark's published rows."""
+    """Print the results table of all runs in a file or below a folder, or beside a benchmark's published rows."""
     from madlab.tables.comparison import write_comparison
     from madlab.tables.report import write_report
 

@@ -26,7 +26,7 @@ class Trained:
     """What a finished run trained, ready to answer.
 
     network: (B, 3, crop, crop) -> (B, classes), in eval mode on the device asked for. resize: short side in pixels to
-    which images are scaled before a window is cut. normalization: of the pixels. class_names: in the order of the logits.
+    which images are scaled before a window is cut. normalization: of pixels. class_names: in the order of the logits.
     """
 
     config: RunConfig
@@ -89,8 +89,8 @@ def source_of_base(config: RunConfig, where: Path | str) -> str:
         raise MadlabError(f"The run {where} was trained on a network object: give that base network.")
     if not _is_here(source):
         raise MadlabError(
-            f"The run {where} names the base network {source!r:.60}, which is not on this machine: to download it, name "
-            "it yourself (--base NAME, or base=NAME)."
+            f"The run {where} names the base network {source!r:.60}, which is not on this machine: to have it "
+            "downloaded, name it yourself (--base NAME, or base=NAME)."
         )
     return source
 

@@ -72,8 +72,9 @@ class Grid:
 
     def options_of(self, method: str) -> tuple[str, dict[str, Any]]:
         """A method's plain name and its options: its rank, and those of the sweep's that it takes."""
-        name, own = method_and_options(method, None, None)
-        return name, {key: value for key, value in self.options.items() if key in METHODS[name].options} | own
+        name, _ = method_and_options(method)
+        taken = {key: value for key, value in self.options.items() if key in METHODS[name].options}
+        return method_and_options(method, options=taken)
 
     def cells(self) -> list[Cell]:
         """The runs, all with one seed before the next; MadlabError if two of them have one folder."""

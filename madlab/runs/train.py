@@ -25,7 +25,7 @@ from madlab.locks import hold
 from madlab.network import fingerprint
 from madlab.runs.config import CONFIG, BaseUsed, RunConfig
 from madlab.runs.folder import CHECKPOINT, FAILURE, check_place, claim
-from madlab.runs.recipe import Recipe, RecipeOptions, join_method, make_recipe, split_method
+from madlab.runs.recipe import Recipe, RecipeOptions, make_recipe, split_method
 from madlab.runs.record import RESULT, Epoch, Result
 from madlab.runs.training import Training
 from madlab.schemas import sentence
@@ -105,7 +105,7 @@ def train(
 
 
 def method_and_options(
-    method: str, rank: int | Mapping[str, int] | None, options: Mapping[str, Any] | None
+    method: str, rank: int | Mapping[str, int] | None = None, options: Mapping[str, Any] | None = None
 ) -> tuple[str, dict[str, Any]]:
     """A method's plain name and all its options, the rank among them, wherever that was given.
 
@@ -118,7 +118,7 @@ def method_and_options(
     ranks = [one for one in (written, rank, given.get("rank")) if one is not None]
     if len(ranks) > 1:
         told = " and ".join(str(one) for one in ranks)
-        raise MadlabError(f"The rank was given twice, as {told}: write {join_method(name, ranks[0])!r} or rank, once.")
+        raise MadlabError(f"The rank was given twice, as {told}: write it once.")
     return name, given | ({"rank": ranks[0]} if ranks else {})
 
 

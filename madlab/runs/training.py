@@ -1,4 +1,4 @@
-"""A training on its way: the network, the optimiser, the log so far and the best epoch, from the first step to the test.
+"""A training on its way, from the first step to the test: network, optimiser, the log so far and the best epoch.
 
 `train` makes one from what its caller gave; `Training.run` brings it to its end.
 """
@@ -179,7 +179,7 @@ def network_for(config: RunConfig, domain: Domain, base: nn.Module) -> MultiDoma
 
 
 def network_to_evaluate(net: MultiDomainNet, domain: str) -> nn.Module:
-    """A domain's network in eval mode, merged so that its weights are not computed for every batch; a prompt has none."""
+    """A domain's network in eval mode, merged, so that its weights are computed once; a prompt has none to merge."""
     view: DomainView = net.view(domain)
     return net.merge(domain).eval() if view.prompt is None else view.eval()
 

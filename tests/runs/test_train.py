@@ -321,6 +321,27 @@ def test_a_run_recorded_before_the_recipe_got_a_field_is_known_again(place, tmp_
         run(place, tmp_path / "old", resume=True, coarse=0.25)
 
 
+def test_a_second_process_is_refused_while_a_run_goes_on_and_not_once_it_was_killed(place):
+    """What it writes meanwhile is as it would have been alone."""
+    folder, command = place / "shared", ["train", "--domain", str(place / "noise"), "--epochs", "100000"]
+    command += ["--base", str(place / "small.safetensors"), "--out", str(folder)]
+    process = subprocess.Popen([sys.executable, "-m", "madlab.cli", *command], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 240
+        while not (folder / "checkpoint.safetensors").exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        for resume in (False, True):
+            with pytest.raises(MadlabError, match=f"Process {process.pid} is writing into .*shared"):
+                run(place, "shared", epochs=2, resume=resume)
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+    with pytest.raises(MadlabError, match="other options"):
+        run(place, "shared", epochs=2, resume=True)
+
+
 def test_a_run_that_could_not_start_leaves_its_name_free(place):
     with pytest.raises(MadlabError, match="Rank 33 is not possible"):
         run(place, "second try", rank=33)

@@ -6,8 +6,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from logging import ERROR
 from types import ModuleType
-from typing import Any
 
 from madlab.errors import MadlabError
 from madlab.runs.cell import Cell, finish_in_worker
@@ -66,7 +66,7 @@ def _connect(address: str | None, workers: int | None) -> ModuleType:
     import ray
 
     try:
-        ray.init(address, logging_level="ERROR", log_to_driver=False)
+        ray.init(address, logging_level=ERROR, log_to_driver=False)
     except Exception as error:  # Ray has no exception of its own for a start that fails
         raise MadlabError(f"Ray did not connect to {address} ({_first_line(error)}): start the cluster.") from error
     return ray
@@ -77,10 +77,9 @@ def _start(workers: int | None) -> ModuleType:
     os.environ.update(LOOPBACK)
     import ray
 
-    options: dict[str, Any] = {"include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}
     for last in (False, True):  # Ray gives itself 30 seconds, no more; a busy machine may need them twice
         try:
-            ray.init("local", num_cpus=workers, **options)
+            ray.init("local", num_cpus=workers, include_dashboard=False, logging_level=ERROR, log_to_driver=False)
             break
         except Exception as error:
             ray.shutdown()
