@@ -36,9 +36,9 @@ def peak_rates(view: DomainView, recipe: Recipe) -> dict[str, float]:
     method, head = view.method, head_of(view.network)[1]
     calm = min(1.0, head.out_features / MANY_CLASSES) * min(1.0, FEW_FEATURES / head.in_features)
     own = {
-        "adapter": method.rate(view.facts["options"]),
-        "batchnorm": method.domain_learning_rate,
-        "head": calm * (method.head_learning_rate or method.domain_learning_rate),
+        "adapter": method.rate(view.facts.options),
+        "batchnorm": method.rates.batchnorm,
+        "head": calm * (method.rates.head or method.rates.batchnorm),
     }
     asked = {"adapter": recipe.adapter_lr, "batchnorm": recipe.batchnorm_lr, "head": recipe.head_lr}
     return own | {kind: rate for kind, rate in asked.items() if rate is not None}

@@ -239,7 +239,7 @@ def _run(
     result = Result(
         domain=domain.name,
         method=config["method"],
-        rank=view.facts["options"].get("rank"),
+        rank=view.facts.options.get("rank"),
         seed=recipe.seed,
         base=config["base"],
         base_parameters=sum(conv.weight.numel() for conv in net.convs.values()),
@@ -298,7 +298,7 @@ def restore(
     base = base if base is not None else load_base(source)
     net = MultiDomainNet(base.to(memory_format=torch.channels_last))
     name = net.load_domain(Path(run) / ADAPTER)
-    return _plain(net.to(device), name), net.view(name).facts["normalization"], base
+    return _plain(net.to(device), name), net.view(name).facts.normalization, base
 
 
 def _plain(net: MultiDomainNet, name: str) -> nn.Module:

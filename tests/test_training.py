@@ -63,7 +63,7 @@ def count_right(root, folder, split):
     """Accuracy in percent, picture by picture: read with Pillow, cut by hand, one at a time through the adapted net."""
     net = madlab.MultiDomainNet(madlab.load_base(str(root / "small.safetensors")))
     domain = net.load_domain(folder / "adapter.safetensors")
-    normalization = net.view(domain).facts["normalization"]
+    normalization = net.view(domain).facts.normalization
     right = []
     for label, name in enumerate(("class0", "class1", "class2")):
         for path in sorted((root / "noise" / split / name).iterdir()):
