@@ -14,10 +14,10 @@ import torch
 
 import madlab
 from madlab.adapters import METHODS
+from madlab.adapters.base import split_method
 from madlab.diagnosis import SYMPTOMS, filter_change
 from madlab.files import write_json
 from madlab.lessons.small import few
-from madlab.recipe import split_method
 from madlab.runfolder import ADAPTER
 
 DOMAIN = "glyphs"

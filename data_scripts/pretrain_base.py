@@ -48,13 +48,14 @@ from madlab.backbones import BACKBONES, WEIGHTS, load_base, save_base
 from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain, Split
 from madlab.benchmarks.folder import square_of
-from madlab.benchmarks.loader import batches, crop_and_flip, normalise, shrink
+from madlab.benchmarks.loader import batches, crop_and_flip, normalise
 from madlab.benchmarks.packed import MANIFEST
 from madlab.benchmarks.pocket import cache_folder
 from madlab.errors import MadlabError
 from madlab.files import load_tensors, save_tensors, write_json
-from madlab.network import fingerprint
+from madlab.guard import fingerprint
 from madlab.training import autocast
+from madlab.view import shrink
 
 IMAGENET72 = "imagenet72"
 DEFAULTS = {

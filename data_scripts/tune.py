@@ -60,11 +60,11 @@ from statistics import fmean
 import torch
 
 from madlab.adapters import METHODS
+from madlab.adapters.base import split_method
 from madlab.backbones import load_base
 from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain, Split
 from madlab.files import write_json
-from madlab.recipe import split_method
 from madlab.training import train
 
 RATES = {

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from madlab.adapters import Adapter
+from madlab.adapters.base import Layer
 from madlab.errors import MadlabError
 
 
@@ -19,7 +20,10 @@ class AdaptedConv2d(nn.Module):
     nn.MultiheadAttention does with its output projection, and all other attributes of the layer.
     """
 
-    def __init__(self, conv: nn.Module, adapter: Adapter):
+    conv: Layer
+    adapter: Adapter
+
+    def __init__(self, conv: Layer, adapter: Adapter):
         super().__init__()
         self.conv = conv
         self.adapter = adapter
@@ -40,14 +44,14 @@ class AdaptedConv2d(nn.Module):
                 raise
             return getattr(self.conv, name)
 
-    def merged(self) -> nn.Module:
+    def merged(self) -> Layer:
         """The plain layer with the adapted weight; everything but the weight is shared with `conv`."""
         plain = copy.copy(self.conv)
         plain._parameters = self.conv._parameters | {"weight": nn.Parameter(self.weight.detach())}
         return plain
 
 
-def without_parametrization(layer: nn.Module) -> nn.Module:
+def without_parametrization(layer: Layer) -> Layer:
     """The layer itself, or of one that computes its weight anew (weight norm, spectral norm) a copy that holds it.
 
     The base is frozen, so its weight is a constant; what the layer does not compute stays shared.
@@ -55,7 +59,7 @@ def without_parametrization(layer: nn.Module) -> nn.Module:
     if not parametrize.is_parametrized(layer):
         return layer
     plain = copy.deepcopy(layer).eval()
-    for name in list(plain.parametrizations):  # type: ignore[arg-type, union-attr]
+    for name in list(plain.parametrizations):  # type: ignore[arg-type]
         parametrize.remove_parametrizations(plain, name)
     plain._parameters |= layer._parameters
     return plain.requires_grad_(False)

@@ -17,6 +17,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from madlab.adapted import rebuild
+from madlab.adapters.base import Layer
 from madlab.errors import MadlabError
 
 SIDES = (64, 224, 299)
@@ -35,7 +36,7 @@ class Anatomy:
 
     channels: int
     sides: tuple[int, ...]
-    layers: dict[str, nn.Module]
+    layers: dict[str, Layer]
     norms: dict[str, nn.Module]
     others: dict[str, nn.Parameter]
 
@@ -46,14 +47,15 @@ def examine(base: nn.Module) -> Anatomy:
     Auxiliary heads, which eval mode skips, are no part of it. Raises MadlabError if the network has no convolution,
     cannot run, does not return logits (B, classes), or does what no domain could keep apart.
     """
-    layers = {n: m for n, m in base.named_modules() if isinstance(m, nn.Conv2d | nn.Linear) and not _is_inner(n)}
+    layers = {n: m for n, m in base.named_modules() if isinstance(m, Layer) and not _is_inner(n)}
     norms = {n: m for n, m in base.named_modules() if is_norm(m) and not _is_inner(n)}
     convs = [layer for layer in layers.values() if isinstance(layer, nn.Conv2d)]
     if not convs:
         raise MadlabError("The base network has no nn.Conv2d: madlab adapts convolutional networks.")
     _refuse_unusual_weights(base)
     parameters = [p for p in base.parameters() if p.is_floating_point()]
-    channels, sides, used = convs[0].in_channels, (), set[Tensor | nn.Module](parameters) | set(base.modules())
+    channels, sides = convs[0].in_channels, tuple[int, ...]()
+    used = set[Tensor | nn.Module](parameters) | set(base.modules())
     if not any(parameter.is_meta for parameter in parameters):
         channels, sides, used = _try_out(base, convs[0].in_channels, parameters)
 
@@ -83,10 +85,11 @@ def is_norm(module: nn.Module) -> bool:
     return named and bool(own) and len(own) == len(all_held)
 
 
-def filters(layer: nn.Module) -> list[nn.Parameter]:
+def filters(layer: Layer) -> list[nn.Parameter]:
     """The parameters that make a layer's filter bank: its weight, or what a parametrization computes it from."""
     if parametrize.is_parametrized(layer, "weight"):
-        return list(layer.parametrizations["weight"].parameters())  # type: ignore[union-attr, index]
+        parametrization = layer.get_submodule("parametrizations.weight")
+        return list(parametrization.parameters())
     return [layer.get_parameter("weight")]
 
 
@@ -102,7 +105,7 @@ def aside(device: torch.device) -> Iterator[set[nn.Module]]:
     called: set[nn.Module] = set()
     handle = register_module_forward_pre_hook(lambda module, _: called.add(module))
     try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             yield called
     finally:
         handle.remove()
@@ -138,7 +141,7 @@ def _try_out(
 ) -> tuple[int, tuple[int, ...], set[Tensor | nn.Module]]:
     """Channels and sides of images that the network runs on, and the parameters and modules that it uses."""
     twin = rebuild(base, {}, [*base.parameters(), *base.buffers()]).eval()
-    buffers = {name: (buffer, buffer._version, buffer.clone()) for name, buffer in base.named_buffers()}
+    buffers = {name: (buffer, buffer.clone()) for name, buffer in base.named_buffers()}
     crop = getattr(base, "crop", None)
     sides = (crop,) if crop else SIDES
     failures = []
@@ -181,12 +184,14 @@ def check_logits(logits: object, num_classes: int | None = None) -> None:
             f"(B, {num_classes or 'classes'})."
         )
     if not logits.requires_grad:
-        raise MadlabError("The network runs without gradients (torch.no_grad or detach), so no adapter could be trained.")
+        raise MadlabError(
+            "The network runs without gradients (torch.no_grad or detach), so no adapter could be trained."
+        )
 
 
-def _refuse_moving_buffers(buffers: dict[str, tuple[Tensor, int, Tensor]]) -> None:
-    for name, (buffer, writes, before) in buffers.items():
-        if buffer._version != writes and not torch.equal(buffer, before):
+def _refuse_moving_buffers(buffers: dict[str, tuple[Tensor, Tensor]]) -> None:
+    for name, (buffer, before) in buffers.items():
+        if not torch.equal(buffer, before):
             buffer.copy_(before)
             raise MadlabError(
                 f"The base network changes its buffer {name} even in eval mode, so that its domains would change each "

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from madlab.errors import MadlabError
-from madlab.recipe import Recipe, split_method
+from madlab.recipe import Recipe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +39,7 @@ def doctor() -> None:
 
 def train(domain: str, method: str, out: Path, **options: Any) -> None:
     """Adapt a base network to one domain and test it."""
+    from madlab.adapters.base import split_method
     from madlab.training import train as run
 
     method, rank = split_method(method)

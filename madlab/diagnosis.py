@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
+from madlab.adapters.base import join_method
 from madlab.errors import MadlabError
 from madlab.files import read_json
-from madlab.recipe import join_method
 from madlab.records import RECORDS
 from madlab.runfolder import CONFIG, METRICS
 from madlab.view import AdaptedConv2d, DomainView
@@ -55,9 +55,9 @@ def filter_change(view: DomainView) -> float:
     layers = [module for module in view.modules() if isinstance(module, AdaptedConv2d)]
     if not layers:
         raise MadlabError(f"Method {view.method.name!r} leaves the filters as they are: there is no change to measure.")
-    change = sum((layer.adapter(layer.conv.weight) - layer.conv.weight).square().sum() for layer in layers)
+    change = sum((layer.weight - layer.conv.weight).square().sum() for layer in layers)
     whole = sum(layer.conv.weight.square().sum() for layer in layers)
-    return float((change / whole).sqrt())
+    return float(torch.as_tensor(change / whole).sqrt())
 
 
 def verdict(trial: Trial, trials: Sequence[Trial]) -> str:

@@ -1,6 +1,6 @@
 """What the file of a domain says besides its tensors: name, classes, method, and how its images are prepared."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from math import isfinite
 from numbers import Integral, Real
@@ -29,8 +29,8 @@ class DomainFacts:
     method: str
     options: dict[str, Any]
     layers: list[str]
-    class_names: Sequence[str]
-    normalization: Mapping[str, Sequence[float]]
+    class_names: list[str]
+    normalization: dict[str, list[float]]
     head: str
     resize: int | None = None
     crop: int | None = None
@@ -123,8 +123,8 @@ def _plain_number(value: Any) -> Any:
     return value
 
 
-def _checked_class_names(name: str, num_classes: int, class_names: Sequence[str]) -> list[str]:
-    if isinstance(class_names, str) or not all(isinstance(label, str) for label in class_names):
+def _checked_class_names(name: str, num_classes: int, class_names: list[str]) -> list[str]:
+    if not all(isinstance(label, str) for label in class_names):
         raise MadlabError(f"The class names of domain {name!r} are not a list of texts: give one text a class.")
     if len(class_names) != num_classes:
         raise MadlabError(f"Domain {name!r} has {num_classes} classes but {len(class_names)} class names.")
@@ -136,7 +136,7 @@ def _checked_class_names(name: str, num_classes: int, class_names: Sequence[str]
     return list(class_names)
 
 
-def _checked_normalization(normalization: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+def _checked_normalization(normalization: dict[str, list[float]]) -> dict[str, list[float]]:
     if not normalization:
         return {}
     try:

@@ -42,7 +42,8 @@ class Guard:
         self.writes = [tensor._version for tensor in self.tensors]
 
     def was_written_to(self) -> bool:
-        """Whether anything was written to the base's tensors: PyTorch counts the writes (not those through `.data`)."""
+        """Whether anything was written to the base's tensors: PyTorch counts the writes, but for those
+        through `.data` and those of batch norm to its statistics."""
         return [tensor._version for tensor in self.tensors] != self.writes
 
     def check_writes(self) -> None:

@@ -20,7 +20,7 @@ def find_head(network: nn.Module, name: str | None = None) -> tuple[str, nn.Modu
 def new_head(head: nn.Module, num_classes: int) -> nn.Module:
     """A head of the same kind for another number of classes."""
     weight = head.get_parameter("weight")
-    options = {"bias": head.bias is not None, "device": weight.device, "dtype": weight.dtype}
+    options: dict = {"bias": head.bias is not None, "device": weight.device, "dtype": weight.dtype}
     kind = nn.Linear if isinstance(head, nn.Linear) else lambda n, m, **o: nn.Conv2d(n, m, 1, **o)
     return kind(features_of(head), num_classes, **options)
 

@@ -1,8 +1,9 @@
 """MultiDomainNet: one frozen base network, any number of domains.
 
 A domain is a view of the base network: the same modules in the same order, where each filter bank shares the base's
-weights and runs them through the domain's adapter, and where normalisation layers and head are the domain's own. So the
-base is never modified, no network is forked to insert a layer, and switching domains is a look-up. Built in notebook 03.
+weights and runs them through the domain's adapter, and where normalisation layers and head are the domain's own. So
+the base is never modified, no network is forked to insert a layer, and switching domains is a look-up. Built in
+notebook 03.
 """
 
 import copy
@@ -11,11 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from madlab.adapted import AdaptedConv2d, rebuild, without_parametrization
 from madlab.adapters import METHODS
-from madlab.adapters.base import check_rank, filters_of, split_method
+from madlab.adapters.base import Layer, check_rank, filters_of, split_method
 from madlab.anatomy import examine
 from madlab.errors import MadlabError
 from madlab.facts import DomainFacts, check_classes
@@ -50,7 +52,7 @@ class MultiDomainNet(nn.Module):
         return list(self._position)
 
     @property
-    def layers(self) -> dict[str, nn.Module]:
+    def layers(self) -> dict[str, Layer]:
         """The filter banks of the base's body, by name: convolutions and every nn.Linear but the head."""
         head = find_head(self.base)[0]
         return {name: layer for name, layer in self.anatomy.layers.items() if name != head}
@@ -91,7 +93,9 @@ class MultiDomainNet(nn.Module):
         method, rank = split_method(method)
         if rank is not None:
             if options.get("rank") is not None:
-                raise MadlabError(f"The rank is given twice, in {method}:{rank} and as rank={options['rank']}: drop one.")
+                raise MadlabError(
+                    f"The rank is given twice, in {method}:{rank} and as rank={options['rank']}: drop one."
+                )
             options["rank"] = rank
         num_classes = check_classes(name, num_classes)
         facts = DomainFacts(
@@ -100,8 +104,8 @@ class MultiDomainNet(nn.Module):
             method,
             options,
             layers=[],
-            class_names=[str(i) for i in range(num_classes)] if class_names is None else class_names,
-            normalization=normalization or getattr(self.base, "normalization", {}),
+            class_names=_as_list(class_names) if class_names is not None else [str(i) for i in range(num_classes)],
+            normalization=dict(normalization or getattr(self.base, "normalization", {})),
             head=self._head(head),
             resize=resize or getattr(self.base, "resize", None),
             crop=crop or getattr(self.base, "crop", None),
@@ -204,7 +208,7 @@ class MultiDomainNet(nn.Module):
         return facts.name
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "MultiDomainNet":
-        """What `to`, `cuda`, `half` and the like do; another number format makes another base, but not a changed one."""
+        """What `to`, `half` and the like do; in another number format, the base is another one but was not changed."""
         self.guard.check_writes()
         before = [tensor.dtype for tensor in self.guard.tensors]
         super()._apply(fn, recurse)
@@ -215,7 +219,8 @@ class MultiDomainNet(nn.Module):
 
     def _take_in_base(self) -> None:
         """Learn what the base is made of, and what it is."""
-        self.anatomy = examine(self.base)
+        with torch.inference_mode(False), torch.enable_grad():
+            self.anatomy = examine(self.base)
         self.guard = Guard(self.base)
 
     def _check_base(self) -> None:
@@ -241,14 +246,15 @@ class MultiDomainNet(nn.Module):
         facts = replace(facts, layers=list(adapted))
         if "rank" in facts.options:
             facts = replace(facts, options=facts.options | {"rank": _checked_ranks(facts.options["rank"], adapted)})
-        view = self._build(facts, adapted)
-        if self.anatomy.sides:
-            prove(view, self.anatomy.sides)
+        with torch.inference_mode(False), torch.enable_grad():
+            view = self._build(facts, adapted)
+            if self.anatomy.sides:
+                prove(view, self.anatomy.sides)
         return view
 
-    def _build(self, facts: DomainFacts, adapted: Mapping[str, nn.Module]) -> DomainView:
+    def _build(self, facts: DomainFacts, adapted: Mapping[str, Layer]) -> DomainView:
         method, head = METHODS[facts.method], self.base.get_submodule(facts.head)
-        replacements: dict[nn.Module, nn.Module] = {}
+        replacements: dict[Any, Any] = {}
         for name, layer in adapted.items():
             options = {k: v[name] if isinstance(v, Mapping) else v for k, v in facts.options.items()}
             plain = without_parametrization(layer)
@@ -266,16 +272,19 @@ class MultiDomainNet(nn.Module):
         network = rebuild(self.base, replacements, shared)
         for name in self.anatomy.norms:
             network.get_submodule(name).requires_grad_(method.adapts_batchnorm)
-        like = head.get_parameter("weight")
-        prompt = method.prompt(self.base, **facts.options).to(like.device, like.dtype) if method.prompt else None
-        return DomainView(network, facts, list(self.anatomy.norms), own, self.guard, self.anatomy.channels, prompt)
+        channels, prompt = self.anatomy.channels, None
+        if method.prompt is not None:
+            like = head.get_parameter("weight")
+            options = {"size": facts.crop or 32} | facts.options
+            prompt = method.prompt(channels, **options).to(like.device, like.dtype)
+        return DomainView(network, facts, list(self.anatomy.norms), own, self.guard, channels, prompt)
 
     def _place(self, domain: str) -> int:
         if domain not in self._position:
             raise MadlabError(f"Unknown domain {domain!r}: this network has {', '.join(self._position) or 'none yet'}.")
         return self._position[domain]
 
-    def _choose(self, layers: str | Sequence[str], head: str) -> dict[str, nn.Module]:
+    def _choose(self, layers: str | Sequence[str], head: str) -> dict[str, Layer]:
         """The filter banks that `layers` names, without the head."""
         body = {name: layer for name, layer in self.anatomy.layers.items() if name != head}
         if not isinstance(layers, str):
@@ -294,7 +303,7 @@ class MultiDomainNet(nn.Module):
         return found
 
 
-def _is_of_kind(layer: nn.Module, kind: str) -> bool:
+def _is_of_kind(layer: Layer, kind: str) -> bool:
     """Whether a layer is meant by an entry of LAYERS."""
     if kind in ("all", "conv"):
         return kind == "all" or isinstance(layer, nn.Conv2d)
@@ -302,7 +311,7 @@ def _is_of_kind(layer: nn.Module, kind: str) -> bool:
     return tuple(filters_of(layer).shape[2:]) == (size, size)
 
 
-def _checked_ranks(rank: Any, adapted: Mapping[str, nn.Module]) -> int | dict[str, int]:
+def _checked_ranks(rank: Any, adapted: Mapping[str, Layer]) -> int | dict[str, int]:
     """One rank or one for each layer, as int; raises MadlabError for what the layers cannot have."""
     largest = {name: min(filters_of(layer).shape[:2]) for name, layer in adapted.items()}
     if isinstance(rank, Mapping):
@@ -311,6 +320,10 @@ def _checked_ranks(rank: Any, adapted: Mapping[str, nn.Module]) -> int | dict[st
         return {name: check_rank(rank[name], largest[name], f"layer {name}") for name in adapted}
     widest = max(largest, key=largest.__getitem__)
     return check_rank(rank, largest[widest], f"the widest layer, {widest}")
+
+
+def _as_list(texts: Sequence[str]) -> list[str]:
+    return [texts] if isinstance(texts, str) else list(texts)
 
 
 def _text(value: Any) -> str | None:

@@ -6,11 +6,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from madlab.adapted import AdaptedConv2d
-from madlab.adapters import Adapter
+from madlab.adapters import Frame
 from madlab.anatomy import aside, check_logits, first_line, sample
 from madlab.errors import MadlabError
-from madlab.view import IMAGES, DomainView
+from madlab.view import DomainView
 
 
 def prove(view: DomainView, sides: tuple[int, ...]) -> None:
@@ -24,7 +23,7 @@ def prove(view: DomainView, sides: tuple[int, ...]) -> None:
     """
     with _restored(view):
         failure = None
-        for side in sides if view.prompt is None else (view.prompt.side,):
+        for side in (view.prompt.side,) if isinstance(view.prompt, Frame) else sides:
             try:
                 _prove_at(view, sample(view.channels, side, view.head.get_parameter("weight")))
                 return
@@ -64,17 +63,20 @@ def _prove_at(view: DomainView, images: Tensor) -> None:
     if not adapters:
         _run(view.eval(), images)
         return
-    with torch.no_grad():
-        # Where a norm's gain or the head starts at zero, no adapter would show.
-        for parameter in [p for kind, group in view.parameter_groups().items() if kind != "adapter" for p in group]:
-            parameter.add_(0.1 * torch.randn_like(parameter))
-        before = _run(view.eval(), images)
-        for parameter in trained:
-            parameter.add_(torch.randn_like(parameter))
-        if torch.equal(before, _run(view, images)):
-            raise MadlabError(
-                f"Other adapters of {', '.join(adapters)} give the same logits: name layers that the logits depend on."
-            )
+    # Where a norm's gain or the head starts at zero, no adapter would show.
+    _stir([p for kind, group in view.parameter_groups().items() if kind != "adapter" for p in group], 0.1)
+    before = _run(view.eval(), images)
+    _stir(trained, 1.0)
+    if torch.equal(before, _run(view, images)):
+        raise MadlabError(
+            f"Other adapters of {', '.join(adapters)} give the same logits: name layers that the logits depend on."
+        )
+
+
+@torch.no_grad()
+def _stir(parameters: list[nn.Parameter], size: float) -> None:
+    for parameter in parameters:
+        parameter.add_(size * torch.randn_like(parameter))
 
 
 def _run(view: DomainView, images: Tensor) -> Tensor:
@@ -99,24 +101,25 @@ def _run(view: DomainView, images: Tensor) -> Tensor:
 @contextmanager
 def _restored(view: DomainView) -> Iterator[None]:
     """Afterwards every tensor of the domain holds what it held, and the base must not have moved."""
-    base = set(view.guard.base.parameters())
+    base = {*view.guard.base.parameters(), *view.guard.base.buffers()}
     buffers = [(module, dict(module._buffers)) for module in view.modules()]
-    tensors = [*(p for p in view.parameters() if p not in base), *view.buffers()]
-    values = [(tensor, tensor._version, tensor.detach().clone()) for tensor in tensors]
+    tensors = [*(parameter for parameter in view.parameters() if parameter not in base), *view.buffers()]
+    values = [tensor.detach().clone() for tensor in tensors]
     mode = view.training
     try:
         with torch.random.fork_rng([tensors[0].device] if tensors[0].is_cuda else []):
             torch.manual_seed(0)
             yield
     finally:
-        moved = view.guard.was_written_to()
         view.train(mode)
         for module, held in buffers:
             module._buffers.update(held)
+        # By value: PyTorch does not count what batch norm writes to its running statistics.
+        changed = [(t, value) for t, value in zip(tensors, values, strict=True) if not torch.equal(t, value)]
         with torch.no_grad():
-            for tensor, writes, value in values:
-                if tensor._version != writes:
-                    tensor.copy_(value)
+            for tensor, value in changed:
+                tensor.copy_(value)
+        moved = view.guard.was_written_to() or any(tensor in base for tensor, _ in changed)
         view.guard.count_writes()
     if moved:
         raise MadlabError(

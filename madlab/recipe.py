@@ -59,14 +59,3 @@ def make_recipe(options: dict[str, Any]) -> Recipe:
         if name not in known:
             raise MadlabError(f"Unknown option {name!r}: a recipe has {', '.join(known)}.")
     return Recipe(**options)
-
-
-def split_method(text: str) -> tuple[str, int | None]:
-    """A method as it is written, "mad:8" or "peft:lora:8" or "mad", as its name and its rank or None."""
-    name, _, rank = text.rpartition(":")
-    return (name, int(rank)) if name and rank.lstrip("-").isdecimal() else (text, None)
-
-
-def join_method(name: str, rank: int | None) -> str:
-    """The other way: ("mad", 8) is written "mad:8"."""
-    return name if rank is None else f"{name}:{rank}"

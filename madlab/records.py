@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from madlab.recipe import join_method
+from madlab.adapters.base import join_method
 from madlab.runfolder import METRICS, RESULT, Result
 
 RECORDS = Path(__file__).parent / "results"

@@ -12,10 +12,11 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
+from madlab.adapters.base import join_method
 from madlab.benchmarks.score import decathlon_score
 from madlab.errors import MadlabError
 from madlab.files import read_json, write_bytes
-from madlab.recipe import Recipe, join_method
+from madlab.recipe import Recipe
 from madlab.runfolder import CONFIG, RESULT, Result
 
 TUNED = ("adapter_lr", "head_lr", "batchnorm_lr", "adapter_decay", "head_decay")

@@ -13,12 +13,14 @@ from typing import Any
 from torch import nn
 from tqdm.auto import tqdm
 
+from madlab.adapters.base import split_method
 from madlab.backbones import load_base
 from madlab.benchmarks import load_domain
 from madlab.engines import Engine, Run, choose_engine
 from madlab.errors import MadlabError
-from madlab.network import MultiDomainNet, fingerprint
-from madlab.recipe import make_recipe, split_method
+from madlab.guard import fingerprint
+from madlab.network import MultiDomainNet
+from madlab.recipe import make_recipe
 from madlab.runfolder import Result, check_config
 
 

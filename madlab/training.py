@@ -23,10 +23,11 @@ from madlab.adapters import METHODS
 from madlab.backbones import load_base
 from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain, Split
-from madlab.benchmarks.loader import batches, shrink
+from madlab.benchmarks.loader import batches
 from madlab.errors import MadlabError
 from madlab.files import read_json, write_bytes, write_json
-from madlab.network import MultiDomainNet, fingerprint
+from madlab.guard import fingerprint
+from madlab.network import MultiDomainNet
 from madlab.optimiser import learning_rate, make_optimiser, peak_rates
 from madlab.recipe import Recipe, make_recipe
 from madlab.runfolder import (
@@ -40,7 +41,6 @@ from madlab.runfolder import (
     restore_checkpoint,
     save_checkpoint,
 )
-from madlab.view import DomainView
 
 
 def default_device() -> torch.device:
@@ -88,7 +88,7 @@ def train_epoch(
         for group in optimiser.param_groups:
             group["lr"] = share * group["peak"]
         with autocast(images.device):
-            loss = F.cross_entropy(_logits(view, images, side), labels, label_smoothing=recipe.smoothing)
+            loss = F.cross_entropy(view(images, side), labels, label_smoothing=recipe.smoothing)
         if step % recipe.accumulate == 0:
             optimiser.zero_grad()
             together = min(recipe.accumulate, steps - step)
@@ -105,15 +105,6 @@ def train_epoch(
         rates = ", ".join(f"{kind}_lr {rate:g}" for kind, rate in peak_rates(view, recipe).items())
         raise MadlabError(f"The loss became {mean} in epoch {epoch + 1}: lower the learning rates (now {rates}).")
     return mean
-
-
-def _logits(view: DomainView, images: Tensor, side: int | None) -> Tensor:
-    """What a domain makes of its images shrunk to `side` pixels, with its prompt, whose frame is of their full size."""
-    if side is None:
-        return view(images)
-    if view.prompt is None:
-        return view(shrink(images, side))
-    return view.network(shrink(view.prompt(images), side))
 
 
 def train(
@@ -303,7 +294,7 @@ def restore(
 
 def _plain(net: MultiDomainNet, name: str) -> nn.Module:
     """The network to evaluate: adapted weights are computed once, not for every batch; a prompt has none of them."""
-    return net.merge(name).eval() if net.view(name).prompt is None else net.view(name).eval()
+    return net.merge(name) if net.view(name).prompt is None else net.view(name).eval()
 
 
 def autocast(device: torch.device) -> torch.autocast:

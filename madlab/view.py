@@ -4,6 +4,7 @@ Filter banks share the base's weights and run them through the domain's adapters
 domain's own. Built in notebook 03.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -166,10 +167,9 @@ class DomainView(nn.Module):
         plain = rebuild(self.network, {layer: layer.merged() for layer in self.adapted_layers().values()})
         for parameter in plain.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
-        plain.class_names, plain.normalization = list(self.facts.class_names), dict(self.facts.normalization)
-        for key in ("resize", "crop"):
+        for key in ("class_names", "normalization", "resize", "crop"):
             if getattr(self.facts, key) is not None:
-                setattr(plain, key, getattr(self.facts, key))
+                setattr(plain, key, copy.deepcopy(getattr(self.facts, key)))
         return plain.eval()
 
 

@@ -92,7 +92,7 @@ def test_a_finished_run_says_what_it_was_and_leaves_no_checkpoint(place):
         "base_parameters": sum(math.prod(shape) for shape in shapes),
         "adapter_parameters": sum(2 * (shape[0] + shape[1]) for shape in shapes),
         "epochs": EPOCHS,
-        "rates": {"adapter": madlab.METHODS["mad"].rank_learning_rate, "batchnorm": 0.3, "head": 0.3 * 3 / 32},
+        "rates": {"adapter": madlab.METHODS["mad"].rates.adapter_with_rank, "batchnorm": 0.3, "head": 0.3 * 3 / 32},
     }
     assert {key: result[key] for key in expected} == expected
     assert result["seconds"] > 0 and result["device"] and result["versions"]["torch"] == torch.__version__

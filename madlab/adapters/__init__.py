@@ -38,16 +38,10 @@ METHODS: dict[str, Method] = {
             "wtpb", "k0 W + k1 1 + k2 B + k3 W ⊙ B", "arXiv 1805.11119", BinaryTransform, rates=Rates(3.0, head=0.1)
         ),
         Method("mad+wtpb", "wtpb of W ⊙ α", "arXiv 2307.08528", ModulatedTransform, RANK, Rates(0.05, head=0.1)),
-        Method(
-            "parallel", "W + A on the central tap", "arXiv 1803.10082", ParallelAdapter, rates=Rates(1.0, head=0.1)
-        ),
+        Method("parallel", "W + A on the central tap", "arXiv 1803.10082", ParallelAdapter, rates=Rates(1.0, head=0.1)),
         Method("series", "(Id + A) W", "arXiv 1705.08045", SeriesAdapter, rates=Rates(0.3)),
-        Method(
-            "lora", "W + B∘A", "arXiv 2106.09685, as in PEFT", LowRankDelta, LORA, Rates(0.3, batchnorm=1.0)
-        ),
-        Method(
-            "prompt", "W; x + frame", "arXiv 2203.17274", None, FRAME, Rates(30.0, batchnorm=1.0), prompt=Frame
-        ),
+        Method("lora", "W + B∘A", "arXiv 2106.09685, as in PEFT", LowRankDelta, LORA, Rates(0.3, batchnorm=1.0)),
+        Method("prompt", "W; x + frame", "arXiv 2203.17274", None, FRAME, Rates(30.0, batchnorm=1.0), prompt=Frame),
         *PEERS,
     )
 }

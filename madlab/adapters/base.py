@@ -10,31 +10,33 @@ from torch.func import functional_call
 
 from madlab.errors import MadlabError
 
+Layer = nn.Conv2d | nn.Linear
+"""What has a filter bank; an nn.Linear is the 1x1 convolution of vectors that it is."""
+
 
 class Adapter(nn.Module):
     """A function on one layer's filter bank: forward(W) -> W_d, both of shape (M, N, k, k).
 
-    M: output channels; N: input channels of a group; k: kernel size. A new adapter returns W itself, bit for bit,
-    unless its source says otherwise. Built for one convolution, it keeps only what the domain learns. An nn.Linear is
-    the 1x1 convolution that it is: `as_convolution` and `filters_of` show it as one, so that no adapter knows of it.
+    M: output channels; N: input channels of a group; k: kernel size, 1 for an nn.Linear. A new adapter returns W
+    itself, bit for bit, unless its source says otherwise. Built for one layer, it keeps only what the domain learns.
     """
 
-    def __init__(self, conv: nn.Conv2d):
+    def __init__(self, conv: Layer):
         super().__init__()
 
     def forward(self, weight: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def adapted_weight(self, layer: nn.Module) -> Tensor:
+    def adapted_weight(self, layer: Layer) -> Tensor:
         """W_d in the shape of the layer's own weight: (M, N, k, k), or (M, N) of an nn.Linear."""
         adapted = self(filters_of(layer))
         return adapted.flatten(1) if isinstance(layer, nn.Linear) else adapted
 
-    def convolve(self, layer: nn.Module, x: Tensor) -> Tensor:
+    def convolve(self, layer: Layer, x: Tensor) -> Tensor:
         """What a layer gives for x, (B, channels, H, W) or of an nn.Linear (..., N), with W_d instead of its weight."""
         weight = self.adapted_weight(layer)
-        if is_plain_convolution(layer):
-            return layer._conv_forward(x, weight, layer.bias)  # type: ignore[operator]
+        if isinstance(layer, nn.Conv2d) and is_plain_convolution(layer):
+            return layer._conv_forward(x, weight, layer.bias)
         return functional_call(layer, {"weight": weight}, (x,))  # timm's own convolutions pad in their forward
 
     def size(self) -> float:
@@ -54,20 +56,18 @@ class Adapter(nn.Module):
         self.load_state_dict(tensors)
 
 
-def is_plain_convolution(layer: nn.Module) -> bool:
+def is_plain_convolution(layer: nn.Conv2d) -> bool:
     """Whether calling a layer is nothing but PyTorch's convolution: no forward of its own and no hooks."""
     hooks = layer._forward_hooks or layer._forward_pre_hooks
     return type(layer).forward is nn.Conv2d.forward and "forward" not in vars(layer) and not hooks
 
 
-def filters_of(layer: nn.Module) -> Tensor:
+def filters_of(layer: Layer) -> Tensor:
     """A layer's filter bank (M, N, k, k); that of an nn.Linear is a view (M, N, 1, 1) of its weight."""
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    return weight[:, :, None, None] if isinstance(layer, nn.Linear) else weight
+    return layer.weight[:, :, None, None] if isinstance(layer, nn.Linear) else layer.weight
 
 
-def as_convolution(layer: nn.Module) -> nn.Conv2d:
+def as_convolution(layer: Layer) -> nn.Conv2d:
     """The layer itself, or an nn.Linear as a 1x1 convolution without bias that shares its weight."""
     if isinstance(layer, nn.Conv2d):
         return layer
@@ -93,7 +93,7 @@ class Rates:
     batchnorm: float = 0.3
     """That of the normalisation layers."""
     head: float | None = None
-    """That of the head; None: as `batchnorm`. A head of few classes or many features gets less (optimiser.peak_rates)."""
+    """That of the head; None: as `batchnorm`. Few classes or many features lower it (optimiser.peak_rates)."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Method:
     rates: Rates = field(default_factory=Rates)
     """Its learning rates."""
     prompt: Callable[..., Adapter] | None = None
-    """Builds an adapter of the images instead, (B, C, H, W) -> the same shape, from base and options."""
+    """Builds an adapter of the images instead, (B, C, H, W) -> the same shape, from C and the options."""
     adapts_batchnorm: bool = True
     """Whether the domain trains its normalisation layers and keeps its own running statistics."""
     trains_everything: bool = False
@@ -124,7 +124,7 @@ class Method:
             return self.rates.adapter_with_rank
         return self.rates.adapter
 
-    def build(self, layer: nn.Module, options: Mapping[str, Any]) -> Adapter:
+    def build(self, layer: Layer, options: Mapping[str, Any]) -> Adapter:
         """The adapter of one convolution or nn.Linear, on its device and in its number format."""
         assert self.adapter is not None
         adapter = self.adapter(layer if self.knows_linear else as_convolution(layer), **options)

@@ -1,6 +1,8 @@
 r"""PEFT's own LoRA, LoHa, LoKr and IA3 as methods, so that the rivals of MAD are trained as their users train them.
 
-While a domain trains, the convolution or nn.Linear is PEFT's own layer, forward and backward; W_d, for merging and for networks that read a layer's weight, is what PEFT's own merge gives. PEFT comes with the extra "peers" and is imported when one of these methods is first asked for.
+While a domain trains, the convolution or nn.Linear is PEFT's own layer, forward and backward; W_d, for merging and for
+networks that read a layer's weight, is what PEFT's own merge gives. PEFT comes with the extra "peers" and is imported
+when one of these methods is first asked for.
 
     peft:lora    W_d = W + B o A                               Hu et al., arXiv 2106.09685
     peft:loha    W_d = W + (A1 B1) * (A2 B2)                   Hyeon-Woo et al., "FedPara", arXiv 2108.06098
@@ -14,10 +16,9 @@ BatchNorm that follows takes the scale out again.
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from madlab.adapters.base import Adapter, Method, Rates
+from madlab.adapters.base import Adapter, Layer, Method, Rates
 from madlab.errors import MadlabError
 
 
@@ -30,7 +31,7 @@ class PeftAdapter(Adapter):
 
     layer: Any  # PEFT's types are there only with PEFT
 
-    def __init__(self, layer: nn.Module, kind: str, rank: int | None = None, alpha: float | None = None):
+    def __init__(self, layer: Layer, kind: str, rank: int | None = None, alpha: float | None = None):
         super().__init__(layer)
         try:
             import peft
@@ -61,11 +62,11 @@ class PeftAdapter(Adapter):
         scales = self.layer.ia3_l["default"].view(groups, 1, -1, 1, 1)
         return (weight.unflatten(0, (groups, -1)) * scales).flatten(0, 1)
 
-    def convolve(self, layer: nn.Module, x: Tensor) -> Tensor:
+    def convolve(self, layer: Layer, x: Tensor) -> Tensor:
         self._surround(layer)
         return self.layer(x)
 
-    def _surround(self, layer: nn.Module) -> None:
+    def _surround(self, layer: Layer) -> None:
         """Have PEFT's layer run around this one, which it uses and does not own: no submodule, no parameters."""
         if self.layer.__dict__.get("base_layer") is not layer:
             object.__setattr__(self.layer, "base_layer", layer)

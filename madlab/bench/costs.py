@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from madlab.adapters import METHODS
+from madlab.adapters.base import split_method
 from madlab.backbones import load_base, resnet26
 from madlab.bench.clock import Task, compare, interleave
 from madlab.errors import MadlabError
 from madlab.network import MultiDomainNet
 from madlab.optimiser import make_optimiser
-from madlab.recipe import Recipe, split_method
+from madlab.recipe import Recipe
 from madlab.training import autocast
 
 CLASSES = 100

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from madlab.adapters.base import split_method
 from madlab.figures.runs import LOOKS, look
 from madlab.figures.style import BLACK, MARKERS, PALETTE, name_rows
-from madlab.recipe import split_method
 
 
 def before_and_after(
