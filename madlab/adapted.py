@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -10,6 +10,8 @@ from torch.nn.utils import parametrize
 from madlab.adapters import Adapter
 from madlab.adapters.base import Layer
 from madlab.errors import MadlabError
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 class AdaptedConv2d(nn.Module):
@@ -51,18 +53,23 @@ class AdaptedConv2d(nn.Module):
         return plain
 
 
-def without_parametrization(layer: Layer) -> Layer:
-    """The layer itself, or of one that computes its weight anew (weight norm, spectral norm) a copy that holds it.
+def without_parametrization(module: AnyModule) -> AnyModule:
+    """The module itself, or a twin of one that computes tensors anew (weight norm, spectral norm), which holds them.
 
-    The base is frozen, so its weight is a constant; what the layer does not compute stays shared.
+    In a frozen network they are constants. All else is shared with the module. PyTorch's own remove_parametrizations
+    is no help: it takes the property away from the class, and with it from every copy of the module.
     """
-    if not parametrize.is_parametrized(layer):
-        return layer
-    plain = copy.deepcopy(layer).eval()
-    for name in list(plain.parametrizations):  # type: ignore[arg-type]
-        parametrize.remove_parametrizations(plain, name)
-    plain._parameters |= layer._parameters
-    return plain.requires_grad_(False)
+    if not parametrize.is_parametrized(module):
+        return module
+    kind: Any = parametrize.type_before_parametrizations(module)
+    twin = kind.__new__(kind)
+    twin.__dict__ = dict(vars(module))
+    twin._modules = {name: child for name, child in module._modules.items() if name != "parametrizations"}
+    computed = {
+        name: getattr(module, name).detach().clone() for name in module.get_submodule("parametrizations")._modules
+    }
+    twin._parameters = module._parameters | {n: nn.Parameter(t, requires_grad=False) for n, t in computed.items()}
+    return twin
 
 
 def rebuild(network: nn.Module, replacements: Mapping[Any, Any], shared: Iterable[Tensor] = ()) -> nn.Module:

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
-from madlab.adapted import AdaptedConv2d, rebuild
+from madlab.adapted import AdaptedConv2d, rebuild, without_parametrization
 from madlab.adapters import METHODS, Adapter
 from madlab.adapters.base import filters_of
 from madlab.errors import MadlabError
@@ -164,7 +165,10 @@ class DomainView(nn.Module):
         Its attributes `normalization`, `class_names`, `resize` and `crop` are the domain's; all its parameters can be
         trained.
         """
-        plain = rebuild(self.network, {layer: layer.merged() for layer in self.adapted_layers().values()})
+        modules = self.network.modules()
+        replacements = {m: without_parametrization(m) for m in modules if parametrize.is_parametrized(m)}
+        replacements |= {layer: layer.merged() for layer in self.adapted_layers().values()}
+        plain = rebuild(self.network, replacements)
         for parameter in plain.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
         for key in ("class_names", "normalization", "resize", "crop"):

@@ -62,6 +62,10 @@ class PeftAdapter(Adapter):
         scales = self.layer.ia3_l["default"].view(groups, 1, -1, 1, 1)
         return (weight.unflatten(0, (groups, -1)) * scales).flatten(0, 1)
 
+    def adapted_weight(self, layer: Layer) -> Tensor:
+        self._surround(layer)
+        return super().adapted_weight(layer)
+
     def convolve(self, layer: Layer, x: Tensor) -> Tensor:
         self._surround(layer)
         return self.layer(x)
