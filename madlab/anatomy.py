@@ -42,7 +42,7 @@ class Anatomy:
 
 
 def examine(base: nn.Module) -> Anatomy:
-    """Run a frozen base network once, on a copy that shares its tensors, and see what it uses.
+    """Freeze a base network, run it once, on a copy that shares its tensors, and see what it uses.
 
     Auxiliary heads, which eval mode skips, are no part of it. Raises MadlabError if the network has no convolution,
     cannot run, does not return logits (B, classes), or does what no domain could keep apart.
@@ -53,6 +53,7 @@ def examine(base: nn.Module) -> Anatomy:
     if not convs:
         raise MadlabError("The base network has no nn.Conv2d: madlab adapts convolutional networks.")
     _refuse_unusual_weights(base)
+    base.requires_grad_(False).eval()
     parameters = [p for p in base.parameters() if p.is_floating_point()]
     channels, sides = convs[0].in_channels, tuple[int, ...]()
     used = set[Tensor | nn.Module](parameters) | set(base.modules())
@@ -140,12 +141,11 @@ def _try_out(
     base: nn.Module, channels: int, parameters: list[nn.Parameter]
 ) -> tuple[int, tuple[int, ...], set[Tensor | nn.Module]]:
     """Channels and sides of images that the network runs on, and the parameters and modules that it uses."""
-    twin = rebuild(base, {}, [*base.parameters(), *base.buffers()]).eval()
+    twin = rebuild(base, {}, [*base.parameters(), *base.buffers()])
     buffers = {name: (buffer, buffer.clone()) for name, buffer in base.named_buffers()}
     crop = getattr(base, "crop", None)
     sides = (crop,) if crop else SIDES
     failures = []
-    base.requires_grad_(False)
     for parameter in parameters:
         parameter.requires_grad_(True)
     try:

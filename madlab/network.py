@@ -40,7 +40,7 @@ class MultiDomainNet(nn.Module):
 
     def __init__(self, base: nn.Module):
         super().__init__()
-        self.base = _uncompiled(base).requires_grad_(False).eval()
+        self.base = _uncompiled(base)
         self.views = nn.ModuleList()
         self._position: dict[str, int] = {}
         self._take_in_base()

@@ -121,8 +121,8 @@ def _restored(view: DomainView) -> Iterator[None]:
                 tensor.copy_(value)
         moved = view.guard.was_written_to() or any(tensor in base for tensor, _ in changed)
         view.guard.count_writes()
-    if moved:
-        raise MadlabError(
-            "The base network changes its own tensors when a domain trains, and so would change all other domains: let "
-            "the module that does so be a normalisation layer, or use another network."
-        )
+        if moved:  # whatever else was raised is a consequence
+            raise MadlabError(
+                "The base network changes its own tensors when a domain trains, and so would change all other domains: "
+                "let the module that does so be a normalisation layer, or use another network."
+            )
