@@ -34,7 +34,8 @@ from tqdm import tqdm
 from madlab.errors import MadlabError
 from madlab.files import read_json, write_json
 from madlab.heads import find_head
-from madlab.network import MultiDomainNet, fingerprint
+from madlab.network import MultiDomainNet
+from madlab.guard import fingerprint
 from madlab.sizes import image_size
 
 OUT = Path(__file__).parents[1] / "madlab" / "results" / "networks.json"

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import madlab
 from madlab.backbones import WEIGHTS
 from madlab.errors import MadlabError
-from madlab.network import fingerprint
+from madlab.guard import fingerprint
 from madlab.tensors import load_tensors, save_tensors
 
 FACTS = {"name": "birds", "rank": 3, "mean": [0.5, 1e-7], "none": None, "ü\n": {"deep": [True]}}

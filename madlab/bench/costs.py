@@ -19,7 +19,8 @@ from madlab.device import autocast
 from madlab.errors import MadlabError
 from madlab.network import MultiDomainNet
 from madlab.runs.rates import make_optimiser
-from madlab.runs.recipe import Recipe, split_method
+from madlab.runs.recipe import Recipe
+from madlab.adapters.base import split_method
 
 CLASSES = 100
 PLAIN = "plain fine-tuning"

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from madlab.figures.runs import LOOKS, look
 from madlab.figures.style import BLACK, MARKERS, PALETTE
-from madlab.runs.recipe import split_method
+from madlab.adapters.base import split_method
 
 
 def before_and_after(

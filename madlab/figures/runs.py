@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.transforms import Bbox
 
 from madlab.figures.style import BLACK, BLUE, GREEN, GREY, MARKERS, ORANGE, PALETTE, PINK, RED, SKY
-from madlab.runs.recipe import split_method
+from madlab.adapters.base import split_method
 
 LOOKS = {
     "frozen": (GREY, "o"),

@@ -74,9 +74,9 @@ def restore(run: Path | str, base: nn.Module | str | None, device: torch.device)
     network = base if isinstance(base, nn.Module) else load_base(base or source_of_base(config, run))
     net = MultiDomainNet(network.to(memory_format=torch.channels_last))
     name = net.load_domain(Path(run) / ADAPTER)
-    facts: dict[str, Any] = net.view(name).facts
+    facts = net.view(name).facts
     network = network_to_evaluate(net.to(device), name)
-    return Trained(config, network, image_size(net.base).resize, facts["normalization"], facts["class_names"])
+    return Trained(config, network, image_size(net.base).resize, dict(facts.normalization), list(facts.class_names))
 
 
 def source_of_base(config: RunConfig, where: Path | str) -> str:

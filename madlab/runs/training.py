@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from madlab.benchmarks.domain import Domain, Split, match_classes
 from madlab.errors import MadlabError
-from madlab.network import MultiDomainNet, fingerprint
+from madlab.network import MultiDomainNet
+from madlab.guard import fingerprint
 from madlab.progress import progress_bar
 from madlab.runs.config import RunConfig
 from madlab.runs.epoch import accuracy_and_loss, crop_of, diverged, train_epoch
@@ -133,7 +134,7 @@ class Training:
         return Result(
             domain=self.domain.name,
             method=self.config.method,
-            rank=self.view.facts["options"].get("rank"),
+            rank=self.view.facts.options.get("rank"),
             seed=self.config.recipe.seed,
             base=self.config.base,
             base_parameters=sum(conv.weight.numel() for conv in self.net.convs.values()),

@@ -13,7 +13,8 @@ from madlab.adapters import METHODS, LowRankDelta
 from madlab.adapters.peers import PeftAdapter
 from madlab.backbones import pocket_densenet, resnet26
 from madlab.errors import MadlabError
-from madlab.network import MultiDomainNet, fingerprint
+from madlab.guard import fingerprint
+from madlab.network import MultiDomainNet
 
 KINDS = ["lora", "loha", "lokr", "ia3"]
 CLASSES = 4
@@ -104,9 +105,10 @@ def test_peers_start_at_the_base_train_save_and_load(peft, kind, build, tmp_path
     again.load_domain(tmp_path / "signs.safetensors")
     assert torch.equal(again(images(), domain="signs"), net(images(), domain="signs"))
     copied = copy.deepcopy(net)
-    assert copied.view("signs").network.get_submodule(next(iter(net.convs))).adapter.layer.base_layer in set(
-        copied.base.modules()
-    )
+    copied(images(), domain="signs")
+    layer = copied.view("signs").network.get_submodule(next(iter(net.convs)))
+    assert layer.adapter.layer.base_layer is layer.conv
+    assert layer.conv.weight is copied.base.get_submodule(next(iter(net.convs))).weight
     assert {type(m) for m in net.merge("signs").modules()} == {type(m) for m in net.base.modules()}
 
 
