@@ -32,10 +32,10 @@ from torch import nn
 from tqdm import tqdm
 
 from madlab.errors import MadlabError
-from madlab.files import read_json, write_json
-from madlab.heads import find_head
-from madlab.network import MultiDomainNet
 from madlab.guard import fingerprint
+from madlab.heads import find_head
+from madlab.jsonfiles import read_json, write_json
+from madlab.network import MultiDomainNet
 from madlab.sizes import image_size
 
 OUT = Path(__file__).parents[1] / "madlab" / "results" / "networks.json"

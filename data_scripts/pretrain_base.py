@@ -51,13 +51,13 @@ from madlab.benchmarks.cache import cache_folder
 from madlab.benchmarks.domain import Domain, Split
 from madlab.benchmarks.images import square_of
 from madlab.benchmarks.loader import batches, crop_and_flip, normalise
-from madlab.view import shrink
 from madlab.benchmarks.packed import MANIFEST
 from madlab.device import autocast
 from madlab.errors import MadlabError
-from madlab.jsonfiles import write_json
 from madlab.guard import fingerprint
+from madlab.jsonfiles import write_json
 from madlab.tensors import load_tensors, save_tensors
+from madlab.view import shrink
 
 IMAGENET72 = "imagenet72"
 DEFAULTS = {

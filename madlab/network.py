@@ -21,10 +21,10 @@ from madlab.adapters.base import Layer, check_rank, filters_of, split_method
 from madlab.anatomy import examine
 from madlab.errors import MadlabError
 from madlab.facts import DomainFacts, check_classes
-from madlab.tensors import load_tensors, save_tensors
 from madlab.guard import Guard, fingerprint
 from madlab.heads import find_head, new_head
 from madlab.proof import prove
+from madlab.tensors import load_tensors, save_tensors
 from madlab.view import DomainView
 
 LAYERS = ("all", "conv", "3x3", "1x1")

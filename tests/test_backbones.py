@@ -13,8 +13,8 @@ from torch import nn
 import madlab
 from madlab.backbones import WEIGHTS, ImageSize, image_size, load_base, resnet26, save_base
 from madlab.errors import MadlabError
-from madlab.network import MultiDomainNet
 from madlab.guard import fingerprint
+from madlab.network import MultiDomainNet
 
 
 def small(seed: int = 0) -> nn.Module:

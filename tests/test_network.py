@@ -83,7 +83,8 @@ def net():
 
 
 def with_head_of_base(net, domain):
-    find_head(net.view(domain).network)[1].load_state_dict(find_head(net.base)[1].state_dict())
+    view = net.view(domain)
+    view.head.load_state_dict(net.base.get_submodule(view.facts.head).state_dict())
 
 
 PLAIN = [name for name in madlab.METHODS if not name.startswith("peft:")]
@@ -405,7 +406,7 @@ def by_hand(net, domain):
     plain = copy.deepcopy(net.base)
     view = net.view(domain)
     own = view.own_state()
-    plain.set_submodule(find_head(plain)[0], copy.deepcopy(find_head(view.network)[1]))
+    plain.set_submodule(view.facts.head, copy.deepcopy(view.head))
     for name, module in plain.named_modules():
         if f"{name}.adapter.alpha" in own:
             alpha = own[f"{name}.adapter.alpha"]

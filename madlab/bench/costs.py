@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from madlab.adapters import METHODS
+from madlab.adapters.base import split_method
 from madlab.backbones import load_base, resnet26
 from madlab.bench.clock import Task, compare, interleave
 from madlab.device import autocast
@@ -20,7 +21,6 @@ from madlab.errors import MadlabError
 from madlab.network import MultiDomainNet
 from madlab.runs.rates import make_optimiser
 from madlab.runs.recipe import Recipe
-from madlab.adapters.base import split_method
 
 CLASSES = 100
 PLAIN = "plain fine-tuning"

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from madlab.adapters.base import split_method
 from madlab.figures.runs import LOOKS, look
 from madlab.figures.style import BLACK, MARKERS, PALETTE
-from madlab.adapters.base import split_method
 
 
 def before_and_after(

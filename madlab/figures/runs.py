@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.transforms import Bbox
 
-from madlab.figures.style import BLACK, BLUE, GREEN, GREY, MARKERS, ORANGE, PALETTE, PINK, RED, SKY
 from madlab.adapters.base import split_method
+from madlab.figures.style import BLACK, BLUE, GREEN, GREY, MARKERS, ORANGE, PALETTE, PINK, RED, SKY
 
 LOOKS = {
     "frozen": (GREY, "o"),

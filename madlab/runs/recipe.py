@@ -1,6 +1,5 @@
 """How a run trains: the numbers that a person may want to change. Imports no PyTorch, so that `--help` is quick."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Any, TypedDict

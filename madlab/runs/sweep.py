@@ -15,12 +15,12 @@ from torch import nn
 
 from madlab.adapters import METHODS
 from madlab.backbones import load_base
-from madlab.benchmarks import load_domain, short_name, source_of
+from madlab.benchmarks import load_domain
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
 from madlab.files import check_writable
-from madlab.network import MultiDomainNet
 from madlab.guard import fingerprint
+from madlab.network import MultiDomainNet
 from madlab.progress import progress_bar
 from madlab.runs.cell import Cell
 from madlab.runs.config import CONFIG, BaseUsed, RunConfig

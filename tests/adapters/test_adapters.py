@@ -7,6 +7,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from madlab.adapted import AdaptedConv2d
 from madlab.adapters import (
     BinaryTransform,
     FactorisedModulation,
@@ -21,7 +22,6 @@ from madlab.adapters import (
 )
 from madlab.adapters.masks import pack_bits, unpack_bits
 from madlab.errors import MadlabError
-from madlab.adapted import AdaptedConv2d
 
 CONVS = {
     "3x3": {"kernel_size": 3, "padding": 1, "bias": False},
