@@ -377,6 +377,13 @@ def test_a_new_head_is_like_the_old_one(kind, bias):
     assert torch.equal(again, expected(6, 9, *shape[2:3], bias=bias, dtype=torch.float64).weight)  # PyTorch's own start
 
 
+def test_a_head_whose_weight_is_computed_becomes_a_plain_one():
+    network = WeightNormHead()
+    new = new_head(find_head(network)[1], 9)
+    assert type(new) is nn.Linear
+    assert new.weight.shape == (9, 8)
+
+
 def test_a_convolution_as_head_belongs_to_the_domain():
     net = MultiDomainNet(torchvision.models.squeezenet1_1(num_classes=5))
     net.add_domain("signs", 7)
