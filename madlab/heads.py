@@ -90,7 +90,8 @@ def _declared(network: nn.Module, candidates: dict[str, nn.Module]) -> str | Non
 
 def _called_last(network: nn.Module, candidates: dict[str, nn.Module]) -> str:
     """The candidate from which the logits come through operations without parameters."""
-    logits, sources = _trace(network, candidates)
+    with torch.inference_mode(False), torch.enable_grad():
+        logits, sources = _trace(network, candidates)
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         shape = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise MadlabError(f"The network must return logits of shape (B, classes), but in eval mode it returns {shape}.")
@@ -149,7 +150,7 @@ def _small_forward(network: nn.Module, candidates: dict[str, nn.Module], cuts: d
         cuts.clear()
         images = torch.linspace(-1, 1, 2 * channels * side * side, device=like.device, dtype=like.dtype)
         try:
-            with torch.random.fork_rng([like.device] if like.is_cuda else []), torch.enable_grad():
+            with torch.random.fork_rng([like.device] if like.is_cuda else []):
                 return network(images.view(2, channels, side, side))
         except Exception as error:  # the network's own code may raise anything; the sentence below passes it on
             failures.append(_first_line(error))

@@ -351,6 +351,13 @@ def test_looking_for_the_head_leaves_everything_as_it_was():
     assert not any(module._forward_hooks for module in network.modules())
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_head_is_found_where_gradients_are_off(mode):
+    network = ProjectionAfter()
+    with mode():
+        assert find_head(network)[0] == "fc"
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_a_head_is_found_in_other_precisions(dtype):
     assert find_head(ProjectionAfter().to(dtype))[0] == "fc"
