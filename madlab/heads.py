@@ -40,26 +40,23 @@ def find_head(network: nn.Module, name: str | None = None) -> tuple[str, nn.Modu
 
 def new_head(head: nn.Module, num_classes: int) -> nn.Module:
     """A freshly initialised head like `head` for another number of classes: kind, features, bias, device and dtype."""
-    weight = head.get_parameter("weight")
-    options: dict[str, Any] = {"bias": head.bias is not None, "device": weight.device, "dtype": weight.dtype}
+    assert isinstance(head, nn.Linear | nn.Conv2d)
+    options: dict[str, Any] = {"bias": head.bias is not None, "device": head.weight.device, "dtype": head.weight.dtype}
     if isinstance(head, nn.Conv2d):
         return nn.Conv2d(head.in_channels, num_classes, 1, **options)
-    return nn.Linear(features_of(head), num_classes, **options)
+    return nn.Linear(head.in_features, num_classes, **options)
 
 
 def classes_of(head: nn.Module) -> int:
     """The number of classes that a head tells apart."""
-    return head.out_channels if isinstance(head, nn.Conv2d) else _linear(head).out_features
+    assert isinstance(head, nn.Linear | nn.Conv2d)
+    return head.out_channels if isinstance(head, nn.Conv2d) else head.out_features
 
 
 def features_of(head: nn.Module) -> int:
     """The number of features that a head sees of each image."""
-    return head.in_channels if isinstance(head, nn.Conv2d) else _linear(head).in_features
-
-
-def _linear(head: nn.Module) -> nn.Linear:
-    assert isinstance(head, nn.Linear)
-    return head
+    assert isinstance(head, nn.Linear | nn.Conv2d)
+    return head.in_channels if isinstance(head, nn.Conv2d) else head.in_features
 
 
 def _could_be_head(module: nn.Module) -> bool:
@@ -93,7 +90,8 @@ def _declared(network: nn.Module, candidates: dict[str, nn.Module]) -> str | Non
 
 def _called_last(network: nn.Module, candidates: dict[str, nn.Module]) -> str:
     """The candidate from which the logits come through operations without parameters."""
-    logits, sources = _trace(network, candidates)
+    with torch.inference_mode(False), torch.enable_grad():
+        logits, sources = _trace(network, candidates)
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         shape = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise MadlabError(f"The network must return logits of shape (B, classes), but in eval mode it returns {shape}.")
@@ -152,7 +150,7 @@ def _small_forward(network: nn.Module, candidates: dict[str, nn.Module], cuts: d
         cuts.clear()
         images = torch.linspace(-1, 1, 2 * channels * side * side, device=like.device, dtype=like.dtype)
         try:
-            with torch.random.fork_rng([like.device] if like.is_cuda else []), torch.enable_grad():
+            with torch.random.fork_rng([like.device] if like.is_cuda else []):
                 return network(images.view(2, channels, side, side))
         except Exception as error:  # the network's own code may raise anything; the sentence below passes it on
             failures.append(_first_line(error))

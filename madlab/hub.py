@@ -107,7 +107,7 @@ def _fetched(url: str) -> Path:
 def _fetched_from_hub(repository: str, name: str) -> Path:
     """A file of the Hugging Face hub in the cache of its own library, downloaded if need be."""
     from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.utils import EntryNotFoundError
 
     repository, _, revision = repository.partition("@")
     try:

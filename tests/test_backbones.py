@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -107,6 +108,7 @@ class Sized(nn.Module):
         ({"crop": 64}, ImageSize(64, 64)),
         ({"resize": 72}, ImageSize(72, 72)),
         ({"resize": 72, "crop": None}, ImageSize(72, 72)),
+        ({"resize": np.int64(72), "crop": np.int32(64)}, ImageSize(72, 64)),
         ({"pretrained_cfg": {"input_size": (3, 240, 240), "crop_pct": 0.95}}, ImageSize(252, 240)),
         ({"pretrained_cfg": {"input_size": (3, 160, 160)}, "crop": 96}, ImageSize(96, 96)),
         ({}, ImageSize(256, 224, declared=False)),

@@ -351,6 +351,13 @@ def test_looking_for_the_head_leaves_everything_as_it_was():
     assert not any(module._forward_hooks for module in network.modules())
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_head_is_found_where_gradients_are_off(mode):
+    network = ProjectionAfter()
+    with mode():
+        assert find_head(network)[0] == "fc"
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_a_head_is_found_in_other_precisions(dtype):
     assert find_head(ProjectionAfter().to(dtype))[0] == "fc"
@@ -375,6 +382,13 @@ def test_a_new_head_is_like_the_old_one(kind, bias):
     again = new_head(head, 9).weight
     torch.manual_seed(0)
     assert torch.equal(again, expected(6, 9, *shape[2:3], bias=bias, dtype=torch.float64).weight)  # PyTorch's own start
+
+
+def test_a_head_whose_weight_is_computed_becomes_a_plain_one():
+    network = WeightNormHead()
+    new = new_head(find_head(network)[1], 9)
+    assert type(new) is nn.Linear
+    assert new.weight.shape == (9, 8)
 
 
 def test_a_convolution_as_head_belongs_to_the_domain():

@@ -15,7 +15,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from huggingface_hub.utils import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors.torch import save_file
 
 from madlab.backbones import load_base
