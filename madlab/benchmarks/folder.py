@@ -123,8 +123,8 @@ def _scale_deep(folder: Path, readings: Iterable[_Reading]) -> None:
     readings = list(readings)
     if halved := [file for reading in readings for file in reading.halved]:
         _warn(
-            f"{folder} has colour images of 16 bits ({len(halved)}), of which only the upper 8 are read: where fewer are "
-            f"in use they come out dark, so convert those to 8 bits first ({some(file.name for file in halved)})."
+            f"{folder} has colour images of 16 bits ({len(halved)}), of which only the upper 8 are read: where fewer "
+            f"are in use they come out dark, so convert those to 8 bits first ({some(file.name for file in halved)})."
         )
     found = [square.deep for reading in readings for square in reading.deep.values() if square.deep]
     if not found:
