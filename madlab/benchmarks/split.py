@@ -103,7 +103,7 @@ def _bytes(images: Tensor) -> Tensor:
         return images
     low, high, whole = _range(images)
     unit = images.is_floating_point() or images.dtype == torch.bool
-    if unit and -HALF_A_STEP <= low and high <= 1 + HALF_A_STEP:
+    if unit and low >= -HALF_A_STEP and high <= 1 + HALF_A_STEP:
         scale = 255
     elif whole and low >= 0 and high <= 255:
         scale = 1
