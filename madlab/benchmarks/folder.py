@@ -57,8 +57,8 @@ def read_folder(path: Path | str, size: int = 36) -> FolderContent:
     three splits, and images that cannot be read.
     """
     folder = Path(path)
-    if size < 1:
-        raise MadlabError(f"Images of {size} pixels are not possible: choose a size of at least 1.")
+    if not isinstance(size, int | np.integer) or size < 1:
+        raise MadlabError(f"Images of {size} pixels are not possible: choose a whole number of at least 1.")
     listing = list_images(folder)
     class_names = list(listing.files["train"])
     labels, readings = {}, {}
@@ -123,8 +123,8 @@ def _scale_deep(folder: Path, readings: Iterable[_Reading]) -> None:
     readings = list(readings)
     if halved := [file for reading in readings for file in reading.halved]:
         _warn(
-            f"{folder} has colour images of 16 bits ({len(halved)}), of which only the upper 8 are read, so that fewer "
-            f"used bits make them dark: store them in 8 bits if they are ({some(file.name for file in halved)})."
+            f"{folder} has colour images of 16 bits ({len(halved)}), of which only the upper 8 are read: where fewer "
+            f"are in use they come out dark, so convert those to 8 bits first ({some(file.name for file in halved)})."
         )
     found = [square.deep for reading in readings for square in reading.deep.values() if square.deep]
     if not found:

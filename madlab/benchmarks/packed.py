@@ -166,7 +166,7 @@ def image_counts(splits: Mapping[str, int]) -> dict[str, int]:
 def _manifest_of(folder: Path) -> Manifest | None:
     """The manifest of a domain that is whole as far as file sizes tell; None means that it has to be made."""
     path = folder / MANIFEST
-    if not path.exists():
+    if not path.is_file():
         return None
     content = read_json(path)
     if isinstance(content, dict) and content.get("version") != VERSION:

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from madlab.errors import MadlabError
 
 SPLITS = ("train", "val", "test")
+HALF_A_STEP = 0.5 / 255
+"""By how much floats may leave 0 to 1 and still round to bytes, as interpolation makes them do."""
 CHUNK = 256
 """Images that are converted or scaled at a time: a memory-mapped split may be larger than the memory."""
 
@@ -101,7 +103,7 @@ def _bytes(images: Tensor) -> Tensor:
         return images
     low, high, whole = _range(images)
     unit = images.is_floating_point() or images.dtype == torch.bool
-    if unit and low >= 0 and high <= 1:
+    if unit and low >= -HALF_A_STEP and high <= 1 + HALF_A_STEP:
         scale = 255
     elif whole and low >= 0 and high <= 255:
         scale = 1
@@ -110,7 +112,7 @@ def _bytes(images: Tensor) -> Tensor:
         raise MadlabError(f"Pixels from {low:g} to {high:g} ({images.dtype}) have no clear meaning: scale to {kinds}.")
     converted = torch.empty(images.shape, dtype=torch.uint8, device=images.device)
     for start in range(0, len(images), CHUNK):
-        converted[start : start + CHUNK] = images[start : start + CHUNK].double().mul(scale).round()
+        converted[start : start + CHUNK] = images[start : start + CHUNK].double().mul(scale).round().clamp(0, 255)
     return converted
 
 

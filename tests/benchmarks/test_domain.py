@@ -70,6 +70,12 @@ def test_half_precision_keeps_what_it_can(kind):
     assert worst <= (1 if kind == torch.bfloat16 else 0)
 
 
+def test_floats_a_rounding_error_outside_of_0_to_1_are_bytes():
+    values = PIXELS / 255 + np.where(PIXELS == 255, 1e-4, 0) - np.where(PIXELS == 0, 1e-4, 0)
+    assert values.min() < 0 and values.max() > 1
+    assert np.array_equal(Split(values, LABELS).images.numpy(), PIXELS)
+
+
 def test_black_and_white_is_black_and_white():
     part = Split(PIXELS > 127, LABELS)
     assert np.array_equal(part.images.numpy(), np.where(PIXELS > 127, 255, 0))

@@ -245,9 +245,10 @@ def test_bad_input_is_one_sentence_that_names_it(case, tree):
         assert word in message.replace("\\", "/")
 
 
-def test_a_size_below_one_pixel_is_refused(tree):
+@pytest.mark.parametrize("size", [0, -3, 36.5, "36", None])
+def test_a_size_that_is_no_number_of_pixels_is_refused(tree, size):
     with pytest.raises(MadlabError, match="at least 1"):
-        Domain.from_folder(tree, size=0)
+        Domain.from_folder(tree, size=size)
 
 
 def files_of(domain):

@@ -230,8 +230,9 @@ def test_an_array_that_the_manifest_lacks(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["a pipe", "a folder", "a link loop", "nothing"])
-def test_no_file_in_an_array_s_place(folder: Path, place: str) -> None:
-    path = folder / "train_labels.npy"
+@pytest.mark.parametrize("name", ["train_labels.npy", "manifest.json"])
+def test_no_file_in_a_file_s_place(folder: Path, place: str, name: str) -> None:
+    path = folder / name
     path.unlink()
     if place == "a pipe":
         os.mkfifo(path)
