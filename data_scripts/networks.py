@@ -38,7 +38,7 @@ from madlab.jsonfiles import read_json, write_json
 from madlab.network import MultiDomainNet
 from madlab.sizes import image_size
 
-OUT = Path(__file__).parents[1] / "madlab" / "results" / "networks.json"
+OUT = Path(__file__).parents[1] / "madlab" / "records" / "networks.json"
 LIMIT = 150_000_000
 """Parameters: with the adapters, their gradients and the merged copy that is about 3 GB."""
 
@@ -60,9 +60,14 @@ def networks() -> Iterator[tuple[str, str, str]]:
         yield "torchvision", family, name
 
 
+def has_classifier(name: str) -> bool:
+    config = timm.models.get_pretrained_cfg(name)
+    return config is not None and bool(config.num_classes)
+
+
 def smallest(family: str) -> str | None:
     """The network of one of timm's families with the fewest parameters, or None if none of them has a classifier."""
-    names = [n for n in timm.list_models(module=family) if timm.models.get_pretrained_cfg(n).num_classes]
+    names = [name for name in timm.list_models(module=family) if has_classifier(name)]
     names = [name for name in names if not name.startswith("test_")] or names
     names = [name for name in names if not any(word in name for word in BIG)] or names
     return min(names, key=lambda name: parameters(build("timm", name, "meta")), default=None)
@@ -86,9 +91,10 @@ def build(library: str, name: str, device: str) -> nn.Module:
 def enliven(network: nn.Module) -> None:
     """Random statistics for every BatchNorm, so that using another's shows."""
     for module in network.modules():
-        if getattr(module, "running_var", None) is not None:
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
+        mean, variance = getattr(module, "running_mean", None), getattr(module, "running_var", None)
+        if mean is not None and variance is not None:
+            mean.normal_(0, 0.1)
+            variance.uniform_(0.5, 1.5)
 
 
 @torch.no_grad()

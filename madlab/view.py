@@ -124,7 +124,10 @@ class DomainView(nn.Module):
         }
 
     def adapter_size(self) -> int:
-        """Adapter parameters and own copies, without norms and head; a mask's bit counts as 1/32 (FACTS of WTPB)."""
+        """Adapter parameters and own copies, without norms and head.
+
+        A bit of a mask counts as 1/32, as in WTPB (Mancini et al., arXiv 2103.13894).
+        """
         adapters = sum(adapter.size() for adapter in self.adapters().values())
         return round(adapters + sum(parameter.numel() for parameter in self.own.values()))
 

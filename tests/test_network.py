@@ -212,7 +212,7 @@ COUNTS = [
 
 @pytest.mark.parametrize(("base", "options", "parameters"), COUNTS)
 def test_parameter_counts_are_the_published_ones(base, options, parameters):
-    """FACTS of the papers: srebuffi's ResNet-26, torchvision's DenseNet-121 and ResNet-50."""
+    """Counted by hand for the decathlon's ResNet-26 and torchvision's DenseNet-121 and ResNet-50."""
     with torch.device("meta"):
         net = MultiDomainNet(getattr(madlab, base)())
     net.add_domain("counted", num_classes=10, **options)

@@ -84,7 +84,7 @@ def mean_square(weight: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Rates:
-    """Peak learning rates of SGD for one method, tuned by us on validation data (results/trials.json)."""
+    """Peak learning rates of SGD for one method, tuned by us on validation data (records/trials.json)."""
 
     adapter: float = 0.0
     """That of the adapter's parameters, before the layer's factor (`Adapter.rate_factors`)."""
@@ -93,7 +93,7 @@ class Rates:
     batchnorm: float = 0.3
     """That of the normalisation layers."""
     head: float | None = None
-    """That of the head; None: as `batchnorm`. Few classes or many features lower it (optimiser.peak_rates)."""
+    """That of the head; None: as `batchnorm`. Few classes or many features lower it (`runs.rates.peak_rates`)."""
 
 
 @dataclass(frozen=True)
