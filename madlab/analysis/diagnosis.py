@@ -3,6 +3,7 @@
 Built in notebook 11; the runs come from data_scripts/diagnosis.py.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -66,9 +67,11 @@ def filter_change(view: DomainView) -> float:
     layers = [module for module in view.modules() if isinstance(module, AdaptedConv2d)]
     if not layers:
         raise MadlabError(f"Method {view.method.name!r} leaves the filters as they are: there is no change to measure.")
-    change = sum((layer.adapter(layer.conv.weight) - layer.conv.weight).square().sum() for layer in layers)
-    whole = sum(layer.conv.weight.square().sum() for layer in layers)
-    return float((change / whole).sqrt())
+    # In double precision, because the square of a wildly wrong weight does not fit into single precision.
+    pairs = [(layer.conv.weight.double(), layer.adapter(layer.conv.weight).double()) for layer in layers]
+    change = sum((adapted - weight).square().sum() for weight, adapted in pairs)
+    whole = sum(weight.square().sum() for weight, _ in pairs)
+    return math.sqrt(change / whole)
 
 
 def verdict(trial: Trial, trials: Sequence[Trial]) -> str:

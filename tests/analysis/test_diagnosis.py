@@ -51,6 +51,10 @@ def test_filter_change_by_hand() -> None:
         net.view("d").adapters()["0"].alpha.copy_(torch.tensor([[1.0], [2.0]]))  # moves 4 by 4
         net.view("d").adapters()["1"].alpha.copy_(torch.tensor([[-2.0, 1.0]]))  # moves 1 by -3
     assert filter_change(net.view("d")) == pytest.approx(((16 + 9) / (9 + 16 + 1 + 4)) ** 0.5)
+    with torch.no_grad():
+        net.view("d").adapters()["0"].alpha.copy_(torch.tensor([[1e30], [1.0]]))  # 3e30 squared is beyond float32
+        net.view("d").adapters()["1"].alpha.fill_(1.0)
+    assert filter_change(net.view("d")) == pytest.approx(3e30 / 30**0.5)
     net.add_domain("plain", 2, "batchnorm")
     with pytest.raises(MadlabError, match="leaves the filters as they are"):
         filter_change(net.view("plain"))
