@@ -8,7 +8,7 @@ import pytest
 
 from madlab import METHODS
 from madlab.adapters.base import split_method
-from madlab.runs.record import RECORDS
+from madlab.runs.record import RECORDS, read_runs
 
 DOMAINS = {"gtsrb", "flowers"}
 
@@ -58,25 +58,25 @@ def test_the_runs_at_full_width_have_the_best_of_the_trials_at_full_width(grid: 
     trials = read_means("trials-full-width.json")
     assert {split_method(name)[0] for name in trials} == set(METHODS)
     assert {len(rates) for rates in trials.values()} == {4}
-    results = sorted((RECORDS / grid).rglob("result.json"))
-    assert results
-    for path in results:
-        result = json.loads(path.read_text())
-        ranked = result["method"] == "mad" and result["rank"] is not None
-        tried = trials["mad:8" if ranked else result["method"]]
+    runs = read_runs(RECORDS / f"{grid}.jsonl")
+    assert runs
+    for run in runs:
+        ranked = run.result.method == "mad" and run.result.rank is not None
+        tried = trials["mad:8" if ranked else run.result.method]
         (kind, rate), *_ = max(tried, key=tried.__getitem__)  # "adapter_lr", or "batchnorm_lr" before "head_lr"
-        assert result["rates"][kind.removesuffix("_lr")] == rate, path
+        assert run.result.rates[kind.removesuffix("_lr")] == rate, run.path
 
 
 def test_the_runs_with_frozen_batchnorm_have_the_best_of_four_trials_on_the_same_domains() -> None:
-    trials, grid = read_means("frozen-batchnorm/trials.json"), RECORDS / "frozen-batchnorm"
+    trials = read_means("trials-frozen-batchnorm.json")
     assert trials.keys() == {f"{name}-frozen-batchnorm" for name in ("mad", "piggyback", "wtpb")}
     assert {len(rates) for rates in trials.values()} == {4}
     seeds: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
-    for path in sorted(grid.rglob("result.json")):
-        result = json.loads(path.read_text())
-        ((_, rate),) = max(trials[result["method"]], key=trials[result["method"]].__getitem__)
-        assert result["rates"]["adapter"] == rate, path
-        seeds[result["method"]][result["domain"]].add(result["seed"])
-    every = {path.name for name in ("mini-decathlon", "mini-sketch") for path in (RECORDS / name).iterdir()}
+    for run in read_runs(RECORDS / "frozen-batchnorm.jsonl"):
+        result = run.result
+        ((_, rate),) = max(trials[result.method], key=trials[result.method].__getitem__)
+        assert result.rates["adapter"] == rate, run.path
+        seeds[result.method][result.domain].add(result.seed)
+    grids = [read_runs(RECORDS / f"{name}.jsonl") for name in ("mini-decathlon", "mini-sketch")]
+    every = {run.result.domain for runs in grids for run in runs}
     assert seeds == {method: {domain: {0, 1, 2} for domain in every} for method in trials}
