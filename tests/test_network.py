@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import madlab
-from madlab.backbones import head_of, pocket_densenet, resnet26
+from madlab.backbones import pocket_densenet, resnet26
 from madlab.errors import MadlabError
 from madlab.guard import fingerprint
+from madlab.heads import find_head
 from madlab.network import MultiDomainNet
 
 CLASSES = 5
@@ -83,7 +84,7 @@ def net():
 
 
 def with_head_of_base(net, domain):
-    head_of(net.view(domain).network)[1].load_state_dict(head_of(net.base)[1].state_dict())
+    net.view(domain).head.load_state_dict(find_head(net.base)[1].state_dict())
 
 
 PLAIN = [name for name in madlab.METHODS if not name.startswith("peft:")]
@@ -405,7 +406,7 @@ def by_hand(net, domain):
     plain = copy.deepcopy(net.base)
     view = net.view(domain)
     own = view.own_state()
-    plain.set_submodule(head_of(plain)[0], copy.deepcopy(head_of(view.network)[1]))
+    plain.set_submodule(view.facts.head, copy.deepcopy(view.head))
     for name, module in plain.named_modules():
         if f"{name}.adapter.alpha" in own:
             alpha = own[f"{name}.adapter.alpha"]
@@ -465,7 +466,7 @@ WRONG = [
     ({"rank": {"conv": 2}}, "exactly the adapted layers"),
     ({"rank": {"conv": 4}, "layers": ["conv"]}, "Rank 4 .* from 1 to 3, the limit of layer conv"),
     ({"layers": "5x5"}, "Unknown layers '5x5'"),
-    ({"layers": "1x1"}, "no 1x1 convolution"),
+    ({"layers": "1x1"}, "no layers of the kind .1x1."),
     ({"layers": ["conv", "nowhere"]}, "no convolution or nn.Linear 'nowhere'"),
 ]
 

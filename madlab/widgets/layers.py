@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 import madlab
 from madlab import figures
 from madlab.adapters.base import join_method
+from madlab.anatomy import LAYERS
 from madlab.backbones import pocket_densenet
 from madlab.counting import ConvShape, conv_shapes, mad_parameters
-from madlab.network import LAYERS
 from madlab.records import read_records
 from madlab.runfolder import Result
 from madlab.widgets.panel import Panel, choice, slider, switch
