@@ -1,6 +1,6 @@
 """What a base network is made of, as one small forward shows it: filter banks, normalisation layers and the rest."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -17,8 +17,11 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from madlab.adapted import rebuild
-from madlab.adapters.base import Layer
+from madlab.adapters.base import Layer, filters_of
 from madlab.errors import MadlabError
+
+LAYERS = ("all", "conv", "3x3", "1x1")
+"""Kinds of filter banks that can be adapted; an nn.Linear is a 1x1 one, but no "conv"."""
 
 SIDES = (64, 224, 299)
 """Pixels of the images that are tried on a network that does not say its `crop`."""
@@ -39,6 +42,26 @@ class Anatomy:
     layers: dict[str, Layer]
     norms: dict[str, nn.Module]
     others: dict[str, nn.Parameter]
+
+    def body(self, head: str) -> dict[str, Layer]:
+        """The filter banks without the head."""
+        return {name: layer for name, layer in self.layers.items() if name != head}
+
+    def choose(self, layers: str | Sequence[str], head: str) -> dict[str, Layer]:
+        """The filter banks of the body that are meant: an entry of LAYERS, or a list of names."""
+        body = self.body(head)
+        if isinstance(layers, str) and layers not in LAYERS:
+            raise MadlabError(f"Unknown layers {layers!r}: choose one of {', '.join(LAYERS)}, or list layers.")
+        for name in [] if isinstance(layers, str) else layers:
+            if name not in body:
+                raise MadlabError(
+                    f"The base network has no convolution or nn.Linear {name!r} that runs and is not its head; it has "
+                    f"{', '.join(body)}."
+                )
+        found = {n: m for n, m in body.items() if (_is_of_kind(m, layers) if isinstance(layers, str) else n in layers)}
+        if not found:
+            raise MadlabError(f"The base network has no layers of the kind {layers!r} to adapt: choose other layers.")
+        return found
 
 
 def examine(base: nn.Module) -> Anatomy:
@@ -84,6 +107,13 @@ def is_norm(module: nn.Module) -> bool:
     all_held = [*module.parameters(), *module.buffers()]
     named = "norm" in type(module).__name__.lower() or "running_mean" in module._buffers
     return named and bool(own) and len(own) == len(all_held)
+
+
+def _is_of_kind(layer: Layer, kind: str) -> bool:
+    if kind in ("all", "conv"):
+        return kind == "all" or isinstance(layer, nn.Conv2d)
+    size = int(kind[0])
+    return tuple(filters_of(layer).shape[2:]) == (size, size)
 
 
 def filters(layer: Layer) -> list[nn.Parameter]:

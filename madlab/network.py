@@ -27,8 +27,6 @@ from madlab.proof import prove
 from madlab.tensors import load_tensors, save_tensors
 from madlab.view import DomainView
 
-LAYERS = ("all", "conv", "3x3", "1x1")
-
 
 class MultiDomainNet(nn.Module):
     """One frozen base network and, for each domain, a small adapter, its normalisation layers and its head.
@@ -43,6 +41,7 @@ class MultiDomainNet(nn.Module):
         self.base = _uncompiled(base)
         self.views = nn.ModuleList()
         self._position: dict[str, int] = {}
+        self._head_name: str | None = None
         self._take_in_base()
         self.eval()
 
@@ -52,10 +51,16 @@ class MultiDomainNet(nn.Module):
         return list(self._position)
 
     @property
+    def head_name(self) -> str:
+        """The base's classifier head, as `heads.find_head` finds it."""
+        if self._head_name is None:
+            self._head_name = find_head(self.base)[0]
+        return self._head_name
+
+    @property
     def layers(self) -> dict[str, Layer]:
         """The filter banks of the base's body, by name: convolutions and every nn.Linear but the head."""
-        head = find_head(self.base)[0]
-        return {name: layer for name, layer in self.anatomy.layers.items() if name != head}
+        return self.anatomy.body(self.head_name)
 
     @property
     def convs(self) -> dict[str, nn.Conv2d]:
@@ -222,6 +227,7 @@ class MultiDomainNet(nn.Module):
         with torch.inference_mode(False), torch.enable_grad():
             self.anatomy = examine(self.base)
         self.guard = Guard(self.base)
+        self._head_name = None  # found when it is first needed
 
     def _check_base(self) -> None:
         """The base must be what it was when the first domain came; until then it may still be edited."""
@@ -231,7 +237,7 @@ class MultiDomainNet(nn.Module):
             self._take_in_base()
 
     def _head(self, name: str | None) -> str:
-        return find_head(self.base, name)[0]
+        return self.head_name if name is None else find_head(self.base, name)[0]
 
     def _append(self, view: DomainView) -> None:
         self.views.append(view.train(self.training))
@@ -242,7 +248,7 @@ class MultiDomainNet(nn.Module):
         if facts.name in self._position:
             raise MadlabError(f"There is already a domain {facts.name!r}: choose another name or remove it first.")
         method = METHODS[facts.method]
-        adapted = self._choose(layers, facts.head) if method.adapter else {}
+        adapted = self.anatomy.choose(layers, facts.head) if method.adapter else {}
         facts = replace(facts, layers=list(adapted))
         if "rank" in facts.options:
             facts = replace(facts, options=facts.options | {"rank": _checked_ranks(facts.options["rank"], adapted)})
@@ -283,32 +289,6 @@ class MultiDomainNet(nn.Module):
         if domain not in self._position:
             raise MadlabError(f"Unknown domain {domain!r}: this network has {', '.join(self._position) or 'none yet'}.")
         return self._position[domain]
-
-    def _choose(self, layers: str | Sequence[str], head: str) -> dict[str, Layer]:
-        """The filter banks that `layers` names, without the head."""
-        body = {name: layer for name, layer in self.anatomy.layers.items() if name != head}
-        if not isinstance(layers, str):
-            for name in layers:
-                if name not in body:
-                    raise MadlabError(
-                        f"The base network has no convolution or nn.Linear {name!r} that runs and is not its head; it "
-                        f"has {', '.join(body)}."
-                    )
-            return {name: body[name] for name in layers}
-        if layers not in LAYERS:
-            raise MadlabError(f"Unknown layers {layers!r}: choose one of {', '.join(LAYERS)}, or list layers.")
-        found = {name: layer for name, layer in body.items() if _is_of_kind(layer, layers)}
-        if not found:
-            raise MadlabError(f"The base network has no {layers} convolution to adapt: choose other layers.")
-        return found
-
-
-def _is_of_kind(layer: Layer, kind: str) -> bool:
-    """Whether a layer is meant by an entry of LAYERS."""
-    if kind in ("all", "conv"):
-        return kind == "all" or isinstance(layer, nn.Conv2d)
-    size = int(kind[0])
-    return tuple(filters_of(layer).shape[2:]) == (size, size)
 
 
 def _checked_ranks(rank: Any, adapted: Mapping[str, Layer]) -> int | dict[str, int]:

@@ -13,6 +13,7 @@ import madlab
 from madlab.backbones import pocket_densenet, resnet26
 from madlab.errors import MadlabError
 from madlab.guard import fingerprint
+from madlab.heads import find_head
 from madlab.network import MultiDomainNet
 
 CLASSES = 5
@@ -83,8 +84,7 @@ def net():
 
 
 def with_head_of_base(net, domain):
-    view = net.view(domain)
-    view.head.load_state_dict(net.base.get_submodule(view.facts.head).state_dict())
+    net.view(domain).head.load_state_dict(find_head(net.base)[1].state_dict())
 
 
 PLAIN = [name for name in madlab.METHODS if not name.startswith("peft:")]
@@ -466,7 +466,7 @@ WRONG = [
     ({"rank": {"conv": 2}}, "exactly the adapted layers"),
     ({"rank": {"conv": 4}, "layers": ["conv"]}, "Rank 4 .* from 1 to 3, the limit of layer conv"),
     ({"layers": "5x5"}, "Unknown layers '5x5'"),
-    ({"layers": "1x1"}, "no 1x1 convolution"),
+    ({"layers": "1x1"}, "no layers of the kind .1x1."),
     ({"layers": ["conv", "nowhere"]}, "no convolution or nn.Linear 'nowhere'"),
 ]
 

@@ -130,7 +130,7 @@ def bench(json: Path | None, figure: Path | None, **options: Any) -> None:
 
 def _layers(text: str | None) -> str | list[str] | None:
     """The adapted layers as `add_domain` takes them: a kind of layer, or the names of some."""
-    from madlab.network import LAYERS
+    from madlab.anatomy import LAYERS
 
     return text if text is None or text in LAYERS else text.split(",")
 
