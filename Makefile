@@ -1,35 +1,47 @@
 # make lab            open the course in JupyterLab
-# make test           run all checks and tests, the notebooks among them
-# make test-browser   open every notebook in JupyterLab in Chromium, run it, move every control
-# make test-colab     run the notebooks among Colab's versions of ipywidgets, IPython, numpy and so on, in .venv-colab
-# make test-whole     the mini benchmarks with all their images, from archives of the official layouts to the two tables
+# make check          style, types and spelling: seconds
+# make style          repair what a tool can repair: lint, format, and the committed form of the notebooks
+# make test           make check, then every test and every notebook
+# make test-browser   open every notebook in JupyterLab in Chromium, run it and move every control
+# make test-colab     run the notebooks with the package versions that Google Colab has, in .venv-colab
+# make test-trust     10,000 damaged files of each kind against the readers, counted in tests/trust/record.json
+# make test-whole     both benchmarks in miniature, from archives in the official layouts to the two tables of results
 # make site           render the course with its results as web pages in build/site
-# make clean          remove .venv and what tools have cached; your runs and data stay
+# make clean          remove .venv and everything that tools have cached; your runs and data stay
 #
-# lab, test, test-browser, test-whole and site make .venv when it is not there and bring it up to date when
-# pyproject.toml or constraints.txt changed.
-# Another interpreter: make lab PYTHON=python3.12
+# All but test-colab and clean create .venv if it is missing and update it when pyproject.toml or constraints.txt has
+# changed. To use another interpreter: make lab PYTHON=python3.12
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -q -n 2 --dist loadfile
 
-.PHONY: lab test test-browser test-whole test-colab site clean
+.PHONY: lab check style test test-browser test-trust test-whole test-colab site clean
 
 lab: $(VENV)/installed-lab
 	$(BIN)/jupyter lab notebooks/00_*.ipynb
 
-test: $(VENV)/installed-test
+check: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+
+style: $(VENV)/installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/python data_scripts/normalise_notebooks.py
+
+test: check
 	$(PYTEST) tests
 	$(PYTEST) --nbval --nbval-current-env notebooks
 
 test-browser: $(VENV)/installed-browser
 	$(BIN)/pytest -q -m browser tests/browser
+
+test-trust: $(VENV)/installed-test
+	$(BIN)/pytest -q -m trust tests/trust
 
 test-whole: $(VENV)/installed-test
 	$(BIN)/pytest -q -m whole --durations=0 tests
@@ -46,13 +58,13 @@ site: $(VENV)/installed-site
 	$(BIN)/sphinx-build -q -W --keep-going -c notebooks/site notebooks build/site
 	@echo "Open build/site/index.html"
 
-# The stamp is written last, so an installation that broke off is done again; a .venv without a working pip is made anew.
-OLD := "madlab needs Python 3.11 or newer, but $(PYTHON) is %d.%d: name another, as in: make lab PYTHON=python3.12"
+# The stamp is written last, so that an interrupted installation is repeated; a .venv without a working pip is recreated.
+OLD := "madlab needs Python 3.11 or newer, but $(PYTHON) is %d.%d: choose another one, as in: make lab PYTHON=python3.12"
 CHECK := 'import sys; sys.exit(sys.version_info < (3, 11) and $(OLD) % sys.version_info[:2])'
 
 $(VENV)/installed-%: pyproject.toml constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { $(PYTHON) -c $(CHECK) && $(PYTHON) -m venv --clear $(VENV); }
-	@echo "Installing madlab into $(VENV), once: with PyTorch this can take some minutes."
+	@echo "Installing madlab into $(VENV). This happens once and can take a few minutes, because of PyTorch."
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	@touch $@
 

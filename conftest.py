@@ -1,4 +1,4 @@
-"""Surroundings of all tests and notebooks, set before torch is loaded; notebook kernels inherit them."""
+"""The environment of all tests and notebooks, set before torch is loaded; notebook kernels inherit it."""
 
 import os
 import shutil
@@ -9,11 +9,11 @@ import pytest
 os.environ["TQDM_DISABLE"] = "1"  # nbval compares stderr
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
 if WORKER:
-    os.environ["OMP_NUM_THREADS"] = "1"  # several workers with all threads each get into each other's way
+    os.environ["OMP_NUM_THREADS"] = "1"  # with all threads each, workers would slow each other down
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A cache of the session's own: generated domains are made once, by whichever worker needs them first."""
+    """Give the session its own cache: each generated domain is made once, by the first worker that needs it."""
     if not WORKER:
         os.environ["MADLAB_DATA"] = tempfile.mkdtemp(prefix="madlab-tests-")
 

@@ -5,7 +5,7 @@ r"""Masks and MAD with BatchNorm frozen at the base network's, the default of Pi
     python data_scripts/frozen_batchnorm.py --tune data/gtsrb data/flowers --domains $NINE data/pacs_art \
         data/pacs_sketch --no-flip gtsrb omniglot chars74k --seeds 3 --out runs/frozen-batchnorm
 
-madlab gives every method a BatchNorm of its own (DESIGN.md). Whether that decides the comparison with masks is asked
+In madlab every domain owns its BatchNorm, whatever the method. Whether that decides the comparison with masks is asked
 here, with the grids' recipe. Each method gets four values of the adapter's rate, about a factor of three apart, on the
 validation images of the --tune domains (OUT/trials.json); then the best of them on all --domains. The values are far
 below those of tune.py, because nothing rescales the features any more: at the lowest of those the loss of MAD was no
@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 from tune import trial
 
 from madlab.adapters import METHODS
-from madlab.files import write_json
+from madlab.jsonfiles import write_json
 from madlab.progress import track
 from madlab.runs.epoch import Diverged
 from madlab.runs.train import train

@@ -1,10 +1,11 @@
-"""Bring notebooks into the one form that is committed, so that diffs are small and nbval compares what it should.
+"""Bring notebooks into the form in which they are committed, so that diffs are small and nbval compares what it should.
 
-    python data_scripts/normalise_notebooks.py [--run] [NOTEBOOK ...]      all of notebooks/ when none is given
+    python data_scripts/normalise_notebooks.py [--run] [NOTEBOOK ...]
 
-Outputs are kept only in cells tagged `nbval-check-output` (execution count 1); all others are empty. Widget state is
-removed, every notebook has the same kernel, every cell an id that it keeps. --run executes first, so that the kept
-outputs are today's; a cell that fails stops it, and the file stays as it was.
+Without NOTEBOOK: the whole course and the template. Outputs are kept only in cells tagged `nbval-check-output`, with
+execution count 1; all others are emptied. Widget state is removed, every notebook names the same kernel, and every cell
+keeps its id. With --run the notebook is executed first, so that the outputs are up to date; if a cell fails, the file
+stays as it was.
 """
 
 import argparse
@@ -24,7 +25,7 @@ METADATA = {
 
 
 def normalised(notebook: NotebookNode) -> NotebookNode:
-    """The notebook in its committed form; what is so already stays as it is. The argument is changed."""
+    """The notebook in its committed form. The argument is changed in place."""
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     seen: set[str] = set()
@@ -43,7 +44,7 @@ def normalised(notebook: NotebookNode) -> NotebookNode:
 
 
 def new_id(cell: NotebookNode, taken: set[str]) -> str:
-    """An id made from what the cell says, so that the same notebook always gets the same ids."""
+    """An id derived from the cell's source, so that the same notebook always gets the same ids."""
     number = 0
     while (name := hashlib.sha256(f"{cell.cell_type} {cell.source} {number}".encode()).hexdigest()[:8]) in taken:
         number += 1
@@ -57,16 +58,17 @@ def _plain(output: NotebookNode) -> NotebookNode:
 
 
 def as_bytes(notebook: NotebookNode) -> bytes:
-    """The notebook's file: one line a line of source, keys in a fixed order."""
+    """The bytes of the notebook's file: one line per line of source, keys in a fixed order."""
     return (nbformat.writes(notebook, version=4).rstrip() + "\n").encode()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK")
-    parser.add_argument("--run", action="store_true", help="execute first")
+    parser.add_argument("--run", action="store_true", help="execute the notebook first")
     options = parser.parse_args()
-    for path in options.notebooks or sorted(NOTEBOOKS.glob("*.ipynb")):
+    everything = [*sorted(NOTEBOOKS.glob("*.ipynb")), NOTEBOOKS / "site" / "template.ipynb"]
+    for path in options.notebooks or everything:
         notebook = nbformat.read(path, as_version=4)
         if options.run:
             from nbclient import NotebookClient

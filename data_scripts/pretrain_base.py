@@ -35,6 +35,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,15 +47,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from madlab.backbones import BACKBONES, WEIGHTS, load_base, save_base
 from madlab.benchmarks import load_domain
+from madlab.benchmarks.cache import cache_folder
 from madlab.benchmarks.domain import Domain, Split
-from madlab.benchmarks.folder import square_of
-from madlab.benchmarks.loader import batches, crop_and_flip, normalise, shrink
+from madlab.benchmarks.images import square_of
+from madlab.benchmarks.loader import batches, crop_and_flip, normalise
 from madlab.benchmarks.packed import MANIFEST
-from madlab.benchmarks.pocket import cache_folder
 from madlab.device import autocast
 from madlab.errors import MadlabError
-from madlab.files import load_tensors, save_tensors, write_json
-from madlab.network import fingerprint
+from madlab.guard import fingerprint
+from madlab.jsonfiles import write_json
+from madlab.tensors import load_tensors, save_tensors
+from madlab.view import shrink
 
 IMAGENET72 = "imagenet72"
 DEFAULTS = {
@@ -65,7 +68,10 @@ DEFAULTS = {
 
 
 def read_npz(path: Path, split: str, side: int | None = None) -> tuple[Tensor, Tensor]:
-    """One split of an image archive as `../shared/domains` has them: uint8 (N, H, W, 3), int64 (N,).
+    """One split of an .npz archive of encoded images: uint8 (N, H, W, 3), int64 (N,).
+
+    The archive holds, per split, the files one after another (`train_blob`), where each begins and ends
+    (`train_offsets`, N + 1 numbers) and the classes (`train_labels`).
 
     side: pixels to scale the square images to, as `load_domain` scales those of a folder; None leaves them as they are.
     """
@@ -138,6 +144,13 @@ def accuracy(network: nn.Module, split: Split, crop: int, normalization: dict) -
     return 100 * correct / len(split)
 
 
+def round_to_half(network: nn.Module) -> None:
+    """Round the parameters to fp16, so that `save_base` stores them in it; BatchNorm's statistics stay as they are."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(parameter.half())
+
+
 def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="an .npz file, or imagenet72: the Decathlon's ImageNet, prepared")
@@ -173,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         dist.init_process_group("nccl" if gpu else "gloo")
     torch.manual_seed(args.seed)
     pairs = (part.split("x") for part in args.sizes.split(","))
-    sizes = [(int(epochs), int(pixels)) for epochs, pixels in pairs]
+    sizes = [(int(count), int(pixels)) for count, pixels in pairs]
     epochs = sum(count for count, _ in sizes)
     crop = domain.size * 8 // 9  # 32 of 36 pixels, 64 of 72
 
@@ -187,8 +200,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     train = train if ahead else train.to(device)
     validation = domain.val.to(device)
 
-    base = BACKBONES[args.architecture](num_classes=domain.num_classes, width=args.width)
-    base = base.to(device).to(memory_format=torch.channels_last)
+    base: Any = BACKBONES[args.architecture](num_classes=domain.num_classes, width=args.width)
+    base = base.to(device, memory_format=torch.channels_last)
     base.normalization, base.resize, base.crop = statistics, domain.size, crop
     decayed = [p for p in base.parameters() if p.ndim > 1]
     plain = [p for p in base.parameters() if p.ndim == 1]
@@ -200,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     log, first = [], 0
     checkpoint = args.checkpoint / f"{args.name}.safetensors"
     if checkpoint.exists():
-        tensors, state = load_tensors(checkpoint, device)
+        tensors, state = load_tensors(checkpoint, device, finite=False)
         if state["config"] != config:
             raise MadlabError(f"{checkpoint} is of a run with other options: remove it, or give another --checkpoint.")
         base.load_state_dict({k[5:]: v for k, v in tensors.items() if k.startswith("base.")})
@@ -238,10 +251,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(log[-1], flush=True)
             state = {f"base.{k}": v for k, v in base.state_dict().items()}
             state |= {f"momentum.{names[p]}": s["momentum_buffer"] for p, s in optimiser.state.items()}
-            save_tensors(checkpoint, state, {"config": config, "log": log})
+            save_tensors(checkpoint, state, {"config": config, "log": log}, finite=False)
     if rank == 0:
         path = args.out / f"{args.name}.safetensors"
-        save_base(base.cpu(), path, name=args.name, architecture=args.architecture, width=args.width)
+        round_to_half(base.cpu())
+        save_base(base, path, name=args.name, architecture=args.architecture, width=args.width)
         written = load_base(str(path))
         record = {"config": config, "domain": domain.name, "processes": world, "torch": torch.__version__}
         record |= {"device": torch.cuda.get_device_name(device) if gpu else f"{platform.machine()} CPU"}

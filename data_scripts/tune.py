@@ -64,7 +64,7 @@ from madlab.adapters import METHODS
 from madlab.backbones import load_base
 from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain, Split
-from madlab.files import write_json
+from madlab.jsonfiles import write_json
 from madlab.runs.train import method_and_options, train
 from madlab.sizes import image_size
 
@@ -108,7 +108,7 @@ def without_test(path: str, size: int, flip: bool | None) -> Domain:
     return replace(domain, train=few, test=domain.val)
 
 
-def trial(path: str, flip: bool | None, method: str, rates: dict[str, Any], base: str) -> dict[str, Any]:
+def trial(path: str, flip: bool | None, method: str, rates: dict[str, Any], base: str) -> dict:
     """Run one trial on one thread; returns its line of the file."""
     torch.set_num_threads(1)
     network = load_base(base)
@@ -156,7 +156,8 @@ def main() -> None:
     if args.head:
         tried = {method: [{"head_lr": rate} for rate in args.head] for method in HEADS}
     lines = json.loads(args.out.read_text()) if args.out.exists() else []
-    base = str(load_base(args.base).name)
+    network: Any = load_base(args.base)
+    base = network.name
     earlier = json.loads(args.chosen.read_text()) if args.chosen else []
     done = {(line["domain"], line["method"], json.dumps(line["rates"]), line["base"]["name"]) for line in lines}
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:

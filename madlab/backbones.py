@@ -15,7 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from madlab.errors import MadlabError
-from madlab.files import load_tensors, save_tensors
+from madlab.heads import classes_of, find_head
+from madlab.hub import timm_network, torchvision_network
+from madlab.sizes import ImageSize as ImageSize
+from madlab.sizes import image_size as image_size
+from madlab.tensors import load_tensors, save_tensors
 
 WEIGHTS = Path(__file__).parent / "weights"
 IMAGENET_NORMALIZATION = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -110,75 +114,69 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
 
 
 def save_base(network: nn.Module, path: Path | str, **metadata: str | int) -> None:
-    """Write a base network as fp16 safetensors that `load_base` reads back.
+    """Write a float32 base network as safetensors that `load_base` reads back exactly, so that its adapters still fit.
 
-    metadata: `name`, `architecture` (a key of BACKBONES) and what else its builder takes, such as `width`. The
-    network's `normalization` and, when it has them, `resize` and `crop` (pixels) go into the file too.
+    A tensor is stored in half precision where that changes none of its bits, else as it is. metadata: `name`,
+    `architecture` (a key of BACKBONES) and what else its builder takes, such as `width`. The network's `normalization`
+    and, when it has them, `resize` and `crop` (pixels) go into the file too.
     """
-    halves = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
+    state = network.state_dict()
+    for key, value in state.items():
+        if value.is_floating_point() and value.dtype != torch.float32:
+            raise MadlabError(f"{key} is {value.dtype}, but a base network is stored as float32: use network.float().")
+    tensors = {key: _halved_if_exact(value) for key, value in state.items()}
     metadata |= {k: getattr(network, k) for k in ("normalization", "resize", "crop") if hasattr(network, k)}
-    metadata["num_classes"] = head_of(network)[1].out_features
-    save_tensors(path, halves, metadata)
+    metadata["num_classes"] = classes_of(find_head(network)[1])
+    save_tensors(path, tensors, metadata)
 
 
 def load_base(name: str) -> nn.Module:
     """A trained base network in eval mode, with `name`, `normalization` and the image size it was trained for.
 
     name: weights that ship with madlab ("pocket-resnet26", offline), a file that `save_base` wrote, "densenet121" or
-    "resnet50" (ImageNet weights, downloaded once by torchvision), "torchvision:NAME" or "timm:NAME".
+    "resnet50" (IMAGENET1K_V1), "torchvision:NAME" (its DEFAULT weights), "torchvision:NAME:WEIGHTS" or "timm:NAME".
+    What is not on this machine is downloaded once, and no file of it can run code.
     `resize` and `crop` (pixels) say how images reach it: short side resized, then cropped.
     """
     shipped = WEIGHTS / f"{name}.safetensors"
     if shipped.is_file() or name.endswith(".safetensors"):
-        tensors, metadata = load_tensors(shipped if shipped.is_file() else name)
-        if metadata.get("architecture") not in BACKBONES:
-            raise MadlabError(f"{name} is not a base network that madlab wrote; make one with madlab.save_base.")
-        options = {"width": metadata["width"]} if "width" in metadata else {}
-        network = BACKBONES[metadata["architecture"]](num_classes=metadata["num_classes"], **options)
-        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-        return _described(network, metadata["name"], metadata)
-    library, _, model = name.rpartition(":")
-    if library == "timm":
-        return _from_timm(model)
-    if library not in ("", "torchvision") or model not in torchvision.models.list_models(torchvision.models):
+        return _from_file(shipped if shipped.is_file() else Path(name))
+    library, *rest = name.split(":") if ":" in name else ("torchvision", name, "IMAGENET1K_V1")
+    if library == "timm" and len(rest) == 1:
+        return _named(timm_network(rest[0]), name)
+    model, version = rest if len(rest) == 2 else (rest[0], "DEFAULT")
+    if library != "torchvision" or len(rest) > 2 or model not in torchvision.models.list_models(torchvision.models):
         known = ", ".join(sorted(path.stem for path in WEIGHTS.glob("*.safetensors")))
         raise MadlabError(
-            f"No base network {name!r}: shipped are {known}; otherwise give a .safetensors file, torchvision:NAME or "
-            "timm:NAME."
+            f"No base network {name!r}: shipped are {known}; otherwise give a .safetensors file, torchvision:NAME, "
+            "torchvision:NAME:WEIGHTS or timm:NAME."
         )
-    weights = torchvision.models.get_model_weights(model)["DEFAULT" if library else "IMAGENET1K_V1"]
+    return _named(torchvision_network(model, version), name)
+
+
+def _from_file(path: Path) -> nn.Module:
+    tensors, metadata = load_tensors(path)
+    if metadata.get("architecture") not in BACKBONES:
+        raise MadlabError(f"{path} is not a base network that madlab wrote; make one with madlab.save_base.")
+    options = {key: metadata[key] for key in ("num_classes", "width") if key in metadata}
+    with torch.device("meta"):  # no memory for sizes that a file may declare and not hold, and no random numbers
+        network: Any = BACKBONES[metadata["architecture"]](**options)
+    state = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
     try:
-        network = torchvision.models.get_model(model, weights=weights)
-    except OSError as error:
-        place = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
-        raise MadlabError(
-            f"The weights of {model} could not be downloaded ({error}): fetch {weights.url} where there is a network, "
-            f"put the file here as {place}, and run this again."
-        ) from error
-    return _described(_with_imagenet_statistics(network), name, {"resize": 256, "crop": 224})
+        network.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        raise MadlabError(f"{path} does not hold the network that it names: make or fetch it anew.") from error
+    for key in ("normalization", "resize", "crop"):
+        if key in metadata:
+            setattr(network, key, metadata[key])
+    return _named(network, metadata["name"])
 
 
-def head_of(network: nn.Module) -> tuple[str, nn.Linear]:
-    """The classifier head: the name and module of the last nn.Linear that is defined in the network."""
-    linears = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    if not linears:
-        raise MadlabError("The base network has no nn.Linear that could be its classifier head.")
-    return linears[-1]
-
-
-def _from_timm(model: str) -> nn.Module:
-    try:
-        import timm
-    except ImportError:
-        raise MadlabError("timm is not installed: pip install timm, or use another base network.") from None
-    try:
-        network: Any = timm.create_model(model, pretrained=True)
-    except (RuntimeError, OSError) as error:
-        raise MadlabError(f"timm could not make {model!r} with its weights: {error}") from error
-    config = network.pretrained_cfg
-    network.normalization = {"mean": list(config["mean"]), "std": list(config["std"])}
-    crop = config["input_size"][-1]
-    return _described(network, f"timm:{model}", {"resize": round(crop / config["crop_pct"]), "crop": crop})
+def _halved_if_exact(value: Tensor) -> Tensor:
+    if not value.is_floating_point():
+        return value
+    half = value.half()
+    return half if torch.equal(half.float().view(torch.int32), value.view(torch.int32)) else value
 
 
 def _with_imagenet_statistics(network: Any) -> nn.Module:
@@ -186,9 +184,6 @@ def _with_imagenet_statistics(network: Any) -> nn.Module:
     return network
 
 
-def _described(network: Any, name: str, facts: dict) -> nn.Module:
+def _named(network: Any, name: str) -> nn.Module:
     network.name = name
-    for key in ("normalization", "resize", "crop"):
-        if key in facts:
-            setattr(network, key, facts[key])
     return network.eval()

@@ -1,12 +1,32 @@
-"""The exception that madlab raises for input it cannot use, and the warning for what it had to interpret."""
+"""What madlab says of input: an exception for what it cannot use, a warning for what it interpreted; both printable."""
 
 
 class MadlabError(ValueError):
     """Bad input, told in one sentence that says what is wrong and what to do.
 
-    The command line prints the sentence and exits with code 2; a traceback there means a defect of ours.
+    The command line prints the sentence and exits with code 2; a traceback there means a defect of ours. A message of
+    several lines is given line by line, `MadlabError("These runs failed:", *failures)`: what cannot be printed is
+    escaped within each line, so that a name in it can neither steer the terminal nor start a line of its own.
     """
+
+    def __init__(self, *lines: str):
+        super().__init__(*map(printable, lines))
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 class MadlabWarning(UserWarning):
     """Something that madlab did differently from what one might expect, told in one sentence; the work goes on."""
+
+
+def printable(text: str) -> str:
+    r"""`text` with everything that is not printable as Python writes it in a string: "\n", "\x1b", "\u202e".
+
+    That is control characters (the escape sequences of terminals begin with one), marks that change the direction of
+    writing, other invisible characters, and the halves of surrogate pairs, which no encoding takes. A text that has
+    been through here once is not changed again.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

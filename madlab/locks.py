@@ -50,8 +50,9 @@ def _take(folder: Path, wait: Callable[[str], object] | None) -> int | None:
             locked = _lock(lock, folder, wait)
             # If who held it has removed the file since we opened it, its name is free or already another's.
             if locked and os.fstat(lock).st_nlink:
-                os.ftruncate(lock, 0)
-                os.pwrite(lock, f"{os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+                with contextlib.suppress(OSError):  # on a full disk the lock is as good without its holder's name
+                    os.ftruncate(lock, 0)
+                    os.pwrite(lock, f"{os.getpid()} on {socket.gethostname()}\n".encode(), 0)
                 return lock
         except BaseException:
             os.close(lock)

@@ -1,53 +1,71 @@
 """MultiDomainNet: one frozen base network, any number of domains.
 
-A domain is a view of the base network: the same modules in the same order, where each convolution shares the base's
-weights and runs them through the domain's adapter, and where BatchNorm and head are the domain's own. So the base is
-never modified, no network is forked to insert a layer, and switching domains is a look-up. Built in notebook 03.
+A domain is a view of the base network: the same modules in the same order, where each filter bank shares the base's
+weights and runs them through the domain's adapter, and where normalisation layers and head are the domain's own. So
+the base is never modified, no network is forked to insert a layer, and switching domains is a look-up. Built in
+notebook 03.
 """
 
 import copy
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from madlab.adapted import AdaptedConv2d, rebuild, without_parametrization
 from madlab.adapters import METHODS
-from madlab.adapters.base import check_rank
-from madlab.backbones import head_of
+from madlab.adapters.base import Layer, check_rank, filters_of, split_method
+from madlab.anatomy import examine
 from madlab.errors import MadlabError
-from madlab.files import load_tensors, save_tensors
-from madlab.view import AdaptedConv2d, DomainView, rebuild
-
-LAYERS = ("all", "3x3", "1x1")
-FACTS = {"name", "num_classes", "method", "options", "layers", "class_names", "normalization"}
+from madlab.facts import DomainFacts, check_classes
+from madlab.guard import Guard, fingerprint
+from madlab.heads import find_head, new_head
+from madlab.proof import prove
+from madlab.tensors import load_tensors, save_tensors
+from madlab.view import DomainView
 
 
 class MultiDomainNet(nn.Module):
-    """One frozen base network and, for each domain, a small adapter, its BatchNorm and its head.
+    """One frozen base network and, for each domain, a small adapter, its normalisation layers and its head.
 
-    base: any CNN with nn.Conv2d, nn.BatchNorm2d and an nn.Linear head, on (B, C, H, W). It is frozen here, stays
-    `net.base`, and none of its values ever changes. A new network is in eval mode: call `train()` before a loop of your
-    own. Raises MadlabError if the base has no convolution or no head.
+    base: any network with nn.Conv2d that turns images (B, C, H, W) into logits (B, classes). It is frozen here, stays
+    `net.base` (what torch.compile wrapped is unwrapped), and none of its values ever changes. A new network is in eval
+    mode: call `train()` before a loop of your own. Raises MadlabError if the base has no convolution or does not run.
     """
 
     def __init__(self, base: nn.Module):
         super().__init__()
-        self.convs = {n: m for n, m in base.named_modules() if isinstance(m, nn.Conv2d)}
-        if not self.convs:
-            raise MadlabError("The base network has no nn.Conv2d: madlab adapts convolutional networks.")
-        head_of(base)
-        self.base = base.requires_grad_(False).eval()
+        self.base = _uncompiled(base)
         self.views = nn.ModuleList()
         self._position: dict[str, int] = {}
+        self._head_name: str | None = None
+        self._take_in_base()
         self.eval()
 
     @property
     def domains(self) -> list[str]:
         """The names of the domains, in the order in which they were added."""
         return list(self._position)
+
+    @property
+    def head_name(self) -> str:
+        """The base's classifier head, as `heads.find_head` finds it."""
+        if self._head_name is None:
+            self._head_name = find_head(self.base)[0]
+        return self._head_name
+
+    @property
+    def layers(self) -> dict[str, Layer]:
+        """The filter banks of the base's body, by name: convolutions and every nn.Linear but the head."""
+        return self.anatomy.body(self.head_name)
+
+    @property
+    def convs(self) -> dict[str, nn.Conv2d]:
+        """The convolutions among `layers`."""
+        return {name: layer for name, layer in self.layers.items() if isinstance(layer, nn.Conv2d)}
 
     def add_domain(
         self,
@@ -58,21 +76,47 @@ class MultiDomainNet(nn.Module):
         layers: str | Sequence[str] = "all",
         class_names: Sequence[str] | None = None,
         normalization: Mapping[str, list[float]] | None = None,
+        resize: int | None = None,
+        crop: int | None = None,
+        head: str | None = None,
         **options: Any,
     ) -> None:
         """Add a domain; the base and the other domains do not notice.
 
-        method: a key of `madlab.METHODS`. options: the method's own, e.g. rank=8 for "mad"; rank may also be a mapping
-        from convolution to rank. layers: which convolutions are adapted: "all", "3x3", "1x1" or a list of their names.
-        class_names, normalization: kept in the domain's file. Raises MadlabError for an unknown method or layer, a name
-        that is taken, fewer than two classes, or a rank below 1 or above min(M, N) of every adapted layer.
+        method: a key of `madlab.METHODS`, with a rank perhaps ("mad:8"). options: the method's own, e.g. rank=8 for
+        "mad"; rank may also be a mapping from layer to rank. layers: which filter banks are adapted: "all", "conv" (no
+        nn.Linear), "3x3", "1x1" (an nn.Linear is one) or a list of their names. The packed input projection of
+        nn.MultiheadAttention is a bare parameter and not among them; only "finetune" trains it. class_names,
+        normalization, resize and crop (pixels; the last three are the base's unless given) are kept in the domain's
+        file. head: the name of the base's classifier, where it is not found by itself.
+
+        The new domain is run once on two images of noise, to prove that every adapter and the head are at work. Raises
+        MadlabError if they are not; for an unknown method or layer, a name that is taken or cannot name a file, class
+        names that do not fit, fewer than two classes, or a rank below 1 or above min(M, N) of every adapted layer; and
+        if the base was changed since the first domain was added.
         """
-        if class_names is None:
-            class_names = [str(i) for i in range(num_classes)]
-        facts = {"name": name, "num_classes": num_classes, "method": method, "options": options, "layers": layers}
-        facts |= {"class_names": list(class_names)}
-        facts |= {"normalization": dict(normalization or getattr(self.base, "normalization", {}))}
-        self._append(self._new_view(facts))
+        method, rank = split_method(method)
+        if rank is not None:
+            if options.get("rank") is not None:
+                raise MadlabError(
+                    f"The rank is given twice, in {method}:{rank} and as rank={options['rank']}: drop one."
+                )
+            options["rank"] = rank
+        num_classes = check_classes(name, num_classes)
+        facts = DomainFacts(
+            name,
+            num_classes,
+            method,
+            options,
+            layers=[],
+            class_names=_as_list(class_names) if class_names is not None else [str(i) for i in range(num_classes)],
+            normalization=dict(normalization or getattr(self.base, "normalization", {})),
+            head=self._head(head),
+            resize=resize or getattr(self.base, "resize", None),
+            crop=crop or getattr(self.base, "crop", None),
+        )
+        self._check_base()
+        self._append(self._new_view(facts, layers))
 
     def remove_domain(self, name: str) -> None:
         """Forget a domain; nothing else changes."""
@@ -91,10 +135,6 @@ class MultiDomainNet(nn.Module):
         domain: one name, which gives (B, classes); or one name a sample, which gives a list of B tensors (classes,)
         in the order of the samples, each what its domain alone would give.
         """
-        first = next(iter(self.convs.values()))
-        channels = first.in_channels
-        if images.ndim != 4 or images.shape[1] != channels:
-            raise MadlabError(f"Images must have the shape (B, {channels}, H, W), but this is {tuple(images.shape)}.")
         if isinstance(domain, str):
             return self.view(domain)(images)
         if len(domain) != len(images):
@@ -114,138 +154,167 @@ class MultiDomainNet(nn.Module):
         return self
 
     def trainable_parameters(self, domain: str) -> Iterator[nn.Parameter]:
-        """The parameters that training this domain changes: adapter, BatchNorm (if the method adapts it), head."""
+        """The parameters that training this domain changes: adapter, norms (if the method adapts them), head."""
         for group in self.view(domain).parameter_groups().values():
             yield from group
 
     def adapter_size(self, domain: str) -> int:
-        """Adapter parameters of a domain, without BatchNorm and head; a mask's bit counts as 1/32 (FACTS of WTPB)."""
-        return round(sum(adapter.size() for adapter in self.view(domain).adapters().values()))
+        """Adapter parameters of a domain, without norms and head (DomainView.adapter_size)."""
+        return self.view(domain).adapter_size()
+
+    def check_base(self) -> None:
+        """Compare every value of the base with what it was; raises MadlabError if one changed."""
+        self.guard.check_values()
 
     def merge(self, domain: str) -> nn.Module:
         """A plain network of its own with the adapted weights: the same logits at the base network's speed.
 
-        Raises MadlabError for a prompt, which adapts the images and so has nothing to merge into the weights.
+        It is in eval mode, all its parameters can be trained, and `normalization`, `class_names`, `resize` and `crop`
+        are its domain's. Raises MadlabError for a prompt, which adapts the images and so has nothing to merge into the
+        weights, and if the base was changed.
         """
-        if self.view(domain).prompt is not None:
+        view = self.view(domain)
+        if view.prompt is not None:
             raise MadlabError(
                 f"Domain {domain!r} adapts its images, not the weights, so it cannot merge: run it as it is."
             )
-
-        def substitute(path: str, module: nn.Module) -> nn.Module | None:
-            return module.merged() if isinstance(module, AdaptedConv2d) else None
-
-        return copy.deepcopy(rebuild(self.view(domain).network, substitute))
+        self.check_base()
+        return view.merged()
 
     def save_domain(self, domain: str, path: Path | str) -> None:
         """Write everything that the domain owns into one safetensors file, with the sha256 of its base."""
         view = self.view(domain)
-        facts = view.facts | {"base": getattr(self.base, "name", ""), "base_sha256": fingerprint(self.base)}
-        save_tensors(path, view.own_state(packed=True), facts)
+        self.check_base()
+        base = {"base": getattr(self.base, "name", ""), "base_sha256": self.guard.sha256}
+        save_tensors(path, view.own_state(packed=True), view.facts.to_json() | base)
 
     def load_domain(self, path: Path | str, name: str | None = None) -> str:
         """Add the domain of a file that `save_domain` wrote, under its own name or another; returns the name.
 
         Raises MadlabError if the file is damaged or belongs to another base network.
         """
-        tensors, facts = load_tensors(path)
-        if not FACTS | {"base", "base_sha256"} <= facts.keys():
+        tensors, stored = load_tensors(path)
+        self._check_base()
+        if not {"base", "base_sha256"} <= stored.keys():
             raise MadlabError(f"{path} is not a domain that madlab saved.")
-        if facts["base_sha256"] != fingerprint(self.base):
+        if stored["base_sha256"] != self.guard.sha256:
             raise MadlabError(
-                f"{path} was trained on another base network ({facts['base'] or 'without a name'}): load that."
+                f"{path} was trained on another base network ({stored['base'] or 'without a name'}): load that."
             )
-        view = self._new_view({key: facts[key] for key in FACTS} | ({"name": name} if name else {}))
+        sizes = {key: getattr(self.base, key, None) for key in ("resize", "crop")}
         try:
+            facts = DomainFacts.from_json(stored, head=self._head(_text(stored.get("head"))), **sizes)
+            facts = replace(facts, name=name or facts.name)
+            view = self._new_view(facts, facts.layers)
             view.load_own_state(tensors, packed=True)
         except MadlabError as error:
-            raise MadlabError(f"{path} is damaged: {error}") from None
+            raise MadlabError(f"{path} cannot be loaded: {error}") from error
         self._append(view)
-        return view.facts["name"]
+        return facts.name
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "MultiDomainNet":
+        """What `to`, `half` and the like do; in another number format, the base is another one but was not changed."""
+        self.guard.check_writes()
+        before = [tensor.dtype for tensor in self.guard.tensors]
+        super()._apply(fn, recurse)
+        self.guard.count_writes()
+        if [tensor.dtype for tensor in self.guard.tensors] != before:
+            self.guard.sha256 = fingerprint(self.base)
+        return self
+
+    def _take_in_base(self) -> None:
+        """Learn what the base is made of, and what it is."""
+        with torch.inference_mode(False), torch.enable_grad():
+            self.anatomy = examine(self.base)
+        self.guard = Guard(self.base)
+        self._head_name = None  # found when it is first needed
+
+    def _check_base(self) -> None:
+        """The base must be what it was when the first domain came; until then it may still be edited."""
+        if self.domains:
+            self.check_base()
+        elif fingerprint(self.base) != self.guard.sha256:
+            self._take_in_base()
+
+    def _head(self, name: str | None) -> str:
+        return self.head_name if name is None else find_head(self.base, name)[0]
 
     def _append(self, view: DomainView) -> None:
         self.views.append(view.train(self.training))
-        self._position[view.facts["name"]] = len(self.views) - 1
+        self._position[view.facts.name] = len(self.views) - 1
 
-    def _new_view(self, facts: dict[str, Any]) -> DomainView:
-        """A domain as `facts` say, not yet part of the network; raises MadlabError for facts that cannot be."""
-        name, num_classes, method = facts["name"], facts["num_classes"], METHODS.get(facts["method"])
-        if name in self._position:
-            raise MadlabError(f"There is already a domain {name!r}: choose another name or remove it first.")
-        if num_classes < 2:
-            raise MadlabError(f"Domain {name!r} has {num_classes} class: a classifier needs at least two.")
-        if len(facts["class_names"]) != num_classes:
-            raise MadlabError(f"Domain {name!r} has {num_classes} classes but {len(facts['class_names'])} class names.")
-        if method is None:
-            raise MadlabError(f"Unknown method {facts['method']!r}: choose one of {', '.join(METHODS)}.")
-        given = {key: value for key, value in facts["options"].items() if value is not None}
-        for key in given:
-            if key not in method.options:
-                raise MadlabError(
-                    f"Method {method.name!r} takes no option {key!r}; it has {list(method.options) or 'none'}."
-                )
-        options = {key: value for key, value in method.options.items() if value is not None} | given
-        adapted = self._layers(facts["layers"]) if method.adapter else []
-        if "rank" in options:
-            self._check_ranks(options["rank"], adapted)
-        head_name, head = head_of(self.base)
-        like = head.weight
+    def _new_view(self, facts: DomainFacts, layers: str | Sequence[str]) -> DomainView:
+        """A domain as `facts` say, proved and not yet part of the network."""
+        if facts.name in self._position:
+            raise MadlabError(f"There is already a domain {facts.name!r}: choose another name or remove it first.")
+        method = METHODS[facts.method]
+        adapted = self.anatomy.choose(layers, facts.head) if method.adapter else {}
+        facts = replace(facts, layers=list(adapted))
+        if "rank" in facts.options:
+            facts = replace(facts, options=facts.options | {"rank": _checked_ranks(facts.options["rank"], adapted)})
+        with torch.inference_mode(False), torch.enable_grad():
+            view = self._build(facts, adapted)
+            if self.anatomy.sides:
+                prove(view, self.anatomy.sides)
+        return view
 
-        def substitute(path: str, module: nn.Module) -> nn.Module | None:
-            if path in adapted:
-                assert method.adapter is not None and isinstance(module, nn.Conv2d)
-                own = {k: v[path] if isinstance(v, Mapping) else v for k, v in options.items()}
-                return AdaptedConv2d(module, method.adapter(module, **own).to(like.device, like.dtype))
-            if isinstance(module, nn.BatchNorm2d):
-                return copy.deepcopy(module).requires_grad_(method.adapts_batchnorm)
-            if path == head_name:
-                return nn.Linear(head.in_features, num_classes, device=like.device, dtype=like.dtype)
-            return None
-
-        prompt = method.prompt(self.base, **options).to(like.device, like.dtype) if method.prompt else None
-        return DomainView(
-            rebuild(self.base, substitute), method, facts | {"options": options, "layers": adapted}, prompt
-        )
+    def _build(self, facts: DomainFacts, adapted: Mapping[str, Layer]) -> DomainView:
+        method, head = METHODS[facts.method], self.base.get_submodule(facts.head)
+        replacements: dict[Any, Any] = {}
+        for name, layer in adapted.items():
+            options = {k: v[name] if isinstance(v, Mapping) else v for k, v in facts.options.items()}
+            plain = without_parametrization(layer)
+            # A shallow copy of the layer: it stands inside of what takes the layer's own place.
+            replacements[layer] = AdaptedConv2d(copy.copy(plain), method.build(plain, options))
+        replacements[head] = new_head(head, facts.num_classes)
+        own: dict[str, nn.Parameter] = {}
+        if method.trains_everything:
+            of_head = set(head.parameters())
+            others = {n: p for n, p in self.anatomy.others.items() if p not in of_head}
+            own = {name: nn.Parameter(parameter.detach().clone()) for name, parameter in others.items()}
+        of_norms = {t for norm in self.anatomy.norms.values() for t in (*norm.parameters(), *norm.buffers())}
+        shared = [t for t in (*self.base.parameters(), *self.base.buffers()) if t not in of_norms]
+        replacements |= {self.base.get_parameter(name): parameter for name, parameter in own.items()}
+        network = rebuild(self.base, replacements, shared)
+        for name in self.anatomy.norms:
+            network.get_submodule(name).requires_grad_(method.adapts_batchnorm)
+        channels, prompt = self.anatomy.channels, None
+        if method.prompt is not None:
+            like = head.get_parameter("weight")
+            options = {"size": facts.crop or 32} | facts.options
+            prompt = method.prompt(channels, **options).to(like.device, like.dtype)
+        return DomainView(network, facts, list(self.anatomy.norms), own, self.guard, channels, prompt)
 
     def _place(self, domain: str) -> int:
         if domain not in self._position:
             raise MadlabError(f"Unknown domain {domain!r}: this network has {', '.join(self._position) or 'none yet'}.")
         return self._position[domain]
 
-    def _layers(self, layers: str | Sequence[str]) -> list[str]:
-        if isinstance(layers, str):
-            if layers not in LAYERS:
-                raise MadlabError(
-                    f"Unknown layers {layers!r}: choose one of {', '.join(LAYERS)}, or list convolutions."
-                )
-            if layers == "all":
-                return list(self.convs)
-            size = int(layers[0])
-            found = [name for name, conv in self.convs.items() if conv.kernel_size == (size, size)]
-            if not found:
-                raise MadlabError(f"The base network has no {layers} convolution to adapt: choose other layers.")
-            return found
-        for name in layers:
-            if name not in self.convs:
-                raise MadlabError(f"The base network has no convolution {name!r}; it has {', '.join(self.convs)}.")
-        return list(layers)
 
-    def _check_ranks(self, rank: int | Mapping[str, int], adapted: Sequence[str]) -> None:
-        largest = {name: min(self.convs[name].weight.shape[:2]) for name in adapted}
-        if isinstance(rank, Mapping):
-            if set(rank) != set(adapted):
-                raise MadlabError("A rank for each layer must name exactly the adapted convolutions.")
-            for name in adapted:
-                check_rank(rank[name], largest[name], f"layer {name}")
-        elif largest:
-            widest = max(largest, key=largest.__getitem__)
-            check_rank(rank, largest[widest], f"the widest layer, {widest}")
+def _checked_ranks(rank: Any, adapted: Mapping[str, Layer]) -> int | dict[str, int]:
+    """One rank or one for each layer, as int; raises MadlabError for what the layers cannot have."""
+    largest = {name: min(filters_of(layer).shape[:2]) for name, layer in adapted.items()}
+    if isinstance(rank, Mapping):
+        if rank.keys() != largest.keys():
+            raise MadlabError("A rank for each layer must name exactly the adapted layers.")
+        return {name: check_rank(rank[name], largest[name], f"layer {name}") for name in adapted}
+    widest = max(largest, key=largest.__getitem__)
+    return check_rank(rank, largest[widest], f"the widest layer, {widest}")
 
 
-def fingerprint(base: nn.Module) -> str:
-    """sha256 over the names and values of a base network's parameters and buffers, in hexadecimal."""
-    digest = hashlib.sha256()
-    for name, value in sorted(base.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def _as_list(texts: Sequence[str]) -> list[str]:
+    return [texts] if isinstance(texts, str) else list(texts)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _uncompiled(network: nn.Module) -> nn.Module:
+    """The network, and every part of it, without the wrappers of torch.compile, which hold what no copy can follow."""
+    network = network._modules.get("_orig_mod") or network
+    for module in list(network.modules()):
+        for name, child in module._modules.items():
+            if child is not None and "_orig_mod" in child._modules:
+                module._modules[name] = child._modules["_orig_mod"]
+    return network

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 
 from torch import nn
 
@@ -59,6 +60,6 @@ def timm_size(config: dict) -> ImageSize:
 
 
 def _pixels(side: object) -> int:
-    if not isinstance(side, int) or isinstance(side, bool) or side < 1:
+    if not isinstance(side, Integral) or isinstance(side, bool) or side < 1:
         raise MadlabError(f"An image size of {side!r} is not possible: set network.resize and network.crop in pixels.")
-    return side
+    return int(side)

@@ -1,102 +1,149 @@
 """One domain as a network: the base's modules in the base's order, with the domain's own parts in their places.
 
-Convolutions share the base's weights and run them through the domain's adapters; BatchNorm and head are the domain's
-own. Built in notebook 03.
+Filter banks share the base's weights and run them through the domain's adapters; normalisation layers and head are the
+domain's own. Built in notebook 03.
 """
 
 import copy
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
-from madlab.adapters import Adapter, Method
-from madlab.backbones import head_of
+from madlab.adapted import AdaptedConv2d, rebuild, without_parametrization
+from madlab.adapters import METHODS, Adapter
+from madlab.adapters.base import filters_of
 from madlab.errors import MadlabError
+from madlab.facts import DomainFacts
+from madlab.guard import Guard
 
 IMAGES = "images"
-"""The place of an adapter that works on the images, in `DomainView.adapters`; the other places are convolutions."""
-
-
-class AdaptedConv2d(nn.Module):
-    """A convolution of the base network that runs with the filter bank its adapter returns.
-
-    conv: the base's own module, shared and frozen; any stride, groups, padding and bias.
-    """
-
-    def __init__(self, conv: nn.Conv2d, adapter: Adapter):
-        super().__init__()
-        self.conv = conv
-        self.adapter = adapter
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.adapter.convolve(self.conv, x)
-
-    def merged(self) -> nn.Conv2d:
-        """A plain convolution of its own with the adapted weights."""
-        conv = copy.deepcopy(self.conv)
-        with torch.no_grad():
-            conv.weight.copy_(self.adapter(self.conv.weight))
-        return conv
+"""The place of an adapter that works on the images, in `DomainView.adapters`; the other places are layers."""
 
 
 class DomainView(nn.Module):
     """What one domain runs: (B, C, H, W) -> (B, number of classes).
 
-    network: the base's structure with the domain's adapters, BatchNorm and head. prompt: an adapter of the images, or
-    None. facts: what the domain's file says of it besides the tensors.
+    network: the base's structure with the domain's adapters, norms and head. facts: what the domain's file says of it
+    besides the tensors. norms: names of the normalisation layers. own: the domain's copies of the base's other
+    parameters, by their name there (only `finetune` has any). guard: of the base. channels: of the images. prompt: an
+    adapter of the images, or None.
     """
 
-    def __init__(self, network: nn.Module, method: Method, facts: dict[str, Any], prompt: Adapter | None = None):
+    def __init__(
+        self,
+        network: nn.Module,
+        facts: DomainFacts,
+        norms: Sequence[str],
+        own: Mapping[str, nn.Parameter],
+        guard: Guard,
+        channels: int,
+        prompt: Adapter | None = None,
+    ):
         super().__init__()
         self.network = network
-        self.method = method
         self.facts = facts
+        self.method = METHODS[facts.method]
+        self.norms = list(norms)
+        self.own = dict(own)
+        self.guard = guard
+        self.channels = channels
         self.prompt = prompt
         self.train(False)
 
     def forward(self, images: Tensor, side: int | None = None) -> Tensor:
-        """Logits of images (B, C, H, W), which are shrunk to `side` pixels after the prompt, whose frame is of their
-        full size."""
-        images = images if self.prompt is None else self.prompt(images)
-        if side is not None:
-            images = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
-            images = images.contiguous(memory_format=torch.channels_last)
-        return self.network(images)
+        """Logits (B, classes) of images (B, C, H, W), normalised, in any floating-point format.
+
+        side: shrink the images to so many pixels, anti-aliased, after a prompt has laid on its frame at full size.
+        Raises MadlabError for images of another kind, and if the base was changed.
+        """
+        if not torch.compiler.is_compiling():
+            self.guard.check_writes()
+        images = self._checked(images)
+        if self.prompt is not None:
+            images = self.prompt(images)
+        return self.network(images if side is None else shrink(images, side))
+
+    def _checked(self, images: Tensor) -> Tensor:
+        if images.ndim != 4 or images.shape[1] != self.channels:
+            raise MadlabError(
+                f"Images must have the shape (B, {self.channels}, H, W), but this is {tuple(images.shape)}: give a "
+                f"batch of images with {self.channels} channels."
+            )
+        if not images.is_floating_point():
+            raise MadlabError(
+                f"Images must be floating-point numbers, but these are {images.dtype}: divide pixels by 255, then "
+                "normalise them."
+            )
+        return images.to(self.head.get_parameter("weight").dtype)
+
+    @property
+    def head(self) -> nn.Module:
+        """The domain's classifier head, an nn.Linear or a 1x1 nn.Conv2d."""
+        return self.network.get_submodule(self.facts.head)
 
     def train(self, mode: bool = True) -> "DomainView":
-        super().train(mode)
-        if not self.method.adapts_batchnorm:
-            for norm in batchnorms(self.network):
-                norm.eval()
+        """Training mode for what the domain owns; all other modules stay in eval mode, as the base is.
+
+        So the auxiliary outputs of some networks stay off, and no running value of the base moves. What has no state,
+        such as dropout, follows the mode: as a layer it belongs to training, and it has nothing to keep.
+        """
+        super().train(False)
+        self.training = mode
+        learners: list[nn.Module] = [self.head, *self.adapters().values()]
+        learners += [m for m in self.network.modules() if not m._modules and not m._parameters and not m._buffers]
+        if self.method.adapts_batchnorm:
+            learners += self.norm_layers().values()
+        for module in learners:
+            module.train(mode)
         return self
 
+    def adapted_layers(self) -> dict[str, AdaptedConv2d]:
+        """Name of the layer in the base network -> the adapted layer."""
+        return {name: m for name, m in self.network.named_modules() if isinstance(m, AdaptedConv2d)}
+
     def adapters(self) -> dict[str, Adapter]:
-        """Name of the convolution in the base network (or "images") -> its adapter."""
+        """Name of the layer in the base network (or "images") -> its adapter."""
         prompt = {} if self.prompt is None else {IMAGES: self.prompt}
-        return prompt | {name: m.adapter for name, m in self.network.named_modules() if isinstance(m, AdaptedConv2d)}
+        return prompt | {name: layer.adapter for name, layer in self.adapted_layers().items()}
+
+    def norm_layers(self) -> dict[str, nn.Module]:
+        """Name in the base network -> the domain's own normalisation layer."""
+        return {name: self.network.get_submodule(name) for name in self.norms}
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """What is trained, by kind: "adapter", "batchnorm" and "head"."""
-        norms = [p for norm in batchnorms(self.network) for p in norm.parameters() if p.requires_grad]
+        """What is trained, by kind: "adapter" (with own copies), "batchnorm" (norms of every kind) and "head"."""
+        norms = {p: None for norm in self.norm_layers().values() for p in norm.parameters() if p.requires_grad}
         adapters = [p for adapter in self.adapters().values() for p in adapter.parameters()]
-        return {"adapter": adapters, "batchnorm": norms, "head": list(head_of(self.network)[1].parameters())}
+        return {
+            "adapter": [*adapters, *self.own.values()],
+            "batchnorm": list(norms),
+            "head": list(self.head.parameters()),
+        }
+
+    def adapter_size(self) -> int:
+        """Adapter parameters and own copies, without norms and head.
+
+        A bit of a mask counts as 1/32, as in WTPB (Mancini et al., arXiv 2103.13894).
+        """
+        adapters = sum(adapter.size() for adapter in self.adapters().values())
+        return round(adapters + sum(parameter.numel() for parameter in self.own.values()))
 
     def rate_factors(self) -> dict[nn.Parameter, float]:
         """By what the learning rate of an adapter's parameter is multiplied in its layer; what is left out: by 1."""
-        layers = [module for module in self.network.modules() if isinstance(module, AdaptedConv2d)]
-        return {p: f for layer in layers for p, f in layer.adapter.rate_factors(layer.conv.weight).items()}
+        layers = self.adapted_layers().values()
+        return {p: f for layer in layers for p, f in layer.adapter.rate_factors(filters_of(layer.conv)).items()}
 
     def own_state(self, packed: bool = False) -> dict[str, Tensor]:
         """Every tensor that belongs to the domain and not to the base, by name.
 
         packed: as the domain's file stores them (a mask as bits); else as training needs them.
         """
-        own = [name for name, module in self.network.named_modules() if isinstance(module, nn.BatchNorm2d)]
-        own.append(head_of(self.network)[0])
-        state = {f"{name}.{k}": v for name in own for k, v in self.network.get_submodule(name).state_dict().items()}
+        whole = self.norm_layers() | {self.facts.head: self.head}
+        state = {f"{name}.{k}": v for name, module in whole.items() for k, v in module.state_dict().items()}
+        state |= {name: parameter.detach() for name, parameter in self.own.items()}
         for name, adapter in self.adapters().items():
             state |= {f"{name}.adapter.{k}": v for k, v in (adapter.pack() if packed else adapter.state_dict()).items()}
         return state
@@ -115,30 +162,25 @@ class DomainView(nn.Module):
                 start = f"{name}.adapter."
                 adapter.unpack({k.removeprefix(start): v for k, v in state.items() if k.startswith(start)})
 
+    def merged(self) -> nn.Module:
+        """A plain network of its own with the adapted weights, in eval mode, with what one must know of its images.
 
-def batchnorms(network: nn.Module) -> list[nn.BatchNorm2d]:
-    """The BatchNorm layers of a network, in its order."""
-    return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        Its attributes `normalization`, `class_names`, `resize` and `crop` are the domain's; all its parameters can be
+        trained.
+        """
+        modules = self.network.modules()
+        replacements = {m: without_parametrization(m) for m in modules if parametrize.is_parametrized(m)}
+        replacements |= {layer: layer.merged() for layer in self.adapted_layers().values()}
+        plain = rebuild(self.network, replacements)
+        for parameter in plain.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+        for key in ("class_names", "normalization", "resize", "crop"):
+            if getattr(self.facts, key) is not None:
+                setattr(plain, key, copy.deepcopy(getattr(self.facts, key)))
+        return plain.eval()
 
 
-def rebuild(
-    module: nn.Module,
-    substitute: Callable[[str, nn.Module], nn.Module | None],
-    path: str = "",
-    seen: dict[int, nn.Module] | None = None,
-) -> nn.Module:
-    """The same tree of modules with some replaced; every other parameter is shared with the original.
-
-    substitute(path, module) returns the replacement, or None to keep the module and look below it.
-    """
-    seen = {} if seen is None else seen
-    if id(module) not in seen:
-        replacement = substitute(path, module)
-        if replacement is None:
-            replacement = copy.copy(module)
-            replacement._modules = {
-                name: child and rebuild(child, substitute, f"{path}.{name}".lstrip("."), seen)
-                for name, child in module._modules.items()
-            }
-        seen[id(module)] = replacement
-    return seen[id(module)]
+def shrink(images: Tensor, side: int) -> Tensor:
+    """float (B, C, H, W) -> (B, C, side, side), anti-aliased, in channels_last memory."""
+    small = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+    return small.contiguous(memory_format=torch.channels_last)

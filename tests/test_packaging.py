@@ -74,6 +74,14 @@ def test_the_citation_has_the_version_and_licence_of_the_package():
     assert "2307.08528" in citation["references"][0]["url"]
 
 
+def test_every_data_file_goes_into_the_wheel() -> None:
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["madlab"]
+    files = [path.relative_to(ROOT / "madlab") for path in (ROOT / "madlab").rglob("*") if path.is_file()]
+    data = [path for path in files if path.suffix != ".py" and "__pycache__" not in path.parts]
+    assert Path("py.typed") in data
+    assert [path for path in data if not any(path.match(pattern) for pattern in patterns)] == []
+
+
 def test_the_wheel_has_at_most_250_files():
     """Everything below madlab/ that git knows goes into the wheel; setuptools adds the licence and six of its own."""
     if not (ROOT / ".git").exists():

@@ -1,9 +1,10 @@
 """Every method of multi-domain learning here, by name: one line of mathematics each, one short class each.
 
-`METHODS` maps a name to its `Method`. Parameter counts are for one convolution with weights W of shape (M, N, k, k).
+`METHODS` maps a name to its `Method`. Parameter counts are for one convolution with weights W of shape (M, N, k, k);
+an nn.Linear is a convolution with k = 1.
 """
 
-from madlab.adapters.base import Adapter, Method
+from madlab.adapters.base import Adapter, Method, Rates
 from madlab.adapters.finetune import Delta
 from madlab.adapters.hybrid import ModulatedTransform
 from madlab.adapters.lora import LowRankDelta
@@ -21,64 +22,26 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method("frozen", "W", "feature extraction", adapts_batchnorm=False),
-        Method("batchnorm", "W", "Bilen & Vedaldi, arXiv 1701.07275", domain_learning_rate=1.0),
-        Method("finetune", "W + Δ", "one network a domain", Delta, learning_rate=0.3, head_learning_rate=0.1),
+        Method("batchnorm", "W", "Bilen & Vedaldi, arXiv 1701.07275", rates=Rates(batchnorm=1.0)),
         Method(
-            "mad",
-            "W ⊙ α, or W ⊙ (βγ) with rank I",
-            "arXiv 2307.08528",
-            build_modulation,
-            RANK,
-            learning_rate=0.05,
-            # An entry of beta moves a whole row of alpha, one of gamma a whole column: the rate is smaller.
-            rank_learning_rate=0.015,
+            "finetune",
+            "W + Δ",
+            "one network a domain",
+            Delta,
+            rates=Rates(0.3, head=0.1),
+            trains_everything=True,
         ),
-        Method("piggyback", "W ⊙ 1[m > τ]", "arXiv 1801.06519", Piggyback, learning_rate=0.003),
+        # An entry of beta moves a whole row of alpha, one of gamma a whole column: with a rank the rate is smaller.
+        Method("mad", "W ⊙ α, or W ⊙ (βγ) with rank I", "arXiv 2307.08528", build_modulation, RANK, Rates(0.05, 0.015)),
+        Method("piggyback", "W ⊙ 1[m > τ]", "arXiv 1801.06519", Piggyback, rates=Rates(0.003)),
         Method(
-            "wtpb",
-            "k0 W + k1 1 + k2 B + k3 W ⊙ B",
-            "arXiv 1805.11119",
-            BinaryTransform,
-            learning_rate=3.0,
-            head_learning_rate=0.1,
+            "wtpb", "k0 W + k1 1 + k2 B + k3 W ⊙ B", "arXiv 1805.11119", BinaryTransform, rates=Rates(3.0, head=0.1)
         ),
-        Method(
-            "mad+wtpb",
-            "wtpb of W ⊙ α",
-            "arXiv 2307.08528",
-            ModulatedTransform,
-            RANK,
-            learning_rate=0.05,
-            head_learning_rate=0.1,
-        ),
-        Method(
-            "parallel",
-            "W + A on the central tap",
-            "arXiv 1803.10082",
-            ParallelAdapter,
-            learning_rate=1.0,
-            head_learning_rate=0.1,
-        ),
-        Method("series", "(Id + A) W", "arXiv 1705.08045", SeriesAdapter, learning_rate=0.3),
-        Method(
-            "lora",
-            "W + B∘A",
-            "arXiv 2106.09685, as in PEFT",
-            LowRankDelta,
-            LORA,
-            learning_rate=0.3,
-            domain_learning_rate=1.0,
-        ),
-        Method(
-            "prompt",
-            "W; x + frame",
-            "arXiv 2203.17274",
-            None,
-            FRAME,
-            prompt=Frame,
-            learning_rate=30.0,
-            domain_learning_rate=1.0,
-        ),
+        Method("mad+wtpb", "wtpb of W ⊙ α", "arXiv 2307.08528", ModulatedTransform, RANK, Rates(0.05, head=0.1)),
+        Method("parallel", "W + A on the central tap", "arXiv 1803.10082", ParallelAdapter, rates=Rates(1.0, head=0.1)),
+        Method("series", "(Id + A) W", "arXiv 1705.08045", SeriesAdapter, rates=Rates(0.3)),
+        Method("lora", "W + B∘A", "arXiv 2106.09685, as in PEFT", LowRankDelta, LORA, Rates(0.3, batchnorm=1.0)),
+        Method("prompt", "W; x + frame", "arXiv 2203.17274", None, FRAME, Rates(30.0, batchnorm=1.0), prompt=Frame),
         *PEERS,
     )
 }
@@ -96,6 +59,7 @@ __all__ = [
     "ModulatedTransform",
     "ParallelAdapter",
     "Piggyback",
+    "Rates",
     "SeriesAdapter",
     "build_modulation",
     "modulate",

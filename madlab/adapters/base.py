@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,26 +10,34 @@ from torch.func import functional_call
 
 from madlab.errors import MadlabError
 
+Layer = nn.Conv2d | nn.Linear
+"""What has a filter bank; an nn.Linear is the 1x1 convolution of vectors that it is."""
+
 
 class Adapter(nn.Module):
-    """A function on one convolution's filter bank: forward(W) -> W_d, both of shape (M, N, k, k).
+    """A function on one layer's filter bank: forward(W) -> W_d, both of shape (M, N, k, k).
 
-    M: output channels; N: input channels of a group; k: kernel size. A new adapter returns W itself, bit for bit,
-    unless its source says otherwise. Built for one convolution, it keeps only what the domain learns.
+    M: output channels; N: input channels of a group; k: kernel size, 1 for an nn.Linear. A new adapter returns W
+    itself, bit for bit, unless its source says otherwise. Built for one layer, it keeps only what the domain learns.
     """
 
-    def __init__(self, conv: nn.Conv2d):
+    def __init__(self, conv: Layer):
         super().__init__()
 
     def forward(self, weight: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def convolve(self, conv: nn.Conv2d, x: Tensor) -> Tensor:
-        """What conv gives for x (B, channels, H, W) with the adapted filters instead of its own."""
-        weight = self(conv.weight)
-        if type(conv).forward is nn.Conv2d.forward:
-            return conv._conv_forward(x, weight, conv.bias)
-        return functional_call(conv, {"weight": weight}, (x,))  # timm's own convolutions pad in their forward
+    def adapted_weight(self, layer: Layer) -> Tensor:
+        """W_d in the shape of the layer's own weight: (M, N, k, k), or (M, N) of an nn.Linear."""
+        adapted = self(filters_of(layer))
+        return adapted.flatten(1) if isinstance(layer, nn.Linear) else adapted
+
+    def convolve(self, layer: Layer, x: Tensor) -> Tensor:
+        """What a layer gives for x, (B, channels, H, W) or of an nn.Linear (..., N), with W_d instead of its weight."""
+        weight = self.adapted_weight(layer)
+        if isinstance(layer, nn.Conv2d) and is_plain_convolution(layer):
+            return layer._conv_forward(x, weight, layer.bias)
+        return functional_call(layer, {"weight": weight}, (x,))  # timm's own convolutions pad in their forward
 
     def size(self) -> float:
         """Adapter parameters as the literature counts them; a mask's bit is 1/32 of a parameter."""
@@ -47,9 +56,44 @@ class Adapter(nn.Module):
         self.load_state_dict(tensors)
 
 
+def is_plain_convolution(layer: nn.Conv2d) -> bool:
+    """Whether calling a layer is nothing but PyTorch's convolution: no forward of its own and no hooks."""
+    hooks = layer._forward_hooks or layer._forward_pre_hooks
+    return type(layer).forward is nn.Conv2d.forward and "forward" not in vars(layer) and not hooks
+
+
+def filters_of(layer: Layer) -> Tensor:
+    """A layer's filter bank (M, N, k, k); that of an nn.Linear is a view (M, N, 1, 1) of its weight."""
+    return layer.weight[:, :, None, None] if isinstance(layer, nn.Linear) else layer.weight
+
+
+def as_convolution(layer: Layer) -> nn.Conv2d:
+    """The layer itself, or an nn.Linear as a 1x1 convolution without bias that shares its weight."""
+    if isinstance(layer, nn.Conv2d):
+        return layer
+    filters = filters_of(layer).detach()
+    conv = nn.Conv2d(filters.shape[1], filters.shape[0], 1, bias=False, device="meta")
+    conv.weight = nn.Parameter(filters, requires_grad=False)
+    return conv
+
+
 def mean_square(weight: Tensor) -> float:
     """The mean of W^2 over a filter bank, in which layers differ most; never zero, so that one can divide by it."""
     return max(weight.detach().square().mean().item(), 1e-8)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Peak learning rates of SGD for one method, tuned by us on validation data (records/trials.json)."""
+
+    adapter: float = 0.0
+    """That of the adapter's parameters, before the layer's factor (`Adapter.rate_factors`)."""
+    adapter_with_rank: float | None = None
+    """The same with a rank, where the factorised form wants another; None: the same."""
+    batchnorm: float = 0.3
+    """That of the normalisation layers."""
+    head: float | None = None
+    """That of the head; None: as `batchnorm`. Few classes or many features lower it (`runs.rates.peak_rates`)."""
 
 
 @dataclass(frozen=True)
@@ -60,35 +104,55 @@ class Method:
     equation: str
     source: str
     adapter: Callable[..., Adapter] | None = None
-    """Builds the adapter of one convolution from it and the method's options; None leaves the filters as they are."""
+    """Builds the adapter of one layer from it and the method's options; None leaves the filters as they are."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The options that `add_domain` passes on to `adapter` or `prompt`, each with its default; None leaves it out."""
+    rates: Rates = field(default_factory=Rates)
+    """Its learning rates."""
     prompt: Callable[..., Adapter] | None = None
-    """Builds an adapter of the images instead, (B, C, H, W) -> the same shape, from base and options."""
+    """Builds an adapter of the images instead, (B, C, H, W) -> the same shape, from C and the options."""
     adapts_batchnorm: bool = True
-    """Whether the domain trains its BatchNorm and keeps its own running statistics."""
-    learning_rate: float = 0.0
-    """SGD learning rate of the adapter's parameters, before the layer's factor (`Adapter.rate_factors`); tuned by us on
-    validation data (records/trials.json)."""
-    rank_learning_rate: float | None = None
-    """The same with a rank, where the factorised form wants another."""
-
-    domain_learning_rate: float = 0.3
-    """That of BatchNorm and head, which every domain owns; a head of few classes or many features gets less
-    (optimiser.peak_rates)."""
-    head_learning_rate: float | None = None
-    """That of the head, where it wants another."""
+    """Whether the domain trains its normalisation layers and keeps its own running statistics."""
+    trains_everything: bool = False
+    """Whether the domain has its own copy of all other parameters too: biases, position embeddings, layer scales."""
+    knows_linear: bool = False
+    """Whether `adapter` is built from an nn.Linear itself and not from the 1x1 convolution that it is."""
 
     def rate(self, options: Mapping[str, Any]) -> float:
         """The adapter's learning rate for these options."""
-        if self.rank_learning_rate is not None and options.get("rank") is not None:
-            return self.rank_learning_rate
-        return self.learning_rate
+        if self.rates.adapter_with_rank is not None and options.get("rank") is not None:
+            return self.rates.adapter_with_rank
+        return self.rates.adapter
+
+    def build(self, layer: Layer, options: Mapping[str, Any]) -> Adapter:
+        """The adapter of one convolution or nn.Linear, on its device and in its number format."""
+        assert self.adapter is not None
+        adapter = self.adapter(layer if self.knows_linear else as_convolution(layer), **options)
+        weight = filters_of(layer)
+        return adapter.to(weight.device, weight.dtype)
 
 
-def check_rank(rank: int, largest: int, where: str) -> None:
-    """Raise MadlabError unless 1 <= rank <= largest; `where` names the layer that has the largest rank."""
-    if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= largest:
+def split_method(text: str) -> tuple[str, int | None]:
+    """A method as it is written, "mad:8" or "peft:lora:8" or "mad", as its name and its rank or None."""
+    name, _, rank = text.rpartition(":")
+    return (name, int(rank)) if name and rank.lstrip("-").isdecimal() else (text, None)
+
+
+def join_method(name: str, rank: int | None) -> str:
+    """The other way: ("mad", 8) is written "mad:8"."""
+    return name if rank is None else f"{name}:{rank}"
+
+
+def whole_number(value: Any) -> int | None:
+    """A whole number of Python or NumPy as an int; None for anything else, True and 2.0 included."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
+
+
+def check_rank(rank: Any, largest: int, where: str) -> int:
+    """The rank as an int; raises MadlabError unless 1 <= rank <= largest, the limit of the layer that `where` names."""
+    number = whole_number(rank)
+    if number is None or not 1 <= number <= largest:
         raise MadlabError(
             f"Rank {rank} is not possible: choose a whole number from 1 to {largest}, the limit of {where}."
         )
+    return number

@@ -51,8 +51,8 @@ class FactorisedModulation(Modulation):
     every other is a random column of beta times a row of zeros, as in LoRA: the product is exactly one, and the rows of
     gamma move apart with the first step. The random columns have variance 1 / I: on average they add (I - 1) / I of the
     unit matrix to beta beta^T, so that alpha's first step along its gradient does not grow with the rank. `rank` may
-    exceed min(M, N) of a layer (FACTS of the decathlon: I = 36 in a 3-channel stem); the product then has at most that
-    rank.
+    exceed min(M, N) of a layer, as the paper's I = 36 does in a stem of 3 channels; the product then has at most rank
+    min(M, N).
     """
 
     def __init__(self, conv: nn.Conv2d, rank: int):

@@ -1,30 +1,29 @@
 r"""PEFT's own LoRA, LoHa, LoKr and IA3 as methods, so that the rivals of MAD are trained as their users train them.
 
-While a domain trains, the convolution is PEFT's own layer, forward and backward; for merging, PEFT's own merge says
-what W_d is. PEFT comes with the extra "peers" and is imported when one of these methods is first asked for.
+While a domain trains, the convolution or nn.Linear is PEFT's own layer, forward and backward; W_d, for merging and for
+networks that read a layer's weight, is what PEFT's own merge gives. PEFT comes with the extra "peers" and is imported
+when one of these methods is first asked for.
 
     peft:lora    W_d = W + B o A                               Hu et al., arXiv 2106.09685
     peft:loha    W_d = W + (A1 B1) * (A2 B2)                   Hyeon-Woo et al., "FedPara", arXiv 2108.06098
     peft:lokr    W_d = W + C (x) (A B)                         Yeh et al., "LyCORIS", arXiv 2309.14859
     peft:ia3     W_d = W * l, one l for each input channel     Liu et al., arXiv 2205.05638
 
-IA3 scales the input of a convolution (PEFT's "feedforward" form): scaling its output would change nothing, because the
+IA3 scales the input of a layer (PEFT's "feedforward" form): scaling its output would change nothing, because the
 BatchNorm that follows takes the scale out again.
 """
 
-import copy
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from madlab.adapters.base import Adapter, Method
+from madlab.adapters.base import Adapter, Layer, Method, Rates
 from madlab.errors import MadlabError
 
 
 class PeftAdapter(Adapter):
-    """One of PEFT's layers around a frozen convolution; size and options are PEFT's.
+    """One of PEFT's layers around a frozen convolution or nn.Linear; size and options are PEFT's.
 
     kind: "lora", "loha", "lokr" or "ia3". rank: r of the first three. alpha: their scaling is alpha / r; None means r.
     Raises MadlabError without PEFT, and for a convolution that PEFT's layer cannot merge into.
@@ -32,13 +31,13 @@ class PeftAdapter(Adapter):
 
     layer: Any  # PEFT's types are there only with PEFT
 
-    def __init__(self, conv: nn.Conv2d, kind: str, rank: int | None = None, alpha: float | None = None):
-        super().__init__(conv)
+    def __init__(self, layer: Layer, kind: str, rank: int | None = None, alpha: float | None = None):
+        super().__init__(layer)
         try:
             import peft
         except ImportError:
             raise MadlabError(f"The method peft:{kind} needs PEFT: pip install 'madlab[peers]'.") from None
-        if kind == "lora" and (conv.groups > 1 or set(conv.dilation) != {1}):
+        if kind == "lora" and isinstance(layer, nn.Conv2d) and (layer.groups > 1 or set(layer.dilation) != {1}):
             raise MadlabError(
                 "PEFT's LoRA cannot be merged into grouped or dilated convolutions: use lora, or name layers."
             )
@@ -46,30 +45,44 @@ class PeftAdapter(Adapter):
             "lora": ("LoraConfig", {"r": rank, "lora_alpha": alpha or rank}),
             "loha": ("LoHaConfig", {"r": rank, "alpha": alpha or rank}),
             "lokr": ("LoKrConfig", {"r": rank, "alpha": alpha or rank}),
-            "ia3": ("IA3Config", {"feedforward_modules": ["conv"]}),
+            "ia3": ("IA3Config", {"feedforward_modules": ["layer"]}),
         }
         name, options = configs[kind]
-        network = nn.ModuleDict({"conv": conv})
-        peft.inject_adapter_in_model(getattr(peft, name)(target_modules=["conv"], **options), network)
-        layer = network["conv"]
-        del layer.base_layer  # the convolution stays the base's: this layer uses it and does not own it
-        object.__setattr__(layer, "base_layer", conv)
-        self.layer = layer
+        network = nn.ModuleDict({"layer": layer})
+        peft.inject_adapter_in_model(getattr(peft, name)(target_modules=["layer"], **options), network)
+        self.layer = network["layer"]
+        del self.layer.base_layer
+        self._surround(layer)
 
     def forward(self, weight: Tensor) -> Tensor:
-        layer = copy.deepcopy(self.layer)
-        with torch.no_grad():
-            layer.get_base_layer().weight.copy_(weight)
-            layer.merge()
-        return layer.get_base_layer().weight.detach()
+        if "ia3_l" not in dict(self.layer.named_children()):
+            return weight + self.layer.get_delta_weight("default").view_as(weight)
+        # One scale for each input channel; the filters see those of their own group.
+        groups = getattr(self.layer.base_layer, "groups", 1)
+        scales = self.layer.ia3_l["default"].view(groups, 1, -1, 1, 1)
+        return (weight.unflatten(0, (groups, -1)) * scales).flatten(0, 1)
 
-    def convolve(self, conv: nn.Conv2d, x: Tensor) -> Tensor:
+    def adapted_weight(self, layer: Layer) -> Tensor:
+        self._surround(layer)
+        return super().adapted_weight(layer)
+
+    def convolve(self, layer: Layer, x: Tensor) -> Tensor:
+        self._surround(layer)
         return self.layer(x)
+
+    def _surround(self, layer: Layer) -> None:
+        """Have PEFT's layer run around this one, which it uses and does not own: no submodule, no parameters."""
+        if self.layer.__dict__.get("base_layer") is not layer:
+            object.__setattr__(self.layer, "base_layer", layer)
 
 
 EQUATIONS = {"lora": "W + B∘A", "loha": "W + (A1 B1) ⊙ (A2 B2)", "lokr": "W + C ⊗ (A B)", "ia3": "W ⊙ l, l a row"}
-RATES = {"lora": 0.3, "loha": 3.0, "lokr": 1.0, "ia3": 3.0}
-DOMAIN_RATES = {"lora": 1.0, "loha": 1.0, "lokr": 0.3, "ia3": 0.3}
+RATES = {
+    "lora": Rates(0.3, batchnorm=1.0),
+    "loha": Rates(3.0, batchnorm=1.0),
+    "lokr": Rates(1.0),
+    "ia3": Rates(3.0),
+}
 OPTIONS = {"rank": 8, "alpha": None}
 PEERS = [
     Method(
@@ -78,8 +91,8 @@ PEERS = [
         "PEFT, pip install 'madlab[peers]'",
         partial(PeftAdapter, kind=kind),
         {} if kind == "ia3" else OPTIONS,
-        learning_rate=RATES[kind],
-        domain_learning_rate=DOMAIN_RATES[kind],
+        RATES[kind],
+        knows_linear=True,
     )
     for kind, equation in EQUATIONS.items()
 ]

@@ -17,16 +17,15 @@ from madlab.errors import MadlabError
 class Frame(Adapter):
     """x_d = x + P for images (B, C, S, S): C * (S^2 - (S - 2f)^2) parameters. It adapts images and no filter bank.
 
-    base: the base network. frame: f, in pixels. size: S, in pixels; None takes the base's `crop`, or 32 without one.
+    channels: C. frame: f, in pixels. size: S, in pixels; a domain's is its `crop`, or 32 without one, unless given.
     Raises MadlabError for a frame that does not fit, and in forward for images of another size.
     """
 
     positions: Tensor
 
-    def __init__(self, base: nn.Module, frame: int, size: int | None = None):
-        first = next(module for module in base.modules() if isinstance(module, nn.Conv2d))
-        super().__init__(first)
-        self.side = getattr(base, "crop", 32) if size is None else size
+    def __init__(self, channels: int, frame: int, size: int):
+        nn.Module.__init__(self)  # there is no layer that it adapts
+        self.side = size
         if not isinstance(frame, int) or not 1 <= frame <= self.side // 2:
             raise MadlabError(
                 f"A frame of {frame} pixels does not fit: choose a whole number from 1 to {self.side // 2}."
@@ -34,7 +33,7 @@ class Frame(Adapter):
         inside = torch.zeros(self.side, self.side, dtype=torch.bool)
         inside[frame : self.side - frame, frame : self.side - frame] = True
         self.register_buffer("positions", (~inside).flatten().nonzero().flatten(), persistent=False)
-        self.pixels = nn.Parameter(torch.zeros(first.in_channels, len(self.positions)))
+        self.pixels = nn.Parameter(torch.zeros(channels, len(self.positions)))
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]

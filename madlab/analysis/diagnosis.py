@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from pydantic.dataclasses import dataclass
 
+from madlab.adapted import AdaptedConv2d
+from madlab.adapters.base import join_method
 from madlab.errors import MadlabError
 from madlab.runs.config import RunConfig
-from madlab.runs.recipe import join_method
 from madlab.runs.record import RECORDS, Epoch, Result, read_lines
 from madlab.schemas import STRICT, validated
-from madlab.view import AdaptedConv2d, DomainView
+from madlab.view import DomainView
 
 HARDLY, WILDLY = 0.05, 2.0
 """Change of the filters, by that at the method's own rate, below and above which the rate is called wrong."""

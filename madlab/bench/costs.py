@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from madlab.adapters import METHODS
+from madlab.adapters.base import split_method
 from madlab.backbones import load_base, resnet26
 from madlab.bench.clock import Task, compare, interleave
 from madlab.device import autocast
 from madlab.errors import MadlabError
 from madlab.network import MultiDomainNet
 from madlab.runs.rates import make_optimiser
-from madlab.runs.recipe import Recipe, split_method
+from madlab.runs.recipe import Recipe
 
 CLASSES = 100
 MOST = 10_000

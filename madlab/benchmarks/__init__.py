@@ -1,35 +1,69 @@
 """Domains as data: pocket (generated, offline), folder (yours), and the real benchmarks."""
 
+import warnings
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+from madlab.benchmarks.cache import cache_folder
 from madlab.benchmarks.domain import Domain
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, MadlabWarning
 
 PREPARED = {"decathlon": "decathlon", "sketch": "sketch", "open": "open_data"}
 """What stands before the colon in the name of a prepared domain, and the module that loads it."""
 
 
-def load_domain(name: str, size: int = 36, flip: bool | None = None) -> Domain:
+def load_domain(name: Path | str, size: int = 36, flip: bool | None = None) -> Domain:
     """The domain of a name or folder.
 
     name: a pocket domain, the path of a folder with train/ val/ test/, or a domain that `madlab prepare` made, as
-    decathlon:NAME, sketch:NAME or open:NAME; those lie in $MADLAB_DATA, else in the user's cache folder.
+    decathlon:NAME, sketch:NAME or open:NAME; those lie in $MADLAB_DATA, else in the user's cache folder. A text that is
+    such a name is never taken for a folder: write ./NAME, or give a Path, which always is one.
     size: short side in pixels of a folder's images; prepared ones that are larger are scaled down to it.
     flip: whether images may be mirrored in training; None leaves it to the domain (a folder: yes).
     Raises MadlabError when there is neither a domain nor a folder of that name.
     """
-    from madlab.benchmarks import pocket
+    source = source_of(name)
+    if not _is_name(source):
+        if source and Path(source).exists():
+            return Domain.from_folder(source, size=size, flip=flip is not False)
+        known = ", ".join(_pocket_names())
+        raise MadlabError(f"There is no domain or folder {source!r}: give a folder's path, or one of {known}.")
+    if (Path(source) / "train").is_dir():
+        warnings.warn(
+            f"{source!r} is taken for the domain of that name that comes with madlab: write ./{source} for the folder.",
+            MadlabWarning,
+            stacklevel=2,
+        )
+    benchmark, colon, prepared = source.partition(":")
+    room = import_module(f"madlab.benchmarks.{PREPARED[benchmark] if colon else 'pocket'}")
+    domain: Domain = room.load(prepared if colon else source, cache_folder())
+    if colon:
+        domain = domain.shrunk(size)
+    return domain if flip is None else replace(domain, flip=flip)
 
-    benchmark, _, prepared = name.partition(":")
-    if benchmark in PREPARED:
-        room = import_module(f"madlab.benchmarks.{PREPARED[benchmark]}")
-        domain: Domain = room.load(prepared, pocket.cache_folder()).shrunk(size)
-        return domain if flip is None else replace(domain, flip=flip)
-    if name in pocket.DOMAINS or name in pocket.SKETCH_DOMAINS:
-        return pocket.load(name)
-    if Path(name).exists():
-        return Domain.from_folder(name, size=size, flip=flip is not False)
-    known = ", ".join(dict.fromkeys(pocket.DOMAINS + pocket.SKETCH_DOMAINS))
-    raise MadlabError(f"There is no domain or folder {name!r}: give a folder's path, or one of {known}.")
+
+def source_of(name: Path | str) -> str:
+    """How a domain's name or folder is written down, so that `load_domain` finds the same again.
+
+    A folder gets "./" in front where it would read as the name of a domain.
+    """
+    if isinstance(name, str) and (_is_name(name) or not name):
+        return name
+    path = str(Path(name))
+    return f"./{path}" if _is_name(path) else path
+
+
+def short_name(source: str) -> str:
+    """What the domain is called, known without loading it: a folder's own name, or what follows the benchmark's."""
+    return source.rpartition(":")[2] if _is_name(source) else Path(source).resolve().name
+
+
+def _is_name(text: str) -> bool:
+    return text in _pocket_names() or (text.partition(":")[0] in PREPARED and ":" in text)
+
+
+def _pocket_names() -> list[str]:
+    from madlab.benchmarks import pocket  # not before it is needed: it imports every drawing
+
+    return list(dict.fromkeys(pocket.DOMAINS + pocket.SKETCH_DOMAINS))

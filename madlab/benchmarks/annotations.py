@@ -4,7 +4,6 @@ Ids are counted over the whole benchmark: domain k of the alphabetical order has
 and the images k * 10,000,000 + 200,001 on, first train, then val, then test.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from madlab.benchmarks.fetch import members
+from madlab.benchmarks.archives import members
 from madlab.benchmarks.protocol import DomainProtocol, Protocol
+from madlab.benchmarks.schemas import AnnotationFile, Category, Prediction, validated
+from madlab.benchmarks.split import whole_numbers
 from madlab.errors import MadlabError
-from madlab.files import read_json, write_json
+from madlab.jsonfiles import read_json, write_json
 
 OFFSET = 10_000_000
 FIRST_IMAGE = 200_001
+MOST_FILES = 10_000
+"""More files than any archive of annotations or labels has."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,19 @@ class Annotations:
     labels: np.ndarray | None
 
 
+def most_bytes(domain: DomainProtocol) -> int:
+    """More bytes than any annotation file of a domain has: the official ones come to 206 per image."""
+    return 1_000_000 + 1_000 * domain.classes + 400 * max(domain.train, domain.val, domain.test)
+
+
 def read_annotations(data: bytes, source: str, domain: DomainProtocol, split: str) -> Annotations:
     """Read one annotation file and check it against the official counts and ids.
 
     data: the JSON text; source: what to call it in messages. Test files without labels ("stripped") give labels None.
     Raises MadlabError for anything that is not this domain's split.
     """
-    content = _parse(data, source)
-    images, categories = content["images"], content.get("categories", [])
+    content = validated(AnnotationFile, data, source, "fetch it again")
+    images, categories = content.images, content.categories
     if split != "test" or categories:
         _check_categories(categories, source, domain)
     if len(images) != getattr(domain, split):
@@ -51,7 +59,7 @@ def read_annotations(data: bytes, source: str, domain: DomainProtocol, split: st
         raise MadlabError(
             f"{source} does not have the test images {first} to {first + domain.test - 1}: fetch it again."
         )
-    category_of = {entry["image_id"]: entry.get("category_id", 0) for entry in content.get("annotations", [])}
+    category_of = {entry["image_id"]: entry["category_id"] for entry in content.annotations}
     labels = np.array([category_of.get(image["id"], 0) for image in images], np.int64) - domain.index * OFFSET - 1
     unknown = (labels < 0) | (labels >= domain.classes)
     stripped = split == "test" and bool(unknown.all())
@@ -65,9 +73,9 @@ def read_annotations(data: bytes, source: str, domain: DomainProtocol, split: st
 
 def read_test_labels(source: Path, domain: DomainProtocol) -> dict[int, int]:
     """Image id -> label from 0, out of DOMAIN_test.json in a folder or zip (the residual adapters' labels_test.zip)."""
-    for name, read in members(source):
+    for name, read in members(source, MOST_FILES):
         if name.split("/")[-1] == f"{domain.name}_test.json" and not name.startswith("__MACOSX"):
-            found = read_annotations(read(), f"{source}/{name}", domain, "test")
+            found = read_annotations(read(most_bytes(domain)), f"{source}/{name}", domain, "test")
             if found.labels is None:
                 raise MadlabError(f"{source}/{name} has no labels: give the labelled test files (labels_test.zip).")
             return dict(zip(found.ids.tolist(), found.labels.tolist(), strict=True))
@@ -81,10 +89,11 @@ def write_results(path: Path | str, predictions: Mapping[str, tuple[Any, Any]], 
     """
     entries = []
     for domain in protocol.choose(predictions):
-        ids, labels = (np.asarray(numbers).astype(np.int64) for numbers in predictions[domain.name])
+        given = zip(predictions[domain.name], ("ids", "labels"), strict=True)
+        ids, labels = (whole_numbers(numbers, what).cpu().numpy() for numbers, what in given)
         if len(ids) != len(labels) or len(np.unique(ids)) < len(ids):
             raise MadlabError(
-                f"{domain.name} needs one prediction an image: got {len(ids)} ids and {len(labels)} labels."
+                f"{domain.name} needs one prediction per image: got {len(ids)} ids and {len(labels)} labels."
             )
         if len(labels) and not (labels.min() >= 0 and labels.max() < domain.classes):
             raise MadlabError(
@@ -101,13 +110,10 @@ def score_results(path: Path | str, labels: Path | str, protocol: Protocol) -> d
     Raises MadlabError when a domain's predictions are not exactly one for each of its test images.
     """
     chosen: dict[int, dict[int, int]] = {}
-    try:
-        entries = [(entry["image_id"], entry["category_id"]) for entry in read_json(path)]
-    except (TypeError, KeyError):
-        raise MadlabError(
-            f'{path} is not a list of {{"image_id", "category_id"}}: write it with write_results.'
-        ) from None
-    for image, category in entries:
+    remedy = "write it with write_results"
+    entries = validated(list[Prediction], read_json(path), f"The list of predictions in {path}", remedy)
+    for entry in entries:
+        image, category = entry["image_id"], entry["category_id"]
         if chosen.setdefault(image // OFFSET, {}).setdefault(image, category) != category:
             raise MadlabError(f"{path} has two predictions for image {image}: leave one.")
     accuracies = {}
@@ -130,21 +136,7 @@ def score_results(path: Path | str, labels: Path | str, protocol: Protocol) -> d
     return accuracies
 
 
-def _parse(data: bytes, source: str) -> dict[str, Any]:
-    try:
-        content = json.loads(data)
-        for image in content["images"]:
-            image["id"], image["file_name"]
-        for entry in content.get("annotations", []):
-            entry["image_id"]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise MadlabError(
-            f"{source} is not a whole annotation file of the Decathlon ({error}): fetch it again."
-        ) from error
-    return content
-
-
-def _check_categories(categories: list[dict[str, Any]], source: str, domain: DomainProtocol) -> None:
+def _check_categories(categories: list[Category], source: str, domain: DomainProtocol) -> None:
     expected = range(domain.index * OFFSET + 1, domain.index * OFFSET + 1 + domain.classes)
     if len(categories) != domain.classes:
         raise MadlabError(f"{source} lists {len(categories)} classes instead of {domain.classes}: fetch it again.")

@@ -15,11 +15,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from madlab.benchmarks import fetch, packed
-from madlab.benchmarks.annotations import Annotations, read_annotations, read_test_labels
-from madlab.benchmarks.domain import SPLITS, Domain, Split
+from madlab.benchmarks import fetch, packed, packing
+from madlab.benchmarks.annotations import MOST_FILES, Annotations, most_bytes, read_annotations, read_test_labels
+from madlab.benchmarks.archives import IMAGE_BYTES, members
+from madlab.benchmarks.domain import Domain
 from madlab.benchmarks.fetch import Archive
 from madlab.benchmarks.protocol import DomainProtocol, Protocol
+from madlab.benchmarks.split import SPLITS, Split
 from madlab.errors import MadlabError
 from madlab.files import write_bytes
 
@@ -107,7 +109,7 @@ def prepare_decathlon(
     if imagenet is not None and not Path(imagenet).is_file():
         raise MadlabError(f"There is no ImageNet archive {imagenet}: say where {protocol.archives[IMAGENET].name} is.")
     with fetch.exclusive(folder, say):
-        packed.remove_leftovers(folder)
+        packing.remove_leftovers(folder)
         downloads.mkdir(exist_ok=True)
         local = Path(imagenet) if imagenet else downloads / protocol.archives[IMAGENET].name
         if domains is None:
@@ -195,10 +197,9 @@ def _prepare(
     annotations = _read_devkit(devkit, missing)
     if from_vgg:
         data = fetch.fetch(protocol.archives["data"], downloads, mirrors, timeout, say)
-        _pack_archive(folder, data, from_vgg, annotations, protocol.archives["data"].sha256)
+        _pack_archive(folder, data, from_vgg, annotations, protocol, "data")
     if len(from_vgg) < len(missing):
-        chosen = [protocol.domain(IMAGENET)]
-        _pack_archive(folder, imagenet, chosen, annotations, protocol.archives[IMAGENET].sha256)
+        _pack_archive(folder, imagenet, [protocol.domain(IMAGENET)], annotations, protocol, IMAGENET)
 
 
 def _read_devkit(devkit: Path, missing: list[DomainProtocol]) -> dict[str, dict[str, Annotations]]:
@@ -209,10 +210,10 @@ def _read_devkit(devkit: Path, missing: list[DomainProtocol]) -> dict[str, dict[
         for split, ending in ANNOTATION_FILES.items()
     }
     found: dict[str, dict[str, Annotations]] = {domain.name: {} for domain in missing}
-    for name, read in fetch.members(devkit):
+    for name, read in members(devkit, MOST_FILES):
         if place := wanted.pop(os.path.basename(name), None):
             domain, split = place
-            found[domain.name][split] = read_annotations(read(), f"{devkit}/{name}", domain, split)
+            found[domain.name][split] = read_annotations(read(most_bytes(domain)), f"{devkit}/{name}", domain, split)
     if wanted:
         raise MadlabError(f"{devkit} lacks {', '.join(wanted)}: remove it and run this again.")
     return found
@@ -223,20 +224,22 @@ def _pack_archive(
     archive: Path,
     domains: list[DomainProtocol],
     annotations: dict[str, dict[str, Annotations]],
-    sha256: str,
+    protocol: Protocol,
+    key: str,
 ) -> None:
     """Pack the domains in one pass over an archive, in which each domain's images follow one another."""
-    waiting = {domain.name: domain for domain in domains}
-    relative = ((name.removeprefix("data/"), read) for name, read in fetch.members(archive))
+    waiting, most = {domain.name: domain for domain in domains}, protocol.most_files
+    relative = ((name.removeprefix("data/"), read) for name, read in members(archive, most))
     for name, group in itertools.groupby(relative, key=lambda member: member[0].split("/")[0]):
         if (domain := waiting.pop(name, None)) is None:
             continue
         splits = annotations[name]
         places = {file: (split, i) for split in SPLITS for i, file in enumerate(splits[split].names)}
-        contents = {split: packed.Content(a.names, a.labels, a.ids) for split, a in splits.items()}
-        items = ((*places[file], f"{archive}/{file}", read()) for file, read in group if file in places)
-        squares = packed.decode(items, domain, len(places))
-        packed.pack(folder / name, domain, splits["train"].class_names, contents, squares, {archive.name: sha256})
+        contents = {split: packing.Content(a.names, a.labels, a.ids) for split, a in splits.items()}
+        items = ((*places[file], f"{archive}/{file}", read(IMAGE_BYTES)) for file, read in group if file in places)
+        sources = {archive.name: protocol.archives[key].sha256}
+        squares = packing.decode(items, domain, len(places))
+        packing.pack(folder / name, domain, splits["train"].class_names, contents, squares, sources)
     if waiting:
         raise MadlabError(f"{archive} has no images of {', '.join(waiting)}: remove it and run this again.")
 
@@ -244,10 +247,11 @@ def _pack_archive(
 def _store_labels(folder: Path, source: Path, chosen: list[DomainProtocol], say: fetch.Say) -> None:
     """Copy the label files of the chosen domains, each checked before; not every domain needs one."""
     wanted = {f"{domain.name}_test.json": domain for domain in chosen}
-    for name, read in fetch.members(source):
+    for name, read in members(source, MOST_FILES):
         base = os.path.basename(name)
         if base in wanted and not name.startswith("__MACOSX"):
-            data, domain = read(), wanted.pop(base)
+            domain = wanted.pop(base)
+            data = read(most_bytes(domain))
             if read_annotations(data, f"{source}/{name}", domain, "test").labels is None:
                 raise MadlabError(f"{source}/{name} has no labels: give the labelled test files (labels_test.zip).")
             write_bytes(folder / "labels_test" / base, data)

@@ -1,53 +1,32 @@
 """A visual domain: images and labels in three splits, and what the training has to know about them."""
 
-from collections.abc import Sequence
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from madlab.errors import MadlabError
-
-SPLITS = ("train", "val", "test")
-
-
-@dataclass(frozen=True)
-class Split:
-    """images: uint8 (N, H, W, 3), RGB; labels: int64 (N,), each from 0 to the number of classes - 1."""
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def to(self, device: torch.device | str) -> "Split":
-        return Split(self.images.to(device), self.labels.to(device))
-
-    def shrunk(self, size: int, chunk: int = 256) -> "Split":
-        """The same split, its images scaled down to a short side of `size` pixels; smaller ones stay as they are."""
-        sides = self.images.shape[1:3]
-        if min(sides) <= size:
-            return self
-        height, width = (round(side * size / min(sides)) for side in sides)
-        images = torch.empty(len(self), height, width, 3, dtype=torch.uint8)
-        for start in range(0, len(self), chunk):  # a memory-mapped split may be larger than the memory
-            part = self.images[start : start + chunk].permute(0, 3, 1, 2)
-            small = F.interpolate(part, (height, width), mode="bilinear", antialias=True)
-            images[start : start + chunk] = small.permute(0, 2, 3, 1)
-        return Split(images, self.labels)
+from madlab.benchmarks.folder import read_folder
+from madlab.benchmarks.schemas import Normalization, validated
+from madlab.benchmarks.split import SPLITS, Split
+from madlab.benchmarks.text import some
+from madlab.errors import MadlabError, MadlabWarning
 
 
 @dataclass(frozen=True)
 class Domain:
     """One visual domain, ready to train on.
 
+    class_names: one name per class, all different; whole numbers become text. train, val, test: images of one size.
     flip: whether a mirrored image is still of its class (photographs: yes; signs and letters: no).
     normalization: {"mean": [r, g, b], "std": [r, g, b]} for pixels scaled to 0..1; measured on `train` when not given.
     description: one sentence on what the splits are, where that needs saying.
+    Raises MadlabError for whatever could not be trained on.
     """
 
     name: str
@@ -60,16 +39,30 @@ class Domain:
     description: str = ""
 
     def __post_init__(self) -> None:
-        if len(self.class_names) < 2:
-            raise MadlabError(f"Domain {self.name!r} has {self.num_classes} class: a classifier needs at least two.")
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise MadlabError(f"A domain cannot have the name {self.name!r}: give it a text of at least one letter.")
+        if not isinstance(self.flip, bool | np.bool_):
+            raise MadlabError(f"Domain {self.name!r} has flip={self.flip!r}: give True or False.")
+        object.__setattr__(self, "class_names", _checked_names(self.class_names, f"domain {self.name!r}"))
         for split in SPLITS:
-            part = getattr(self, split)
-            if len(part) == 0:
-                raise MadlabError(f"Domain {self.name!r} has no images in {split}: put some there.")
-            if int(part.labels.max()) >= self.num_classes or int(part.labels.min()) < 0:
-                raise MadlabError(f"Domain {self.name!r} has labels in {split} that no class name belongs to.")
-        if not self.normalization:
+            _check_split(getattr(self, split), split, self)
+        _check_sizes(self)
+        if len(self.train) < 2:
+            raise MadlabError(f"Domain {self.name!r} has one image in train: BatchNorm needs at least two to learn.")
+        if self.normalization:
+            object.__setattr__(self, "normalization", _checked_normalization(self.normalization, self.name))
+        else:
             object.__setattr__(self, "normalization", measure_normalization(self.train.images))
+            self._warn_when_black()
+
+    def _warn_when_black(self) -> None:
+        if _sample(self.train.images).max() <= 1:
+            warnings.warn(
+                f"No training image of domain {self.name!r} has a pixel above 1 of 255: were floats from 0 to 1 turned "
+                "into bytes without multiplying them by 255?",
+                MadlabWarning,
+                stacklevel=4,  # past __post_init__ and __init__, to whoever made the domain
+            )
 
     @property
     def num_classes(self) -> int:
@@ -97,41 +90,90 @@ class Domain:
         size: images are scaled to this short side, then cut square around their centre, in pixels.
         flip: whether a mirrored image is still of its class. name: the folder's name when not given.
         """
-        from madlab.benchmarks.folder import read_folder
-
-        return read_folder(Path(path), size, flip, name)
+        content = read_folder(path, size)
+        train, val, test = (content.splits[split] for split in SPLITS)
+        return Domain(name or Path(path).resolve().name, content.class_names, train, val, test, flip)
 
 
 def match_classes(domain: Domain, class_names: Sequence[str], where: str) -> Domain:
     """The domain with its classes in the order of `class_names`, its labels numbered accordingly.
 
-    where: what has these class names, for the message ("the run runs/x"). Raises MadlabError, with the difference, when
-    the names are not the same.
+    where: what has these class names, for the message ("the run runs/x"). The domain itself comes back when its order
+    is the same already. Raises MadlabError, with the difference, when the names are not the same.
     """
-    wanted = list(class_names)
+    wanted = _checked_names(class_names, where)
     if wanted == domain.class_names:
         return domain
     lacking, added = set(wanted) - set(domain.class_names), set(domain.class_names) - set(wanted)
     if lacking or added:
-        told = [f"{verb} {', '.join(sorted(names))}" for verb, names in (("lacks", lacking), ("adds", added)) if names]
+        told = [f"{verb} {some(names)}" for verb, names in (("lacks", lacking), ("adds", added)) if names]
         raise MadlabError(
             f"The classes of domain {domain.name!r} are not those of {where}: it {' and '.join(told)}, "
             "so give data with the same class names."
         )
     number = torch.tensor([wanted.index(name) for name in domain.class_names])
-    parts: dict[str, Any] = {split: getattr(domain, split) for split in SPLITS}
-    renumbered: dict[str, Any] = {
-        split: Split(part.images, number.to(part.labels.device)[part.labels]) for split, part in parts.items()
-    }
-    return replace(domain, class_names=wanted, **renumbered)
+    splits: dict[str, Any] = {split: _renumbered(getattr(domain, split), number) for split in SPLITS}
+    return replace(domain, class_names=wanted, **splits)
 
 
-def measure_normalization(images: Tensor, most: int = 2000) -> dict[str, list[float]]:
-    """Mean and standard deviation of each channel, for pixels scaled to 0..1, over `most` images spread evenly.
+def measure_normalization(images: Tensor) -> dict[str, list[float]]:
+    """Mean and standard deviation of each channel, for pixels scaled to 0..1, over 2,000 images spread evenly.
 
     images: uint8 (N, H, W, 3). A channel that never changes gets a deviation of 1/255, so that division stays safe.
     """
-    step = max(1, len(images) // most)
-    values = images[::step].float().div(255)
+    values = _sample(images).float().div(255)
     std = values.std((0, 1, 2)).clamp(min=1 / 255)
     return {"mean": values.mean((0, 1, 2)).tolist(), "std": std.tolist()}
+
+
+def _sample(images: Tensor, most: int = 2000) -> Tensor:
+    return images[:: max(1, len(images) // most)]
+
+
+def _renumbered(split: Split, number: Tensor) -> Split:
+    return Split(split.images, number.to(split.labels.device)[split.labels])
+
+
+def _checked_names(names: Any, owner: str) -> list[str]:
+    """A list of texts, all different, at least two; whole numbers become text. owner: a phrase for messages."""
+    if isinstance(names, str | Mapping) or not isinstance(names, Iterable):
+        raise MadlabError(f"The class names of {owner} must be a list of texts, in the order of the labels.")
+    texts = []
+    for name in names:
+        number = isinstance(name, int | np.integer) and not isinstance(name, bool)
+        if not number and not (isinstance(name, str) and name.strip()):
+            raise MadlabError(f"{name!r} cannot be the name of a class of {owner}: give each class a text.")
+        texts.append(str(name))  # NumPy's texts become Python's
+    if repeated := [name for name, count in Counter(texts).items() if count > 1]:
+        raise MadlabError(f"The class names of {owner} are not all different ({some(repeated)}): rename some.")
+    if len(texts) < 2:
+        raise MadlabError(
+            f"A classifier needs at least two classes, and {owner} names {len(texts)}: give the others too."
+        )
+    return texts
+
+
+def _check_split(part: Any, split: str, domain: Domain) -> None:
+    if not isinstance(part, Split):
+        raise MadlabError(f"Domain {domain.name!r} needs {split}=Split(images, labels), not a {type(part).__name__}.")
+    if len(part) == 0:
+        raise MadlabError(f"Domain {domain.name!r} has no images in {split}: put some there.")
+    low, high = int(part.labels.min()), int(part.labels.max())
+    if low < 0 or high >= domain.num_classes:
+        raise MadlabError(
+            f"Domain {domain.name!r} has labels from {low} to {high} in {split} that no class name belongs to: "
+            f"its {domain.num_classes} classes are numbered from 0 to {domain.num_classes - 1}."
+        )
+
+
+def _check_sizes(domain: Domain) -> None:
+    sizes = {split: tuple(getattr(domain, split).images.shape[1:3]) for split in SPLITS}
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{height} x {width} in {split}" for split, (height, width) in sizes.items())
+        raise MadlabError(f"Domain {domain.name!r} has images of different sizes ({told} pixels): scale them to one.")
+
+
+def _checked_normalization(given: Any, name: str) -> dict[str, list[float]]:
+    plain = {key: np.asarray(values).tolist() for key, values in given.items()} if isinstance(given, Mapping) else given
+    what = f"The normalization of domain {name!r}"
+    return validated(Normalization, plain, what, 'give {"mean": [r, g, b], "std": [r, g, b]}').model_dump()

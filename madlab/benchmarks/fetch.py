@@ -1,31 +1,21 @@
-"""Archives from the network to the reader: resumed downloads, checked before use, read without ever being unpacked.
-
-Nothing is extracted to disk. `members` hands out the files of an archive one by one, so a hostile archive has no path
-to write to, and a killed run leaves no half-filled folder.
-"""
+"""Archives from the network to the disk: resumed downloads, checked before use; and the lock on a folder of data."""
 
 import contextlib
-import functools
 import hashlib
 import http.client
-import lzma
 import os
 import shutil
-import stat
-import tarfile
 import time
 import urllib.error
 import urllib.request
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import IO, Literal
+from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from madlab.errors import MadlabError
+from madlab.locks import hold
 
 ROUNDS = 3
 """How often every address is tried before giving up; each try goes on where the last one stopped."""
@@ -33,11 +23,9 @@ PAUSE = 1.0
 """Seconds before everyone is asked again."""
 SLOWEST = 1024
 """Bytes a second, as a mean over one time-out, below which a host counts as stalled."""
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
 
 Say = Callable[[str], object]
 """Tells the user what is going on, one sentence a call; `print` by default."""
-Member = tuple[str, Callable[[], bytes]]
 
 
 @dataclass(frozen=True)
@@ -160,6 +148,9 @@ def _chunks(response: http.client.HTTPResponse, expected: int, timeout: float) -
 
 
 def sha256_of(path: Path) -> str:
+    """Raises MadlabError where there is a folder or a pipe in the file's place, which would not end."""
+    if not path.is_file():
+        raise MadlabError(f"{path} is not a file: remove it and run this again.")
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -187,102 +178,6 @@ def check_space(folder: Path, needed: int, free: Callable[[Path], int] = free_by
         )
 
 
-@contextlib.contextmanager
-def exclusive(folder: Path, say: Say = print) -> Iterator[None]:
+def exclusive(folder: Path, say: Say = print) -> contextlib.AbstractContextManager[None]:
     """Hold `folder` for this process; another one waits here. The lock dies with its holder, however that ends."""
-    import fcntl  # not on Windows, where all but preparing works
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "w")  # noqa: SIM115
-    except OSError as error:
-        raise MadlabError(f"{folder} cannot be written to ({error.strerror}): choose another folder.") from error
-    with lock as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"Another process is preparing {folder}: waiting for it.")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def members(path: Path) -> Iterator[Member]:
-    """Every file of a folder, a tar of any compression or a zip: (name, read); `read` first, then ask for the next.
-
-    Names have forward slashes and no leading "./". A tar inside of a tar is entered. Archives with absolute names,
-    "..", links or devices are refused, though nothing is ever written; so are damaged ones. Links in a folder of the
-    user's own are followed.
-    """
-    with _whole(path):
-        if path.is_dir():
-            found = _folder_members(path)
-        elif path.suffix == ".zip":
-            found = _zip_members(path)
-        else:
-            found = _tar_members(path.open("rb"), path, "r|*")
-        for name, read in found:
-            yield name, _guarded(path, read)
-
-
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        raise MadlabError(f"There is no file or folder {path}.") from None
-    except DAMAGED as error:
-        raise MadlabError(
-            f"{path} cannot be read to its end ({error or type(error).__name__}): fetch or copy it again."
-        ) from error
-
-
-def _guarded(path: Path, read: Callable[[], bytes]) -> Callable[[], bytes]:
-    def guarded() -> bytes:
-        with _whole(path):
-            return read()
-
-    return guarded
-
-
-def _folder_members(path: Path) -> Iterator[Member]:
-    for root, folders, names in os.walk(path, followlinks=True):
-        folders.sort()
-        for name in sorted(names):
-            file = Path(root, name)
-            yield file.relative_to(path).as_posix(), file.read_bytes
-
-
-def _zip_members(path: Path) -> Iterator[Member]:
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if stat.S_ISLNK(member.external_attr >> 16):
-                raise _refusal(path, member.filename, "is a link")
-            name = _safe(path, member.filename)
-            if not member.is_dir():
-                yield name, functools.partial(archive.read, member)
-
-
-def _tar_members(file: IO[bytes], path: Path, mode: Literal["r|*", "r|"]) -> Iterator[Member]:
-    with file, tarfile.open(fileobj=file, mode=mode) as archive:
-        while (member := archive.next()) is not None:
-            archive.members.clear()  # type: ignore[attr-defined]  # it would grow to a gigabyte over ImageNet
-            if not member.isdir() and not member.isfile():
-                raise _refusal(path, member.name, "is a link or a device")
-            name, content = _safe(path, member.name), archive.extractfile(member)
-            if content is None:  # a folder
-                continue
-            if name.endswith(".tar"):
-                yield from _tar_members(content, path, "r|")
-            else:
-                yield name, content.read
-
-
-def _safe(path: Path, name: str) -> str:
-    pure = PurePosixPath(name.replace("\\", "/"))
-    if pure.is_absolute() or ".." in pure.parts or (pure.parts and pure.parts[0].endswith(":")):
-        raise _refusal(path, name, "points out of the archive")
-    return str(pure)
-
-
-def _refusal(path: Path, name: str, what: str) -> MadlabError:
-    return MadlabError(f"{path} is refused because its entry {name!r} {what}: get the archive from a source you trust.")
+    return hold(folder, wait=say)

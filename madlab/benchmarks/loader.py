@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 
 def crop_and_flip(images: Tensor, index: Tensor, crop: int, flip: bool, generator: torch.Generator | None) -> Tensor:
@@ -45,12 +44,6 @@ def normalise(images: Tensor, normalization: dict[str, list[float]]) -> Tensor:
     mean, std = (255 * torch.tensor(normalization[key]).repeat(width) for key in ("mean", "std"))
     rows.sub_(mean.to(device, non_blocking=True)).div_(std.to(device, non_blocking=True))
     return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
-
-
-def shrink(images: Tensor, size: int) -> Tensor:
-    """float (B, 3, H, W) -> (B, 3, size, size), anti-aliased, in channels_last memory."""
-    small = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
-    return small.contiguous(memory_format=torch.channels_last)
 
 
 def batches(

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from madlab.benchmarks import fetch, packed
-from madlab.benchmarks.domain import SPLITS, Domain
-from madlab.benchmarks.folder import square_of
+from madlab.benchmarks import fetch, packed, packing
+from madlab.benchmarks.domain import Domain
+from madlab.benchmarks.images import square_of
 from madlab.benchmarks.protocol import DomainProtocol, Protocol
+from madlab.benchmarks.split import SPLITS
+from madlab.benchmarks.text import reason
 from madlab.errors import MadlabError
 from madlab.files import write_bytes
 
@@ -148,13 +150,13 @@ def prepare_open(
     chosen = [source for source in sources if source.protocol.name in names]
     for source in chosen:
         say(f"{source.protocol.name:12s} {source.megabytes:5d} MB   licence: {source.licence}")
-    for name, reason in LEFT_OUT.items() if domains is None else ():
-        say(f"{name}: left out, {reason}")
+    for name, why in LEFT_OUT.items() if domains is None else ():
+        say(f"{name}: left out, {why}")
     folder = Path(root) / protocol.name
     if list_only:
         return [folder / source.protocol.name for source in chosen]
     with fetch.exclusive(folder, say):
-        packed.remove_leftovers(folder)
+        packing.remove_leftovers(folder)
         missing = [s for s in chosen if not packed.is_packed(folder / s.protocol.name, s.protocol)]
         # Archives are unpacked beside themselves, so each takes about twice its size.
         fetch.check_space(folder, sum(s.protocol.packed_bytes + 2_000_000 * s.megabytes for s in missing), free)
@@ -183,9 +185,9 @@ def _pack(folder: Path, source: Source, say: fetch.Say) -> None:
     say(f"Downloading {domain.name} with torchvision.")
     try:
         official = source.read(downloads)
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # a download that broke off makes torchvision's readers raise nearly anything
         raise MadlabError(
-            f"torchvision could not download {domain.name} ({error}): check the network and run this again, "
+            f"torchvision could not download {domain.name} ({reason(error)}): check the network and run this again, "
             "or leave this domain out with --domains."
         ) from error
     write_bytes(whole, b"")
@@ -197,11 +199,11 @@ def _pack(folder: Path, source: Source, say: fetch.Say) -> None:
     for new, (old, share) in source.shares.items():
         places = parts[old]
         of_old = np.array([labels[split][i] for split, i in places])
-        kept = packed.hold_out(of_old, share, groups=[groups[split][i] for split, i in places] if groups else None)
+        kept = packing.hold_out(of_old, share, groups=[groups[split][i] for split, i in places] if groups else None)
         parts[new] = [place for place, here in zip(places, kept, strict=True) if here]
         parts[old] = [place for place, here in zip(places, kept, strict=True) if not here]
     contents = {
-        split: packed.Content(
+        split: packing.Content(
             [f"{domain.name} {old} {i}" for old, i in parts[split]],
             np.array([labels[old][i] for old, i in parts[split]]),
         )
@@ -214,7 +216,7 @@ def _pack(folder: Path, source: Source, say: fetch.Say) -> None:
         for i, (image, _) in enumerate(_samples(official[split]))
     )
     class_names = getattr(official["train"], "classes", None) or [str(i) for i in range(domain.classes)]
-    packed.pack(
+    packing.pack(
         folder / domain.name,
         domain,
         list(class_names),

@@ -2,45 +2,38 @@
 
 A packed domain is a folder: for each split SPLIT_images.npy, uint8 (N, S, S, 3), SPLIT_labels.npy, int64 (N,), where
 the labels are known, SPLIT_ids.npy, int64 (N,), where the benchmark numbers its images, and manifest.json with what
-they are, their counts and their sha256. It is filled under a hidden name, then renamed: it is whole or it is not there.
+they are, their counts and their sha256. `madlab.benchmarks.packing` fills it under a hidden name, then renames it: it
+is whole or it is not there. The first time that a process opens it, labels, ids and a sample of the pixels are compared
+with the manifest; `Packed.verify` compares everything.
 """
 
-import itertools
-import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from madlab.benchmarks.domain import SPLITS, Domain, Split, measure_normalization
+from madlab.benchmarks.domain import Domain
 from madlab.benchmarks.fetch import sha256_of
-from madlab.benchmarks.folder import read_image
 from madlab.benchmarks.protocol import DomainProtocol
+from madlab.benchmarks.schemas import Manifest, validated
+from madlab.benchmarks.split import SPLITS, Split
+from madlab.benchmarks.text import reason
 from madlab.errors import MadlabError
-from madlab.files import read_json, write_json
+from madlab.jsonfiles import read_json
 
 VERSION = 1
 """Of the layout; packed domains of another version are made anew."""
 MANIFEST = "manifest.json"
-CHUNK = 512
-"""Images that are decoded side by side."""
-
-
-@dataclass(frozen=True)
-class Content:
-    """What goes into one split: `names` of its N images, for messages; labels and the benchmark's ids, int64 (N,)."""
-
-    names: list[str]
-    labels: np.ndarray | None
-    ids: np.ndarray | None = None
+BLOCKS, BLOCK = 64, 1 << 16
+"""How many blocks of how many bytes `sample_of` reads of a large file."""
+_compared: set[tuple[Path, int]] = set()
+"""Packed domains that this process compared with their manifests: their folder, and when the manifest was written."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +41,19 @@ class Packed:
     """A packed domain; its images stay on disk until they are used."""
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     def images(self, split: str) -> Tensor:
         """uint8 (N, S, S, 3), memory-mapped; writing to it changes this process's copy, never the file."""
-        return torch.from_numpy(np.load(self.folder / f"{split}_images.npy", mmap_mode="c", allow_pickle=False))
+        size = self.manifest.size
+        return torch.from_numpy(self._array(f"{split}_images.npy", np.uint8, split, size, size, 3))
 
     def labels(self, split: str) -> Tensor:
-        """int64 (N,)."""
-        return self._numbers(split, "labels")
+        """int64 (N,), each from 0 to the number of classes - 1."""
+        labels = self._numbers(split, "labels")
+        if len(labels) and not (labels.min() >= 0 and labels.max() < len(self.manifest.class_names)):
+            raise self._damaged(f"{split}_labels.npy", "has labels that no class belongs to")
+        return labels
 
     def ids(self, split: str) -> Tensor:
         """The benchmark's own numbers of the images, int64 (N,)."""
@@ -67,20 +64,48 @@ class Packed:
         for split in SPLITS:
             if split not in changes:
                 changes[split] = Split(self.images(split), self.labels(split))
-        facts = {key: self.manifest[key] for key in ("name", "class_names", "flip", "normalization")}
-        return Domain(**(facts | changes))
+        stored = self.manifest
+        facts: dict[str, Any] = {"name": stored.name, "class_names": distinct(stored.class_names), "flip": stored.flip}
+        return Domain(**(facts | {"normalization": stored.normalization.model_dump()} | changes))
 
     def verify(self) -> None:
         """Read every array once more; raise MadlabError when one is not what the manifest says."""
-        for name, expected in self.manifest["files"].items():
-            if sha256_of(self.folder / name) != expected["sha256"]:
-                raise MadlabError(f"{self.folder / name} is damaged: remove {self.folder} and prepare it again.")
+        for name, stored in self.manifest.files.items():
+            if sha256_of(self.folder / name) != stored.sha256:
+                raise self._damaged(name, "is damaged")
+
+    def compare_sample(self) -> None:
+        """As `verify`, but of the images only a sample, so that it takes a moment however many there are."""
+        for name, stored in self.manifest.files.items():
+            path = self.folder / name
+            if name.endswith("_images.npy"):
+                same = stored.sample is None or sample_of(path) == stored.sample
+            else:
+                same = sha256_of(path) == stored.sha256
+            if not same:
+                raise self._damaged(name, "is damaged")
 
     def _numbers(self, split: str, what: str) -> Tensor:
-        path = self.folder / f"{split}_{what}.npy"
-        if not path.exists():
+        name = f"{split}_{what}.npy"
+        if name not in self.manifest.files:
             raise MadlabError(f"{self.folder} has no {what} of {split}: the benchmark does not give them.")
-        return torch.from_numpy(np.load(path, allow_pickle=False))
+        return torch.from_numpy(np.array(self._array(name, np.int64, split)))
+
+    def _array(self, name: str, kind: type[np.generic], split: str, *shape: int) -> np.ndarray:
+        """The array in a file, memory-mapped, if it is what the manifest says."""
+        if name not in self.manifest.files:
+            raise self._damaged(name, "is not in its manifest")
+        try:
+            array = np.load(self.folder / name, mmap_mode="c", allow_pickle=False)
+        except Exception as error:  # damaged headers make NumPy raise nearly anything
+            raise self._damaged(name, f"is no array ({reason(error)})") from error
+        wanted = (getattr(self.manifest.splits, split), *shape)
+        if not isinstance(array, np.ndarray) or array.dtype != kind or array.shape != wanted:
+            raise self._damaged(name, f"does not hold {np.dtype(kind)} of shape {wanted}")
+        return array
+
+    def _damaged(self, name: str, how: str) -> MadlabError:
+        return MadlabError(f"{self.folder / name} {how}: remove {self.folder} and prepare it again.")
 
 
 def open_packed(folder: Path, command: str) -> Packed:
@@ -88,160 +113,42 @@ def open_packed(folder: Path, command: str) -> Packed:
     manifest = _manifest_of(folder)
     if manifest is None:
         raise MadlabError(f"There is no prepared domain in {folder}: make it with `{command}`.")
-    return Packed(folder, manifest)
+    packed = Packed(folder, manifest)
+    version = folder.resolve(), (folder / MANIFEST).stat().st_mtime_ns
+    if version not in _compared:
+        packed.compare_sample()
+        _compared.add(version)
+    return packed
 
 
 def is_packed(folder: Path, protocol: DomainProtocol) -> bool:
     """Whether `folder` holds this domain whole, as large as wanted, with the official numbers of classes and images."""
     manifest = _manifest_of(folder)
-    return manifest is not None and all(manifest[key] == value for key, value in _facts(protocol).items())
+    return manifest is not None and all(
+        getattr(manifest, key) == value for key, value in official_facts(protocol).items()
+    )
 
 
-def pack(
-    folder: Path,
-    protocol: DomainProtocol,
-    class_names: list[str],
-    contents: Mapping[str, Content],
-    squares: Iterable[tuple[str, int, np.ndarray]],
-    sources: Mapping[str, str],
-) -> None:
-    """Write a packed domain into `folder`, replacing one that is there.
-
-    contents: what belongs into each split. squares: (split, place there, uint8 (S, S, 3)) in any order.
-    sources: where the images come from, as archive: sha256, for the manifest.
-    Raises MadlabError for counts that are not the official ones, images that are missing, and a full disk.
-    """
-    check_counts(protocol, len(class_names), {split: len(content.names) for split, content in contents.items()})
-    building = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        shutil.rmtree(building, ignore_errors=True)
-        building.mkdir(parents=True)
-        _write_images(building, protocol, contents, squares)
-        for split, content in contents.items():
-            for what in ("labels", "ids"):
-                if (numbers := getattr(content, what)) is not None:
-                    with open(building / f"{split}_{what}.npy", "wb") as file:
-                        np.save(file, np.asarray(numbers, np.int64), allow_pickle=False)
-                        os.fsync(file.fileno())
-        files = {
-            path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in sorted(building.iterdir())
-        }
-        train = torch.from_numpy(np.load(building / "train_images.npy", mmap_mode="c", allow_pickle=False))
-        manifest = _facts(protocol) | {
-            "name": protocol.name,
-            "class_names": class_names,
-            "flip": protocol.flip,
-            "normalization": protocol.normalization or measure_normalization(train),
-            "crop": protocol.crop,
-            "splits": {split: len(content.names) for split, content in contents.items()},
-            "sources": dict(sources),
-            "files": files,
-        }
-        write_json(building / MANIFEST, manifest)
-        if folder.exists():
-            os.rename(folder, folder.with_name(f".{folder.name}.old.{os.getpid()}.tmp"))
-        os.rename(building, folder)
-    except OSError as error:
-        raise MadlabError(
-            f"Could not write {folder} ({error.strerror}): free some space and run this again."
-        ) from error
-    finally:
-        remove_leftovers(folder.parent)
+def sample_of(path: Path) -> str:
+    """sha256 of BLOCKS blocks of a file, evenly spread from its first to its last byte; of all of a small one."""
+    size, digest = path.stat().st_size, hashlib.sha256()
+    with open(path, "rb") as file:
+        for number in range(BLOCKS):
+            if size > BLOCKS * BLOCK:
+                file.seek((size - BLOCK) * number // (BLOCKS - 1))
+            digest.update(file.read(BLOCK))
+    return digest.hexdigest()
 
 
-def decode(
-    items: Iterable[tuple[str, int, str, bytes]], protocol: DomainProtocol, total: int
-) -> Iterator[tuple[str, int, np.ndarray]]:
-    """Image files (split, place, name, bytes) to squares (split, place, uint8 (S, S, 3)), a few threads at a time."""
-
-    def one(item: tuple[str, int, str, bytes]) -> tuple[str, int, np.ndarray]:
-        split, place, name, data = item
-        return split, place, read_image(BytesIO(data), protocol.size, protocol.squash, name)
-
-    items = iter(items)
-    with (
-        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads,
-        tqdm(total=total, desc=protocol.name, unit="img") as bar,
-    ):
-        while chunk := list(itertools.islice(items, CHUNK)):
-            yield from threads.map(one, chunk)
-            bar.update(len(chunk))
+def distinct(class_names: list[str]) -> list[str]:
+    """The names, each with its number where several are the same: benchmarks call two classes "crane"."""
+    count = Counter(class_names)
+    return [name if count[name] == 1 and name.strip() else f"{name} #{i}" for i, name in enumerate(class_names)]
 
 
-def check_counts(protocol: DomainProtocol, classes: int, counts: Mapping[str, int]) -> None:
-    """Raise MadlabError when the numbers of classes or images are not the official ones."""
-    if classes != protocol.classes:
-        raise MadlabError(f"{protocol.name} has {classes} classes instead of {protocol.classes}: {_OTHER_DATA}")
-    have, official = _counts(counts), _facts(protocol)["images"]
-    for part, number in official.items():
-        if have[part] != number:
-            raise MadlabError(f"{protocol.name} has {have[part]} images in {part} instead of {number}: {_OTHER_DATA}")
-
-
-_OTHER_DATA = "these are other data than the benchmark's, fetch or copy them again."
-
-
-def hold_out(labels: np.ndarray, share: float, seed: int = 0, groups: list[str] | None = None) -> np.ndarray:
-    """Which samples to keep back, bool (N,): about `share` of each class, drawn with a seed; each class keeps some.
-
-    labels: int (N,). groups: N names; samples of one class and group, such as shots of one object, stay together.
-    """
-    generator = np.random.default_rng(seed)
-    keys = np.array([str(i) for i in range(len(labels))] if groups is None else groups)
-    chosen = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        members = labels == label
-        names = np.unique(keys[members])
-        count = min(max(1, round(len(names) * share)), len(names) - 1)
-        chosen |= members & np.isin(keys, generator.permutation(names)[:count])
-    return chosen
-
-
-def remove_leftovers(root: Path) -> None:
-    """Remove what a killed process left half-made; call it only while holding the lock."""
-    for path in list(root.rglob(".*.tmp")):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def _write_images(
-    folder: Path,
-    protocol: DomainProtocol,
-    contents: Mapping[str, Content],
-    squares: Iterable[tuple[str, int, np.ndarray]],
-) -> None:
-    # Plain writes, not a memory map: on a full disk a map kills the process instead of raising an error.
-    bytes_each = protocol.size**2 * 3
-    files, starts, filled = {}, {}, {split: np.zeros(len(content.names), bool) for split, content in contents.items()}
-    try:
-        for split, content in contents.items():
-            files[split] = open(folder / f"{split}_images.npy", "wb")  # noqa: SIM115
-            shape = (len(content.names), protocol.size, protocol.size, 3)
-            np.lib.format.write_array_header_1_0(files[split], {"descr": "|u1", "fortran_order": False, "shape": shape})
-            files[split].flush()
-            starts[split] = files[split].tell()
-        for split, place, square in squares:
-            os.pwrite(files[split].fileno(), square.tobytes(), starts[split] + place * bytes_each)
-            filled[split][place] = True
-        for file in files.values():
-            os.fsync(file.fileno())
-    finally:
-        for file in files.values():
-            file.close()
-    for split, content in contents.items():
-        absent = np.flatnonzero(~filled[split])
-        if len(absent):
-            raise MadlabError(
-                f"{protocol.name} lacks {len(absent)} of its {len(content.names)} images in {split}, "
-                f"{content.names[absent[0]]} among them: fetch or copy its images again."
-            )
-
-
-def _facts(protocol: DomainProtocol) -> dict[str, Any]:
+def official_facts(protocol: DomainProtocol) -> dict[str, Any]:
     """What must be equal for a packed domain to be this one."""
-    images = _counts({split: getattr(protocol, split) for split in SPLITS})
+    images = image_counts({split: getattr(protocol, split) for split in SPLITS})
     return {
         "version": VERSION,
         "size": protocol.size,
@@ -251,21 +158,22 @@ def _facts(protocol: DomainProtocol) -> dict[str, Any]:
     }
 
 
-def _counts(splits: Mapping[str, int]) -> dict[str, int]:
+def image_counts(splits: Mapping[str, int]) -> dict[str, int]:
     # Only the sum of train and val is official where we hold out the validation images ourselves.
     return {"train and val": splits["train"] + splits["val"], "test": splits["test"]}
 
 
-def _manifest_of(folder: Path) -> dict[str, Any] | None:
+def _manifest_of(folder: Path) -> Manifest | None:
     """The manifest of a domain that is whole as far as file sizes tell; None means that it has to be made."""
     path = folder / MANIFEST
-    if not path.exists():
+    if not path.is_file():
         return None
-    manifest = read_json(path)
-    if manifest.get("version") != VERSION:
+    content = read_json(path)
+    if isinstance(content, dict) and content.get("version") != VERSION:
         return None
-    for name, expected in manifest["files"].items():
+    manifest = validated(Manifest, content, str(path), f"remove {folder} and prepare it again")
+    for name, stored in manifest.files.items():
         file = folder / name
-        if not file.exists() or file.stat().st_size != expected["bytes"]:
+        if not file.is_file() or file.stat().st_size != stored.bytes:
             return None
     return manifest

@@ -45,6 +45,11 @@ class Protocol:
     domains: tuple[DomainProtocol, ...]
     archives: dict[str, Archive] = field(default_factory=dict)
 
+    @property
+    def most_files(self) -> int:
+        """More files than an archive of the benchmark's images has."""
+        return 10_000 + 2 * sum(domain.train + domain.val + domain.test for domain in self.domains)
+
     def domain(self, name: str) -> DomainProtocol:
         for domain in self.domains:
             if domain.name == name:

@@ -9,11 +9,12 @@ so fine-tuning earns 250 points in every domain, no error earns 1000, and twice 
 """
 
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from madlab.errors import MadlabError
-from madlab.files import read_json
+from madlab.jsonfiles import read_json
 
 DECATHLON_BASELINE = {
     "imagenet12": 59.87,
@@ -65,7 +66,7 @@ def domain_scores(
     return {name: _domain_score(name, accuracy, baseline) for name, accuracy in accuracies.items()}
 
 
-def published(benchmark: str) -> list[dict[str, Any]]:
+def published_rows(benchmark: str) -> list[dict[str, Any]]:
     """Published rows of a benchmark, "decathlon" or "sketch", as they were found in public copies.
 
     A row has `method`, `network`, `params` (as printed, "2x" of the base or millions), `accuracies` (percent by domain,
@@ -81,9 +82,9 @@ def published(benchmark: str) -> list[dict[str, Any]]:
 def _domain_score(name: str, accuracy: float, baseline: Mapping[str, float]) -> float:
     if name not in baseline:
         raise MadlabError(f"The baseline has no domain {name!r}: its domains are {', '.join(baseline)}.")
-    if not 0 <= accuracy <= 100:
+    if not isinstance(accuracy, Real) or not 0 <= accuracy <= 100:
         raise MadlabError(f"The accuracy of {name} is {accuracy}: it must be a percentage from 0 to 100.")
-    if not 0 <= baseline[name] < 100:
+    if not isinstance(baseline[name], Real) or not 0 <= baseline[name] < 100:
         raise MadlabError(f"The baseline of {name} is {baseline[name]}: it must be a percentage from 0 to below 100.")
     most = 2 * (100 - baseline[name])
     return 1000 / most**2 * max(0.0, most - (100 - accuracy)) ** 2

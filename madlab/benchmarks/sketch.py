@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from madlab.benchmarks import fetch, packed
+from madlab.benchmarks import fetch, packed, packing
+from madlab.benchmarks.archives import IMAGE_BYTES, members
 from madlab.benchmarks.domain import Domain
 from madlab.benchmarks.protocol import DomainProtocol, Protocol
 from madlab.errors import MadlabError
@@ -61,13 +62,13 @@ def prepare_sketch(
     source = folder / "downloads" if source is None else Path(source)
     chosen = protocol.choose(domains if domains is not None else [domain.name for domain in protocol.domains])
     with fetch.exclusive(folder, say):
-        packed.remove_leftovers(folder)
+        packing.remove_leftovers(folder)
         missing = [domain for domain in chosen if not packed.is_packed(folder / domain.name, domain)]
         places = [_locate(domain, source) for domain in missing]
         fetch.check_space(folder, sum(domain.packed_bytes for domain in missing), free)
         for domain, place in zip(missing, places, strict=True):
             say(f"Packing {domain.name} from {place}.")
-            _pack(folder / domain.name, domain, place, shared=place == source)
+            _pack(folder / domain.name, domain, place, protocol.most_files, shared=place == source)
         say(f"Ready in {folder}: {', '.join(domain.name for domain in chosen)}.")
     return [folder / domain.name for domain in chosen]
 
@@ -92,10 +93,10 @@ def _locate(domain: DomainProtocol, source: Path) -> Path:
     )
 
 
-def _pack(target: Path, domain: DomainProtocol, place: Path, shared: bool) -> None:
+def _pack(target: Path, domain: DomainProtocol, place: Path, most: int, shared: bool) -> None:
     """Read the archive twice: once to learn the classes and names, once for the images."""
     found: dict[str, tuple[str, str]] = {}
-    for name, _ in fetch.members(place):
+    for name, _ in members(place, most):
         if parts := _parts(name, domain, shared):
             found[name] = parts
     names = sorted(found)
@@ -106,17 +107,17 @@ def _pack(target: Path, domain: DomainProtocol, place: Path, shared: bool) -> No
     number = {class_name: i for i, class_name in enumerate(class_names)}
     listed = {split: [name for name in names if found[name][0] == split] for split in ("train", "test")}
     labels = {split: np.array([number[found[name][1]] for name in listed[split]], np.int64) for split in listed}
-    packed.check_counts(domain, len(class_names), {"val": 0} | {split: len(listed[split]) for split in listed})
-    held = packed.hold_out(labels["train"], VALIDATION_SHARE)
+    packing.check_counts(domain, len(class_names), {"val": 0} | {split: len(listed[split]) for split in listed})
+    held = packing.hold_out(labels["train"], VALIDATION_SHARE)
     contents = {
         "train": _content(listed["train"], labels["train"], ~held),
         "val": _content(listed["train"], labels["train"], held),
-        "test": packed.Content(listed["test"], labels["test"]),
+        "test": packing.Content(listed["test"], labels["test"]),
     }
     at = {name: (split, i) for split, content in contents.items() for i, name in enumerate(content.names)}
-    items = ((*at[name], f"{place}/{name}", read()) for name, read in fetch.members(place) if name in at)
+    items = ((*at[name], f"{place}/{name}", read(IMAGE_BYTES)) for name, read in members(place, most) if name in at)
     sources = {place.name: fetch.sha256_of(place)} if place.is_file() else {}
-    packed.pack(target, domain, class_names, contents, packed.decode(items, domain, len(at)), sources)
+    packing.pack(target, domain, class_names, contents, packing.decode(items, domain, len(at)), sources)
 
 
 def _parts(name: str, domain: DomainProtocol, shared: bool) -> tuple[str, str] | None:
@@ -132,5 +133,5 @@ def _parts(name: str, domain: DomainProtocol, shared: bool) -> tuple[str, str] |
     return parts[0], parts[1]
 
 
-def _content(names: list[str], labels: np.ndarray, chosen: np.ndarray) -> packed.Content:
-    return packed.Content([name for name, here in zip(names, chosen, strict=True) if here], labels[chosen])
+def _content(names: list[str], labels: np.ndarray, chosen: np.ndarray) -> packing.Content:
+    return packing.Content([name for name, here in zip(names, chosen, strict=True) if here], labels[chosen])

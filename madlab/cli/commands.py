@@ -71,7 +71,6 @@ def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | N
     from madlab.tables.comparison import write_comparison
     from madlab.tables.report import write_report
 
-    _check_outputs(csv, figure)
     left_out = 0
 
     def on_damage(error: MadlabError) -> None:
@@ -79,6 +78,7 @@ def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | N
         left_out += 1
         print(f"madlab: left out: {error}", file=sys.stderr)
 
+    _check_outputs(csv, figure)
     if benchmark:
         print(write_comparison(runs, benchmark, csv, figure, on_damage))
     else:
@@ -112,7 +112,7 @@ def prepare(benchmark: str, root: Path | None, domains: list[str] | None, **opti
 def bench(json: Path | None, figure: Path | None, **options: Any) -> None:
     """Measure on this machine what every method costs beside plain fine-tuning."""
     from madlab.bench import as_text, chosen_settings, draw, run_bench
-    from madlab.files import write_json
+    from madlab.jsonfiles import write_json
 
     _check_outputs(json, figure)
     settings = chosen_settings(*(options.pop(name) for name in ("base", "width", "size", "batch")))
@@ -130,7 +130,7 @@ def bench(json: Path | None, figure: Path | None, **options: Any) -> None:
 
 def _layers(text: str | None) -> str | list[str] | None:
     """The adapted layers as `add_domain` takes them: a kind of layer, or the names of some."""
-    from madlab.network import LAYERS
+    from madlab.anatomy import LAYERS
 
     return text if text is None or text in LAYERS else text.split(",")
 

@@ -1,6 +1,10 @@
-"""Pure drawing functions: data and an Axes in, a picture on it; one style for all. Not loaded by `import madlab`.
+"""Pure drawing functions: each takes an Axes and data and draws on it, all in one style.
 
-fig, ax = figures.new(size=(8, 3)); figures.alpha_map(ax, alpha); figures.show(fig, alt="...")
+    fig, ax = figures.new(size=(8, 3))
+    figures.alpha_map(ax, alpha)
+    figures.show(fig, alt="...")
+
+`import madlab` does not load this package.
 """
 
 from madlab.figures.allocation import accuracy_by_budget, accuracy_by_kilobytes, values_by_layer
@@ -11,7 +15,6 @@ from madlab.figures.filters import alpha_map, feature_maps, filter_bank, picture
 from madlab.figures.layers import accuracy_by_layers, adapted_by_depth, dense_block, label_of
 from madlab.figures.modulations import accuracy_by_kept, alpha_by_layer, alpha_histograms, kept_by_layer
 from madlab.figures.paths import critical_path
-from madlab.figures.quick import place_ticks, quick_axes
 from madlab.figures.rankings import ranking
 from madlab.figures.ranks import accuracy_by_rank, factors, singular_values, spectrum_history
 from madlab.figures.runs import accuracy_against_parameters, accuracy_bars, look, training_curves
@@ -24,6 +27,7 @@ from madlab.figures.style import (
     PALETTE,
     STYLE,
     blank,
+    few_ticks,
     mosaic,
     new,
     png,
@@ -62,6 +66,7 @@ __all__ = [
     "domain_shares",
     "factors",
     "feature_maps",
+    "few_ticks",
     "filter_bank",
     "gains_by_size",
     "kept_by_layer",
@@ -73,9 +78,7 @@ __all__ = [
     "outcome_grid",
     "parameter_bars",
     "pictures",
-    "place_ticks",
     "png",
-    "quick_axes",
     "ranking",
     "score_curves",
     "shared_and_own",

@@ -1,4 +1,4 @@
-"""Pictures of smaller adapters: where a budget of ranks goes, and what accuracy a size buys."""
+"""Figures of smaller adapters: where a budget of ranks is spent, and what accuracy a given size buys."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,25 +7,24 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from madlab.figures.quick import place_ticks
 from madlab.figures.style import BLUE, GREEN, GREY, MARKERS, ORANGE, PALETTE, RED
 
 _LOOKS = {"uniform": (ORANGE, "s", "--"), "greedy": (BLUE, "^", "-")}
-"""Allocation -> colour, marker and line, the same in every figure."""
+"""Allocation -> colour, marker and line style, the same in every figure."""
 
 
 def values_by_layer(
     ax: Axes, values: Mapping[str, Sequence[float]], *, ylabel: str = "rank I", legend: bool = True
 ) -> None:
-    """Draw one value a convolution, from input to output, for each allocation: "uniform" as a line, others filled."""
+    """Draw one value per convolution, from input to output, for each allocation: "uniform" as a line, others filled."""
     for name, heights in values.items():
         edges = np.arange(len(heights) + 1) + 0.5
         colour, filled = _LOOKS.get(name, (GREEN, "o", "-"))[0], name != "uniform"
-        # One artist for all convolutions: as many bars would take 20 ms.
+        # `stairs` is one artist for all convolutions; one bar per convolution would take 20 ms.
         look: dict[str, Any] = {"baseline": 0, "zorder": 2} if filled else {"baseline": None, "zorder": 3}
         ax.stairs(heights, edges, fill=filled, color=colour, linewidth=2, label=name, **look)
     count = max(len(heights) for heights in values.values())
-    place_ticks(ax.xaxis, [1, *range(5, count + 1, 5)])
+    ax.set_xticks([1, *range(5, count + 1, 5)])
     ax.yaxis.set_major_locator(MaxNLocator(4))
     ax.set(xlabel="convolution, from input to output", ylabel=ylabel, xlim=(0.3, count + 0.7))
     if legend:
@@ -42,7 +41,7 @@ def accuracy_by_budget(
 ) -> None:
     """Draw accuracy against the budget: allocation -> {budget in % of full alpha: accuracy in %}.
 
-    full: accuracy of the whole alpha, as a level line. chosen: a budget to mark.
+    full: accuracy of the full alpha, drawn as a horizontal line. chosen: a budget to mark.
     """
     if full is not None:
         ax.axhline(full, color=GREY, linewidth=1.2, label="full α")
@@ -63,7 +62,7 @@ def accuracy_by_budget(
 def accuracy_by_kilobytes(
     ax: Axes, families: Mapping[str, Mapping[str, tuple[float, float]]], *, ylabel: str = "held-out accuracy (%)"
 ) -> None:
-    """Draw families of compressed adapters: family -> {what was done: (kilobytes, accuracy in %)}."""
+    """Draw families of compressed adapters: family -> {compression: (kilobytes, accuracy in %)}."""
     for place, (family, points) in enumerate(families.items()):
         style = {"color": PALETTE[place], "marker": MARKERS[place], "markersize": 6}
         ordered = sorted(points.values())

@@ -1,4 +1,4 @@
-"""Pictures of what a network and its adapters consist of, and what they cost."""
+"""Figures of what a network and its adapters consist of, and of what they cost."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,11 +8,11 @@ from matplotlib.patches import FancyBboxPatch
 from madlab.figures.style import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, SKY
 
 KERNELS = {1: ORANGE, 3: BLUE, 7: PINK}
-"""Colour of a kernel size, wherever layers are told apart by it."""
+"""Kernel size -> colour, the same in every figure that tells layers apart by kernel size."""
 
 
 def shared_and_own(ax: Axes, domains: Sequence[str], layers: int = 3) -> None:
-    """Draw a network of `layers` convolutions: in grey what all domains share, in colour what each domain owns."""
+    """Draw a network of `layers` convolutions: what all domains share in grey, what each domain owns in colour."""
     for layer in range(layers):
         _box(ax, 2 * layer, 0, 1.6, 0.8, GREY, f"conv {layer + 1}\nfilters W")
     for row, domain in enumerate(domains, start=1):
@@ -27,7 +27,7 @@ def shared_and_own(ax: Axes, domains: Sequence[str], layers: int = 3) -> None:
 
 
 def by_kernel(ax: Axes, networks: Mapping[str, Mapping[str, Mapping[int, int]]]) -> None:
-    """Draw stacked bars: network -> what is counted (e.g. "W", "α") -> kernel size -> numbers, in millions."""
+    """Draw counts in millions as stacked bars: network -> what is counted (e.g. "W", "α") -> kernel size -> count."""
     place, ticks = 0.0, []
     seen: dict[int, object] = {}
     for network, counts in networks.items():
@@ -50,7 +50,7 @@ def by_kernel(ax: Axes, networks: Mapping[str, Mapping[str, Mapping[int, int]]])
 
 
 def parameter_bars(ax: Axes, parameters: Mapping[str, int], *, unit: int) -> None:
-    """Draw one bar a choice, its parameters in millions, and how many times `unit` (one network) that is."""
+    """Draw one bar per choice: its parameters in millions, and their ratio to `unit`, the size of one network."""
     for place, (number, colour) in enumerate(zip(parameters.values(), (GREY, BLUE, BLACK), strict=False)):
         ax.barh(place, number / 1e6, color=colour, height=0.65)
         ax.text(number / 1e6, place, f" {number / 1e6:.1f} M = {number / unit:.2f}×", va="center", fontsize=9)
@@ -61,15 +61,15 @@ def parameter_bars(ax: Axes, parameters: Mapping[str, int], *, unit: int) -> Non
 
 
 def cost_by_rank(ax: Axes, per_rank: int, full: int, rank: int | None, highest: int) -> None:
-    """Draw the adapter parameters of one domain against the rank: `per_rank` for each, and `full` as a dashed line.
+    """Draw the adapter parameters of one domain against the rank: `per_rank` per unit of rank, `full` as a dashed line.
 
-    rank: where the marker stands; None puts none.
+    rank: the rank to mark; None marks none.
     """
     ax.plot((0, highest), (0, highest * per_rank / 1e3), color=SKY, label="rank I")
     ax.axhline(full / 1e3, color=BLUE, linestyle="--", label="full")
     if rank is not None:
         ax.plot(rank, rank * per_rank / 1e3, color=SKY, marker="v", markersize=9)
-    ax.set(xlabel="rank I", ylabel="thousand parameters a domain", xlim=(0, highest))
+    ax.set(xlabel="rank I", ylabel="thousand parameters per domain", xlim=(0, highest))
     ax.set_ylim(0, 1.15 * max(full, highest * per_rank, 1) / 1e3)
     ax.legend(loc="lower right", fontsize=9)
 

@@ -1,19 +1,20 @@
-"""Pictures that set domains side by side: two methods on each, and what their number of images has to do with it."""
+"""Figures that compare methods: by domain, by number of training images, and in groups."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from madlab.adapters.base import split_method
 from madlab.figures.runs import LOOKS, look
-from madlab.figures.style import BLACK, MARKERS, PALETTE, name_rows
-from madlab.runs.recipe import split_method
+from madlab.figures.style import BLACK, MARKERS, PALETTE
 
 
 def before_and_after(
     ax: Axes, pairs: Mapping[str, tuple[float, float]], methods: tuple[str, str], *, xlabel: str = "test accuracy (%)"
 ) -> None:
-    """Draw two values a row and the way between them: row name -> (value of the first method, of the second)."""
+    """Draw two values per row, joined by a line: row name -> (value of the first method, value of the second)."""
     places = range(len(pairs))
     for place, pair in zip(places, pairs.values(), strict=True):
         ax.plot(pair, (place, place), color="0.8", linewidth=3, zorder=1)
@@ -29,7 +30,7 @@ def before_and_after(
 def gains_by_size(ax: Axes, sizes: Mapping[str, int], gains: Mapping[str, Mapping[str, float]]) -> None:
     """Draw gains in points of accuracy against the number of training images: method -> domain -> gain.
 
-    sizes: domain -> training images, on a logarithmic axis. The line at zero is no gain.
+    sizes: domain -> training images, drawn on a logarithmic axis. The horizontal line marks a gain of zero.
     """
     ax.axhline(0, color=BLACK, linewidth=1)
     for method, values in gains.items():
@@ -68,19 +69,30 @@ def accuracy_by_size(ax: Axes, results: Mapping[str, Mapping[int, Sequence[float
 def accuracy_by_group(
     ax: Axes, results: Mapping[str, Sequence[float]], groups: Mapping[str, str], *, title: str, xlabel: str
 ) -> None:
-    """Draw accuracy in percent, one row a method, the highest mean on top, coloured by what the methods share.
+    """Draw accuracy in percent, one row per method, the highest mean on top, coloured by group.
 
-    results: method -> one value a seed, each a small dot; the marker is their mean. groups: method -> its group, in
-    the order of the legend. title: of the legend.
+    results: method -> one value per seed; small dots are seeds, the marker is their mean, the line their standard
+    deviation. groups: method -> its group, in the order of the legend. title: of the legend.
     """
-    order = sorted(results, key=lambda method: float(np.mean(results[method])))
-    for place, group in enumerate(dict.fromkeys(groups.values())):
-        colour, rows = PALETTE[place % len(PALETTE)], [i for i, method in enumerate(order) if groups[method] == group]
-        seeds = [(value, row) for row in rows for value in results[order[row]]]
-        ax.plot(*zip(*seeds, strict=True), ls="", marker=".", markersize=5, color=colour, alpha=0.6)
-        means = [float(np.mean(results[order[row]])) for row in rows]
-        ax.plot(means, rows, ls="", marker=MARKERS[place % len(MARKERS)], markersize=8, color=colour, label=group)
-    name_rows(ax, order)
-    ax.set(xlabel=xlabel, ylim=(-0.7, len(order) - 0.3))
+    import pandas
+    import seaborn  # both here, because they take half a second
+
+    order = sorted(results, key=lambda method: -float(np.mean(results[method])))
+    runs = [(method, groups[method], value) for method in order for value in results[method]]
+    names = list(dict.fromkeys(groups.values()))
+    look: dict[str, Any] = {
+        "data": pandas.DataFrame(runs, columns=["method", "group", "accuracy"]),
+        "x": "accuracy",
+        "y": "method",
+        "hue": "group",
+        "hue_order": names,
+        "palette": list(PALETTE[: len(names)]),
+        "ax": ax,
+    }
+    seaborn.stripplot(**look, jitter=False, size=4, alpha=0.6, legend=False)
+    seaborn.pointplot(
+        **look, errorbar="sd", linestyle="none", linewidth=1.5, markers=list(MARKERS[: len(names)]), markersize=8
+    )
+    ax.set(xlabel=xlabel, ylabel="")
     ax.grid(axis="x", color="0.93")
     ax.legend(title=title, loc="lower right", fontsize=9)

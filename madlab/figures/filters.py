@@ -1,9 +1,10 @@
-"""Pictures of one convolution: its filter bank, its modulation, and the feature maps that come out.
+"""Figures of one convolution: its filter bank, its modulation, and the feature maps that it computes.
 
-All three have one column for each output channel m and, where inputs matter, one row for each input channel n, so that
-they can stand below each other.
+All three have one column per output channel m and, where inputs matter, one row per input channel n, so that they can
+stand below each other.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ def filter_bank(
 ) -> AxesImage:
     """Draw weights (M, N, k, k) as k x k tiles: column m, row n. Orange is positive, purple negative.
 
-    scale: the weight that gets the full colour; the largest one when not given. outputs: as for `alpha_map`.
+    scale: the weight that gets the full colour, by default the largest one. outputs: as for `alpha_map`.
     """
     weight = as_array(weight)
     limit = float(np.abs(weight).max()) if scale is None else scale
@@ -41,15 +42,15 @@ def alpha_map(
     outputs: bool = True,
     chosen: tuple[int, int] | None = None,
 ) -> AxesImage:
-    """Draw a modulation alpha (M, N): column m, row n. White is one, red above, blue below.
+    """Draw a modulation alpha (M, N): column m, row n. White is one, red is above, blue is below.
 
-    span: distance from one that gets the full colour. outputs: whether columns are numbered below. chosen: (m, n), a
-    cell to put a frame around.
+    span: the distance from one that gets the full colour. outputs: whether columns are numbered. chosen: (m, n), a cell
+    to frame.
     """
     alpha = as_array(alpha)
     picture = ax.imshow(alpha.T, cmap=AROUND_ONE, vmin=1 - span, vmax=1 + span, aspect="auto", origin="upper")
     out_channels, in_channels = alpha.shape
-    if alpha.size <= 400:  # lines between the cells, as one artist: minor ticks would take 50 ms
+    if alpha.size <= 400:  # lines between the cells; minor ticks would take 50 ms
         across = [[(-0.5, n - 0.5), (out_channels - 0.5, n - 0.5)] for n in range(1, in_channels)]
         down = [[(m - 0.5, -0.5), (m - 0.5, in_channels - 0.5)] for m in range(1, out_channels)]
         ax.add_collection(LineCollection(across + down, colors="0.85", linewidths=0.6), autolim=False)
@@ -65,15 +66,15 @@ def alpha_map(
 def feature_maps(
     ax: Axes, maps: Any, *, scale: float | None = None, columns: int | None = None, rows: Sequence[str] | None = None
 ) -> AxesImage:
-    """Draw feature maps (R, M, H, W), or (M, H, W) in lines of `columns`. Black is zero or less, white is `scale`.
+    """Draw feature maps (R, M, H, W), or (M, H, W) in rows of `columns`. Black is zero or less, white is `scale`.
 
-    rows: a name for each of the R lines, e.g. before and after.
+    rows: a name for each of the R rows, e.g. before and after.
     """
     maps = as_array(maps)
     numbered = maps.ndim == 4
     if maps.ndim == 3:
         columns = columns or len(maps)
-        lines = -(-len(maps) // columns)
+        lines = math.ceil(len(maps) / columns)
         empty = np.full((lines * columns - len(maps), *maps.shape[1:]), np.nan, np.float32)
         maps = np.concatenate([maps, empty]).reshape(lines, columns, *maps.shape[1:])
     limit = (float(np.nanmax(maps)) or 1.0) if scale is None else scale
@@ -81,9 +82,9 @@ def feature_maps(
 
 
 def pictures(ax: Axes, images: Any, *, columns: int, names: Sequence[str] | None = None, gap: int = 2) -> AxesImage:
-    """Draw colour pictures, uint8 (N, H, W, 3), in lines of `columns`. names: one a line, at its left."""
+    """Draw colour images, uint8 (N, H, W, 3), in rows of `columns`. names: one per row, written to its left."""
     images = as_array(images) / 255
-    lines = -(-len(images) // columns)
+    lines = math.ceil(len(images) / columns)
     empty = np.full((lines * columns - len(images), *images.shape[1:]), np.nan, np.float32)
     grid = np.concatenate([images, empty]).reshape(lines, columns, *images.shape[1:])
     whole = np.stack([mosaic(grid[..., channel], gap) for channel in range(3)], -1)
@@ -119,7 +120,7 @@ def _name(
     xlabel: str,
     ylabel: str,
 ) -> None:
-    """Write numbers below columns and names beside rows as plain text: an axis with ticks takes three times as long."""
+    """Write numbers below columns and names beside rows, as plain text: ticks would take three times as long."""
     ax.set_axis_off()
     below, beside = ax.get_xaxis_transform(), ax.get_yaxis_transform()
     for x, name in zip(across, columns, strict=True):
@@ -138,5 +139,6 @@ def _moved(ax: Axes, transform: Any, x: float, y: float) -> Any:
 
 
 def _some(count: int) -> list[int]:
-    """A few channel numbers, evenly spaced: up to eight where cells can be told apart, four where they cannot."""
-    return list(range(0, count, -(-count // (8 if count <= 16 else 4))))
+    """A few evenly spaced channel numbers: up to eight if single cells are visible, else up to four."""
+    most = 8 if count <= 16 else 4
+    return list(range(0, count, math.ceil(count / most)))

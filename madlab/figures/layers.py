@@ -1,4 +1,4 @@
-"""Pictures of which layers are adapted: what a dense block is made of, where its weights are, what a choice brings."""
+"""Figures of which layers are adapted: what a dense block consists of, where its weights are, what a choice reaches."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,14 +12,14 @@ from madlab.figures.runs import look
 from madlab.figures.style import BLACK, GREEN, GREY, RED, SKY, name_rows
 
 _LAYERS = {"3x3": KERNELS[3], "1x1": KERNELS[1]}
-"""Choice of layers -> colour; any other choice is green."""
+"""Choice of layers -> colour. Any other choice is green."""
 
 
 def dense_block(ax: Axes, channels: int, growth: int, layers: int) -> None:
     """Draw the first layers of a dense block: heights are channels, arrows are convolutions.
 
-    Each layer squeezes all channels so far to 4 * growth with a 1x1, makes `growth` new ones with a 3x3, and appends
-    them. channels: what enters the block.
+    Each layer reduces all channels so far to 4 * growth with a 1x1, computes `growth` new ones with a 3x3, and appends
+    them. channels: the number of channels that enter the block.
     """
     place, stack = 0.0, [channels]
     top = channels + layers * growth
@@ -39,16 +39,16 @@ def dense_block(ax: Axes, channels: int, growth: int, layers: int) -> None:
 
 
 def adapted_by_depth(ax: Axes, kernels: Sequence[int], filters: Sequence[int], adapters: Sequence[int]) -> None:
-    """Draw each convolution's filters (light) and its adapter (dark) in thousand numbers, from input to output.
+    """Draw the size of each convolution's filters (light) and adapter (dark) in thousands, from input to output.
 
-    kernels: kernel sizes, which choose the colours. filters, adapters: numbers, in the same order; 0 is not adapted.
-    The sums by kernel size are written beside the bars.
+    kernels: kernel sizes, which determine the colours. filters, adapters: counts in the same order; an adapter of 0
+    means that the convolution is not adapted. The sums per kernel size are written above.
     """
     edges, sizes = np.arange(len(kernels) + 1) + 0.5, np.asarray(kernels)
     for row, kernel in enumerate(sorted(set(kernels))):
         here = [np.where(sizes == kernel, numbers, 0) for numbers in (filters, adapters)]
         for heights, strength in zip(here, (0.3, 1.0), strict=True):
-            # One polygon for all convolutions: as many bars would take 100 ms, `stairs` half of it.
+            # One polygon for all convolutions; single bars would take 100 ms, `stairs` 50 ms.
             steps = np.append(heights, 0) / 1e3
             ax.fill_between(edges, steps, step="post", color=KERNELS[kernel], alpha=strength, linewidth=0)
         text = f"{kernel} × {kernel}: {here[1].sum():,} for {here[0].sum():,} weights"
@@ -70,10 +70,10 @@ def accuracy_by_layers(
     *,
     xlabel: str = "test accuracy (%)",
 ) -> None:
-    """Draw what choices of layers reach: (layers, method) -> (share of the filters in %, one accuracy a seed).
+    """Draw the accuracy of choices of layers: (layers, method) -> (share of the filters in %, one accuracy per seed).
 
-    One row a choice, the smallest on top. Full forms are upright triangles, factorised ones stand on their tip. Small
-    dots are seeds. chosen: a key of `points` to mark.
+    There is one row per choice, the smallest on top. Full forms are upright triangles, factorised ones point down.
+    Small dots are seeds. chosen: a key of `points` to mark.
     """
     rows = sorted(points, key=lambda key: points[key][0])
     for row, (layers, method) in enumerate(rows):
@@ -98,7 +98,7 @@ def accuracy_by_layers(
 
 
 def label_of(layers: str, method: str) -> str:
-    """How a choice is written in pictures and tables: "3 × 3, I = 8" for ("3x3", "mad:8")."""
+    """A choice as figures and tables write it: "3 × 3, I = 8" for ("3x3", "mad:8")."""
     if not method.startswith("mad"):
         return method
     rank = method.partition(":")[2]
@@ -106,7 +106,7 @@ def label_of(layers: str, method: str) -> str:
 
 
 def _column(ax: Axes, x: float, parts: Sequence[int], colour: str = GREY) -> None:
-    """One bar of channels, its parts on top of each other, the first in `colour` and appended ones in sky blue."""
+    """A bar of channels, its parts on top of each other: the first in `colour`, appended ones in sky blue."""
     bottom = 0
     for number, part in enumerate(parts):
         face = SKY if number else colour

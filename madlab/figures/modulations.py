@@ -1,4 +1,4 @@
-"""Pictures of trained modulations: where they moved, how much of them is kept, and what that costs."""
+"""Figures of trained modulations: where they moved, how much of them is kept, and what that costs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,12 +7,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from madlab.figures.quick import place_ticks
 from madlab.figures.style import BLUE, GREY, MARKERS, ORANGE, PALETTE, RED, as_array
 
 
 def alpha_by_layer(ax: Axes, alphas: Sequence[Any]) -> None:
-    """Draw the distribution of alpha in each layer, from the images to the head: median, middle half, and 98 %."""
+    """Draw the distribution of alpha in each layer, from the images to the head: its median, middle half and 98 %."""
     levels = np.array([np.quantile(as_array(alpha), (0.01, 0.25, 0.5, 0.75, 0.99)) for alpha in alphas]).T
     places = np.arange(1, len(alphas) + 1)
     ax.axhline(1, color=GREY, linewidth=1)
@@ -23,29 +22,28 @@ def alpha_by_layer(ax: Axes, alphas: Sequence[Any]) -> None:
 
 
 def alpha_histograms(ax: Axes, alphas: Mapping[str, Any], *, low: float = -0.5, high: float = 2.5) -> None:
-    """Draw how often each value of alpha occurs: name -> all its numbers, as lines on a logarithmic axis."""
+    """Draw the distribution of the values of alpha on a logarithmic axis: name -> all its numbers."""
     edges = np.linspace(low, high, 76)
     for (name, alpha), colour, style in zip(alphas.items(), PALETTE, ("-", "--", "-.", ":") * 2, strict=False):
         counts, _ = np.histogram(np.clip(as_array(alpha).ravel(), low, high), edges)
         share = 100 * np.maximum(counts, 0.1) / counts.sum()
         ax.stairs(share, edges, color=colour, linestyle=style, label=name, linewidth=1.4)
     ax.set_yscale("log")
-    ax.set(xlabel="α (the first and last bar: all beyond)", ylabel="share of the numbers (%)")
+    ax.set(xlabel="α (first and last step: everything beyond)", ylabel="share of the numbers (%)")
     ax.set(xlim=(low, high), ylim=(1e-3, 100))
     ax.legend(fontsize=8)
 
 
 def kept_by_layer(ax: Axes, shares: Sequence[float], chosen: int | None = None) -> None:
-    """Draw the share of kept numbers (0 to 1) in each layer as a stem. chosen: a layer to mark, counted from 0."""
+    """Draw the share of numbers kept in each layer, 0 to 1, as a stem. chosen: a layer to mark, counted from 0."""
     places = np.arange(1, len(shares) + 1)
     percent = 100 * np.asarray(shares)
     ax.vlines(places, 0, percent, color=BLUE, linewidth=4)
     if chosen is not None:
         ax.vlines(places[chosen], 0, percent[chosen], color=RED, linewidth=4)
         ax.plot(places[chosen], percent[chosen], color=RED, marker="o", markersize=4)
-    place_ticks(ax.xaxis, [1, len(shares)])
-    place_ticks(ax.yaxis, [0, 50, 100])
-    ax.set(xlabel="layer", ylabel="kept (%)", xlim=(0, len(shares) + 1), ylim=(0, 105))
+    ax.set(xticks=[1, len(shares)], yticks=[0, 50, 100], xlabel="layer", ylabel="kept (%)")
+    ax.set(xlim=(0, len(shares) + 1), ylim=(0, 105))
 
 
 def accuracy_by_kept(
@@ -58,7 +56,7 @@ def accuracy_by_kept(
 ) -> None:
     """Draw accuracy against the share of numbers kept: name -> threshold -> (kept share 0 to 1, accuracy in percent).
 
-    levels: name -> accuracy, level lines. marked: a point (kept, accuracy) to put a ring around.
+    levels: name -> accuracy, drawn as horizontal lines. marked: a point (kept, accuracy) to circle.
     """
     for (name, value), style in zip((levels or {}).items(), ("-", ":", "--"), strict=False):
         ax.axhline(value, color=GREY, linestyle=style, linewidth=1.2, label=name)
@@ -67,7 +65,7 @@ def accuracy_by_kept(
         ax.plot(100 * np.array(kept), accuracy, color=colour, marker=marker, markersize=3.5, label=name)
     if marked is not None:
         ax.plot(100 * marked[0], marked[1], "o", markersize=11, markerfacecolor="none", color=RED, markeredgewidth=2)
-    place_ticks(ax.xaxis, [0, 50, 100])
+    ax.set_xticks([0, 50, 100])
     ax.yaxis.set_major_locator(MaxNLocator(5))
     ax.set(xlabel="numbers kept (%)", ylabel=ylabel, xlim=(-4, 104))
     ax.legend(loc="lower right", fontsize=8, frameon=True, facecolor="white", edgecolor="none", framealpha=0.8)

@@ -1,4 +1,4 @@
-"""The way of an image through an adapted network and back, as a picture."""
+"""The path of an image through an adapted network, and of the gradient back, as a figure."""
 
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
@@ -10,13 +10,13 @@ _STEPS = (  # name, what it holds, whether the domain owns it
     ("W ⊙ α", "", True),
     ("BatchNorm", "gain, shift, statistics", True),
     ("…", "24 more such pairs", False),
-    ("head", "one logit a class", True),
+    ("head", "one logit per class", True),
     ("loss", "", False),
 )
 
 
 def critical_path(ax: Axes) -> None:
-    """Draw the forward pass above, the backward pass below, and who learns: blue boxes are the domain's own."""
+    """Draw the forward pass above, the backward pass below, and what learns: blue boxes belong to the domain."""
     width, height, gap = 1.5, 0.8, 0.55
     for place, (name, content, owned) in enumerate(_STEPS):
         left = place * (width + gap)

@@ -1,4 +1,4 @@
-"""Pictures that set our numbers beside published ones: every row in its place, ours in colour."""
+"""A ranking of our results among published ones."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,13 @@ from madlab.figures.style import BLACK, BLUE, GREY, name_rows
 
 
 def ranking(ax: Axes, names: Sequence[str], values: Sequence[float], ours: Sequence[bool], *, digits: int = 0) -> None:
-    """Draw one value a row, the highest on top: published rows as grey dots, ours as blue triangles.
+    """Draw one value per row, the highest on top: published rows as grey dots, ours as blue triangles.
 
-    names, values, ours: of equal length. digits: of the numbers beside the markers.
+    names, values, ours: sequences of equal length. digits: decimals of the numbers beside the markers.
     """
     order = sorted(range(len(values)), key=lambda i: values[i])
     sorted_values = [values[i] for i in order]
-    ax.hlines(range(len(order)), 0, sorted_values, color="0.9", linewidth=1, zorder=1)  # one artist, for sliders' sake
+    ax.hlines(range(len(order)), 0, sorted_values, color="0.9", linewidth=1, zorder=1)
     for whose, colour, marker in ((False, GREY, "o"), (True, BLUE, "^")):
         places = [place for place, i in enumerate(order) if ours[i] == whose]
         at = [sorted_values[place] for place in places]

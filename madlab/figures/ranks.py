@@ -1,4 +1,4 @@
-"""Pictures of a factorised modulation: its spectrum, and what a rank costs and brings."""
+"""Figures of a factorised modulation: its spectrum, and the accuracy that a rank reaches."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,13 +7,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from madlab.figures.quick import place_ticks
 from madlab.figures.runs import look
 from madlab.figures.style import AROUND_ONE, AROUND_ZERO, BLUE, GREY, RED, SKY
 
 
 def singular_values(ax: Axes, values: Any, rank: int | None = None) -> None:
-    """Draw singular values, the largest first, on a logarithmic axis. rank: how many are kept, in colour."""
+    """Draw singular values on a logarithmic axis, the largest first. rank: how many are kept, drawn in colour."""
     values = np.asarray(values, dtype=np.float64)
     kept = len(values) if rank is None else min(rank, len(values))
     places = np.arange(1, len(values) + 1)
@@ -22,9 +21,9 @@ def singular_values(ax: Axes, values: Any, rank: int | None = None) -> None:
     ax.axvline(kept + 0.5, color=BLUE, linewidth=1)
     low, high = max(values.max() * 1e-4, values.min() / 2, 1e-12), values.max() * 2
     decades = [10.0**i for i in range(int(np.ceil(np.log10(low))), int(np.log10(high)) + 1)]
-    place_ticks(ax.yaxis, decades, [f"{decade:g}" for decade in decades])
-    ax.minorticks_off()  # their locators cost as much as all the rest of the picture
-    place_ticks(ax.xaxis, [1, len(values) // 2, len(values)])
+    ax.set_yticks(decades, [f"{decade:g}" for decade in decades])
+    ax.minorticks_off()  # drawing them would take as long as all the rest of the figure
+    ax.set_xticks([1, len(values) // 2, len(values)])
     ax.set(xlabel="number of the direction", ylabel="singular value", ylim=(low, high))
 
 
@@ -39,10 +38,11 @@ def accuracy_by_rank(
     limit: int | None = None,
     ylabel: str = "accuracy (%)",
 ) -> None:
-    """Draw accuracy against the rank I. cut: of full alpha cut to I; trained: of factors trained at I.
+    """Draw accuracy against the rank I.
 
-    full, frozen: accuracies with the whole alpha and with head alone, as level lines. rank: of `cut`, marked.
-    limit: the largest rank on the axis. The legend has the foot of the picture to itself, below all that is drawn.
+    cut: rank -> accuracy of the full alpha cut to that rank. trained: rank -> accuracy of factors trained at that rank.
+    full, frozen: accuracies with the full alpha and with the head alone, drawn as horizontal lines. rank: a rank of
+    `cut` to mark. limit: the largest rank on the axis. The legend stands below everything else, at the bottom.
     """
     for level, name, style in ((full, "full α", "-"), (frozen, "frozen, head only", ":")):
         if level is not None:
@@ -57,7 +57,7 @@ def accuracy_by_rank(
     ax.set_xscale("log", base=2)
     widest = limit or max([*cut, *(trained or {})])
     places = [4**i for i in range(int(np.log2(widest) / 2) + 1)]
-    place_ticks(ax.xaxis, places, [str(place) for place in places])
+    ax.set_xticks(places, [str(place) for place in places])
     ax.minorticks_off()
     ax.yaxis.set_major_locator(MaxNLocator(5))
     drawn = [*cut.values(), *(trained or {}).values(), *(level for level in (full, frozen) if level is not None)]
@@ -68,10 +68,10 @@ def accuracy_by_rank(
 
 
 def factors(axes: Sequence[Axes], beta: Any, gamma: Any, alpha: Any, span: float = 1.0) -> None:
-    """Draw beta (M, I), gamma (I, N) and a target alpha (M, N) in their true proportions, as one writes the product.
+    """Draw beta (M, I), gamma (I, N) and a target alpha (M, N) in their true proportions, in the order of the product.
 
-    Row m is an output and column n an input; alpha_map draws them the other way round. axes: three Axes. Colours are
-    those of a modulation for alpha, and those of weights for the two factors.
+    Row m is an output and column n an input; `alpha_map` draws them the other way round. axes: three Axes. Alpha has
+    the colours of a modulation, the two factors have those of weights.
     """
     limit = max(float(np.abs(beta).max()), float(np.abs(gamma).max()))
     for ax, matrix, title in zip(axes[:2], (beta, gamma), ("β", "γ"), strict=True):
@@ -85,7 +85,7 @@ def factors(axes: Sequence[Axes], beta: Any, gamma: Any, alpha: Any, span: float
 
 
 def spectrum_history(ax: Axes, history: Any, title: str) -> None:
-    """Draw how singular values move during training: history (steps, I), one line a value."""
+    """Draw how singular values change during training: history (steps, I), one line per value."""
     history = np.maximum(np.asarray(history, dtype=np.float64), 1e-9)
     for place in range(history.shape[1]):
         ax.semilogy(history[:, place], color=(BLUE, SKY, RED, GREY)[place % 4], label=f"σ{place + 1}")

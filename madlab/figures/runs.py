@@ -1,4 +1,4 @@
-"""Pictures of runs: how training went, and what came out, method beside method."""
+"""Figures of runs: training curves and results by method."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.transforms import Bbox
 
+from madlab.adapters.base import split_method
 from madlab.figures.style import BLACK, BLUE, GREEN, GREY, MARKERS, ORANGE, PALETTE, PINK, RED, SKY
-from madlab.runs.recipe import split_method
 
 LOOKS = {
     "frozen": (GREY, "o"),
@@ -32,7 +32,7 @@ LOOKS = {
 
 
 def look(method: str) -> dict[str, Any]:
-    """Colour and marker of a method, the same in every figure: options of `Axes.plot`. "mad:8" is MAD with a rank."""
+    """Colour and marker of a method, the same in every figure, as options of `Axes.plot`. "mad:8" is MAD of rank 8."""
     name, rank = split_method(method)
     name = "mad, rank" if name == "mad" and rank else name
     if name in LOOKS:
@@ -50,7 +50,7 @@ def training_curves(
     ylabel: str = "validation accuracy (%)",
     epochs: int | None = None,
 ) -> None:
-    """Draw one line a method: name -> one value an epoch, the first after epoch 1. epochs: how many the axis shows."""
+    """Draw one line per method: name -> one value per epoch, from epoch 1 on. epochs: how many the axis shows."""
     longest = max((len(values) for values in curves.values()), default=1)
     for method, values in curves.items():
         ax.plot(range(1, len(values) + 1), values, label=method, markevery=max(1, longest // 10), **look(method))
@@ -60,9 +60,9 @@ def training_curves(
 
 
 def accuracy_bars(ax: Axes, results: Mapping[str, Sequence[float]], *, xlabel: str = "test accuracy (%)") -> None:
-    """Draw one bar a method, the mean of its values, with each value (a seed or a domain) as a dot on it.
+    """Draw one bar per method, the mean of its values, with each value (a seed or a domain) as a dot.
 
-    The mean of several values is written inside its bar: beside the largest dot it would be read as that dot's value.
+    The mean of several values is written inside its bar, because beside a dot it would be read as that dot's value.
     """
     for place, (method, values) in enumerate(results.items()):
         colour = look(method)["color"]
@@ -80,9 +80,9 @@ def accuracy_bars(ax: Axes, results: Mapping[str, Sequence[float]], *, xlabel: s
 def accuracy_against_parameters(
     ax: Axes, points: Mapping[str, tuple[float, float]], *, ylabel: str = "accuracy (%)"
 ) -> None:
-    """Draw one marker a method: name -> (adapter parameters of one domain, accuracy). A line joins MAD's ranks.
+    """Draw one marker per method: name -> (adapter parameters of one domain, accuracy). A line joins the ranks of MAD.
 
-    The axis of parameters is linear up to 1000, so that a method without any has its place, and logarithmic above.
+    The parameter axis is linear up to 1000, which gives a method without parameters a place, and logarithmic above.
     """
     ranks = sorted(points[method] for method in points if split_method(method)[0] == "mad")
     if len(ranks) > 2:
@@ -91,7 +91,7 @@ def accuracy_against_parameters(
         ax.plot(parameters, accuracy, linestyle="", markersize=9, **look(method))
     ax.set_xscale("symlog", linthresh=1000, linscale=0.4)
     ax.set_xticks([0, *(10.0**power for power in range(3, 10))])
-    ax.autoscale(axis="x")  # the ticks have widened it
+    ax.autoscale(axis="x")  # set_xticks has widened the limits
     ax.margins(x=0.12, y=0.12)
     ax.set(xlabel="adapter parameters of one domain", ylabel=ylabel)
     name_points(ax, points)
@@ -100,18 +100,18 @@ def accuracy_against_parameters(
 def name_points(ax: Axes, points: Mapping[str, tuple[float, float]], size: float = 9) -> None:
     """Write each method's name beside its marker (x, y), in the marker's colour, `size` points high.
 
-    It stands where it covers as little as possible of other names and markers, and within the picture.
+    Each name goes where it covers least of the other names and markers and stays within the figure.
     """
     if ax.figure.get_layout_engine() is not None:
-        ax.figure.draw_without_rendering()  # else the axes do not have their size yet
+        ax.figure.draw_without_rendering()  # only then do the axes have their final size
     ax.autoscale_view()
     canvas: Any = ax.figure.canvas
     pixels = ax.transData.transform(list(points.values()))
     taken = {name: Bbox.from_bounds(x - 7, y - 7, 14, 14) for name, (x, y) in zip(points, pixels, strict=True)}
     for name, (x, y) in points.items():
-        # White under the name, below all markers and above a Pareto line.
+        # A white background, below all markers and above a Pareto line.
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.7}
-        shade = tuple(0.8 * part for part in to_rgb(look(name)["color"]))  # its marker's colour, dark enough to read
+        shade = tuple(0.8 * part for part in to_rgb(look(name)["color"]))  # the marker's colour, dark enough to read
         style: dict[str, Any] = {"fontsize": size, "color": shade, "bbox": ground, "zorder": 1}
         text = ax.annotate(name, (x, y), (7, 0), textcoords="offset points", **style)
         least = np.inf
@@ -119,7 +119,7 @@ def name_points(ax: Axes, points: Mapping[str, tuple[float, float]], size: float
             text.set(position=(across, up), ha=ha, va=va)
             box = text.get_window_extent(canvas.get_renderer())
             others = [other for key, other in taken.items() if key != name]
-            cut = box.width * box.height - _shared(box, canvas.figure.bbox)  # what would be outside the picture
+            cut = box.width * box.height - _shared(box, canvas.figure.bbox)  # what would be outside the figure
             covered = cut + sum(_shared(box, other) for other in others)
             if covered < least:
                 least, best, where = covered, {"position": (across, up), "ha": ha, "va": va}, box
@@ -153,11 +153,11 @@ _BESIDE = (
     (-16, 22, "right", "bottom"),
     (-16, -22, "right", "top"),
 )
-"""Where a name may stand, the best place first: points across and up from its marker, and alignments."""
+"""Where a name may go, the best place first: points right and up from its marker, and its two alignments."""
 
 
 def pareto_line(ax: Axes, points: Sequence[tuple[float, float]]) -> None:
-    """Draw the best accuracy that a number of parameters buys, as steps, behind (parameters, accuracy) points."""
+    """Draw the best accuracy that each number of parameters reaches, as steps behind (parameters, accuracy) points."""
     best: list[tuple[float, float]] = []
     for parameters, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
         if not best or accuracy > best[-1][1]:

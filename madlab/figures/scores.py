@@ -1,4 +1,4 @@
-"""Pictures of the decathlon's score: what a domain earns, and how that depends on its accuracy."""
+"""Figures of the decathlon score: what each domain earns, and how that depends on its accuracy."""
 
 from collections.abc import Mapping
 
@@ -9,26 +9,28 @@ from madlab.figures.style import BLACK, BLUE, MARKERS, ORANGE, PALETTE, name_row
 
 
 def domain_shares(ax: Axes, shares: Mapping[str, float], *, earned: float = 250) -> None:
-    """Draw one bar a domain, its share of S from 0 to 1000 points, and a line at what fine-tuning earns.
+    """Draw one bar per domain, its share of S from 0 to 1000 points, and a line at what fine-tuning earns.
 
-    Blue bars reach that line, orange ones do not.
+    Blue bars reach that line; orange ones do not.
     """
     names, values = list(shares), list(shares.values())
     colours = [BLUE if value >= earned - 0.05 else ORANGE for value in values]
     ax.barh(range(len(names)), values, color=colours, height=0.7)
     ax.axvline(earned, color=BLACK, linewidth=1, linestyle="--")
     for place, value in enumerate(values):
-        at = earned if earned - 60 < value < earned else value  # not across the dashed line
+        at = earned if earned - 60 < value < earned else value  # so that no number crosses the dashed line
         ax.text(at + 12, place, f"{value:.0f}", va="center", fontsize=9)
     name_rows(ax, names, fontsize=10)
     ax.set(xlim=(0, 1080), xlabel="points of the score S (dashed: fine-tuning)", ylim=(len(names) - 0.4, -0.6))
 
 
 def score_curves(ax: Axes, baseline: Mapping[str, float]) -> None:
-    """Draw a domain's points against its test accuracy in percent, for each domain of `baseline` (its fine-tuned
-    accuracies); the marker is where fine-tuning stands."""
+    """Draw the points of each domain against its test accuracy in percent.
+
+    baseline: domain -> accuracy of fine-tuning, where the marker stands.
+    """
     for name, colour, marker in zip(baseline, PALETTE, MARKERS, strict=False):
-        accuracies = [hundredth / 10 for hundredth in range(1001)]
+        accuracies = [tenth / 10 for tenth in range(1001)]
         points = [decathlon_score({name: accuracy}, baseline) for accuracy in accuracies]
         ax.plot(accuracies, points, color=colour, label=name)
         ax.plot(baseline[name], decathlon_score({name: baseline[name]}, baseline), color=colour, marker=marker)

@@ -1,6 +1,6 @@
-"""One look for every figure: white ground, colours that colour-blind readers tell apart, and a marker beside each.
+"""One look for every figure: a white background, and colours with markers that colour-blind readers can tell apart.
 
-Figures are made without pyplot, so that nothing is shown twice and nothing stays in memory.
+Figures are made without pyplot, so that none is shown twice and none stays in memory.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import AutoLocator, MaxNLocator
 from PIL import Image
-
-from madlab.figures.quick import QuickFigure
 
 # The palette of Okabe and Ito, "Color Universal Design" (2008).
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -23,11 +22,11 @@ PALETTE = (BLUE, ORANGE, GREEN, RED, PINK, SKY, BLACK, GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 AROUND_ZERO = "PuOr_r"
-"""Colour map for weights: orange is positive, purple negative, white zero."""
+"""Colour map for weights: orange is positive, purple is negative, white is zero."""
 AROUND_ONE = "RdBu_r"
-"""Colour map for modulations: red amplifies, blue weakens, white (one) leaves the filter as it is."""
+"""Colour map for modulations: red amplifies, blue weakens, white (one) leaves the filter unchanged."""
 BRIGHTNESS = "gray"
-"""Colour map for feature maps and pictures of one channel."""
+"""Colour map for feature maps and other images of one channel."""
 
 STYLE: dict[str, Any] = {
     "figure.facecolor": "white",
@@ -38,7 +37,7 @@ STYLE: dict[str, Any] = {
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.titley": 1.0,  # a given height: to look for one, matplotlib lays out every tick, a third of the drawing time
+    "axes.titley": 1.0,  # fixed: matplotlib would lay out every tick to find a height, a third of the drawing time
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": False,
@@ -50,14 +49,14 @@ STYLE: dict[str, Any] = {
 
 
 def use_style() -> None:
-    """Make the course's style the default of this process: titles that a notebook sets itself obey it, too."""
+    """Make the course's style the default of this process, so that it also applies to what a notebook adds itself."""
     matplotlib.rcParams.update(STYLE)
 
 
 def new(rows: int = 1, columns: int = 1, size: tuple[float, float] = (8, 3), **options: Any) -> tuple[Figure, Any]:
-    """An empty figure in the course's style: (figure, axes), axes as `plt.subplots` returns them.
+    """An empty figure in the course's style: (figure, axes), with axes as `plt.subplots` returns them.
 
-    size: width and height in inches, at 100 dots each. options: those of `Figure.subplots`, e.g. width_ratios.
+    size: width and height in inches, at 100 dots per inch. options: those of `Figure.subplots`, e.g. width_ratios.
     """
     with matplotlib.rc_context(STYLE):
         figure = blank(size, layout="constrained")
@@ -65,14 +64,22 @@ def new(rows: int = 1, columns: int = 1, size: tuple[float, float] = (8, 3), **o
 
 
 def blank(size: tuple[float, float], layout: str | None = None) -> Figure:
-    """A figure without axes. Layout "constrained" finds room for every label but takes 30 ms or more; None is quick."""
-    figure = QuickFigure(figsize=size, layout=layout)
+    """A figure without axes. Layout "constrained" makes room for every label but takes 30 ms or more; None is fast."""
+    figure = Figure(figsize=size, layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
 
+def few_ticks(figure: Figure) -> None:
+    """At most five ticks on every axis that chooses its own: each costs a millisecond, which a slider waits for."""
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            if isinstance(axis.get_major_locator(), AutoLocator):
+                axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+
+
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG of exactly its size; without transparency and lightly compressed: sliders wait for it."""
+    """The figure as a PNG of exactly its size, opaque and lightly compressed, because sliders wait for it."""
     data, canvas = BytesIO(), FigureCanvasAgg(figure)
     with matplotlib.rc_context(STYLE):
         canvas.draw()
@@ -81,22 +88,24 @@ def png(figure: Figure) -> bytes:
 
 
 def show(figure: Figure, alt: str) -> None:
-    """Show a figure in a notebook. alt: what a reader who cannot see it has to know, in a sentence or two."""
+    """Show a figure in a notebook. alt: one or two sentences with what a reader who cannot see it needs to know."""
     from IPython.display import publish_display_data
 
     publish_display_data({"image/png": png(figure), "text/plain": alt}, metadata={"image/png": {"alt": alt}})
 
 
 def as_array(data: Any) -> np.ndarray:
-    """Numbers as float32, from lists, arrays, or tensors that may be trained or lie on a GPU."""
+    """Numbers as float32, from lists, arrays or tensors, which may require gradients or be on a GPU."""
     if hasattr(data, "detach"):
         data = data.detach().cpu()
     return np.asarray(data, dtype=np.float32)
 
 
 def name_rows(ax: Axes, names: Sequence[str], *, fontsize: float = 8, colours: Sequence[str] | None = None) -> None:
-    """Write names left of rows 0, 1, 2 ... of the axes, in place of tick labels: a slider's picture cannot wait for
-    ticks, each of which is five objects to build and lay out."""
+    """Write names to the left of rows 0, 1, 2 ... in place of tick labels, optionally in colours of their own.
+
+    Plain text is faster than ticks, of which matplotlib builds each from five objects.
+    """
     ax.yaxis.set_visible(False)
     beside = ax.get_yaxis_transform()
     for row, (name, colour) in enumerate(zip(names, colours or [BLACK] * len(names), strict=True)):
@@ -104,9 +113,9 @@ def name_rows(ax: Axes, names: Sequence[str], *, fontsize: float = 8, colours: S
 
 
 def mosaic(pictures: Any, gap: int = 1) -> np.ndarray:
-    """Tile pictures of one channel, (R, C, h, w), into one array with `gap` empty (NaN) pixels around each.
+    """Tile images of one channel, (R, C, h, w), into one array with `gap` empty (NaN) pixels around each.
 
-    One picture draws in a tenth of the time that R * C axes need.
+    Drawing one image takes a tenth of the time that R * C axes take.
     """
     tiles = as_array(pictures)
     padded = np.pad(tiles, ((0, 0), (0, 0), (0, gap), (0, gap)), constant_values=np.nan)

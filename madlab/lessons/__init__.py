@@ -9,11 +9,10 @@ small      small parts of domains, for training in front of the reader
 
 from madlab.lessons.checks import Verdict, Wrong, check, random_convs, same_number, same_tensor
 from madlab.lessons.quizzes import Question, Quiz, quiz
-from madlab.lessons.session import REPOSITORY, in_colab, say, setup, tier
+from madlab.lessons.session import in_colab, say, setup, tier
 from madlab.lessons.small import few
 
 __all__ = [
-    "REPOSITORY",
     "Question",
     "Quiz",
     "Verdict",

@@ -10,8 +10,6 @@ import torch
 
 from madlab.errors import MadlabError
 
-REPOSITORY = "madlab-course/madlab"
-"""Owner and name on GitHub, for badges and for Colab's installation. A placeholder until the course is published."""
 TIERS = ("quick", "full")
 
 

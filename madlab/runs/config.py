@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, JsonValue
 from pydantic.dataclasses import dataclass
 
 from madlab.errors import MadlabError
-from madlab.files import read_json, write_json
+from madlab.jsonfiles import read_json, write_json
 from madlab.runs.recipe import Recipe
 from madlab.schemas import STRICT, as_whole, validated
 

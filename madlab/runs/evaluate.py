@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torchvision
@@ -74,9 +73,9 @@ def restore(run: Path | str, base: nn.Module | str | None, device: torch.device)
     network = base if isinstance(base, nn.Module) else load_base(base or source_of_base(config, run))
     net = MultiDomainNet(network.to(memory_format=torch.channels_last))
     name = net.load_domain(Path(run) / ADAPTER)
-    facts: dict[str, Any] = net.view(name).facts
+    facts = net.view(name).facts
     network = network_to_evaluate(net.to(device), name)
-    return Trained(config, network, image_size(net.base), facts["normalization"], facts["class_names"])
+    return Trained(config, network, image_size(net.base), dict(facts.normalization), list(facts.class_names))
 
 
 def source_of_base(config: RunConfig, where: Path | str) -> str:

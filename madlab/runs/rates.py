@@ -5,7 +5,7 @@ from collections import defaultdict
 
 import torch
 
-from madlab.backbones import head_of
+from madlab.heads import classes_of, features_of
 from madlab.runs.recipe import Recipe
 from madlab.view import DomainView
 
@@ -37,12 +37,12 @@ def peak_rates(view: DomainView, recipe: Recipe) -> dict[str, float]:
     2203.03466, table 8). Without this, a head of twice as many features cost full MAD four points on flowers
     (records/trials-full-width-head.json).
     """
-    method, head = view.method, head_of(view.network)[1]
-    calm = min(1.0, head.out_features / MANY_CLASSES) * min(1.0, FEW_FEATURES / head.in_features)
+    method, head = view.method, view.head
+    calm = min(1.0, classes_of(head) / MANY_CLASSES) * min(1.0, FEW_FEATURES / features_of(head))
     own = {
-        "adapter": method.rate(view.facts["options"]),
-        "batchnorm": method.domain_learning_rate,
-        "head": calm * (method.head_learning_rate or method.domain_learning_rate),
+        "adapter": method.rate(view.facts.options),
+        "batchnorm": method.rates.batchnorm,
+        "head": calm * (method.rates.head or method.rates.batchnorm),
     }
     asked = {"adapter": recipe.adapter_lr, "batchnorm": recipe.batchnorm_lr, "head": recipe.head_lr}
     return own | {kind: rate for kind, rate in asked.items() if rate is not None}

@@ -1,6 +1,5 @@
 """How a run trains: the numbers that a person may want to change. Imports no PyTorch, so that `--help` is quick."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Any, TypedDict
@@ -81,14 +80,3 @@ def make_recipe(options: Mapping[str, Any]) -> Recipe:
         return Recipe(**options)
     except ValidationError as error:
         raise MadlabError(f"The recipe cannot be used: {sentence(error)}") from None
-
-
-def split_method(text: str) -> tuple[str, int | None]:
-    """A method as it is written, "mad:8" or "peft:lora:8" or "mad", as its name and its rank or None."""
-    found = re.fullmatch(r"(.+):(-?[0-9]{1,9})", text)
-    return (found[1], int(found[2])) if found else (text, None)
-
-
-def join_method(name: str, rank: int | None) -> str:
-    """The other way: ("mad", 8) is written "mad:8"."""
-    return name if rank is None else f"{name}:{rank}"

@@ -13,10 +13,11 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from madlab.adapters.base import join_method
 from madlab.errors import MadlabError
-from madlab.files import read_json, write_bytes, write_json
+from madlab.files import write_bytes
+from madlab.jsonfiles import read_json, write_json
 from madlab.runs.config import BaseUsed, RunConfig
-from madlab.runs.recipe import join_method
 from madlab.schemas import STRICT, Whole, validated
 
 RECORDS = Path(__file__).parents[1] / "records"

@@ -19,7 +19,8 @@ from madlab.benchmarks import load_domain
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
 from madlab.files import check_writable
-from madlab.network import MultiDomainNet, fingerprint
+from madlab.guard import fingerprint
+from madlab.network import MultiDomainNet
 from madlab.progress import progress_bar
 from madlab.runs.cell import Cell
 from madlab.runs.config import CONFIG, BaseUsed, RunConfig

@@ -15,17 +15,18 @@ from pydantic import ValidationError
 from torch import nn
 
 from madlab.adapters import METHODS
+from madlab.adapters.base import split_method
 from madlab.backbones import load_base
 from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain
 from madlab.device import chosen_device
 from madlab.errors import MadlabError, MadlabWarning
 from madlab.files import check_writable
+from madlab.guard import fingerprint
 from madlab.locks import hold
-from madlab.network import fingerprint
 from madlab.runs.config import CONFIG, BaseUsed, RunConfig
 from madlab.runs.folder import CHECKPOINT, FAILURE, check_place, claim
-from madlab.runs.recipe import Recipe, RecipeOptions, make_recipe, split_method
+from madlab.runs.recipe import Recipe, RecipeOptions, make_recipe
 from madlab.runs.record import RESULT, Epoch, Result
 from madlab.runs.training import Training
 from madlab.schemas import sentence

@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torchvision
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 
 from madlab.benchmarks.domain import Domain, Split, match_classes
 from madlab.errors import MadlabError
-from madlab.network import MultiDomainNet, fingerprint
+from madlab.guard import fingerprint
+from madlab.network import MultiDomainNet
 from madlab.progress import progress_bar
 from madlab.runs.config import RunConfig
 from madlab.runs.epoch import accuracy_and_loss, crop_of, diverged, train_epoch
@@ -140,7 +142,7 @@ class Training:
         return Result(
             domain=self.domain.name,
             method=self.config.method,
-            rank=self.view.facts["options"].get("rank"),
+            rank=self.view.facts.options.get("rank"),
             seed=self.config.recipe.seed,
             base=self.config.base,
             base_parameters=sum(conv.weight.numel() for conv in self.net.convs.values()),
@@ -180,7 +182,8 @@ def network_for(config: RunConfig, domain: Domain, base: nn.Module) -> MultiDoma
         layers=config.layers,
         class_names=domain.class_names,
         normalization=domain.normalization,
-        **config.options,
+        head=config.head,
+        **cast(dict[str, Any], config.options),
     )
     return net
 

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from madlab.backbones import WEIGHTS
-from madlab.benchmarks.score import DECATHLON_BASELINE, SKETCH_BASELINE, decathlon_score, domain_scores, published
-from madlab.files import read_json
+from madlab.benchmarks.score import DECATHLON_BASELINE, SKETCH_BASELINE, decathlon_score, domain_scores, published_rows
+from madlab.jsonfiles import read_json
 from madlab.tables.report import Table
 
 BASELINES = {"decathlon": DECATHLON_BASELINE, "sketch": SKETCH_BASELINE}
@@ -57,7 +57,7 @@ class Entry:
 
 def published_entries(benchmark: str) -> list[Entry]:
     """The published rows of a benchmark, "decathlon" or "sketch"; what can be computed is filled in."""
-    return [_printed(row, benchmark) for row in published(benchmark)]
+    return [_printed(row, benchmark) for row in published_rows(benchmark)]
 
 
 def recorded_entries(table: Table) -> list[Entry]:

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from madlab import figures
-from madlab.benchmarks.pocket import DOMAINS, RECIPES, SKETCH_DOMAINS
+from madlab.benchmarks.pocket import DOMAINS, SKETCH_DOMAINS, SPECS
 from madlab.widgets.panel import Panel, button, choice
 
 COLUMNS, LINES = 12, 2
@@ -23,7 +23,7 @@ def domain_gallery() -> Panel:
     place = {"first": 0}
 
     def draw(figure: Figure, domain: str, label: str) -> dict[str, Any]:
-        recipe, first = RECIPES[domain], place["first"]
+        recipe, first = SPECS[domain], place["first"]
         names = recipe.class_names
         if label == EVERY:
             wanted = [((first + i) % len(names), (first + i) // len(names)) for i in range(COLUMNS * LINES)]
@@ -51,13 +51,13 @@ def domain_gallery() -> Panel:
 
     def before(panel: Panel, moved: str) -> None:
         if moved == "domain":
-            panel.label.options = [EVERY, *RECIPES[panel.domain.value].class_names]
+            panel.label.options = [EVERY, *SPECS[panel.domain.value].class_names]
             panel.label.value = EVERY
         place["first"] = place["first"] + COLUMNS * LINES if moved == "more" else 0
 
     controls = {
         "domain": choice("domain", list(dict.fromkeys(DOMAINS + SKETCH_DOMAINS))),
-        "label": choice("class", [EVERY, *RECIPES[DOMAINS[0]].class_names]),
+        "label": choice("class", [EVERY, *SPECS[DOMAINS[0]].class_names]),
         "more": button("more images"),
     }
     return Panel(draw, controls, size=(9.5, 1.95), before=before)
@@ -65,4 +65,4 @@ def domain_gallery() -> Panel:
 
 @lru_cache(maxsize=4096)
 def _image(domain: str, label: int, number: int) -> np.ndarray:
-    return RECIPES[domain].image(label, number)
+    return SPECS[domain].image(label, number)

@@ -70,7 +70,7 @@ def method_picker(
         right.plot(sizes[method], accuracies[method], marker="o", **ring)
         right.set_xscale("symlog", linthresh=1000, linscale=0.4)
         right.minorticks_off()
-        figures.place_ticks(right.xaxis, [0, 1e4, 1e6], ["0", "10,000", "1,000,000"])
+        right.set_xticks([0, 1e4, 1e6], ["0", "10,000", "1,000,000"])
         right.set(xlabel="adapter parameters", ylabel="test accuracy (%)")
         right.set_title(f"{method}: {accuracies[method]:.1f} %")
         right.margins(0.1)

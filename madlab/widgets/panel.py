@@ -1,6 +1,6 @@
-"""The one way in which controls are wired to a figure; every interactive figure of the course is a `Panel`.
+"""Controls wired to a figure: every interactive figure of the course is a `Panel`.
 
-Only what ipywidgets 7.7 (Colab) and 8.1 share is used here: sliders, dropdowns, buttons, an Image and HTML.
+Only what ipywidgets 7.7 (Colab) and 8.1 have in common is used here: sliders, dropdowns, buttons, an Image and HTML.
 """
 
 import gc
@@ -13,13 +13,13 @@ from typing import Any
 import ipywidgets
 import matplotlib
 
-from madlab.figures import STYLE, blank, png, quick_axes
+from madlab.figures import STYLE, blank, few_ticks, png
 
 _LABEL = {"description_width": "initial"}
 
 
 def slider(label: str, low: float, high: float, value: float, step: float | None = None) -> Any:
-    """A slider of whole numbers, or of decimals when one of the numbers is a float. It answers when it is let go."""
+    """A slider of integers, or of floats if one of the numbers is a float. It responds when it is released."""
     numbers = (low, high, value, step or 0)
     kind = ipywidgets.FloatSlider if any(isinstance(n, float) for n in numbers) else ipywidgets.IntSlider
     return kind(
@@ -28,7 +28,7 @@ def slider(label: str, low: float, high: float, value: float, step: float | None
 
 
 def choice(label: str, options: Sequence[Any] | Sequence[tuple[str, Any]], value: Any = None) -> Any:
-    """A dropdown: values, or (text, value) pairs. The first is chosen when `value` is not given."""
+    """A dropdown of values, or of (text, value) pairs. Without `value` the first is selected."""
     first = options[0][1] if isinstance(options[0], tuple) else options[0]
     return ipywidgets.Dropdown(
         options=list(options), value=first if value is None else value, description=label, style=_LABEL
@@ -41,15 +41,17 @@ def switch(label: str, value: bool = False) -> Any:
 
 
 def button(label: str) -> Any:
-    """A button; pressing it calls `before` with its name and then draws."""
+    """A button. Pressing it calls the panel's `before` with its name and then draws."""
     return ipywidgets.Button(description=label, layout=ipywidgets.Layout(width="auto"))
 
 
 @contextmanager
-def _rubbish_last() -> Iterator[None]:
-    """Hold rubbish collection back until the end, and look through the young objects alone: a figure's 6,000, 3 ms.
+def _collect_afterwards() -> Iterator[None]:
+    """Keep the garbage collector from running while a figure is drawn, and collect the young objects afterwards.
 
-    Left alone, every tenth figure waits a tenth of a second while the rubbish of those before it is looked for.
+    A figure consists of thousands of objects that refer to each other. Without this, a full collection interrupts every
+    tenth figure or so: the slowest of 120 pictures of the rank slider took 150 ms of CPU time instead of 52, and one in
+    twenty took 100 ms instead of 50. The median is the same, 48 ms.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -62,13 +64,14 @@ def _rubbish_last() -> Iterator[None]:
 
 
 class Panel:
-    """Controls above a figure that is drawn anew whenever one of them moves.
+    """Controls above a figure that is redrawn whenever one of them moves.
 
-    draw(figure, **values) puts axes on an empty figure and returns `state`, a dict of the numbers that it shows; an
-    entry "note" is shown as text below the picture. controls: name -> ipywidgets control; each is also an attribute of
-    the panel, so `panel.rank.value = 4` does what the reader's hand does. before(panel, name) runs after a control
-    moved and before the figure is drawn; what it sets there does not draw a second time. size: inches, at 100 dots.
-    slow(**values): whether something has to be measured first for these values; then the note says so meanwhile.
+    draw(figure, **values): puts axes on an empty figure and returns `state`, a dict of the numbers that it shows; an
+    entry "note" is shown as text below the figure. controls: name -> ipywidgets control; each is also an attribute of
+    the panel, so that `panel.rank.value = 4` does what moving the slider does. before(panel, name): runs after a
+    control has moved and before the figure is drawn; controls that it sets cause no second drawing. size: width and
+    height in inches, at 100 dots per inch. slow(**values): whether something has to be measured first for these values;
+    the note says so in the meantime.
 
     An error in `draw` or `before` is shown below the figure and raised.
     """
@@ -84,7 +87,9 @@ class Panel:
     ):
         self.controls = dict(controls)
         self.state: dict[str, Any] = {}
-        self._draw, self._before, self._slow, self._size, self._quiet = draw, before, slow, size, False
+        self._draw, self._before, self._slow = draw, before, slow
+        self._size = size
+        self._quiet = False  # while `before` sets controls
         width, height = (round(100 * side) for side in size)
         fixed = ipywidgets.Layout(width=f"{width}px", height=f"{height}px", max_width="none")
         self.image = ipywidgets.Image(format="png", width=width, height=height, layout=fixed)
@@ -109,15 +114,15 @@ class Panel:
 
     @property
     def values(self) -> dict[str, Any]:
-        """What the controls stand at, by name; buttons have no value."""
+        """The present values of the controls, by name; buttons have none."""
         return {name: control.value for name, control in self.controls.items() if hasattr(control, "value")}
 
     def redraw(self) -> None:
         """Draw for the present values."""
         if self._slow is not None and self._slow(**self.values):
-            # The old note keeps its room, unseen, so that nothing below it jumps.
+            # The old note still takes up its space, invisibly, so that nothing below it jumps.
             self.note.value = f"<i>measuring …</i> <span style='visibility: hidden'>{self.note.value}</span>"
-        with _rubbish_last():
+        with _collect_afterwards():
             self._shown(self._picture)
 
     def _moved(self, name: str) -> None:
@@ -135,7 +140,7 @@ class Panel:
         with matplotlib.rc_context(STYLE):
             figure = blank(self._size)
             state = self._draw(figure, **self.values) or {}
-            quick_axes(figure)
+            few_ticks(figure)
         self.image.value = png(figure)
         self.note.value = str(state.get("note", ""))
         self.state = state

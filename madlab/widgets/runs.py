@@ -170,7 +170,7 @@ class TrainButton(Panel):
         for place, name in enumerate(reversed(self.colours)):
             values, look = losses[name], {"color": self.colours[name], "linewidth": 1.2 if place else 2.5}
             left.plot(range(1, len(values) + 1), values, zorder=3 - place / SHOWN, **look)
-            right.plot((-13, -3), (place, place), **look)  # a legend that costs no time: the rows name the curves
+            right.plot((-13, -3), (place, place), **look)  # in place of a slow legend: the rows name the curves
             text = name
             if name in self.reached:
                 right.barh(place, self.reached[name], color="0.9")
@@ -180,8 +180,8 @@ class TrainButton(Panel):
         last = losses[newest][-1] if newest and losses[newest] else None
         left.set(xlim=(0, self.steps + 1), xlabel="training step", ylabel="training loss (nats)")
         left.set_title(f"{newest}: {len(losses[newest])} of {self.steps} steps" if newest else "Nothing trained yet")
-        right.set(xlim=(-15, 100), ylim=(SHOWN - 0.4, -0.6), yticks=[], xlabel="held-out accuracy (%)")
-        figures.place_ticks(right.xaxis, [0, 50, 100])
+        right.set(xticks=[0, 50, 100], yticks=[], xlabel="held-out accuracy (%)")
+        right.set(xlim=(-15, 100), ylim=(SHOWN - 0.4, -0.6))
         right.spines["left"].set_visible(False)
         right.set_title("The last five trainings")
         note = f"{self._word}Next: <b>{method}</b> with rate {rate:g}. Press Train."

@@ -5,7 +5,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from madlab import figures
-from madlab.benchmarks.score import DECATHLON_BASELINE, domain_scores, published
+from madlab.benchmarks.score import DECATHLON_BASELINE, domain_scores, published_rows
 from madlab.widgets.panel import Panel, choice, slider
 
 OWN = "your own"
@@ -18,7 +18,7 @@ def score_board() -> Panel:
     Controls: `start`, and one slider per domain, with underscores in its name (`vgg_flowers`). State: `score`, `mean`
     (accuracy, percent), `shares` (domain -> points), `next_point` (domain -> points for one more point of accuracy).
     """
-    rows = {row["method"]: row["accuracies"] for row in published("decathlon")}
+    rows = {row["method"]: row["accuracies"] for row in published_rows("decathlon")}
     rows = {method: row for method, row in rows.items() if row.keys() == DECATHLON_BASELINE.keys()}
     domains = {name.replace("-", "_"): name for name in DECATHLON_BASELINE}
 

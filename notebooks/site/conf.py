@@ -1,4 +1,4 @@
-"""Sphinx with MyST-NB: the course with its results as web pages. `make site` builds it; nothing is fetched.
+"""Sphinx with MyST-NB: the course with its results as web pages. `make site` builds them without network access.
 
 The source folder is notebooks/, so that links between pages and notebooks are the same here and on GitHub.
 """
@@ -18,7 +18,7 @@ author = "the madlab authors"
 copyright = "2026, the madlab authors"
 root_doc = "site/index"
 extensions = ["myst_nb", "rendering"]
-exclude_patterns = ["**/.ipynb_checkpoints"]
+exclude_patterns = ["**/.ipynb_checkpoints", "site/template.ipynb"]
 templates_path = ["templates"]
 
 html_theme = "furo"
@@ -34,7 +34,7 @@ myst_heading_anchors = 3
 
 
 def _library() -> str:
-    """A fingerprint of what notebooks run: their results are kept until it or their own code changes."""
+    """A fingerprint of the library: a notebook's results are cached until this or its own code changes."""
     digest = hashlib.sha256()
     for path in sorted(p for p in (ROOT / "madlab").rglob("*") if p.suffix in (".py", ".json", ".jsonl")):
         digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())

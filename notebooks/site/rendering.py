@@ -1,7 +1,7 @@
-"""What the pages need so that they are whole without a network and without a kernel: formulas, and still controls.
+"""What makes the pages complete without network access and without a kernel: formulas, and pictures of controls.
 
-Formulas become MathML, which browsers draw themselves; docutils translates them. Interactive figures and quizzes become
-what they showed when the notebook had run, with a word about where they move.
+docutils translates formulas to MathML, which browsers draw themselves. Interactive figures and quizzes are replaced by
+what they showed after the notebook had run, with a note that says where they are interactive.
 """
 
 import html
@@ -19,13 +19,13 @@ from sphinx.util.logging import getLogger
 from sphinx.writers.html5 import HTML5Translator
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-MOVES = "A still picture: the controls answer in JupyterLab and in Colab."
+MOVES = "This is a still picture. The controls work in JupyterLab and in Colab."
 log = getLogger(__name__)
 
 
 def mathml(formula: str, block: bool) -> str:
     """A LaTeX formula as MathML."""
-    formula = re.sub(r"\\dots(?![a-z])", r"\\ldots", formula)  # two spellings that docutils does not know
+    formula = re.sub(r"\\dots(?![a-z])", r"\\ldots", formula)  # two spellings unknown to docutils
     formula = re.sub(r"\\tfrac(\d)(\d)", r"\\tfrac{\1}{\2}", formula)
     try:
         return tex2mathml(formula, as_block=block)
@@ -45,13 +45,13 @@ def visit_math_block(translator: HTML5Translator, node: nodes.math_block) -> Non
 
 
 def drawn(models: dict[str, Any], model_id: str) -> Iterator[str]:
-    """HTML of a widget and all that it contains, from the widget state that the notebook's run has left."""
+    """The HTML of a widget and everything in it, from the widget state that running the notebook left behind."""
     model = models[model_id]
     state, name = model["state"], model["model_name"]
     label, value = html.escape(state.get("description") or ""), state.get("value")
     if name == "ImageModel":
         (data,) = [buffer["data"] for buffer in model["buffers"] if buffer["path"] == ["value"]]
-        yield f'<img alt="the figure as the notebook left it" src="data:image/png;base64,{data}">'
+        yield f'<img alt="the figure after the notebook had run" src="data:image/png;base64,{data}">'
     elif name == "HTMLModel":
         yield f"<div>{value}</div>"
     elif name == "RadioButtonsModel":
@@ -69,7 +69,7 @@ def drawn(models: dict[str, Any], model_id: str) -> Iterator[str]:
 
 
 def still(app: Sphinx, doctree: nodes.document) -> None:
-    """Put what a widget showed in the place of the widget; its state is not needed in the page any more."""
+    """Replace each widget by what it showed, and drop its state, which the page no longer needs."""
     scripts = NbMetadataCollector.get_js_files(app.env, app.env.docname)
     kept = scripts.pop("ipywidgets_state", None)
     models = json.loads(kept[1]["body"])["state"] if kept else {}

@@ -11,9 +11,11 @@ from torch.nn import functional as F
 
 from madlab.adapters import METHODS, LowRankDelta
 from madlab.adapters.peers import PeftAdapter
-from madlab.backbones import head_of, pocket_densenet, resnet26
+from madlab.backbones import pocket_densenet, resnet26
 from madlab.errors import MadlabError
-from madlab.network import MultiDomainNet, fingerprint
+from madlab.guard import fingerprint
+from madlab.heads import find_head
+from madlab.network import MultiDomainNet
 
 KINDS = ["lora", "loha", "lokr", "ia3"]
 CLASSES = 4
@@ -50,7 +52,7 @@ def pair(peft, kind):
     net = MultiDomainNet(small())
     net.add_domain("signs", CLASSES, method=f"peft:{kind}", **({} if kind == "ia3" else {"rank": 2, "alpha": 6}))
     view = net.view("signs")
-    head_of(view.network)[1].load_state_dict(head_of(net.base)[1].state_dict())
+    view.head.load_state_dict(find_head(net.base)[1].state_dict())
     wrapped = wrapped_by_peft(peft, kind, small())
     theirs = {name: p for name, p in wrapped.named_parameters() if p.requires_grad}
     ours = view.parameter_groups()["adapter"]
@@ -87,7 +89,7 @@ def test_peers_start_at_the_base_train_save_and_load(peft, kind, build, tmp_path
     sha = fingerprint(net.base)
     net.add_domain("signs", CLASSES, method=f"peft:{kind}")
     net.add_domain("other", CLASSES, method="mad")
-    head_of(net.view("signs").network)[1].load_state_dict(head_of(net.base)[1].state_dict())
+    net.view("signs").head.load_state_dict(find_head(net.base)[1].state_dict())
     assert torch.equal(net(images(), domain="signs"), net.base(images()))
     other = net(images(), domain="other")
     optimiser = torch.optim.SGD(net.trainable_parameters("signs"), lr=0.05)
@@ -104,9 +106,10 @@ def test_peers_start_at_the_base_train_save_and_load(peft, kind, build, tmp_path
     again.load_domain(tmp_path / "signs.safetensors")
     assert torch.equal(again(images(), domain="signs"), net(images(), domain="signs"))
     copied = copy.deepcopy(net)
-    assert copied.view("signs").network.get_submodule(next(iter(net.convs))).adapter.layer.base_layer in set(
-        copied.base.modules()
-    )
+    copied(images(), domain="signs")
+    layer = copied.view("signs").network.get_submodule(next(iter(net.convs)))
+    assert layer.adapter.layer.base_layer is layer.conv
+    assert layer.conv.weight is copied.base.get_submodule(next(iter(net.convs))).weight
     assert {type(m) for m in net.merge("signs").modules()} == {type(m) for m in net.base.modules()}
 
 

@@ -14,7 +14,7 @@ def networks() -> dict[str, nn.Module]:
         return {"resnet26": madlab.resnet26(), "densenet121": madlab.densenet121(), "resnet50": madlab.resnet50()}
 
 
-# FACTS of the two benchmarks, counted without madlab: convolutions, weights, full MAD, rank 36.
+# The networks of the two benchmarks, counted without madlab: convolutions, weights, full MAD, rank 36.
 @pytest.mark.parametrize(
     ("name", "convs", "weights", "full", "rank36"),
     [

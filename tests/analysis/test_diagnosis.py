@@ -11,10 +11,10 @@ from torch import nn
 
 import madlab
 from madlab import widgets
+from madlab.adapters.base import split_method
 from madlab.analysis.allocation import Spectrum
 from madlab.analysis.diagnosis import Trial, filter_change, read_trials, verdict
 from madlab.errors import MadlabError
-from madlab.runs.recipe import split_method
 from madlab.runs.record import RECORDS
 
 METHODS = ("mad:1", "mad:4", "mad", "finetune")

@@ -1,18 +1,26 @@
 """Own image folders, against Pillow-made pictures whose pixels are known and torchvision's ImageFolder."""
 
 import io
+import os
 import shutil
+import struct
+import time
+import warnings
+import zlib
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 from torchvision.datasets import ImageFolder
 
 from madlab.benchmarks import folder as folder_module
+from madlab.benchmarks import images
 from madlab.benchmarks.domain import SPLITS, Domain
-from madlab.benchmarks.folder import read_image
-from madlab.errors import MadlabError
+from madlab.benchmarks.images import read_image
+from madlab.errors import MadlabError, MadlabWarning
+
+pytestmark = pytest.mark.filterwarnings("ignore::madlab.errors.MadlabWarning")
 
 CLASSES = ["Zebra", "ant", "bee 2", "10", "9"]  # sorted by code point: 10, 9, Zebra, ant, bee 2
 SIZE = 12
@@ -211,7 +219,7 @@ BAD = {
         ["no folder val and no folder test:"],
     ),
     "no class folders": (_no_class, ["val has no class folders"]),
-    "empty class": (_empty_class, ["test/ant has no images", ".jpg"]),
+    "empty class": (_empty_class, ["test/ant has no images", "only notes.txt"]),
     "one class": (_one_class_only, ["train has one class only (Zebra)"]),
     "class lacking": (_fewer_classes, ["val lacks", "10, Zebra, ant and 1 more"]),
     "class too many": (_extra_class, ["test has", "train lacks", "wasp"]),
@@ -237,6 +245,215 @@ def test_bad_input_is_one_sentence_that_names_it(case, tree):
         assert word in message.replace("\\", "/")
 
 
-def test_a_size_below_one_pixel_is_refused(tree):
+@pytest.mark.parametrize("size", [0, -3, 36.5, "36", None])
+def test_a_size_that_is_no_number_of_pixels_is_refused(tree, size):
     with pytest.raises(MadlabError, match="at least 1"):
-        Domain.from_folder(tree, size=0)
+        Domain.from_folder(tree, size=size)
+
+
+def files_of(domain):
+    return {name: len(getattr(domain, name)) for name in SPLITS}
+
+
+def test_what_pillow_can_open_is_read_whatever_its_name(tree):
+    """Each new file is a flat picture of its own colour; JPEG, GIF and AVIF keep it to a few steps."""
+    before = files_of(quietly(tree))
+    colours = {"x.jfif": "JPEG", "x.gif": "GIF", "x.webp": "WEBP", "x.dat": "PNG", "no ending": "BMP", "x.txt": "TIFF"}
+    colours |= {"wrong.jpg": "PNG", "wrong.png": "GIF"} | ({"x.avif": "AVIF"} if features.check("avif") else {})
+    for number, (name, kind) in enumerate(colours.items()):
+        Image.fromarray(painted(colour=(20 * number, 60, 200))).save(tree / "val" / "ant" / name, kind)
+    after = quietly(tree)
+    assert files_of(after) == before | {"val": before["val"] + len(colours)}
+    shades = {
+        round(image[..., 0].float().mean().item() / 20) for image in after.val.images if image[..., 0].float().std() < 3
+    }
+    assert shades == set(range(len(colours)))
+
+
+def quietly(tree):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MadlabWarning)
+        return Domain.from_folder(tree, size=SIZE)
+
+
+def warned(tree):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Domain.from_folder(tree, size=SIZE)
+    assert all(warning.category is MadlabWarning and "\n" not in str(warning.message) for warning in caught)
+    assert all(warning.filename == __file__ for warning in caught)  # it points at whoever reads the folder
+    return [str(warning.message) for warning in caught]
+
+
+@pytest.fixture
+def flat(tree):
+    """The good folder without its deeper folders, about which nothing needs to be said."""
+    for split in SPLITS:
+        for name in CLASSES:
+            shutil.rmtree(tree / split / name / "deeper")
+    return tree
+
+
+def test_nothing_is_said_about_a_good_folder(flat):
+    for name in (".hidden", "._x.png", "__MACOSX"):
+        (flat / "train" / "ant" / name).mkdir()
+    (flat / "train" / "__MACOSX").mkdir()
+    assert warned(flat) == []
+
+
+def test_what_is_left_out_is_named_and_counted(flat):
+    for name in ("train/ant/notes.txt", "train/list.csv", "val/9/drawing.eps", "test/9/film.mpg", "test/9/Thumbs.db"):
+        (flat / name).write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n" if name.endswith("eps") else b"no image")
+    os.mkfifo(flat / "test/9/pipe.png")
+    (told,) = warned(flat)
+    assert "6 entries are left out" in told
+    assert "test/9/Thumbs.db, test/9/film.mpg, test/9/pipe.png and 3 more" in told
+
+
+def test_folders_inside_of_class_folders_are_named(flat):
+    poodle = flat / "train" / "ant" / "poodle"
+    poodle.mkdir()
+    Image.fromarray(painted()).save(poodle / "x.png")
+    (told,) = warned(flat)
+    assert "no classes of their own" in told and "(train/ant/poodle)" in told
+    assert "poodle" not in Domain.from_folder(flat, size=SIZE).class_names
+
+
+@pytest.mark.parametrize("target", ["..", "../..", "../../..", ".", "deep/deeper"])
+def test_links_that_lead_back_are_followed_once(flat, target):
+    """A class with a link to one of its parents, or two ways to one folder: every image comes once."""
+    before = files_of(quietly(flat))
+    deep = flat / "train" / "ant" / "deep" / "deeper"
+    deep.mkdir(parents=True)
+    Image.fromarray(painted()).save(deep / "x.png")
+    (flat / "train" / "ant" / "link").symlink_to(target)
+    assert files_of(quietly(flat)) == before | {"train": before["train"] + 1}
+    assert any("1 entry is left out" in told and "train/ant/" in told for told in warned(flat))
+
+
+def test_a_link_back_in_the_place_of_a_class_is_no_class(flat):
+    (flat / "train" / "loop").symlink_to("..")
+    assert quietly(flat).class_names == sorted(CLASSES)
+    assert any("train/loop" in told for told in warned(flat))
+
+
+def test_links_to_images_and_folders_elsewhere_are_followed(flat, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    shutil.move(flat / "train" / "ant", elsewhere)
+    (flat / "train" / "ant").symlink_to(elsewhere)
+    (flat / "val" / "ant" / "z.png").symlink_to(elsewhere / "b.png")
+    domain = Domain.from_folder(flat, size=SIZE)
+    assert len(domain.train) == 10 and len(domain.val) == 11
+    assert warned(flat) == []
+
+
+def test_all_broken_images_are_counted(flat):
+    for number, name in enumerate(["train/ant/b.png", "train/9/A.PNG", "val/10/b.png", "test/9/b.png"]):
+        (flat / name).write_bytes(b"broken" if number % 2 else b"")
+    (flat / "test/ant/gone.jpg").symlink_to("nowhere.jpg")
+    with pytest.raises(MadlabError) as caught:
+        Domain.from_folder(flat, size=SIZE)
+    message = str(caught.value)
+    assert "5 images" in message and "\n" not in message
+    assert "test/9/b.png, test/ant/gone.jpg, train/9/A.PNG and 2 more" in message
+
+
+def deep_folder(path, values, kind=np.uint16, ending="png"):
+    """Two classes, each split with one image of a class: grey of one value, from `values` in turn."""
+    values = iter(values)
+    for split in SPLITS:
+        for name in ("a", "b"):
+            (path / split / name).mkdir(parents=True)
+            grey = np.full((SIZE, SIZE), next(values)).astype(kind)
+            Image.fromarray(grey).save(path / split / name / f"x.{ending}")
+    return path
+
+
+DEPTHS = {
+    "12 bits": ([0, 100, 4095, 2048, 1, 30], np.uint16, "png", 4095, "4095 white (12 bits)"),
+    "10 bits": ([0, 100, 1000, 300, 1, 30], np.uint16, "png", 1023, "(10 bits)"),
+    "16 bits": ([0, 30000, 40000, 2048, 1, 30], np.uint16, "png", 65535, "(16 bits)"),
+    "8 bits in 16": ([0, 100, 250, 130, 1, 30], np.uint16, "png", 255, "(8 bits)"),
+    "labels in 32 bits": ([0, 1, 2, 3, 20, 5], np.int32, "tif", 31, "(5 bits)"),
+    "many labels": ([0, 1 << 20, 90_000, 3, 20, 5], np.int32, "tif", 2**24 - 1, "(24 bits)"),
+    "floats from 0 to 1": ([0, 0.25, 0.8, 0.5, 0.1, 0.3], np.float32, "tif", 1, "1 white"),
+    "whole floats": ([0, 100, 4095, 2048, 1, 30], np.float32, "tif", 4095, "(12 bits)"),
+}
+
+
+@pytest.mark.parametrize("kind", DEPTHS)
+def test_deep_greys_are_scaled_alike_and_with_a_word(kind, tmp_path):
+    values, dtype, ending, white, words = DEPTHS[kind]
+    folder = deep_folder(tmp_path / "deep", values, dtype, ending)
+    domain = quietly(folder)
+    shown = [int(image[0, 0, 0]) for split in SPLITS for image in getattr(domain, split).images]
+    assert shown == pytest.approx([255 * value / white for value in values], abs=0.501)
+    (told,) = warned(folder)
+    assert "grey images of more than 8 bits (6)" in told and words in told
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_deep_greys_without_a_depth_share_the_range_of_the_folder(dtype, tmp_path):
+    values = [-50, 0, 100, 150, 25, 50]
+    domain = quietly(deep_folder(tmp_path / "deep", values, dtype, "tif"))
+    shown = [int(image[0, 0, 0]) for split in SPLITS for image in getattr(domain, split).images]
+    assert shown == pytest.approx([255 * (value + 50) / 200 for value in values], abs=0.501)
+
+
+def test_only_the_deep_images_of_a_mixed_folder_are_scaled(tmp_path):
+    folder = deep_folder(tmp_path / "mixed", [0, 100, 4095, 2048, 1, 30])
+    Image.fromarray(painted(colour=(10, 60, 200))).save(folder / "val" / "a" / "colour.png")
+    domain = quietly(folder)
+    assert domain.val.images[0, 0, 0].tolist() == [10, 60, 200]
+    assert domain.val.images[1, 0, 0].tolist() == [255, 255, 255]
+
+
+def test_not_a_number_in_a_float_image_is_told(tmp_path):
+    folder = deep_folder(tmp_path / "deep", [0, 1, np.nan, 1, 0, 1], np.float32, "tif")
+    with pytest.raises(MadlabError, match=r"val/a/x.tif cannot be read .*not all numbers"):
+        Domain.from_folder(folder, size=SIZE)
+
+
+def sixteen_bit_colours(value):
+    """A PNG of 16-bit RGB, which Pillow does not write: header, rows of 'no filter', and checksums, by hand."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = (b"\0" + struct.pack(">H", value) * 3 * SIZE) * SIZE
+    header = struct.pack(">IIBBBBB", SIZE, SIZE, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_12_bit_colours_are_dark_but_not_without_a_word(flat):
+    (flat / "train" / "ant" / "deep.png").write_bytes(sixteen_bit_colours(4000))
+    (told,) = warned(flat)
+    assert "colour images of 16 bits (1)" in told and "deep.png" in told
+
+
+def test_a_folder_of_its_own_name_needs_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(deep_folder(tmp_path / "here", range(6)))
+    assert quietly(".").name == "here"
+
+
+def test_large_images_are_decoded_one_at_a_time(flat, monkeypatch):
+    """Several side by side may not fit into memory; small ones do not wait for each other."""
+    running, most = [], []
+    cut = images._cut
+
+    def slow(*arguments):
+        running.append(1)
+        time.sleep(0.005)
+        most.append(len(running))
+        running.pop()
+        return cut(*arguments)
+
+    monkeypatch.setattr(images, "_cut", slow)
+    monkeypatch.setattr(folder_module.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(images, "LARGE", SIZE * SIZE - 1)
+    Domain.from_folder(flat, size=SIZE)
+    assert max(most) == 1
+    most.clear()
+    monkeypatch.setattr(images, "LARGE", SIZE * SIZE)
+    Domain.from_folder(flat, size=SIZE)
+    assert max(most) > 1

@@ -16,11 +16,12 @@ from PIL import Image
 from sklearn.linear_model import RidgeClassifier
 
 from madlab.benchmarks import load_domain, pocket
+from madlab.benchmarks.cache import cache_folder
 from madlab.benchmarks.domain import SPLITS, Domain
-from madlab.benchmarks.pocket import RECIPES, characters
+from madlab.benchmarks.pocket import SPECS, characters
 from madlab.benchmarks.score import DECATHLON_BASELINE, SKETCH_BASELINE
 from madlab.errors import MadlabError
-from madlab.files import load_tensors, save_tensors
+from madlab.tensors import load_tensors, save_tensors
 
 HARDEST_FOR_PIXELS = 0.62
 """A linear classifier on raw pixels stays below this on every domain (measured: 7 to 58 %)."""
@@ -28,19 +29,19 @@ HARDEST_FOR_PIXELS = 0.62
 
 def small(name: str, counts: tuple[int, int, int] = (2, 1, 1)) -> dict[str, torch.Tensor]:
     """A few images of each class, drawn now."""
-    return pocket.draw(replace(RECIPES[name], counts=counts))
+    return pocket.draw(replace(SPECS[name], counts=counts))
 
 
 def test_names_follow_the_two_benchmarks() -> None:
     assert [pocket.STANDS_FOR[name] for name in pocket.DOMAINS] == list(DECATHLON_BASELINE)
     assert pocket.SKETCH_DOMAINS[0] == "pictures"  # there it is called imagenet
     assert [pocket.STANDS_FOR[name] for name in pocket.SKETCH_DOMAINS[1:]] == list(SKETCH_BASELINE)[1:]
-    assert set(RECIPES) == set(pocket.DOMAINS) | set(pocket.SKETCH_DOMAINS) == set(pocket.DESCRIPTIONS)
+    assert set(SPECS) == set(pocket.DOMAINS) | set(pocket.SKETCH_DOMAINS) == set(pocket.DESCRIPTIONS)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", SPECS)
 def test_a_domain_is_balanced_and_whole(name: str) -> None:
-    recipe, tensors = RECIPES[name], small(name)
+    recipe, tensors = SPECS[name], small(name)
     classes = len(recipe.class_names)
     assert len(set(recipe.class_names)) == classes and 2 <= classes <= 60
     assert 800 <= classes * recipe.counts[0] <= 1200
@@ -57,16 +58,16 @@ def test_a_domain_is_balanced_and_whole(name: str) -> None:
 
 
 def test_only_what_reads_one_way_round_is_not_mirrored() -> None:
-    assert {name for name, recipe in RECIPES.items() if not recipe.flip} == {"signs", "glyphs", "digits"}
+    assert {name for name, recipe in SPECS.items() if not recipe.flip} == {"signs", "glyphs", "digits"}
 
 
 DIGEST = """
 from hashlib import sha256
 import numpy as np
-from madlab.benchmarks.pocket import RECIPES
+from madlab.benchmarks.pocket import SPECS
 np.random.seed(1)
-for name in reversed(RECIPES):
-    images = [RECIPES[name].image(label, number) for label, number in ((1, 5), (0, 0))]
+for name in reversed(SPECS):
+    images = [SPECS[name].image(label, number) for label, number in ((1, 5), (0, 0))]
     print(name, *(sha256(image.tobytes()).hexdigest() for image in images))
 """
 
@@ -81,14 +82,14 @@ def test_images_depend_on_nothing_but_their_number() -> None:
     np.random.seed(2)  # noqa: NPY002
     here = {
         name: [sha256(recipe.image(label, number).tobytes()).hexdigest() for label, number in ((0, 0), (1, 5))][::-1]
-        for name, recipe in RECIPES.items()
+        for name, recipe in SPECS.items()
     }
-    assert here == there and len({digest for digests in here.values() for digest in digests}) == 2 * len(RECIPES)
+    assert here == there and len({digest for digests in here.values() for digest in digests}) == 2 * len(SPECS)
 
 
 def test_a_domain_is_drawn_once_and_then_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = pocket.load("glyphs", tmp_path)
-    recipe = RECIPES["glyphs"]
+    recipe = SPECS["glyphs"]
     for index in (0, 61, 239):  # classes take turns; test numbers follow those of train and val
         label, number = index % 60, 14 + 4 + index // 60
         assert drawn.test.labels[index] == label
@@ -109,8 +110,8 @@ def test_a_domain_is_drawn_once_and_then_read(tmp_path: Path, monkeypatch: pytes
 def test_a_cache_of_another_version_or_damaged_is_made_anew(
     harm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = replace(RECIPES["walkers"], counts=(3, 2, 2))
-    monkeypatch.setattr(pocket, "RECIPES", {"walkers": few})
+    few = replace(SPECS["walkers"], counts=(3, 2, 2))
+    monkeypatch.setattr(pocket, "SPECS", {"walkers": few})
     good = pocket.load("walkers", tmp_path)
     path = tmp_path / "pocket" / "walkers.safetensors"
     whole = path.read_bytes()
@@ -134,7 +135,7 @@ def test_no_scanned_digit_is_in_two_splits(monkeypatch: pytest.MonkeyPatch) -> N
         return Image.new("L", (144, 144))
 
     monkeypatch.setattr(characters, "placed", note)
-    recipe, seen, first = RECIPES["digits"], [], 0
+    recipe, seen, first = SPECS["digits"], [], 0
     for count in recipe.counts:
         shown.clear()
         for label in range(10):
@@ -172,9 +173,9 @@ def test_an_unknown_name_is_told_with_those_there_are(tmp_path: Path) -> None:
 
 
 def test_the_cache_is_where_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pocket, "RECIPES", {"walkers": replace(RECIPES["walkers"], counts=(1, 1, 1))})
+    monkeypatch.setattr(pocket, "SPECS", {"walkers": replace(SPECS["walkers"], counts=(1, 1, 1))})
     monkeypatch.setenv("MADLAB_DATA", str(tmp_path))
     assert load_domain("walkers").num_classes == 2
     assert [path.name for path in (tmp_path / "pocket").iterdir()] == ["walkers.safetensors"]
     monkeypatch.delenv("MADLAB_DATA")
-    assert pocket.cache_folder() == Path(pooch.os_cache("madlab"))
+    assert cache_folder() == Path(pooch.os_cache("madlab"))

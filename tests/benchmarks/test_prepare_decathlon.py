@@ -208,12 +208,12 @@ def test_predictions_are_written_and_scored(shelf: Shelf, tmp_path: Path) -> Non
         (entries[1:], "not exactly the 9 test images of aircraft"),
         ([*entries, first | {"category_id": 10_000_001}], "two predictions for image 10200019"),
         ([*entries, {"image_id": 990_000_001, "category_id": 1}], "no domain of the decathlon"),
-        ({"a": 1}, "not a list of"),
+        ({"a": 1}, "should be a valid list"),
     ]:
         file.write_text(json.dumps(content))
         with pytest.raises(MadlabError, match=reason):
             annotations.score_results(file, truth, shelf.protocol)
-    for labels, reason in ([5, 0], "labels 0 to 3"), ([0], "one prediction an image"):
+    for labels, reason in ([5, 0], "labels 0 to 3"), ([0], "one prediction per image"), ([0.5, 1], "not whole numbers"):
         with pytest.raises(MadlabError, match=reason):
             annotations.write_results(file, {"gtsrb": ([1, 2], labels)}, shelf.protocol)
 
@@ -247,7 +247,7 @@ def no_images_at_all(content: dict) -> None:
         ("gtsrb_train", no_image, "lists 19 images instead of 20"),
         ("gtsrb_test_stripped", other_ids, "does not have the test images 50200033 to 50200040"),
         ("gtsrb_train", other_category, "no class of gtsrb for data/gtsrb/train/0003/000003.jpg"),
-        ("gtsrb_train", no_images_at_all, "not a whole annotation file"),
+        ("gtsrb_train", no_images_at_all, "gtsrb_train.json is not valid .images: field required."),
     ],
 )
 def test_wrong_annotations(shelf: Shelf, tmp_path: Path, file: str, edit: Callable, reason: str) -> None:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from madlab.benchmarks.score import DECATHLON_BASELINE, SKETCH_BASELINE, decathlon_score, domain_scores, published
+from madlab.benchmarks.score import DECATHLON_BASELINE, SKETCH_BASELINE, decathlon_score, domain_scores, published_rows
 from madlab.errors import MadlabError
 
 COLUMNS = "imagenet12 aircraft cifar100 daimlerpedcls dtd gtsrb vgg-flowers omniglot svhn ucf101".split()
@@ -36,7 +36,7 @@ def test_a_published_row_gets_its_published_score(name):
 
 @pytest.mark.parametrize("name", list(DECATHLON_ROWS))
 def test_the_packaged_row_is_the_one_typed_in_here(name):
-    (row,) = [row for row in published("decathlon") if row["method"] == name and row["accuracies"]]
+    (row,) = [row for row in published_rows("decathlon") if row["method"] == name and row["accuracies"]]
     assert row["accuracies"] == _accuracies(name)
     assert row["score"] == DECATHLON_ROWS[name][1]
 
@@ -76,6 +76,8 @@ def test_another_baseline():
         ({"gtsrb": -1}, ["gtsrb", "-1"]),
         ({"gtsrb": math.nan}, ["gtsrb", "nan"]),
         ({"gtsrb": np.float32("inf")}, ["gtsrb", "inf"]),
+        ({"gtsrb": "97"}, ["gtsrb", "97", "percentage"]),
+        ({"gtsrb": None}, ["gtsrb", "None"]),
         ({}, ["at least one"]),
     ],
 )
@@ -95,7 +97,7 @@ def test_a_baseline_without_errors_cannot_be_beaten():
     ("benchmark", "domains", "rows"), [("decathlon", DECATHLON_BASELINE, 18), ("sketch", SKETCH_BASELINE, 19)]
 )
 def test_every_packaged_row_says_where_it_is_from(benchmark, domains, rows):
-    table = published(benchmark)
+    table = published_rows(benchmark)
     assert len(table) == rows
     assert len({(row["method"], row["network"], row["params"]) for row in table}) == rows
     for row in table:
@@ -107,7 +109,7 @@ def test_every_packaged_row_says_where_it_is_from(benchmark, domains, rows):
 
 
 def test_some_packaged_rows_of_imagenet_to_sketch():
-    rows = {(row["method"], row["network"]): row for row in published("sketch")}
+    rows = {(row["method"], row["network"]): row for row in published_rows("sketch")}
     mad = rows["MAD", "DenseNet-121"]
     assert (mad["mean"], mad["score"], mad["accuracies"]) == (84.2, 1668, {})
     masks = {"cubs": 80.76, "cars": 89.38, "flowers": 95.09, "wikiart": 70.67, "sketch": 79.95}
@@ -119,6 +121,18 @@ def test_some_packaged_rows_of_imagenet_to_sketch():
     assert rows["Piggyback (CPG README print)", "ResNet-50"]["provenance"] == "sourced, suspect"
 
 
+def test_the_score_is_bounded_and_never_falls_when_an_accuracy_rises():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        names = [f"domain {i}" for i in range(rng.integers(1, 6))]
+        baseline, accuracies = ({name: rng.uniform(0, 99.9) for name in names} for _ in range(2))
+        score = decathlon_score(accuracies, baseline)
+        assert 0 <= score <= 1000 * len(names) + 1e-6
+        better = names[rng.integers(len(names))]
+        higher = accuracies | {better: rng.uniform(accuracies[better], 100)}
+        assert decathlon_score(higher, baseline) >= score
+
+
 def test_an_unknown_benchmark_is_named():
     with pytest.raises(MadlabError, match="'mnist': choose one of decathlon, sketch"):
-        published("mnist")
+        published_rows("mnist")

@@ -14,7 +14,7 @@ from PIL import Image
 from madlab import MadlabError, load_base
 from madlab.backbones import WEIGHTS
 from madlab.benchmarks.decathlon import prepare_decathlon
-from madlab.network import fingerprint
+from madlab.guard import fingerprint
 
 SCRIPT = Path(__file__).parents[2] / "data_scripts" / "pretrain_base.py"
 PHOTOGRAPHS = Path(__file__).parents[2].parent / "shared" / "domains" / "tinyimagenet36.npz"

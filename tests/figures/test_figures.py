@@ -27,6 +27,14 @@ def test_png_has_the_size_that_was_asked_for_and_a_white_ground() -> None:
     assert picture.getpixel((0, 0)) == (255, 255, 255)
 
 
+def test_an_axis_that_chooses_its_ticks_gets_five_at_most(ax) -> None:
+    ax.plot([0, 100], [0, 1])
+    ax.set(xlim=(0, 100), yticks=np.linspace(0, 1, 9))
+    figures.few_ticks(ax.figure)
+    assert list(ax.get_xticks()) == [0, 25, 50, 75, 100]
+    assert len(ax.get_yticks()) == 9  # ticks that were asked for are all there
+
+
 def test_mosaic_puts_every_picture_in_its_place() -> None:
     pictures = np.random.default_rng(0).random((2, 3, 4, 5), np.float32)
     whole = figures.mosaic(pictures, gap=2)
@@ -123,7 +131,7 @@ def test_names_of_crowded_points_do_not_cover_each_other(ax) -> None:
 
 def test_the_gallery_says_how_many_of_the_classes_it_shows(monkeypatch) -> None:
     from madlab import widgets
-    from madlab.benchmarks.pocket import RECIPES
+    from madlab.benchmarks.pocket import SPECS
 
     seen, draw = [], figures.pictures
     monkeypatch.setattr(figures, "pictures", lambda ax, *rest, **options: seen.append(ax) or draw(ax, *rest, **options))
@@ -132,10 +140,10 @@ def test_the_gallery_says_how_many_of_the_classes_it_shows(monkeypatch) -> None:
     for name in gallery.domain.options:
         gallery.domain.value = name
         titles[name] = seen[-1].get_title(loc="left")
-    many = {name for name in titles if len(RECIPES[name].class_names) > len(gallery.state["images"]) == 24}
+    many = {name for name in titles if len(SPECS[name].class_names) > len(gallery.state["images"]) == 24}
     assert many and many != set(titles)
     for name, title in titles.items():
-        classes = len(RECIPES[name].class_names)
+        classes = len(SPECS[name].class_names)
         assert title == (
             f"{name}: 24 of its {classes} classes in turn" if name in many else f"{name}: its {classes} classes in turn"
         )

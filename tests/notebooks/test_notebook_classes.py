@@ -6,11 +6,11 @@ from notebook_tools import definitions, read
 from torch import nn
 
 import madlab
+from madlab.adapted import AdaptedConv2d
 from madlab.adapters import FullModulation
 from madlab.analysis.allocation import Spectrum, greedy_ranks, total_size
 from madlab.analysis.allocation import quantise as shipped_quantise
 from madlab.analysis.diagnosis import filter_change
-from madlab.network import AdaptedConv2d
 
 CONVS = [
     {"in_channels": 3, "out_channels": 5, "kernel_size": 3, "padding": 1},

@@ -16,7 +16,7 @@ from typing import Any
 import nbformat
 import pytest
 from nbformat import NotebookNode
-from notebook_tools import NOTEBOOKS, ROOT, solution, tagged, words
+from notebook_tools import NOTEBOOKS, REPOSITORY, ROOT, solution, tagged, words
 
 from madlab import lessons
 
@@ -63,7 +63,7 @@ def test_card(path: Path, notebook: NotebookNode) -> None:
     card = markdown(notebook)[0]
     assert notebook.cells[0].cell_type == "markdown"
     assert card.startswith(f"# {path.stem[:2]} · ")
-    target = f"https://colab.research.google.com/github/{lessons.REPOSITORY}/blob/main/notebooks/{path.name}"
+    target = f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks/{path.name}"
     assert re.findall(r"\((https://colab\.research\.google\.com/github[^)]*)\)", card) == [target]
     assert re.findall(r"^\| \*\*(.+?)\*\* \| .+ \|$", card, re.MULTILINE) == list(CARD)
 
@@ -72,9 +72,7 @@ def test_installs_in_colab_only_and_replaces_nothing(notebook: NotebookNode) -> 
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
     assert first.metadata.tags == ["install"]
     assert 'if "google.colab" in sys.modules:' in first.source
-    assert re.findall(r"%pip (.*)", first.source) == [
-        f"install -q --no-deps git+https://github.com/{lessons.REPOSITORY}"
-    ]
+    assert re.findall(r"%pip (.*)", first.source) == [f"install -q --no-deps git+https://github.com/{REPOSITORY}"]
     others = [cell.source for cell in notebook.cells if cell.cell_type == "code" and cell is not first]
     assert not any(re.search(r"^\s*[%!]", source, re.MULTILINE) for source in others)
 

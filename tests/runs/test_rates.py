@@ -7,7 +7,7 @@ from statistics import fmean
 import pytest
 
 from madlab import METHODS
-from madlab.runs.recipe import split_method
+from madlab.adapters.base import split_method
 from madlab.runs.record import RECORDS, read_runs
 
 DOMAINS = {"gtsrb", "flowers"}
@@ -45,12 +45,12 @@ def test_the_method_has_the_best_of_its_trials(means, name: str) -> None:
     best = max(trials, key=trials.__getitem__)
     if "adapter_lr" in dict(best):
         assert method.rate({"rank": rank}) == dict(best)["adapter_lr"]
-        assert (method.domain_learning_rate, method.head_learning_rate) == (0.3, None)
+        assert (method.rates.batchnorm, method.rates.head) == (0.3, None)
         return
     adapter = max((rates for rates in trials if "adapter_lr" in dict(rates)), key=trials.__getitem__, default=None)
     assert adapter is None or method.rate({"rank": rank}) == dict(adapter)["adapter_lr"]
-    assert (method.head_learning_rate or method.domain_learning_rate) == dict(best)["head_lr"]
-    assert method.domain_learning_rate == dict(best).get("batchnorm_lr", 0.3)
+    assert (method.rates.head or method.rates.batchnorm) == dict(best)["head_lr"]
+    assert method.rates.batchnorm == dict(best).get("batchnorm_lr", 0.3)
 
 
 @pytest.mark.parametrize("grid", ["mini-decathlon-64px", "mini-sketch-64px"])

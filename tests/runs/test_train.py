@@ -66,7 +66,7 @@ def count_right(root, folder, split):
     """Accuracy in percent, picture by picture: read with Pillow, cut by hand, one at a time through the adapted net."""
     net = madlab.MultiDomainNet(madlab.load_base(str(root / "small.safetensors")))
     domain = net.load_domain(folder / "adapter.safetensors")
-    normalization = net.view(domain).facts["normalization"]
+    normalization = net.view(domain).facts.normalization
     right = []
     for label, name in enumerate(("class0", "class1", "class2")):
         for path in sorted((root / "noise" / split / name).iterdir()):
@@ -95,7 +95,7 @@ def test_a_finished_run_says_what_it_was_and_leaves_no_checkpoint(place):
         "base_parameters": sum(math.prod(shape) for shape in shapes),
         "adapter_parameters": sum(2 * (shape[0] + shape[1]) for shape in shapes),
         "epochs": EPOCHS,
-        "rates": {"adapter": madlab.METHODS["mad"].rank_learning_rate, "batchnorm": 0.3, "head": 0.3 * 3 / 32},
+        "rates": {"adapter": madlab.METHODS["mad"].rates.adapter_with_rank, "batchnorm": 0.3, "head": 0.3 * 3 / 32},
     }
     assert {key: result[key] for key in expected} == expected
     assert result["seconds"] > 0 and result["device"] and result["versions"]["torch"] == torch.__version__

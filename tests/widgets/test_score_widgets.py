@@ -127,21 +127,20 @@ def test_accuracy_by_size_goes_through_the_means(ax) -> None:
 def test_accuracy_by_group_has_the_best_on_top_in_the_colour_of_its_group(ax) -> None:
     results = {"mad": [50.0, 30.0], "parallel": [71.0], "frozen": [41.0]}
     figures.accuracy_by_group(ax, results, {"parallel": "0.1", "mad": "0.3", "frozen": "0.3"}, title="rate", xlabel="%")
-    assert [text.get_text() for text in sorted(ax.texts, key=lambda t: t.get_position()[1])] == [
-        "mad",
-        "frozen",
-        "parallel",
-    ]
-    found = {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
-    assert {g: sorted(zip(*line.get_data(), strict=True)) for g, line in found.items()} == {
-        "0.1": [(71.0, 2)],
-        "0.3": [(40.0, 0), (41.0, 1)],
-    }
-    assert (
-        len({line.get_color() for line in found.values()}) == len({line.get_marker() for line in found.values()}) == 2
-    )
-    dots = sorted(p for line in ax.lines if line.get_marker() == "." for p in zip(*line.get_data(), strict=True))
-    assert dots == [(30.0, 0), (41.0, 1), (50.0, 0), (71.0, 2)]
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == ["parallel", "frozen", "mad"] and ax.yaxis_inverted()
+    means, spreads = {}, {}
+    for line in ax.lines:
+        points = [(x, names[round(y)]) for x, y in line.get_xydata() if np.isfinite(x)]
+        if line.get_marker() in ("o", "s"):  # a group's means
+            means |= {name: (x, line.get_color(), line.get_marker()) for x, name in points}
+        elif points:
+            spreads[points[0][1]] = points[1][0] - points[0][0]
+    assert {name: mean for name, (mean, _, _) in means.items()} == {"parallel": 71, "frozen": 41, "mad": 40}
+    assert means["frozen"][1:] == means["mad"][1:] != means["parallel"][1:]
+    assert spreads == {"mad": pytest.approx(2 * 200**0.5)}  # one standard deviation on each side
+    dots = sorted((float(x), names[round(float(y))]) for dots in ax.collections for x, y in dots.get_offsets())
+    assert dots == [(30, "mad"), (41, "frozen"), (50, "mad"), (71, "parallel")]
     assert ax.get_legend().get_title().get_text() == "rate"
 
 

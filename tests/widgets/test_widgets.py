@@ -110,11 +110,11 @@ def test_alpha_editor_convolves_with_what_is_set() -> None:
 
 
 def test_gallery_shows_the_images_of_the_domain() -> None:
-    from madlab.benchmarks.pocket import RECIPES
+    from madlab.benchmarks.pocket import SPECS
 
     gallery = widgets.domain_gallery()
     gallery.domain.value = "textures"
-    recipe = RECIPES["textures"]
+    recipe = SPECS["textures"]
     assert (gallery.state["images"][1] == recipe.image(1, 0)).all()
     gallery.label.value = recipe.class_names[2]
     gallery.more.click()

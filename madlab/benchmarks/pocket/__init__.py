@@ -6,7 +6,6 @@ made on them say how methods compare, not how they do on the benchmarks.
 """
 
 import hashlib
-import os
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +13,8 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
-from madlab.benchmarks.domain import SPLITS, Domain, Split
+from madlab.benchmarks.cache import cache_folder
+from madlab.benchmarks.domain import Domain
 from madlab.benchmarks.pocket import (
     birds,
     characters,
@@ -30,9 +30,11 @@ from madlab.benchmarks.pocket import (
     vehicles,
     walkers,
 )
-from madlab.benchmarks.pocket.recipe import Recipe
+from madlab.benchmarks.pocket.drawing import SIZE
+from madlab.benchmarks.pocket.spec import PocketSpec
+from madlab.benchmarks.split import SPLITS, Split
 from madlab.errors import MadlabError
-from madlab.files import load_tensors, save_tensors
+from madlab.tensors import load_tensors, save_tensors
 
 DOMAINS = (
     "pictures", "planes", "objects", "walkers", "textures", "signs", "glyphs", "digits", "motion", "flowers",
@@ -45,11 +47,11 @@ _FAMILIES = (
     scenes, vehicles, objects, walkers, textures, signs, characters, motion, flowers,
     birds, petals, paintings, sketches,
 )  # fmt: skip
-RECIPES = MappingProxyType({recipe.name: recipe for family in _FAMILIES for recipe in family.RECIPES})
+SPECS = MappingProxyType({spec.name: spec for family in _FAMILIES for spec in family.SPECS})
 
-STANDS_FOR = MappingProxyType({name: recipe.stands_for for name, recipe in RECIPES.items()})
+STANDS_FOR = MappingProxyType({name: spec.stands_for for name, spec in SPECS.items()})
 """Pocket name -> the domain it stands for; `pictures` is imagenet12, which ImageNet-to-Sketch calls imagenet."""
-DESCRIPTIONS = MappingProxyType({name: recipe.description for name, recipe in RECIPES.items()})
+DESCRIPTIONS = MappingProxyType({name: spec.description for name, spec in SPECS.items()})
 """Pocket name -> what one sees, in one line."""
 
 
@@ -59,26 +61,26 @@ def load(name: str, root: Path | str | None = None) -> Domain:
     root: the cache folder; by default $MADLAB_DATA, else the user's cache folder. A cached file that another version
     of the drawing code made is made anew. Raises MadlabError for an unknown name.
     """
-    recipe = RECIPES.get(name)
-    if recipe is None:
-        raise MadlabError(f"There is no pocket domain {name!r}: choose one of {', '.join(RECIPES)}.")
+    spec = SPECS.get(name)
+    if spec is None:
+        raise MadlabError(f"There is no pocket domain {name!r}: choose one of {', '.join(SPECS)}.")
     path = (cache_folder() if root is None else Path(root)) / "pocket" / f"{name}.safetensors"
-    tensors = _cached(path)
+    tensors = _cached(path, spec)
     if tensors is None:
-        tensors = draw(recipe)
+        tensors = draw(spec)
         save_tensors(path, tensors, {"version": version()})
     train, val, test = (Split(tensors[f"{split}_images"], tensors[f"{split}_labels"]) for split in SPLITS)
-    return Domain(name, list(recipe.class_names), train, val, test, recipe.flip)
+    return Domain(name, list(spec.class_names), train, val, test, spec.flip)
 
 
-def draw(recipe: Recipe) -> dict[str, torch.Tensor]:
+def draw(spec: PocketSpec) -> dict[str, torch.Tensor]:
     """All images of a domain: for each split SPLIT_images, uint8 (N, 36, 36, 3), and SPLIT_labels, int64 (N,).
 
     Classes take turns, so that the first images of a split show one of each.
     """
-    tensors, first, classes = {}, 0, len(recipe.class_names)
-    for split, count in zip(SPLITS, recipe.counts, strict=True):
-        images = [recipe.image(label, first + number) for number in range(count) for label in range(classes)]
+    tensors, first, classes = {}, 0, len(spec.class_names)
+    for split, count in zip(SPLITS, spec.counts, strict=True):
+        images = [spec.image(label, first + number) for number in range(count) for label in range(classes)]
         tensors[f"{split}_images"] = torch.from_numpy(np.stack(images))
         tensors[f"{split}_labels"] = torch.arange(classes).repeat(count)
         first += count
@@ -92,16 +94,7 @@ def version() -> str:
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
 
 
-def cache_folder() -> Path:
-    """$MADLAB_DATA, else the user's cache folder of this operating system."""
-    if folder := os.environ.get("MADLAB_DATA"):
-        return Path(folder)
-    import pooch
-
-    return Path(pooch.os_cache("madlab"))
-
-
-def _cached(path: Path) -> dict[str, torch.Tensor] | None:
+def _cached(path: Path, spec: PocketSpec) -> dict[str, torch.Tensor] | None:
     """What this version of the drawing code left at `path`; None for no file, another version's, or a damaged one."""
     if not path.is_file():
         return None
@@ -109,4 +102,16 @@ def _cached(path: Path) -> dict[str, torch.Tensor] | None:
         tensors, metadata = load_tensors(path)
     except MadlabError:  # damaged: drawing it again repairs it
         return None
-    return tensors if metadata.get("version") == version() else None
+    return tensors if metadata.get("version") == version() and _is_whole(tensors, spec) else None
+
+
+def _is_whole(tensors: dict[str, torch.Tensor], spec: PocketSpec) -> bool:
+    """Whether there are as many images as the domain has, with the labels that `draw` gives them."""
+    classes = len(spec.class_names)
+    for split, count in zip(SPLITS, spec.counts, strict=True):
+        images, labels = tensors.get(f"{split}_images"), tensors.get(f"{split}_labels")
+        if images is None or images.dtype != torch.uint8 or images.shape != (classes * count, SIZE, SIZE, 3):
+            return False
+        if labels is None or not torch.equal(labels, torch.arange(classes).repeat(count)):
+            return False
+    return True

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from madlab.benchmarks.pocket.drawing import Colour, Frame, Pen, Random, curve, ellipse, finish, mixed, some_colour
 from madlab.benchmarks.pocket.flowers import leaves
-from madlab.benchmarks.pocket.recipe import Pixels, Recipe
+from madlab.benchmarks.pocket.spec import Pixels, PocketSpec
 
 PLUMAGE: dict[str, Colour] = {
     "black": (35, 32, 38), "white": (240, 238, 232), "grey": (135, 140, 148), "brown": (120, 85, 55),
@@ -110,8 +110,8 @@ def draw_bird(rng: Random, label: int) -> Pixels:
     return finish(rng, image, light=0.4, noise=10)
 
 
-RECIPES = (
-    Recipe(
+SPECS = (
+    PocketSpec(
         "birds",
         "cubs",
         "birds of one build, told apart by plumage, beak, tail and legs",

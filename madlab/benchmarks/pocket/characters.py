@@ -18,7 +18,7 @@ from madlab.benchmarks.pocket.drawing import (
     finish,
     some_colour,
 )
-from madlab.benchmarks.pocket.recipe import Pixels, Recipe
+from madlab.benchmarks.pocket.spec import Pixels, PocketSpec
 
 LETTERS = tuple(f"{consonant}{vowel}" for consonant in "bdfghklmnprstvz" for vowel in "aeiou")[:60]
 
@@ -94,11 +94,11 @@ def draw_digit(rng: Random, label: int, number: int) -> Pixels:
     return finish(rng, image, light=0.35, blur=0.9, noise=10)
 
 
-RECIPES = (
-    Recipe(
+SPECS = (
+    PocketSpec(
         "glyphs", "omniglot", "letters of an invented script, few of each", LETTERS, (14, 4, 8), draw_letter, flip=False
     ),
-    Recipe(
+    PocketSpec(
         "digits",
         "svhn",
         "real handwritten digits (scikit-learn) as house numbers",

@@ -12,7 +12,7 @@ from math import comb, cos, pi, sin
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from madlab.benchmarks.pocket.recipe import Pixels
+from madlab.benchmarks.pocket.spec import Pixels
 
 SIZE = 36
 """Side of a finished image in pixels."""

@@ -18,7 +18,7 @@ from madlab.benchmarks.pocket.drawing import (
     mixed,
     some_colour,
 )
-from madlab.benchmarks.pocket.recipe import Pixels, Recipe
+from madlab.benchmarks.pocket.spec import Pixels, PocketSpec
 
 YELLOW, ORANGE, RED, PINK, VIOLET, BLUE = 0.145, 0.08, 0.99, 0.91, 0.78, 0.64
 
@@ -115,8 +115,8 @@ def draw_flower(rng: Random, label: int) -> Pixels:
     return finish(rng, image, light=0.35)
 
 
-RECIPES = (
-    Recipe(
+SPECS = (
+    PocketSpec(
         "flowers",
         "vgg-flowers",
         "flowers from above, told apart by petals and heart",

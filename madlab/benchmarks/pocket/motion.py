@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from madlab.benchmarks.pocket.drawing import SIZE, Random, finish
-from madlab.benchmarks.pocket.recipe import Pixels, Recipe
+from madlab.benchmarks.pocket.spec import Pixels, PocketSpec
 
 FRAMES = 14
 FINE = 2 * SIZE
@@ -85,8 +85,8 @@ def draw_motion(rng: Random, label: int) -> Pixels:
     return finish(rng, smooth, light=0.12, blur=0.7, noise=10)
 
 
-RECIPES = (
-    Recipe(
+SPECS = (
+    PocketSpec(
         "motion",
         "ucf101",
         "movements summed into one picture: early frames dark, late ones bright",

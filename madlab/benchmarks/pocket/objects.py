@@ -16,7 +16,7 @@ from madlab.benchmarks.pocket.drawing import (
     finish,
     some_colour,
 )
-from madlab.benchmarks.pocket.recipe import Pixels, Recipe
+from madlab.benchmarks.pocket.spec import Pixels, PocketSpec
 
 
 def apple(pen: Pen) -> None:
@@ -233,8 +233,8 @@ def draw_object(rng: Random, label: int) -> Pixels:
     return finish(rng, image)
 
 
-RECIPES = (
-    Recipe(
+SPECS = (
+    PocketSpec(
         "objects",
         "cifar100",
         "everyday things in any colour on cluttered ground",

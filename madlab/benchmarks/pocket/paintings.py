@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from madlab.benchmarks.pocket.drawing import FINE, Colour, Frame, Pen, Random, curve, finish, some_colour
 from madlab.benchmarks.pocket.objects import OBJECTS
-from madlab.benchmarks.pocket.recipe import Pixels, Recipe
 from madlab.benchmarks.pocket.scenes import SCENES, landscape
+from madlab.benchmarks.pocket.spec import Pixels, PocketSpec
 
 STEP = 4
 """Styles look up the scene's colours on a grid of every fourth canvas pixel."""
@@ -277,8 +277,8 @@ def draw_painting(rng: Random, label: int) -> Pixels:
     return finish(rng, part, light=0.35, blur=1.0, noise=16)
 
 
-RECIPES = (
-    Recipe(
+SPECS = (
+    PocketSpec(
         "paintings",
         "wikiart",
         "one little world painted in many styles",

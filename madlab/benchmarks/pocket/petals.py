@@ -16,7 +16,7 @@ from madlab.benchmarks.pocket.drawing import (
     some_colour,
 )
 from madlab.benchmarks.pocket.flowers import BLUE, ORANGE, PINK, RED, VIOLET, YELLOW, petal_colour
-from madlab.benchmarks.pocket.recipe import Pixels, Recipe
+from madlab.benchmarks.pocket.spec import Pixels, PocketSpec
 
 
 def bellflower(pen: Pen, colour: Colour, shade: Colour) -> None:
@@ -193,8 +193,8 @@ def draw_petals(rng: Random, label: int) -> Pixels:
     return finish(rng, image, light=0.35)
 
 
-RECIPES = (
-    Recipe(
+SPECS = (
+    PocketSpec(
         "petals",
         "flowers",
         "flowers from the side, told apart by their growth",

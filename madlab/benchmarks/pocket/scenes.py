@@ -17,7 +17,7 @@ from madlab.benchmarks.pocket.drawing import (
     mixed,
     some_colour,
 )
-from madlab.benchmarks.pocket.recipe import Pixels, Recipe
+from madlab.benchmarks.pocket.spec import Pixels, PocketSpec
 
 
 def balloon(pen: Pen) -> None:
@@ -183,8 +183,8 @@ def draw_picture(rng: Random, label: int) -> Pixels:
     return finish(rng, image, light=0.35, noise=10)
 
 
-RECIPES = (
-    Recipe(
+SPECS = (
+    PocketSpec(
         "pictures",
         "imagenet12",
         "landscapes with one main thing in them",

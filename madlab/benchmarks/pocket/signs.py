@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from madlab.benchmarks.pocket.drawing import FINE, Colour, Points, Random, cloudy, clutter, ellipse, finish, some_colour
-from madlab.benchmarks.pocket.recipe import Pixels, Recipe
+from madlab.benchmarks.pocket.spec import Pixels, PocketSpec
 
 RED, BLUE, YELLOW, WHITE, BLACK = (200, 20, 30), (20, 80, 180), (250, 190, 10), (245, 245, 245), (15, 15, 20)
 
@@ -226,8 +226,8 @@ def draw_sign(rng: Random, label: int) -> Pixels:
     return finish(rng, image, light=0.6, blur=1.1, noise=12)
 
 
-RECIPES = (
-    Recipe(
+SPECS = (
+    PocketSpec(
         "signs", "gtsrb", "traffic signs from the side, in any light", tuple(SIGNS), (30, 8, 15), draw_sign, flip=False
     ),
 )

@@ -5,8 +5,8 @@ from PIL import Image
 
 from madlab.benchmarks.pocket.drawing import FINE, Colour, Frame, Pen, Points, Random, finish
 from madlab.benchmarks.pocket.objects import OBJECTS
-from madlab.benchmarks.pocket.recipe import Pixels, Recipe
 from madlab.benchmarks.pocket.scenes import SCENES
+from madlab.benchmarks.pocket.spec import Pixels, PocketSpec
 
 THINGS = tuple(sorted(OBJECTS + SCENES, key=lambda thing: thing.__name__))
 
@@ -43,8 +43,8 @@ def draw_sketch(rng: Random, label: int) -> Pixels:
     return finish(rng, image, light=0.1, blur=0.8, noise=10, grey=True)
 
 
-RECIPES = (
-    Recipe(
+SPECS = (
+    PocketSpec(
         "sketches",
         "sketch",
         "quick line drawings of forty things",

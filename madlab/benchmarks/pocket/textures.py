@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from madlab.benchmarks.pocket.drawing import SIZE, Random, cloudy, contrasting, finish, some_colour
-from madlab.benchmarks.pocket.recipe import Pixels, Recipe
+from madlab.benchmarks.pocket.spec import Pixels, PocketSpec
 
 FINE = 2 * SIZE
 """Patterns are computed at twice the size; their edges are soft already."""
@@ -206,8 +206,8 @@ def draw_texture(rng: Random, label: int) -> Pixels:
     return finish(rng, Image.fromarray(mixture), light=0.35, blur=0.5, noise=12)
 
 
-RECIPES = (
-    Recipe(
+SPECS = (
+    PocketSpec(
         "textures",
         "dtd",
         "materials and patterns in any colours, at any angle",

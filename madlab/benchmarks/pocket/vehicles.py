@@ -15,7 +15,7 @@ from madlab.benchmarks.pocket.drawing import (
     mixed,
     some_colour,
 )
-from madlab.benchmarks.pocket.recipe import Pixels, Recipe
+from madlab.benchmarks.pocket.spec import Pixels, PocketSpec
 
 
 @dataclass(frozen=True)
@@ -224,8 +224,8 @@ def draw_car(rng: Random, label: int) -> Pixels:
     return finish(rng, image)
 
 
-RECIPES = (
-    Recipe(
+SPECS = (
+    PocketSpec(
         "planes",
         "aircraft",
         "aircraft from above, told apart by wings, tails and engines",
@@ -233,5 +233,5 @@ RECIPES = (
         (50, 15, 28),
         draw_plane,
     ),
-    Recipe("cars", "cars", "cars from the side, told apart by their shape", tuple(CARS), (50, 15, 28), draw_car),
+    PocketSpec("cars", "cars", "cars from the side, told apart by their shape", tuple(CARS), (50, 15, 28), draw_car),
 )

@@ -3,7 +3,7 @@
 import numpy as np
 
 from madlab.benchmarks.pocket.drawing import Colour, Frame, Pen, Random, cloudy, clutter, curve, finish
-from madlab.benchmarks.pocket.recipe import Pixels, Recipe
+from madlab.benchmarks.pocket.spec import Pixels, PocketSpec
 
 
 def grey(rng: Random, low: int = 20, high: int = 235) -> Colour:
@@ -100,8 +100,8 @@ def draw_walker(rng: Random, label: int) -> Pixels:
     return finish(rng, image, light=0.35, blur=0.7, noise=13, grey=True)
 
 
-RECIPES = (
-    Recipe(
+SPECS = (
+    PocketSpec(
         "walkers",
         "daimlerpedcls",
         "grey street corners: a pedestrian, or something like one",

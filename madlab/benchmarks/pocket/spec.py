@@ -11,7 +11,7 @@ Pixels = np.ndarray
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PocketSpec:
     """One pocket domain before it is drawn.
 
     stands_for: the benchmark's domain it stands for, spelled as there. counts: images of each class in train, val and

@@ -1,0 +1,111 @@
+"""A layer of the base that runs with a domain's filters, and how a network is rebuilt around such layers."""
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from madlab.adapters import Adapter
+from madlab.adapters.base import Layer
+from madlab.errors import MadlabError
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+
+class AdaptedConv2d(nn.Module):
+    """A convolution of the base network that runs with the filter bank its adapter returns.
+
+    conv: the layer, whose weight stays the base's; any stride, groups, padding and bias. It may be an nn.Linear, which
+    is a 1x1 convolution of vectors. Code that looks at the layer instead of calling it sees the adapted `weight`, as
+    nn.MultiheadAttention does with its output projection, and all other attributes of the layer.
+    """
+
+    conv: Layer
+    adapter: Adapter
+
+    def __init__(self, conv: Layer, adapter: Adapter):
+        super().__init__()
+        self.conv = conv
+        self.adapter = adapter
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.adapter.convolve(self.conv, x)
+
+    @property
+    def weight(self) -> Tensor:
+        """The adapted weight, in the shape of the layer's own."""
+        return self.adapter.adapted_weight(self.conv)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "conv" or name.startswith("__"):  # asked for while a copy of this module is being made
+                raise
+            return getattr(self.conv, name)
+
+    def merged(self) -> Layer:
+        """The plain layer with the adapted weight; everything but the weight is shared with `conv`."""
+        plain = copy.copy(self.conv)
+        plain._parameters = self.conv._parameters | {"weight": nn.Parameter(self.weight.detach())}
+        return plain
+
+
+def without_parametrization(module: AnyModule) -> AnyModule:
+    """The module itself, or a twin of one that computes tensors anew (weight norm, spectral norm), which holds them.
+
+    In a frozen network they are constants. All else is shared with the module. PyTorch's own remove_parametrizations
+    is no help: it takes the property away from the class, and with it from every copy of the module.
+    """
+    if not parametrize.is_parametrized(module):
+        return module
+    kind: Any = parametrize.type_before_parametrizations(module)
+    twin = kind.__new__(kind)
+    twin.__dict__ = dict(vars(module))
+    twin._modules = {name: child for name, child in module._modules.items() if name != "parametrizations"}
+    computed = {
+        name: getattr(module, name).detach().clone() for name in module.get_submodule("parametrizations")._modules
+    }
+    twin._parameters = module._parameters | {n: nn.Parameter(t, requires_grad=False) for n, t in computed.items()}
+    return twin
+
+
+def rebuild(network: nn.Module, replacements: Mapping[Any, Any], shared: Iterable[Tensor] = ()) -> nn.Module:
+    """A copy of a network in which some modules and parameters are replaced and some tensors are the original's own.
+
+    It is a deep copy, so that everything that refers to a module (a bound method, a plain list, a hook) refers to its
+    copy or replacement. What a replacement refers to is copied with it. Raises MadlabError if PyTorch cannot copy it.
+    """
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in shared}
+    memo |= {id(old): new for old, new in replacements.items()}
+    # A tensor that the last forward left behind (a recorded feature) has a history, and those cannot be copied.
+    left = {id(tensor): tensor.detach() for module in network.modules() for tensor in _computed(vars(module))}
+    memo |= left
+    try:
+        copied = copy.deepcopy(network, memo)
+        for new in replacements.values():
+            if isinstance(new, nn.Module):
+                new.__dict__ = copy.deepcopy(vars(new), memo)
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MadlabError(
+            f"The network cannot be copied, which adding a domain needs ({reason}): take what PyTorch cannot copy out "
+            "of its attributes."
+        ) from error
+    return copied
+
+
+def _computed(value: Any) -> Iterator[Tensor]:
+    """Tensors with a history in a module's attributes and in the lists and dicts among them."""
+    if isinstance(value, Tensor):
+        if not value.is_leaf:
+            yield value
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            if key != "_modules":
+                yield from _computed(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _computed(part)

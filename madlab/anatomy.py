@@ -1,0 +1,244 @@
+"""What a base network is made of, as one small forward shows it: filter banks, normalisation layers and the rest."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrize
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from madlab.adapted import rebuild
+from madlab.adapters.base import Layer, filters_of
+from madlab.errors import MadlabError
+
+LAYERS = ("all", "conv", "3x3", "1x1")
+"""Kinds of filter banks that can be adapted; an nn.Linear is a 1x1 one, but no "conv"."""
+
+SIDES = (64, 224, 299)
+"""Pixels of the images that are tried on a network that does not say its `crop`."""
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The parts of a base network that its forward in eval mode uses, by name.
+
+    channels, sides: of images it runs on, in pixels; no sides on the meta device, where nothing runs.
+    layers: its filter banks: convolutions and every nn.Linear, the head among them. norms: its normalisation layers.
+    others: all parameters besides those two, such as biases, position embeddings and the packed projection of
+    nn.MultiheadAttention.
+    """
+
+    channels: int
+    sides: tuple[int, ...]
+    layers: dict[str, Layer]
+    norms: dict[str, nn.Module]
+    others: dict[str, nn.Parameter]
+
+    def body(self, head: str) -> dict[str, Layer]:
+        """The filter banks without the head."""
+        return {name: layer for name, layer in self.layers.items() if name != head}
+
+    def choose(self, layers: str | Sequence[str], head: str) -> dict[str, Layer]:
+        """The filter banks of the body that are meant: an entry of LAYERS, or a list of names."""
+        body = self.body(head)
+        if isinstance(layers, str) and layers not in LAYERS:
+            raise MadlabError(f"Unknown layers {layers!r}: choose one of {', '.join(LAYERS)}, or list layers.")
+        for name in [] if isinstance(layers, str) else layers:
+            if name not in body:
+                raise MadlabError(
+                    f"The base network has no convolution or nn.Linear {name!r} that runs and is not its head; it has "
+                    f"{', '.join(body)}."
+                )
+        found = {n: m for n, m in body.items() if (_is_of_kind(m, layers) if isinstance(layers, str) else n in layers)}
+        if not found:
+            raise MadlabError(f"The base network has no layers of the kind {layers!r} to adapt: choose other layers.")
+        return found
+
+
+def examine(base: nn.Module) -> Anatomy:
+    """Freeze a base network, run it once, on a copy that shares its tensors, and see what it uses.
+
+    Auxiliary heads, which eval mode skips, are no part of it. Raises MadlabError if the network has no convolution,
+    cannot run, does not return logits (B, classes), or does what no domain could keep apart.
+    """
+    layers = {n: m for n, m in base.named_modules() if isinstance(m, Layer) and not _is_inner(n)}
+    norms = {n: m for n, m in base.named_modules() if is_norm(m) and not _is_inner(n)}
+    convs = [layer for layer in layers.values() if isinstance(layer, nn.Conv2d)]
+    if not convs:
+        raise MadlabError("The base network has no nn.Conv2d: madlab adapts convolutional networks.")
+    _refuse_unusual_weights(base)
+    base.requires_grad_(False).eval()
+    parameters = [p for p in base.parameters() if p.is_floating_point()]
+    channels, sides = convs[0].in_channels, tuple[int, ...]()
+    used = set[Tensor | nn.Module](parameters) | set(base.modules())
+    if not any(parameter.is_meta for parameter in parameters):
+        channels, sides, used = _try_out(base, convs[0].in_channels, parameters)
+
+    def runs(module: nn.Module) -> bool:
+        return module in used or any(parameter in used for parameter in module.parameters())
+
+    layers = {name: layer for name, layer in layers.items() if runs(layer)}
+    norms = {name: norm for name, norm in norms.items() if runs(norm)}
+    taken = {p for norm in norms.values() for p in norm.parameters()} | {p for m in layers.values() for p in filters(m)}
+    others = {n: p for n, p in base.named_parameters() if p in used and p not in taken}
+    return Anatomy(channels, sides, layers, norms, others)
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module is a normalisation layer, of PyTorch or of anybody else.
+
+    Those of others are known by their name or by running statistics, if what they hold (parameters, buffers) is their
+    own and not that of layers inside, as in a block with a norm first.
+    """
+    if isinstance(module, _NormBase | nn.GroupNorm | nn.LayerNorm | nn.RMSNorm):
+        return True
+    if isinstance(module, _ConvNd | nn.Linear):
+        return False
+    own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    all_held = [*module.parameters(), *module.buffers()]
+    named = "norm" in type(module).__name__.lower() or "running_mean" in module._buffers
+    return named and bool(own) and len(own) == len(all_held)
+
+
+def _is_of_kind(layer: Layer, kind: str) -> bool:
+    if kind in ("all", "conv"):
+        return kind == "all" or isinstance(layer, nn.Conv2d)
+    size = int(kind[0])
+    return tuple(filters_of(layer).shape[2:]) == (size, size)
+
+
+def filters(layer: Layer) -> list[nn.Parameter]:
+    """The parameters that make a layer's filter bank: its weight, or what a parametrization computes it from."""
+    if parametrize.is_parametrized(layer, "weight"):
+        parametrization = layer.get_submodule("parametrizations.weight")
+        return list(parametrization.parameters())
+    return [layer.get_parameter("weight")]
+
+
+def sample(channels: int, side: int, like: Tensor) -> Tensor:
+    """Two images of noise (2, channels, side, side), always the same, in the number format of a network's tensor."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, channels, side, side, generator=generator).to(like.device, like.dtype)
+
+
+@contextmanager
+def aside(device: torch.device) -> Iterator[set[nn.Module]]:
+    """Run networks without leaving a trace in the random numbers; gives the set of all modules that are called."""
+    called: set[nn.Module] = set()
+    handle = register_module_forward_pre_hook(lambda module, _: called.add(module))
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield called
+    finally:
+        handle.remove()
+
+
+def first_line(error: Exception) -> str:
+    """An exception as a part of a sentence."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _is_inner(name: str) -> bool:
+    """Whether a module is a part of a parametrization, which belongs to its layer."""
+    return "parametrizations" in name.split(".")
+
+
+def _refuse_unusual_weights(base: nn.Module) -> None:
+    """What computes a weight in a hook, has none yet, or is no Python any more cannot be run with another weight."""
+    old = (WeightNorm, SpectralNorm, BasePruningMethod)
+    for name, module in base.named_modules():
+        if any(isinstance(hook, old) for hook in module._forward_pre_hooks.values()):
+            raise MadlabError(
+                f"Layer {name} computes its weight in a hook (torch.nn.utils.weight_norm, spectral_norm or prune): "
+                "remove that, or use torch.nn.utils.parametrizations instead."
+            )
+        if any(is_lazy(parameter) for parameter in module._parameters.values()):
+            raise MadlabError(f"Layer {name} has no weight yet: run the network once before you hand it over.")
+        if isinstance(module, torch.jit.ScriptModule) and any(True for _ in module.parameters()):
+            raise MadlabError(f"Layer {name or 'of the network'} is TorchScript: hand over the network that it was.")
+
+
+def _try_out(
+    base: nn.Module, channels: int, parameters: list[nn.Parameter]
+) -> tuple[int, tuple[int, ...], set[Tensor | nn.Module]]:
+    """Channels and sides of images that the network runs on, and the parameters and modules that it uses."""
+    twin = rebuild(base, {}, [*base.parameters(), *base.buffers()])
+    buffers = {name: (buffer, buffer.clone()) for name, buffer in base.named_buffers()}
+    crop = getattr(base, "crop", None)
+    sides = (crop,) if crop else SIDES
+    failures = []
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    try:
+        for side, planes in product(sides, dict.fromkeys((channels, 3, 1))):
+            with aside(parameters[0].device) as called:
+                try:
+                    logits = twin(sample(planes, side, parameters[0]))
+                except Exception as error:  # the network's own code may raise anything; the sentence passes it on
+                    failures.append(first_line(error))
+                    continue
+                check_logits(logits)
+                gradients = torch.autograd.grad(logits.sum(), parameters, allow_unused=True)
+            break
+        else:
+            raise MadlabError(
+                f"The base network does not run on images of {', '.join(map(str, sides))} pixels ({failures[0]}): set "
+                "its attribute `crop` to the size that it takes."
+            )
+    finally:
+        base.requires_grad_(False)
+    _refuse_moving_buffers(buffers)
+    _refuse_what_a_copy_does_not_reach(base, twin, called)
+    names = {module: name for name, module in twin.named_modules()}
+    used: set[Tensor | nn.Module] = {base.get_submodule(names[module]) for module in called if module in names}
+    used |= {p for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
+    return planes, sides[sides.index(side) :], used
+
+
+def check_logits(logits: object, num_classes: int | None = None) -> None:
+    """Raise MadlabError unless a network returned logits (2, classes) that lead back to its parameters."""
+    if not isinstance(logits, Tensor):
+        raise MadlabError(f"The network returns a {type(logits).__name__}: madlab needs the logits (B, classes) alone.")
+    if logits.ndim != 2 or logits.shape[0] != 2 or num_classes not in (None, logits.shape[1]):
+        raise MadlabError(
+            f"For two images the network returns the shape {tuple(logits.shape)}: madlab needs logits "
+            f"(B, {num_classes or 'classes'})."
+        )
+    if not logits.requires_grad:
+        raise MadlabError(
+            "The network runs without gradients (torch.no_grad or detach), so no adapter could be trained."
+        )
+
+
+def _refuse_moving_buffers(buffers: dict[str, tuple[Tensor, Tensor]]) -> None:
+    for name, (buffer, before) in buffers.items():
+        if not torch.equal(buffer, before):
+            buffer.copy_(before)
+            raise MadlabError(
+                f"The base network changes its buffer {name} even in eval mode, so that its domains would change each "
+                "other: let it do so in training mode only."
+            )
+
+
+def _refuse_what_a_copy_does_not_reach(base: nn.Module, twin: nn.Module, called: set[nn.Module]) -> None:
+    originals = {module: name for name, module in base.named_modules()}
+    for module in called & originals.keys():
+        raise MadlabError(
+            f"Layer {originals[module] or 'of the whole network'} is called through a function that holds the network "
+            "itself (a lambda, a closure, a global), which no copy can follow: use methods or registered modules."
+        )
+    for module in called - set(twin.modules()):
+        if any(True for _ in module.parameters()):
+            raise MadlabError(
+                f"The network runs a {type(module).__name__} that it does not own (kept in a plain list, dict or "
+                "function): register it, for example in an nn.ModuleList."
+            )

@@ -1,0 +1,116 @@
+"""One schema per kind of file that benchmarks read; what does not fit it is refused in one sentence.
+
+Values are taken as they are written: a number in quotes is not a number. Keys that a schema does not know are left out,
+so that files may say more than we need.
+"""
+
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from madlab.errors import MadlabError
+
+T = TypeVar("T")
+STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+Count = Annotated[int, Field(ge=0, lt=2**62)]
+"""A count, a label or an id: it fits NumPy's int64."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+ArrayFile = Annotated[str, Field(pattern=r"^(train|val|test)_(images|labels|ids)\.npy$")]
+
+
+class Normalization(BaseModel):
+    """Statistics of the three channels, for pixels scaled to 0..1."""
+
+    model_config = STRICT | {"extra": "forbid"}
+    mean: Annotated[list[float], Field(min_length=3, max_length=3)]
+    std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
+
+
+class StoredArray(BaseModel):
+    """One array of a packed domain. sample: sha256 of some of its blocks, which domains packed earlier do not have."""
+
+    model_config = STRICT
+    bytes: Count
+    sha256: Sha256
+    sample: Sha256 | None = None
+
+
+class SplitCounts(BaseModel):
+    """Images of each split."""
+
+    model_config = STRICT
+    train: Count
+    val: Count
+    test: Count
+
+
+class Manifest(BaseModel):
+    """manifest.json of a packed domain; see `madlab.benchmarks.packed`."""
+
+    model_config = STRICT
+    version: int
+    name: Annotated[str, Field(min_length=1)]
+    class_names: Annotated[list[str], Field(min_length=2)]
+    flip: bool
+    normalization: Normalization
+    size: Annotated[int, Field(ge=1, le=4096)]
+    squash: bool
+    classes: Count
+    images: dict[str, Count]
+    splits: SplitCounts
+    files: dict[ArrayFile, StoredArray]
+
+
+class AnnotatedImage(TypedDict):
+    """An image of an annotation file. Plain dictionaries: ImageNet's training file has over a million of them."""
+
+    id: Count
+    file_name: str
+
+
+class Annotation(TypedDict):
+    """The class of one image; a stripped test file may leave it out."""
+
+    image_id: Count
+    category_id: Annotated[Count, Field(default=0)]
+
+
+class Category(TypedDict):
+    id: Count
+    name: str
+
+
+class AnnotationFile(BaseModel):
+    """DOMAIN_train.json and its like of the Visual Decathlon, in the manner of COCO."""
+
+    model_config = STRICT
+    images: list[AnnotatedImage]
+    categories: list[Category] = []
+    annotations: list[Annotation] = []
+
+
+class Prediction(TypedDict):
+    """An entry of the challenge's results.json."""
+
+    image_id: Count
+    category_id: Count
+
+
+def validated(schema: type[T], content: Any, source: str, remedy: str) -> T:
+    """`content`, as JSON text (bytes) or as read from JSON, in the form of `schema`.
+
+    source: what to call it in the message of the MadlabError; remedy: what to do about it.
+    """
+    adapter = TypeAdapter(schema)
+    try:
+        validate = adapter.validate_json if isinstance(content, bytes) else adapter.validate_python
+        return validate(content, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"][:1].lower() + first["msg"][1:]
+        more = f", and {error.error_count() - 1} more faults" if error.error_count() > 1 else ""
+        raise MadlabError(
+            f"{source} is not valid ({f'{place}: ' if place else ''}{reason}{more}): {remedy}."
+        ) from error

@@ -1,0 +1,40 @@
+"""The files below a folder, each folder entered once, however links lead around."""
+
+import os
+from pathlib import Path
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder is the system's own: a name with a leading dot, or what macOS puts into archives."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def identity(folder: Path | str) -> tuple[int, int]:
+    """The same for every path of one folder."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def files_below(folder: Path) -> tuple[list[Path], list[Path]]:
+    """All files that are not hidden, folder by folder in sorted order, and the links that were not followed.
+
+    Links to folders are followed, unless they lead back to a folder that was entered already or that holds this one:
+    its files would come twice. Raises OSError for a folder that cannot be opened.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    files, back, entered = [], [], {identity(place) for place in (folder, *folder.resolve().parents)}
+    for root, subfolders, names in os.walk(folder, followlinks=True, onerror=fail):
+        seen = sorted(name for name in subfolders if not hidden(name))
+        subfolders.clear()
+        for name in seen:
+            place = Path(root, name)
+            if (number := identity(place)) in entered:
+                back.append(place)
+            else:
+                entered.add(number)
+                subfolders.append(name)
+        files += [Path(root, name) for name in sorted(names) if not hidden(name)]
+    return files, back

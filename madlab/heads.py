@@ -1,0 +1,182 @@
+"""The classifier head of a network: the one layer that turns features into logits, which every domain replaces.
+
+timm's networks name theirs. In all others the head is what is called last: a small forward shows from which layer the
+logits come through nothing but operations without parameters (pooling, flatten, dropout, log_softmax).
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from madlab.errors import MadlabError
+from madlab.sizes import image_size
+
+SIDES = (64, 224, 299, 32)
+"""Pixels of the square images that are tried, after the network's own size, on a network of unknown head."""
+
+
+def find_head(network: nn.Module, name: str | None = None) -> tuple[str, nn.Module]:
+    """The name and module of a network's classifier head: an nn.Linear or an nn.Conv2d of 1x1.
+
+    name: the head, where the network's author knows better. The network is left as it is; what runs is a copy.
+    Raises MadlabError if there is no head, if several contribute to the logits (distilled networks add up two), or if
+    it cannot be told; the sentence lists what could be passed as `name`.
+    """
+    candidates = {path: module for path, module in network.named_modules() if _could_be_head(module)}
+    if not candidates:
+        raise MadlabError("The network has no nn.Linear and no 1x1 nn.Conv2d that could be its classifier head.")
+    if name is None:
+        name = _declared(network, candidates) or _called_last(network, candidates)
+    elif name not in candidates:
+        raise MadlabError(
+            f"The network has no nn.Linear or 1x1 nn.Conv2d named {name!r} to be its head: {_advice(candidates)}"
+        )
+    return name, candidates[name]
+
+
+def new_head(head: nn.Module, num_classes: int) -> nn.Module:
+    """A freshly initialised head like `head` for another number of classes: kind, features, bias, device and dtype."""
+    assert isinstance(head, nn.Linear | nn.Conv2d)
+    options: dict[str, Any] = {"bias": head.bias is not None, "device": head.weight.device, "dtype": head.weight.dtype}
+    if isinstance(head, nn.Conv2d):
+        return nn.Conv2d(head.in_channels, num_classes, 1, **options)
+    return nn.Linear(head.in_features, num_classes, **options)
+
+
+def classes_of(head: nn.Module) -> int:
+    """The number of classes that a head tells apart."""
+    assert isinstance(head, nn.Linear | nn.Conv2d)
+    return head.out_channels if isinstance(head, nn.Conv2d) else head.out_features
+
+
+def features_of(head: nn.Module) -> int:
+    """The number of features that a head sees of each image."""
+    assert isinstance(head, nn.Linear | nn.Conv2d)
+    return head.in_channels if isinstance(head, nn.Conv2d) else head.in_features
+
+
+def _could_be_head(module: nn.Module) -> bool:
+    if isinstance(module, nn.Conv2d):
+        return (module.kernel_size, module.stride, module.groups) == ((1, 1), (1, 1), 1) and not any(_padding(module))
+    return isinstance(module, nn.Linear)
+
+
+def _padding(conv: nn.Conv2d) -> tuple[int, ...]:
+    return (0,) if isinstance(conv.padding, str) else conv.padding  # "same" and "valid" pad nothing at 1x1
+
+
+def _declared(network: nn.Module, candidates: dict[str, nn.Module]) -> str | None:
+    """The head that timm's `get_classifier` names, unless it is not alone: then only a forward tells."""
+    get_classifier = getattr(network, "get_classifier", None)
+    if not callable(get_classifier):
+        return None
+    classifier = get_classifier()
+    parts = classifier if isinstance(classifier, tuple | list) else (classifier,)
+    if all(isinstance(part, nn.Identity) for part in parts):
+        raise MadlabError("The network was made without a classifier head (num_classes=0): make it with one.")
+    within = {module for part in parts for module in part.modules()}
+    named = [path for path, module in candidates.items() if module in within]
+    if len(named) != 1:
+        return None
+    # An auxiliary head has as many outputs as the head; VOLO adds its own to the logits without naming it.
+    classes = classes_of(candidates[named[0]])
+    alone = sum(classes_of(module) == classes for module in candidates.values()) == 1
+    return named[0] if alone else None
+
+
+def _called_last(network: nn.Module, candidates: dict[str, nn.Module]) -> str:
+    """The candidate from which the logits come through operations without parameters."""
+    with torch.inference_mode(False), torch.enable_grad():
+        logits, sources = _trace(network, candidates)
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        shape = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise MadlabError(f"The network must return logits of shape (B, classes), but in eval mode it returns {shape}.")
+    heads = [path for path in sources if path is not None]
+    if len(heads) > 1:
+        raise MadlabError(
+            f"Several heads contribute to the network's logits ({', '.join(heads)}), and madlab replaces one: use a "
+            "variant of the network with a single head (some of timm's are made so with distilled=False)."
+        )
+    if len(sources) != 1 or not heads or classes_of(candidates[heads[0]]) != logits.shape[1]:
+        raise MadlabError(
+            "The network's classifier head cannot be told: its logits do not come straight from one nn.Linear or 1x1 "
+            f"nn.Conv2d; {_advice(candidates)}"
+        )
+    return heads[0]
+
+
+def _trace(network: nn.Module, candidates: dict[str, nn.Module]) -> tuple[Any, list[str | None]]:
+    """What a copy of the network returns for a small batch, and which candidates that comes from.
+
+    The graph of autograd is cut behind every candidate, so that the logits lead back to no further than the last ones;
+    a None among them stands for any parameter of another layer.
+    """
+    try:
+        twin = copy.deepcopy(network)
+    except Exception as error:
+        raise MadlabError(f"The network cannot be copied, which merging needs, too ({_first_line(error)}).") from error
+    twin.eval().requires_grad_(True)
+    cuts: dict[Tensor, str] = {}
+
+    def cut_behind(path: str) -> Callable[[nn.Module, Any, Any], Tensor | None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> Tensor | None:
+            if not isinstance(output, Tensor):
+                return None
+            leaf = output.detach().requires_grad_()
+            cuts[leaf] = path
+            return leaf.clone()  # a leaf must not be changed in place, as the activation behind it might
+
+        return hook
+
+    for path in candidates:
+        twin.get_submodule(path).register_forward_hook(cut_behind(path))
+    returned = _small_forward(twin, candidates, cuts)
+    leaves = _leaves(returned) if isinstance(returned, Tensor) else []
+    return returned, list(dict.fromkeys(cuts.get(leaf) for leaf in leaves))
+
+
+def _small_forward(network: nn.Module, candidates: dict[str, nn.Module], cuts: dict[Tensor, str]) -> Any:
+    """What the network returns for two images of the first size that it can run on; `cuts` are of that forward."""
+    like = next(network.parameters())
+    own = image_size(network)
+    sides = dict.fromkeys((own.crop, *SIDES) if own.declared else SIDES)
+    defined_first = next((m.in_channels for m in network.modules() if isinstance(m, nn.Conv2d)), 3)
+    failures = []
+    for channels, side in product(dict.fromkeys((defined_first, 3)), sides):
+        cuts.clear()
+        images = torch.linspace(-1, 1, 2 * channels * side * side, device=like.device, dtype=like.dtype)
+        try:
+            with torch.random.fork_rng([like.device] if like.is_cuda else []):
+                return network(images.view(2, channels, side, side))
+        except Exception as error:  # the network's own code may raise anything; the sentence below passes it on
+            failures.append(_first_line(error))
+    raise MadlabError(
+        f"To find its head madlab ran the network on images of {', '.join(map(str, sides))} pixels, and it failed at "
+        f"each size, at first with {failures[0]}: set network.crop to the size that it takes, or {_advice(candidates)}"
+    )
+
+
+def _leaves(output: Tensor) -> Iterator[Tensor]:
+    """Every tensor that requires a gradient and from which `output` was computed."""
+    waiting, seen = [output.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            if hasattr(node, "variable"):
+                yield node.variable
+            waiting += [child for child, _ in node.next_functions]
+
+
+def _advice(candidates: dict[str, nn.Module]) -> str:
+    names = list(candidates)
+    listed = ("" if len(names) <= 8 else "..., ") + ", ".join(names[-8:])
+    return f'pass head="name", one of {listed}.'
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

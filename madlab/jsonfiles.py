@@ -1,0 +1,116 @@
+"""JSON that is read strictly, whoever wrote it: one sentence that names the file, or a value that can be trusted."""
+
+import functools
+import json
+import math
+import reprlib
+import warnings
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar, cast
+
+from madlab.errors import MadlabError
+from madlab.files import read_bytes, write_bytes
+
+MOST = 64 * 2**20
+"""Bytes that a JSON file has at most, unless its reader says otherwise; in memory it takes up to 25 times as many."""
+T = TypeVar("T")
+
+
+def write_json(path: Path | str, data: Any) -> None:
+    """Write `data` as indented JSON, whole or not at all."""
+    write_bytes(path, (dump_json(path, data, indent=1) + "\n").encode())
+
+
+def dump_json(path: Path | str, data: Any, finite: bool = True, indent: int | None = None) -> str:
+    """`data` as JSON for `path`; finite: MadlabError for NaN and infinity, which JSON does not have."""
+    try:
+        return json.dumps(data, allow_nan=not finite, indent=indent)
+    except ValueError as error:
+        raise MadlabError(f"{path} was not written ({error}): what goes into it must be finite.") from error
+
+
+def read_json(path: Path | str, most: int = MOST, finite: bool = True) -> Any:
+    """Read a JSON file of at most `most` bytes, UTF-8 with or without a byte order mark.
+
+    MadlabError names a file that is missing, no plain file, too large or damaged. finite: NaN and infinity, which only
+    Python's JSON has, are damage too; the log of a run that diverged holds them rightly.
+    """
+    return parse_json(read_bytes(path, most), str(path), finite)
+
+
+def read_json_lines(path: Path | str, most: int = MOST, finite: bool = True, torn: bool = False) -> list[Any]:
+    """Read a file with a JSON value on each line; MadlabError as in `read_json`, with the number of the line.
+
+    torn: leave out a last line that breaks off, with a warning. That is right for what a killed process was adding to
+    line by line, and wrong for what was written whole, where it means that the file was cut.
+    """
+    data = read_bytes(path, most)
+    lines = data.removesuffix(b"\n").split(b"\n") if data else []
+    values = []
+    for number, line in enumerate(lines, 1):
+        try:
+            values.append(parse_json(line, f"{path}, line {number},", finite))
+        except MadlabError:
+            if not torn or number < len(lines) or data.endswith(b"\n"):
+                raise
+            warnings.warn(f"The last line of {path} breaks off and was left out.", stacklevel=2)
+    if not lines:
+        raise MadlabError(f"{path} is damaged (it is empty): remove it and make it anew.")
+    return values
+
+
+def read_validated(path: Path | str, kind: type[T], most: int = MOST) -> T:
+    """Read a JSON file as the type that it must be of: a pydantic model, a dataclass, list[int] or the like.
+
+    MadlabError as in `read_json`, and for a value that is not of this type, with the name of its field.
+    """
+    return validated(read_json(path, most), kind, path)
+
+
+def validated(data: Any, kind: type[T], path: Path | str) -> T:
+    """`data`, which was read from `path`, as an instance of `kind`; nothing is converted ("1" is no number)."""
+    from pydantic import ValidationError  # only here, so that `madlab --help` takes no time
+
+    try:
+        # By way of JSON, because only from there does pydantic's strict mode make a tuple or a dataclass.
+        return _adapter(cast(Hashable, kind)).validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"])) or "its content"
+        what = "missing" if first["type"] == "missing" else f"{reprlib.repr(first['input'])} ({first['msg']})"
+        raise MadlabError(
+            f"{path} is not as madlab writes it, {field} is {what}: correct it or make it anew."
+        ) from error
+
+
+def parse_json(data: bytes, name: str, finite: bool = True) -> Any:
+    """`data` as JSON, by the rules of `read_json`; name: what the MadlabError calls it."""
+    rules: dict[str, Any] = {"parse_constant": _no_number, "parse_float": _finite} if finite else {}
+    try:
+        return json.loads(data.decode("utf-8-sig"), **rules)
+    except RecursionError:
+        reason = "it is nested too deeply"
+    except MemoryError:
+        reason = "it does not fit into memory"
+    except ValueError as error:  # JSON's and UTF-8's own among them, and whole numbers with thousands of digits
+        reason = str(error)
+    raise MadlabError(f"{name} is damaged ({reason}): remove it and make it anew.")
+
+
+@functools.cache
+def _adapter(kind: Hashable) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(cast(Any, kind))
+
+
+def _no_number(token: str) -> NoReturn:
+    raise ValueError(f"{token} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{reprlib.repr(text)} is too large for a number")
+    return number

@@ -1,0 +1,128 @@
+"""The proof that a new domain really runs: its adapters, its head, its classes, and what a changed adapter changes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from madlab.adapters import Frame
+from madlab.anatomy import aside, check_logits, first_line, sample
+from madlab.errors import MadlabError
+from madlab.view import DomainView
+
+
+def prove(view: DomainView, sides: tuple[int, ...]) -> None:
+    """Run a new domain on two small images, in training mode and in eval mode, and raise MadlabError if
+
+    it does not run at all or gives other logits than (2, num_classes); its forward reaches a layer of the base instead
+    of the domain's; an adapter or the head is not used or gets no gradient; other adapters give the same logits.
+
+    sides: pixels of the images that may be tried, for networks too deep for the smallest in training mode. Random
+    numbers, running statistics, gradients and modes are afterwards as they were.
+    """
+    with _restored(view):
+        failure = None
+        for side in (view.prompt.side,) if isinstance(view.prompt, Frame) else sides:
+            try:
+                _prove_at(view, sample(view.channels, side, view.head.get_parameter("weight")))
+                return
+            except _CannotRun as error:
+                failure = failure or error
+        if failure is not None:
+            raise MadlabError(
+                f"The network does not run as domain {view.facts.name!r} with {view.facts.num_classes} classes "
+                f"({first_line(failure.error)})."
+            ) from failure.error
+
+
+class _CannotRun(Exception):
+    """The network's own code raised `error`."""
+
+    def __init__(self, error: Exception):
+        super().__init__()
+        self.error = error
+
+
+def _prove_at(view: DomainView, images: Tensor) -> None:
+    adapters, head = view.adapters(), list(view.head.parameters())
+    logits = _run(view.train(), images)
+    trained = [p for adapter in adapters.values() for p in adapter.parameters()]
+    gradients = torch.autograd.grad(logits.sum(), [*trained, *head], allow_unused=True)
+    reached = {p for p, gradient in zip([*trained, *head], gradients, strict=True) if gradient is not None}
+    for name, adapter in adapters.items():
+        if reached.isdisjoint(adapter.parameters()):
+            raise MadlabError(
+                f"Layer {name} was adapted, but no gradient reaches its adapter: the network does not run it, or reads "
+                "its weight past autograd; leave it out with layers=[...]."
+            )
+    if reached.isdisjoint(head):
+        raise MadlabError(
+            f"The logits do not come from the head {view.facts.head}: name the layer that they come from as head."
+        )
+    if not adapters:
+        _run(view.eval(), images)
+        return
+    # Where a norm's gain or the head starts at zero, no adapter would show.
+    _stir([p for kind, group in view.parameter_groups().items() if kind != "adapter" for p in group], 0.1)
+    before = _run(view.eval(), images)
+    _stir(trained, 1.0)
+    if torch.equal(before, _run(view, images)):
+        raise MadlabError(
+            f"Other adapters of {', '.join(adapters)} give the same logits: name layers that the logits depend on."
+        )
+
+
+@torch.no_grad()
+def _stir(parameters: list[nn.Parameter], size: float) -> None:
+    for parameter in parameters:
+        parameter.add_(size * torch.randn_like(parameter))
+
+
+def _run(view: DomainView, images: Tensor) -> Tensor:
+    """The logits of a domain, checked, from a forward that stays among the domain's own modules."""
+    with aside(images.device) as called:
+        try:
+            logits = view(images)
+        except MadlabError:
+            raise
+        except Exception as error:  # the network's own code may raise anything; the sentence passes it on
+            raise _CannotRun(error) from error
+    check_logits(logits, view.facts.num_classes)
+    originals = {module: name for name, module in view.guard.base.named_modules()}
+    for module in called & originals.keys():
+        raise MadlabError(
+            f"A domain of this network runs the base's own layer {originals[module]}: the network calls it through a "
+            "function that holds it (a lambda, a closure, a global), which no copy can follow."
+        )
+    return logits
+
+
+@contextmanager
+def _restored(view: DomainView) -> Iterator[None]:
+    """Afterwards every tensor of the domain holds what it held, and the base must not have moved."""
+    base = {*view.guard.base.parameters(), *view.guard.base.buffers()}
+    buffers = [(module, dict(module._buffers)) for module in view.modules()]
+    tensors = [*(parameter for parameter in view.parameters() if parameter not in base), *view.buffers()]
+    values = [tensor.detach().clone() for tensor in tensors]
+    mode = view.training
+    try:
+        with torch.random.fork_rng([tensors[0].device] if tensors[0].is_cuda else []):
+            torch.manual_seed(0)
+            yield
+    finally:
+        view.train(mode)
+        for module, held in buffers:
+            module._buffers.update(held)
+        # By value: PyTorch does not count what batch norm writes to its running statistics.
+        changed = [(t, value) for t, value in zip(tensors, values, strict=True) if not torch.equal(t, value)]
+        with torch.no_grad():
+            for tensor, value in changed:
+                tensor.copy_(value)
+        moved = view.guard.was_written_to() or any(tensor in base for tensor, _ in changed)
+        view.guard.count_writes()
+        if moved:  # whatever else was raised is a consequence
+            raise MadlabError(
+                "The base network changes its own tensors when a domain trains, and so would change all other domains: "
+                "let the module that does so be a normalisation layer, or use another network."
+            )

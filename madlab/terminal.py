@@ -1,0 +1,106 @@
+"""What a command says, and how it ends: in whatever way it ends, with one sentence and an exit code.
+
+with ending() as end:
+    command()
+return end.code
+"""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TextIO
+
+from madlab.errors import MadlabError, printable
+from madlab.stopping import Stopped, stopped_by_signals
+
+NO_OUTPUT, BAD_INPUT, BROKEN_PIPE = 1, 2, 128 + 13
+"""Exit codes; that of a signal is 128 and its number, as shells count (SIGPIPE, which Windows lacks, is 13)."""
+STOPPED = "stopped; the same command goes on where it was, train with --resume."
+
+
+class Ending:
+    """How a command came to its end. code: the exit code, 0 for success."""
+
+    code = 0
+
+
+class OutputError(Exception):
+    """Standard output cannot be written to; the cause is an OSError."""
+
+
+def tell(*lines: str) -> None:
+    """Print lines on standard output at once; what cannot be printed in them, line breaks too, is escaped.
+
+    For a table of several lines: `tell(*table.split("\\n"))`.
+    """
+    if sys.stdout is None:
+        return
+    try:
+        _write(sys.stdout, lines)
+    except OSError as error:
+        raise OutputError from error
+
+
+@contextlib.contextmanager
+def ending() -> Iterator[Ending]:
+    """Run a command within this: what ends it early is told on standard error, and `code` says how it ended.
+
+    2: bad input (MadlabError). 130, 143, 129: Ctrl-C, SIGTERM, SIGHUP. 141: whoever read standard output has gone, as
+    `head` does, which needs no words. 1: standard output cannot be written to, on a full disk for example.
+    """
+    end = Ending()
+    with stopped_by_signals():
+        try:
+            yield end
+        except MadlabError as error:
+            end.code = BAD_INPUT
+            _complain(str(error))
+        except KeyboardInterrupt as stop:
+            end.code = 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
+            _complain(STOPPED)
+        except OutputError as error:
+            end.code = _give_up(error.__cause__)
+        except BrokenPipeError as error:  # a print that is not `tell`; what else has pipes looks after them itself
+            end.code = _give_up(error)
+        except (OSError, SystemExit):  # such a print on a full disk; --help, after which argparse ends the process
+            if _failed_flush() is None:
+                raise
+        if (failure := _failed_flush()) is not None:
+            code = _give_up(failure)
+            end.code = end.code or code
+
+
+def _failed_flush() -> OSError | None:
+    """Why standard output does not take what was printed; a print that failed fails here again."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        return error
+    return None
+
+
+def _give_up(error: BaseException | None) -> int:
+    # What is left in the buffer would fail once more, with a traceback, when Python ends.
+    with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return BROKEN_PIPE
+    reason = error.strerror if isinstance(error, OSError) else error
+    _complain(f"Standard output cannot be written to ({reason}): free some space or send it elsewhere.")
+    return NO_OUTPUT
+
+
+def _complain(message: str) -> None:
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):  # nobody is left who could be told
+            _write(sys.stderr, f"madlab: {message}".split("\n"))
+
+
+def _write(stream: TextIO, lines: Iterable[str]) -> None:
+    text = "".join(f"{printable(line)}\n" for line in lines)
+    encoding = stream.encoding or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    stream.flush()

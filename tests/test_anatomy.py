@@ -1,0 +1,295 @@
+"""What madlab sees in a network (its norms, its filter banks) and which networks it refuses, in one sentence."""
+
+import copy
+
+import pytest
+import torch
+from any_networks import CLASSES, Body, Running, lively
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+from torchvision.ops import FrozenBatchNorm2d
+
+from madlab.anatomy import examine, is_norm
+from madlab.errors import MadlabError
+from madlab.guard import fingerprint
+from madlab.network import MultiDomainNet
+
+
+def timm_norms():
+    timm = pytest.importorskip("timm", reason="timm is in the extra 'peers'")
+    from timm.layers import create_norm, norm_act
+
+    kinds = {*create_norm._NORM_TYPES, norm_act.BatchNormAct2d, norm_act.LayerNormAct2d, norm_act.FrozenBatchNormAct2d}
+    made = [kind(32) for kind in kinds] + [norm_act.GroupNormAct(32, 2), timm.layers.EvoNorm2dB0(8)]
+    return [*made, timm.layers.EvoNorm2dS0(8, 2), timm.layers.FilterResponseNormAct2d(8)]
+
+
+def test_every_norm_of_timm_is_one():
+    for norm in timm_norms():
+        assert is_norm(norm), type(norm).__name__
+
+
+NORMS = [nn.BatchNorm1d(4), nn.BatchNorm2d(4), nn.BatchNorm3d(4), nn.SyncBatchNorm(4), nn.GroupNorm(2, 4)]
+NORMS += [nn.LayerNorm(4), nn.RMSNorm(4), nn.InstanceNorm2d(4, affine=True, track_running_stats=True)]
+NORMS += [FrozenBatchNorm2d(4), Running(4), type("MyNorm", (Running,), {})(4)]
+
+
+@pytest.mark.parametrize("norm", NORMS, ids=lambda norm: type(norm).__name__)
+def test_norms_of_pytorch_torchvision_and_of_ones_own(norm):
+    assert is_norm(norm)
+
+
+class NormFirst(nn.Module):
+    """A block with "norm" in its name, which is none."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.norm, self.mix = nn.Parameter(torch.ones(1)), nn.LayerNorm(4), nn.Linear(4, 4)
+
+
+class NormConv2d(nn.Conv2d):
+    """A convolution with "Norm" in its name."""
+
+
+@pytest.mark.parametrize(
+    "module", [nn.Conv2d(4, 4, 1), nn.Linear(4, 4), nn.Dropout(), NormFirst(), NormConv2d(4, 4, 1), nn.PReLU()]
+)
+def test_other_modules_are_no_norms(module):
+    assert not is_norm(module)
+
+
+def test_the_parts_of_spectral_norm_belong_to_its_layer():
+    network = Body()
+    parametrizations.spectral_norm(network.conv)
+    anatomy = examine(network)
+    assert list(anatomy.norms) == ["norm"]
+    assert list(anatomy.layers) == ["stem", "conv", "head"]
+    assert list(anatomy.others) == ["stem.bias", "conv.bias", "head.bias"]
+
+
+@pytest.mark.parametrize(("channels", "given"), [(1, None), (4, None), (3, 40)])
+def test_the_images_are_those_that_the_network_runs_on(channels, given):
+    network = Body()
+    network.stem = nn.Conv2d(channels, 6, 3)
+    if given:
+        network.crop = given
+    anatomy = examine(network)
+    assert (anatomy.channels, anatomy.sides) == (channels, (given,) if given else (64, 224, 299))
+
+
+class LateStem(Body):
+    """Its first layer is not the first that it defines, and folds space into channels (as TResNet)."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(12, 6, 3, padding=1)
+
+    def forward(self, x):
+        return super().forward(nn.functional.pixel_unshuffle(x, 2))
+
+
+class NeedsLarge(Body):
+    def forward(self, x):
+        assert x.shape[-1] == 224, "this network takes 224 pixels"
+        return super().forward(x)
+
+
+def test_channels_and_size_are_found_by_trying():
+    assert examine(LateStem()).channels == 3
+    assert examine(NeedsLarge()).sides == (224, 299)
+
+
+# Refused
+
+
+class MovingBuffer(Body):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()), persistent=False)
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x)
+
+
+class Closure(Body):
+    """Its forward goes through a function that holds the network itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = lambda x: self.norm(self.conv(self.stem(x)))
+
+    def forward(self, x):
+        return self.head(self.features(x).mean((2, 3)))
+
+
+class Hidden(Body):
+    def __init__(self):
+        super().__init__()
+        self.extra = [nn.Conv2d(8, 8, 1)]
+
+    def forward(self, x):
+        return self.head(self.extra[0](self.norm(self.conv(self.stem(x)))).mean((2, 3)))
+
+
+class NoGradient(Body):
+    @torch.no_grad()
+    def forward(self, x):
+        return super().forward(x)
+
+
+class Tuple(Body):
+    def forward(self, x):
+        return super().forward(x), x
+
+
+class Breaks(Body):
+    def forward(self, x):
+        raise KeyError("nothing works here")
+
+
+class Uncopied(Body):
+    def __init__(self):
+        super().__init__()
+        self.numbers = (number for number in range(3))
+
+
+def with_hook(function, *arguments, **options):
+    network = Body()
+    function(network.conv, *arguments, **options)
+    return network
+
+
+def scripted():
+    network = Body()
+    network.head = torch.jit.script(network.head)
+    return network
+
+
+REFUSED = {
+    "old weight norm": (lambda: with_hook(nn.utils.weight_norm), "Layer conv computes its weight in a hook"),
+    "old spectral norm": (lambda: with_hook(nn.utils.spectral_norm), "Layer conv computes its weight in a hook"),
+    "pruning": (
+        lambda: with_hook(prune.l1_unstructured, "weight", amount=2),
+        "Layer conv computes its weight in a hook",
+    ),
+    "lazy": (lambda: nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten()), "Layer 0 has no weight yet: run"),
+    "scripted": (scripted, "Layer head is TorchScript"),
+    "moving buffer": (MovingBuffer, "changes its buffer calls even in eval mode"),
+    "closure": (Closure, "Layer (stem|conv|norm) is called through a function that holds the network"),
+    "hidden": (Hidden, "runs a Conv2d that it does not own .* nn.ModuleList"),
+    "no gradient": (NoGradient, "runs without gradients"),
+    "tuple": (Tuple, "returns a tuple: madlab needs the logits"),
+    "breaks": (Breaks, "does not run on images of 64, 224, 299 pixels .KeyError: 'nothing works here'.: set .* `crop`"),
+    "not copied": (Uncopied, "cannot be copied, .*generator"),
+    "no convolution": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), r"no nn\.Conv2d"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # of PyTorch, about its old weight norm and its lazy layers
+@pytest.mark.parametrize("name", REFUSED)
+def test_networks_that_no_domain_could_keep_apart_are_refused(name):
+    build, sentence = REFUSED[name]
+    base = build()
+    before = None if name == "lazy" else fingerprint(base)
+    with pytest.raises(MadlabError, match=sentence) as refused:
+        MultiDomainNet(base)
+    assert "\n" not in str(refused.value)
+    assert name == "lazy" or fingerprint(base) == before
+
+
+class TrainingBuffer(Body):
+    """Counts its training steps: the base would move with every domain."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("level", torch.zeros(8))
+        self.counter = TrainingBuffer.Counter(self.level)
+
+    class Counter(nn.Module):
+        def __init__(self, level):
+            super().__init__()
+            self.level = [level]
+
+        def forward(self, x):
+            if self.training:
+                self.level[0].add_(1)
+            return x
+
+    def forward(self, x):
+        return self.counter(super().forward(x))
+
+
+class PastAutograd(Body):
+    """Reads a weight where no gradient comes back."""
+
+    def forward(self, x):
+        with torch.no_grad():
+            x = self.stem(x)
+        return self.head(self.norm(self.conv(x)).mean((2, 3)))
+
+
+class ConstantInTraining(Body):
+    def forward(self, x):
+        return super().forward(x)[:, :3] if self.head.out_features == 3 else super().forward(x)[:, :CLASSES]
+
+
+class TwoHeads(Body):
+    """The mean of two heads, of which a domain replaces one."""
+
+    def __init__(self):
+        super().__init__()
+        self.other = nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        features = self.norm(self.conv(self.stem(x))).mean((2, 3))
+        return (self.head(features) + self.other(features)) / 2
+
+
+PROVED = {
+    "moves the base": (TrainingBuffer, {}, "changes its own tensors when a domain trains"),
+    "past autograd": (PastAutograd, {}, "Layer stem was adapted, but no gradient reaches its adapter"),
+    "cut off": (ConstantInTraining, {"num_classes": 7}, r"shape \(2, 5\): madlab needs logits \(B, 7\)"),
+    "two heads": (TwoHeads, {"head": "head"}, "does not run as domain 'd' with 3 classes .RuntimeError: The size of"),
+}
+
+
+@pytest.mark.parametrize("name", PROVED)
+def test_a_domain_that_would_not_really_run_is_refused(name):
+    build, options, sentence = PROVED[name]
+    torch.manual_seed(0)
+    net = MultiDomainNet(lively(build()))
+    sha, state = fingerprint(net.base), torch.random.get_rng_state()
+    with pytest.raises(MadlabError, match=sentence) as refused:
+        net.add_domain("d", **({"num_classes": 3} | options))
+    assert "\n" not in str(refused.value)
+    assert net.domains == [] and fingerprint(net.base) == sha
+    assert name != "moves the base" or torch.equal(net.base.level, torch.zeros(8))
+    torch.random.set_rng_state(state)
+
+
+def test_layers_that_never_run_cannot_be_named():
+    class Spare(Body):
+        def __init__(self):
+            super().__init__()
+            self.spare = nn.Conv2d(3, 3, 1)
+
+    net = MultiDomainNet(Spare())
+    net.add_domain("d", 3)
+    assert net.view("d").facts.layers == ["stem", "conv"]
+    with pytest.raises(MadlabError, match=r"no convolution or nn.Linear 'spare' that runs"):
+        net.add_domain("e", 3, layers=["spare"])
+    with pytest.raises(MadlabError, match=r"no convolution or nn.Linear 'head' that runs and is not its head"):
+        net.add_domain("e", 3, layers=["head"])
+
+
+def test_hooks_of_adapted_layers_still_run():
+    base = Body()
+    base.conv.register_forward_hook(lambda module, inputs, output: 3 * output)
+    base.stem.register_forward_pre_hook(lambda module, inputs: (inputs[0] + 1,))
+    net = MultiDomainNet(copy.deepcopy(base))
+    net.add_domain("d", CLASSES)
+    net.view("d").head.load_state_dict(net.base.head.state_dict())
+    x = torch.randn(2, 3, 12, 12)
+    assert torch.equal(net(x, domain="d"), base.eval()(x))
+    assert torch.equal(net.merge("d")(x), base(x))

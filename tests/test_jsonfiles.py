@@ -1,0 +1,128 @@
+"""JSON that is not as it should be is told in one sentence that names the file, whatever is wrong with it."""
+
+import json
+import math
+import os
+from dataclasses import dataclass
+
+import pytest
+
+from madlab.errors import MadlabError
+from madlab.jsonfiles import read_json, read_json_lines, read_validated, validated, write_json
+
+DAMAGED = {
+    "not JSON": (b"{'a': 1}", "Expecting property name"),
+    "empty": (b"", "Expecting value|empty"),
+    "cut": (b'{"a": [1, 2', "Expecting"),
+    "two": (b'{"a": 1} {"a": 1}', "Extra data"),
+    "deep": (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
+    "deep objects": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested too deeply"),
+    "5,000 digits": (b'{"a": ' + b"9" * 5000 + b"}", "Exceeds the limit"),
+    "NaN": (b'{"a": NaN}', "NaN is no number"),
+    "infinity": (b"[-Infinity]", "-Infinity is no number"),
+    "too large": (b'{"a": 1e999}', "'1e999' is too large"),
+    "Latin-1": ('{"a": "Köln"}'.encode("latin-1"), "utf-8"),
+    "UTF-16": ('{"a": 1}'.encode("utf-16"), "utf-8"),
+    "half an emoji": (('"' + "🙂").encode()[:-1], "utf-8"),
+    "nulls": (bytes(100), "Expecting value"),
+}
+
+
+def told(call, *words):
+    with pytest.raises(MadlabError) as caught:
+        call()
+    sentence = str(caught.value)
+    assert "\n" not in sentence and len(sentence) < 500 and sentence.endswith("."), sentence
+    for word in words:
+        assert word in sentence, sentence
+    return sentence
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damage_is_told_with_the_name_of_the_file(name, tmp_path):
+    data, words = DAMAGED[name]
+    path = tmp_path / "config.json"
+    path.write_bytes(data)
+    for read in (read_json, read_json_lines, lambda path: read_validated(path, dict[str, int])):
+        with pytest.raises(
+            MadlabError, match=rf"(?s)^[^\n]*config\.json[^\n]* is damaged \([^\n]*({words})[^\n]*anew\.$"
+        ):
+            read(path)
+    path.unlink()
+    told(lambda: read_json(path), f"There is no file {path}.")
+
+
+def test_sizes_are_bounded(tmp_path):
+    path = tmp_path / "x.json"
+    with open(path, "wb") as file:
+        file.truncate(10**12)
+    told(lambda: read_json(path), "1,000,000,000,000 bytes", "at most 67,108,864")
+    path.write_text("[1, 2, 3]")
+    assert read_json(path, most=9) == [1, 2, 3]
+    told(lambda: read_json(path, most=8), "at most 8")
+    os.remove(path)
+    os.mkfifo(path)
+    told(lambda: read_json(path), "is a FIFO")
+
+
+def test_what_is_written_is_read_again_and_a_byte_order_mark_is_no_damage(tmp_path):
+    data = {"a": [1, 2.5, None, True, -(10**20)], "ü\n\u202e": "🙂", "": {}}
+    write_json(tmp_path / "x.json", data)
+    assert read_json(tmp_path / "x.json") == data
+    (tmp_path / "x.json").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "x.json").read_bytes())
+    assert read_json(tmp_path / "x.json") == data
+
+
+def test_what_is_not_finite_is_neither_written_nor_read_unless_it_is_asked_for(tmp_path):
+    told(lambda: write_json(tmp_path / "x.json", {"loss": math.nan}), "x.json was not written")
+    assert not (tmp_path / "x.json").exists()
+    (tmp_path / "x.jsonl").write_text('{"loss": NaN}\n{"loss": 1e999}\n')
+    told(lambda: read_json_lines(tmp_path / "x.jsonl"), "x.jsonl, line 1, is damaged (NaN is no number)")
+    first, second = read_json_lines(tmp_path / "x.jsonl", finite=False)
+    assert math.isnan(first["loss"]) and second["loss"] == math.inf
+
+
+def test_lines(tmp_path, recwarn):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"epoch": 1}\r\n{"epoch": 2}\n{"epoch": 3}')
+    assert read_json_lines(path) == [{"epoch": 1}, {"epoch": 2}, {"epoch": 3}]
+    path.write_text('{"epoch": 1}\n\n{"epoch": 3}\n')
+    told(lambda: read_json_lines(path, torn=True), "metrics.jsonl, line 2, is damaged")
+    path.write_text('{"epoch": 1}\n{"epoch": \n')
+    told(lambda: read_json_lines(path, torn=True), "metrics.jsonl, line 2, is damaged")
+    path.write_text('{"epoch": \n{"epoch": 2')
+    told(lambda: read_json_lines(path, torn=True), "metrics.jsonl, line 1, is damaged")
+    assert not recwarn.list
+    path.write_text('{"epoch": 1}\n{"epoch": 2')
+    told(lambda: read_json_lines(path), "metrics.jsonl, line 2, is damaged")
+    with pytest.warns(UserWarning, match=r"last line of .*metrics\.jsonl breaks off"):
+        assert read_json_lines(path, torn=True) == [{"epoch": 1}]
+
+
+@dataclass
+class Recipe:
+    epochs: int
+    rates: tuple[float, ...]
+
+
+WRONG = [
+    ({"epochs": "3", "rates": []}, "epochs is '3'", "valid integer"),
+    ({"epochs": True, "rates": []}, "epochs is True", "valid integer"),
+    ({"epochs": 3, "rates": [0.1, None]}, "rates.1 is None", "valid number"),
+    ({"epochs": 3}, "rates is missing", "correct it"),
+    ([1], "its content is [1]", "object"),
+    ({"epochs": "\x1b[31m" * 1000, "rates": []}, "epochs is '\\x1b[31m", "valid integer"),
+]
+
+
+@pytest.mark.parametrize(("data", "field", "reason"), WRONG)
+def test_a_value_of_another_type_is_told_with_its_field(data, field, reason, tmp_path):
+    write_json(tmp_path / "x.json", data)
+    told(lambda: read_validated(tmp_path / "x.json", Recipe), f"{tmp_path / 'x.json'} is not as", field, reason)
+
+
+def test_values_of_the_right_type(tmp_path):
+    write_json(tmp_path / "x.json", {"epochs": 3, "rates": [1, 0.5]})
+    assert read_validated(tmp_path / "x.json", Recipe) == Recipe(3, (1.0, 0.5))
+    assert validated({"a": [1]}, dict[str, list[int]], "x.json") == {"a": [1]}
+    assert json.loads((tmp_path / "x.json").read_text())["epochs"] == 3

@@ -1,0 +1,85 @@
+"""The script that says which networks can be adapted, on a few of them."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+SCRIPT = Path(__file__).parents[1] / "data_scripts" / "networks.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("networks", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_record_is_made_once_and_printed(script, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    monkeypatch.setattr(script, "LIMIT", 8_000_000)
+    out = tmp_path / "networks.json"
+    families = ["--out", str(out), "--families", "squeezenet", "levit", "pnasnet", "deepseek_vit"]
+    script.main(families)
+    lines = {line["network"] or line["family"]: line for line in json.loads(out.read_text())["networks"]}
+    works = lines["squeezenet1_1"]
+    assert (works["verdict"], works["head"], works["adapted"], works["pixels"]) == ("works", "classifier.1", 25, 64)
+    assert works["difference"] <= 1e-6
+    assert works["million"] == 1.24
+    assert lines["levit_128s"]["verdict"].startswith("refused: Several heads contribute")
+    assert lines["pnasnet5large"]["verdict"] == "left out: more than 8 million parameters"
+    assert lines["deepseek_vit"]["verdict"] == "left out: no network of this family has a classifier"
+    monkeypatch.setattr(script, "row", lambda *_: pytest.fail("made again"))
+    script.main(families)
+    script.main(["--out", str(out), "--print"])
+    told = capsys.readouterr().out
+    assert told.startswith("5 networks: 2 works, 1 refused, 2 left out.")
+    assert "| torchvision squeezenet | squeezenet1_1 | 1.24 | 25 | classifier.1 |" in told
+
+
+def test_all_families_of_timm_and_all_networks_of_torchvision_are_wanted(script):
+    wanted = list(script.networks())
+    assert sum(library == "timm" for library, _, _ in wanted) >= 60
+    assert ("torchvision", "resnet", "resnet18") in wanted
+    assert ("torchvision", "vision_transformer", "vit_h_14") in wanted
+
+
+def test_the_smallest_of_a_family_is_taken(script):
+    assert script.smallest("selecsls") == min(
+        timm.list_models(module="selecsls"), key=lambda n: sum(p.numel() for p in timm.create_model(n).parameters())
+    )
+
+
+class Idle(nn.Module):
+    """A network of which one convolution runs without its adapter, as if the base's own code ran."""
+
+    crop = 64
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.beside, self.fc = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1), nn.Linear(4, 5)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return self.fc((x + self.beside(x).detach()).mean((2, 3)))
+
+
+class Stateful(Idle):
+    """Another result every time."""
+
+    def forward(self, x):
+        return self.fc(self.beside(self.conv(x)).mean((2, 3))) + torch.rand(())
+
+
+@pytest.mark.parametrize(("network", "fault"), [(Idle, "beside"), (Stateful, "merge differs")])
+def test_what_goes_wrong_is_no_success(script, network, fault):
+    torch.manual_seed(0)
+    verdict = script.examine(network().eval())["verdict"]
+    assert not verdict.startswith("works")
+    assert fault in verdict or verdict.startswith("refused")
