@@ -150,7 +150,9 @@ def test_signals_end_a_process_with_a_sentence(name, code):
 
 def test_a_forked_process_ends_by_the_signal_itself():
     program = "import os, time\nfrom madlab.stopping import stopped_by_signals\nwith stopped_by_signals():\n"
-    program += "    child = os.fork()\n    if child == 0:\n        time.sleep(60)\n    print(child, flush=True)\n"
+    program += (
+        "    child = os.fork()\n    if child == 0:\n        print(os.getpid(), flush=True)\n        time.sleep(60)\n"
+    )
     program += "    print(os.waitpid(child, 0)[1], flush=True)\n"
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     os.kill(int(process.stdout.readline()), signal.SIGTERM)

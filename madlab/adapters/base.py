@@ -1,5 +1,6 @@
 """What an adapter is: a small module that maps a frozen filter bank to the one a domain runs with."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral
@@ -134,8 +135,8 @@ class Method:
 
 def split_method(text: str) -> tuple[str, int | None]:
     """A method as it is written, "mad:8" or "peft:lora:8" or "mad", as its name and its rank or None."""
-    name, _, rank = text.rpartition(":")
-    return (name, int(rank)) if name and rank.lstrip("-").isdecimal() else (text, None)
+    found = re.fullmatch(r"(.+):(-?[0-9]{1,9})", text)
+    return (found[1], int(found[2])) if found else (text, None)
 
 
 def join_method(name: str, rank: int | None) -> str:

@@ -9,23 +9,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from madlab.cli.parser import parse
-from madlab.errors import MadlabError, MadlabWarning
+from madlab.errors import MadlabWarning, printable
+from madlab.terminal import ending
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    try:
+    with ending() as end, warnings.catch_warnings():
+        warnings.showwarning = _show(warnings.showwarning)
         command, options = parse(arguments)
-        with warnings.catch_warnings():
-            warnings.showwarning = _show(warnings.showwarning)
-            command(**options)
-    except MadlabError as error:
-        print(f"madlab: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("madlab: stopped; the same command goes on where it was, train with --resume.", file=sys.stderr)
-        return 130
-    return 0
+        command(**options)
+    return end.code
 
 
 def _show(usual: Callable[..., None]) -> Callable[..., None]:
@@ -33,7 +27,7 @@ def _show(usual: Callable[..., None]) -> Callable[..., None]:
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, MadlabWarning):
-            print(f"madlab: {message}", file=sys.stderr)
+            print(f"madlab: {printable(str(message))}", file=sys.stderr)
         else:
             usual(message, category, *place, **more)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from madlab.errors import MadlabError
+from madlab.terminal import tell
 
 
 def doctor() -> None:
@@ -16,7 +17,7 @@ def doctor() -> None:
     from madlab.doctor import examine
 
     for name, finding in examine():
-        print(f"{name:16s} {finding}")
+        tell(f"{name:16s} {finding}")
 
 
 def train(out: Path, config: Path | None, domain: str | None, layers: str | None, **options: Any) -> None:
@@ -29,9 +30,9 @@ def train(out: Path, config: Path | None, domain: str | None, layers: str | None
     if config is None and domain is None:
         raise MadlabError("There is no domain to train on: give --domain, or --config to repeat a run.")
     result = run(out=out, **given) if config is None else repeat(config, out, **given)
-    print(f"{result.domain}, {result.method}: validation {result.val_accuracy:.2f} % (epoch {result.best_epoch})")
-    print(f"test accuracy {result.test_accuracy:.2f} %, {result.adapter_parameters:,} adapter parameters")
-    print(f"everything is in {out}, after {result.seconds:.0f} s")
+    tell(f"{result.domain}, {result.method}: validation {result.val_accuracy:.2f} % (epoch {result.best_epoch})")
+    tell(f"test accuracy {result.test_accuracy:.2f} %, {result.adapter_parameters:,} adapter parameters")
+    tell(f"everything is in {out}, after {result.seconds:.0f} s")
 
 
 def evaluate(runs: list[Path], base: str | None, device: str | None, results: Path | None, labels: Path | None) -> None:
@@ -45,13 +46,13 @@ def evaluate(runs: list[Path], base: str | None, device: str | None, results: Pa
     if results is not None:
         check_writable(results)
         names = write_submission(runs, results, base=base, device=device)
-        print(f"The predictions for the official test images of {', '.join(names)} are in {results}.")
+        tell(f"The predictions for the official test images of {', '.join(names)} are in {results}.")
         if labels is not None:
-            print(score_submission(results, labels))
+            tell(*score_submission(results, labels).split("\n"))
         return
     for run in runs:
         accuracy = test_accuracy(run, base=base, device=device)
-        print((f"{run}: " if len(runs) > 1 else "") + f"test accuracy {accuracy:.2f} %")
+        tell((f"{run}: " if len(runs) > 1 else "") + f"test accuracy {accuracy:.2f} %")
 
 
 def sweep(out: Path, layers: str | None, **options: Any) -> None:
@@ -60,10 +61,10 @@ def sweep(out: Path, layers: str | None, **options: Any) -> None:
 
     options |= {"layers": _layers(layers)}
     outcome = run(out=out, **{name: value for name, value in options.items() if value is not None})
-    print(f"{len(outcome.results)} finished runs are in {out}; see them with: madlab report {out}")
+    tell(f"{len(outcome.results)} finished runs are in {out}; see them with: madlab report {out}")
     if outcome.failures:
-        told = "\n".join(f"  {folder}: {failure}" for folder, failure in outcome.failures.items())
-        raise MadlabError(f"of {len(outcome.results) + len(outcome.failures)} runs these failed:\n{told}")
+        told = [f"  {folder}: {failure}" for folder, failure in outcome.failures.items()]
+        raise MadlabError(f"of {len(outcome.results) + len(outcome.failures)} runs these failed:", *told)
 
 
 def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | None) -> None:
@@ -80,9 +81,10 @@ def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | N
 
     _check_outputs(csv, figure)
     if benchmark:
-        print(write_comparison(runs, benchmark, csv, figure, on_damage))
+        table = write_comparison(runs, benchmark, csv, figure, on_damage)
     else:
-        print(write_report(runs, csv, figure, on_damage))
+        table = write_report(runs, csv, figure, on_damage)
+    tell(*table.split("\n"))
     if left_out:
         raise MadlabError(f"the table lacks {left_out} run{'s' if left_out > 1 else ''} that could not be read.")
 
@@ -106,7 +108,7 @@ def prepare(benchmark: str, root: Path | None, domains: list[str] | None, **opti
             raise MadlabError(f"prepare {benchmark} has no option --{name.replace('_', '-')}: leave it out.")
     folders = work(cache_folder() if root is None else root, domains=domains, **given)
     if not options["list_only"]:
-        print("\n".join(map(str, folders)))
+        tell(*map(str, folders))
 
 
 def bench(json: Path | None, figure: Path | None, **options: Any) -> None:
@@ -125,7 +127,7 @@ def bench(json: Path | None, figure: Path | None, **options: Any) -> None:
         write_json(json, record)
     if figure is not None:
         draw(record, figure)
-    print(as_text(record))
+    tell(*as_text(record).split("\n"))
 
 
 def _layers(text: str | None) -> str | list[str] | None:

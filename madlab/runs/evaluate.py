@@ -75,7 +75,9 @@ def restore(run: Path | str, base: nn.Module | str | None, device: torch.device)
     name = net.load_domain(Path(run) / ADAPTER)
     facts = net.view(name).facts
     network = network_to_evaluate(net.to(device), name)
-    return Trained(config, network, image_size(net.base), dict(facts.normalization), list(facts.class_names))
+    # Domain files of madlab 0.1 do not say the size.
+    size = ImageSize(facts.resize, facts.crop) if facts.resize and facts.crop else image_size(net.base)
+    return Trained(config, network, size, dict(facts.normalization), list(facts.class_names))
 
 
 def source_of_base(config: RunConfig, where: Path | str) -> str:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from madlab.benchmarks.domain import Domain, Split, match_classes
 from madlab.errors import MadlabError
-from madlab.guard import fingerprint
 from madlab.network import MultiDomainNet
 from madlab.progress import progress_bar
 from madlab.runs.config import RunConfig
@@ -43,7 +42,7 @@ class Training:
             domain = match_classes(domain, stopped.facts.class_names, f"the run in {folder}")
         torch.manual_seed(config.recipe.seed)
         self.domain, self.crop = domain, crop_of(image_size(base), domain.size, config.recipe)
-        self.net = network_for(config, domain, base)
+        self.net = network_for(config, domain, base, self.crop)
         self.view = self.net.view(domain.name)
         if config.compile is not None:
             self.view.compile(backend=config.compile, dynamic=False)
@@ -129,8 +128,7 @@ class Training:
         accuracy, loss = self._measure(self.domain.test)
         if not math.isfinite(loss):
             raise diverged(f"The test loss is {loss}", self.view, self.config.recipe, len(self.log) - 1)
-        if fingerprint(self.net.base) != self.config.base.sha256:
-            raise MadlabError("Training changed the base network: a layer of it keeps values that no domain owns.")
+        self.net.check_base()
         result = self._result(accuracy)
         if self.folder is not None:
             self.net.save_domain(self.domain.name, self.folder / ADAPTER)
@@ -172,8 +170,8 @@ class Training:
         return self.seconds + time.time() - self.began
 
 
-def network_for(config: RunConfig, domain: Domain, base: nn.Module) -> MultiDomainNet:
-    """The base network with the run's domain added to it, untrained."""
+def network_for(config: RunConfig, domain: Domain, base: nn.Module, crop: int) -> MultiDomainNet:
+    """The base network with the run's domain added to it, untrained; crop: side of its images in pixels."""
     net = MultiDomainNet(base.to(memory_format=torch.channels_last))
     net.add_domain(
         domain.name,
@@ -182,6 +180,8 @@ def network_for(config: RunConfig, domain: Domain, base: nn.Module) -> MultiDoma
         layers=config.layers,
         class_names=domain.class_names,
         normalization=domain.normalization,
+        resize=domain.size,
+        crop=crop,
         head=config.head,
         **cast(dict[str, Any], config.options),
     )
