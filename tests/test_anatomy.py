@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torchvision.ops import FrozenBatchNorm2d
 
-from madlab.anatomy import examine, is_norm
+from madlab.anatomy import SIDES, examine, is_norm
 from madlab.errors import MadlabError
 from madlab.guard import fingerprint
 from madlab.network import MultiDomainNet
@@ -74,7 +74,7 @@ def test_the_images_are_those_that_the_network_runs_on(channels, given):
     if given:
         network.crop = given
     anatomy = examine(network)
-    assert (anatomy.channels, anatomy.sides) == (channels, (given,) if given else (64, 224, 299))
+    assert (anatomy.channels, anatomy.sides) == (channels, (given,) if given else SIDES)
 
 
 class LateStem(Body):
@@ -96,7 +96,7 @@ class NeedsLarge(Body):
 
 def test_channels_and_size_are_found_by_trying():
     assert examine(LateStem()).channels == 3
-    assert examine(NeedsLarge()).sides == (224, 299)
+    assert examine(NeedsLarge()).sides == SIDES[1:]
 
 
 # Refused
@@ -180,7 +180,7 @@ REFUSED = {
     "hidden": (Hidden, "runs a Conv2d that it does not own .* nn.ModuleList"),
     "no gradient": (NoGradient, "runs without gradients"),
     "tuple": (Tuple, "returns a tuple: madlab needs the logits"),
-    "breaks": (Breaks, "does not run on images of 64, 224, 299 pixels .KeyError: 'nothing works here'.: set .* `crop`"),
+    "breaks": (Breaks, "on images of 64, 224, 299, 32, 28 pixels .KeyError: 'nothing works here'.: set .* `crop`"),
     "not copied": (Uncopied, "cannot be copied, .*generator"),
     "no convolution": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), r"no nn\.Conv2d"),
 }

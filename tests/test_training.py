@@ -440,14 +440,3 @@ def test_every_method_sees_the_same_sizes_of_images(place, method):
         if method == "prompt" and epoch == 1:
             assert net.view("noise").prompt.pixels.abs().min() > 0, "the second coarse step teaches every pixel of it"
     assert seen == [(20, 20)] * 3 + [(32, 32)] * 2
-
-
-def test_a_shrunk_prompt_is_the_shrunk_sum_of_image_and_frame(place):
-    net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
-    net.add_domain("noise", 3, "prompt")
-    view, images = net.view("noise"), torch.rand(2, 3, 32, 32)
-    with torch.no_grad():
-        view.prompt.pixels.normal_()
-    framed = images + view.prompt(torch.zeros(1, 3, 32, 32))
-    resized = torch.nn.functional.interpolate(framed, (20, 20), mode="bilinear", antialias=True)
-    torch.testing.assert_close(training._logits(view, images, 20), view.network(resized))
