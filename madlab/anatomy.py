@@ -185,7 +185,8 @@ def _try_out(
 ) -> tuple[int, tuple[int, ...], set[Tensor | nn.Module]]:
     """Channels and sides of images that the network runs on, and the parameters and modules that it uses."""
     twin = rebuild(base, {}, [*base.parameters(), *base.buffers()])
-    buffers = {name: (buffer, buffer.clone()) for name, buffer in base.named_buffers()}
+    tensors = dict(base.named_parameters()) | dict(base.named_buffers())
+    before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     crop = getattr(base, "crop", None)
     sides = (crop,) if crop else SIDES
     failures = []
@@ -208,7 +209,7 @@ def _try_out(
             )
     finally:
         base.requires_grad_(False)
-    _refuse_moving_buffers(buffers)
+    _refuse_moving_tensors(tensors, before)
     _refuse_what_a_copy_does_not_reach(base, twin, called)
     names = {module: name for name, module in twin.named_modules()}
     used: set[Tensor | nn.Module] = {base.get_submodule(names[module]) for module in called if module in names}
@@ -230,12 +231,13 @@ def check_logits(logits: object, num_classes: int | None = None) -> None:
         )
 
 
-def _refuse_moving_buffers(buffers: dict[str, tuple[Tensor, Tensor]]) -> None:
-    for name, (buffer, before) in buffers.items():
-        if not torch.equal(buffer, before):
-            buffer.copy_(before)
+@torch.no_grad()
+def _refuse_moving_tensors(tensors: dict[str, Tensor], before: dict[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not torch.equal(tensor, before[name]):
+            tensor.copy_(before[name])
             raise MadlabError(
-                f"The base network changes its buffer {name} even in eval mode, so that its domains would change each "
+                f"The base network changes its own {name} even in eval mode, so that its domains would change each "
                 "other: let it do so in training mode only."
             )
 
