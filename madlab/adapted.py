@@ -88,7 +88,7 @@ def rebuild(network: nn.Module, replacements: Mapping[Any, Any], shared: Iterabl
         for new in replacements.values():
             if isinstance(new, nn.Module):
                 new.__dict__ = copy.deepcopy(vars(new), memo)
-    except (RuntimeError, TypeError, NotImplementedError) as error:
+    except Exception as error:  # what an attribute of somebody else raises when it is copied, nobody knows
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MadlabError(
             f"The network cannot be copied, which adding a domain needs ({reason}): take what PyTorch cannot copy out "

@@ -23,7 +23,7 @@ from madlab.errors import MadlabError
 LAYERS = ("all", "conv", "3x3", "1x1")
 """Kinds of filter banks that can be adapted; an nn.Linear is a 1x1 one, but no "conv"."""
 
-SIDES = (64, 224, 299)
+SIDES = (64, 224, 299, 32, 28)
 """Pixels of the images that are tried on a network that does not say its `crop`."""
 
 
@@ -142,6 +142,19 @@ def aside(device: torch.device) -> Iterator[set[nn.Module]]:
         handle.remove()
 
 
+def leaves(output: Tensor) -> set[Tensor]:
+    """Every tensor that asks for a gradient and gets one from `output`: those at the ends of its graph."""
+    found, waiting, seen = set(), [output.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            if hasattr(node, "variable"):
+                found.add(node.variable)
+            waiting += [before for before, _ in node.next_functions]
+    return found
+
+
 def first_line(error: Exception) -> str:
     """An exception as a part of a sentence."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
@@ -172,7 +185,8 @@ def _try_out(
 ) -> tuple[int, tuple[int, ...], set[Tensor | nn.Module]]:
     """Channels and sides of images that the network runs on, and the parameters and modules that it uses."""
     twin = rebuild(base, {}, [*base.parameters(), *base.buffers()])
-    buffers = {name: (buffer, buffer.clone()) for name, buffer in base.named_buffers()}
+    tensors = dict(base.named_parameters()) | dict(base.named_buffers())
+    before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     crop = getattr(base, "crop", None)
     sides = (crop,) if crop else SIDES
     failures = []
@@ -186,8 +200,7 @@ def _try_out(
                 except Exception as error:  # the network's own code may raise anything; the sentence passes it on
                     failures.append(first_line(error))
                     continue
-                check_logits(logits)
-                gradients = torch.autograd.grad(logits.sum(), parameters, allow_unused=True)
+            check_logits(logits)
             break
         else:
             raise MadlabError(
@@ -196,12 +209,11 @@ def _try_out(
             )
     finally:
         base.requires_grad_(False)
-    _refuse_moving_buffers(buffers)
+    _refuse_moving_tensors(tensors, before)
     _refuse_what_a_copy_does_not_reach(base, twin, called)
     names = {module: name for name, module in twin.named_modules()}
     used: set[Tensor | nn.Module] = {base.get_submodule(names[module]) for module in called if module in names}
-    used |= {p for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
-    return planes, sides[sides.index(side) :], used
+    return planes, sides[sides.index(side) :], used | leaves(logits)
 
 
 def check_logits(logits: object, num_classes: int | None = None) -> None:
@@ -219,12 +231,13 @@ def check_logits(logits: object, num_classes: int | None = None) -> None:
         )
 
 
-def _refuse_moving_buffers(buffers: dict[str, tuple[Tensor, Tensor]]) -> None:
-    for name, (buffer, before) in buffers.items():
-        if not torch.equal(buffer, before):
-            buffer.copy_(before)
+@torch.no_grad()
+def _refuse_moving_tensors(tensors: dict[str, Tensor], before: dict[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not torch.equal(tensor, before[name]):
+            tensor.copy_(before[name])
             raise MadlabError(
-                f"The base network changes its buffer {name} even in eval mode, so that its domains would change each "
+                f"The base network changes its own {name} even in eval mode, so that its domains would change each "
                 "other: let it do so in training mode only."
             )
 

@@ -112,8 +112,8 @@ class MultiDomainNet(nn.Module):
             class_names=_as_list(class_names) if class_names is not None else [str(i) for i in range(num_classes)],
             normalization=dict(normalization or getattr(self.base, "normalization", {})),
             head=self._head(head),
-            resize=resize or getattr(self.base, "resize", None),
-            crop=crop or getattr(self.base, "crop", None),
+            resize=getattr(self.base, "resize", None) if resize is None else resize,
+            crop=getattr(self.base, "crop", None) if crop is None else crop,
         )
         self._check_base()
         self._append(self._new_view(facts, layers))
@@ -204,7 +204,7 @@ class MultiDomainNet(nn.Module):
         sizes = {key: getattr(self.base, key, None) for key in ("resize", "crop")}
         try:
             facts = DomainFacts.from_json(stored, head=self._head(_text(stored.get("head"))), **sizes)
-            facts = replace(facts, name=name or facts.name)
+            facts = replace(facts, name=facts.name if name is None else name)
             view = self._new_view(facts, facts.layers)
             view.load_own_state(tensors, packed=True)
         except MadlabError as error:
@@ -266,7 +266,7 @@ class MultiDomainNet(nn.Module):
             plain = without_parametrization(layer)
             # A shallow copy of the layer: it stands inside of what takes the layer's own place.
             replacements[layer] = AdaptedConv2d(copy.copy(plain), method.build(plain, options))
-        replacements[head] = new_head(head, facts.num_classes)
+        replacements[head] = new_head(without_parametrization(head), facts.num_classes)
         own: dict[str, nn.Parameter] = {}
         if method.trains_everything:
             of_head = set(head.parameters())
@@ -280,7 +280,7 @@ class MultiDomainNet(nn.Module):
             network.get_submodule(name).requires_grad_(method.adapts_batchnorm)
         channels, prompt = self.anatomy.channels, None
         if method.prompt is not None:
-            like = head.get_parameter("weight")
+            like = next(head.parameters())
             options = {"size": facts.crop or 32} | facts.options
             prompt = method.prompt(channels, **options).to(like.device, like.dtype)
         return DomainView(network, facts, list(self.anatomy.norms), own, self.guard, channels, prompt)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from madlab.adapters import Frame
-from madlab.anatomy import aside, check_logits, first_line, sample
+from madlab.anatomy import aside, check_logits, first_line, leaves, sample
 from madlab.errors import MadlabError
 from madlab.view import DomainView
 
@@ -45,18 +45,15 @@ class _CannotRun(Exception):
 
 
 def _prove_at(view: DomainView, images: Tensor) -> None:
-    adapters, head = view.adapters(), list(view.head.parameters())
-    logits = _run(view.train(), images)
-    trained = [p for adapter in adapters.values() for p in adapter.parameters()]
-    gradients = torch.autograd.grad(logits.sum(), [*trained, *head], allow_unused=True)
-    reached = {p for p, gradient in zip([*trained, *head], gradients, strict=True) if gradient is not None}
+    adapters = view.adapters()
+    reached = leaves(_run(view.train(), images))
     for name, adapter in adapters.items():
         if reached.isdisjoint(adapter.parameters()):
             raise MadlabError(
                 f"Layer {name} was adapted, but no gradient reaches its adapter: the network does not run it, or reads "
                 "its weight past autograd; leave it out with layers=[...]."
             )
-    if reached.isdisjoint(head):
+    if reached.isdisjoint(view.head.parameters()):
         raise MadlabError(
             f"The logits do not come from the head {view.facts.head}: name the layer that they come from as head."
         )
@@ -66,7 +63,7 @@ def _prove_at(view: DomainView, images: Tensor) -> None:
     # Where a norm's gain or the head starts at zero, no adapter would show.
     _stir([p for kind, group in view.parameter_groups().items() if kind != "adapter" for p in group], 0.1)
     before = _run(view.eval(), images)
-    _stir(trained, 1.0)
+    _stir([parameter for adapter in adapters.values() for parameter in adapter.parameters()], 1.0)
     if torch.equal(before, _run(view, images)):
         raise MadlabError(
             f"Other adapters of {', '.join(adapters)} give the same logits: name layers that the logits depend on."

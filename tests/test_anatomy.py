@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torchvision.ops import FrozenBatchNorm2d
 
-from madlab.anatomy import examine, is_norm
+from madlab.anatomy import SIDES, examine, is_norm
 from madlab.errors import MadlabError
 from madlab.guard import fingerprint
 from madlab.network import MultiDomainNet
@@ -74,7 +74,7 @@ def test_the_images_are_those_that_the_network_runs_on(channels, given):
     if given:
         network.crop = given
     anatomy = examine(network)
-    assert (anatomy.channels, anatomy.sides) == (channels, (given,) if given else (64, 224, 299))
+    assert (anatomy.channels, anatomy.sides) == (channels, (given,) if given else SIDES)
 
 
 class LateStem(Body):
@@ -96,7 +96,7 @@ class NeedsLarge(Body):
 
 def test_channels_and_size_are_found_by_trying():
     assert examine(LateStem()).channels == 3
-    assert examine(NeedsLarge()).sides == (224, 299)
+    assert examine(NeedsLarge()).sides == SIDES[1:]
 
 
 # Refused
@@ -110,6 +110,19 @@ class MovingBuffer(Body):
     def forward(self, x):
         self.calls += 1
         return super().forward(x)
+
+
+class MovingWeight(Body):
+    """Keeps its filters short by writing to them, as networks with a maximal norm do."""
+
+    class Short(nn.Conv2d):
+        def forward(self, x):
+            self.weight.data = torch.renorm(self.weight.data, 2, 0, 0.1)
+            return super().forward(x)
+
+    def __init__(self):
+        super().__init__()
+        self.conv = self.Short(6, 8, 3)
 
 
 class Closure(Body):
@@ -175,12 +188,13 @@ REFUSED = {
     ),
     "lazy": (lambda: nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten()), "Layer 0 has no weight yet: run"),
     "scripted": (scripted, "Layer head is TorchScript"),
-    "moving buffer": (MovingBuffer, "changes its buffer calls even in eval mode"),
+    "moving buffer": (MovingBuffer, "changes its own calls even in eval mode"),
+    "moving weight": (MovingWeight, "changes its own conv.weight even in eval mode"),
     "closure": (Closure, "Layer (stem|conv|norm) is called through a function that holds the network"),
     "hidden": (Hidden, "runs a Conv2d that it does not own .* nn.ModuleList"),
     "no gradient": (NoGradient, "runs without gradients"),
     "tuple": (Tuple, "returns a tuple: madlab needs the logits"),
-    "breaks": (Breaks, "does not run on images of 64, 224, 299 pixels .KeyError: 'nothing works here'.: set .* `crop`"),
+    "breaks": (Breaks, "on images of 64, 224, 299, 32, 28 pixels .KeyError: 'nothing works here'.: set .* `crop`"),
     "not copied": (Uncopied, "cannot be copied, .*generator"),
     "no convolution": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), r"no nn\.Conv2d"),
 }
@@ -246,7 +260,20 @@ class TwoHeads(Body):
         return (self.head(features) + self.other(features)) / 2
 
 
+class Spare(Body):
+    """With a convolution and a linear layer that it never runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.spare, self.spare_head = nn.Conv2d(3, 3, 1), nn.Linear(8, CLASSES)
+
+
 PROVED = {
+    "wrong head": (
+        Spare,
+        {"num_classes": CLASSES, "head": "spare_head"},
+        "do not come from the head spare_head",
+    ),
     "moves the base": (TrainingBuffer, {}, "changes its own tensors when a domain trains"),
     "past autograd": (PastAutograd, {}, "Layer stem was adapted, but no gradient reaches its adapter"),
     "cut off": (ConstantInTraining, {"num_classes": 7}, r"shape \(2, 5\): madlab needs logits \(B, 7\)"),
@@ -269,18 +296,13 @@ def test_a_domain_that_would_not_really_run_is_refused(name):
 
 
 def test_layers_that_never_run_cannot_be_named():
-    class Spare(Body):
-        def __init__(self):
-            super().__init__()
-            self.spare = nn.Conv2d(3, 3, 1)
-
     net = MultiDomainNet(Spare())
-    net.add_domain("d", 3)
+    net.add_domain("d", 3, head="head")
     assert net.view("d").facts.layers == ["stem", "conv"]
     with pytest.raises(MadlabError, match=r"no convolution or nn.Linear 'spare' that runs"):
-        net.add_domain("e", 3, layers=["spare"])
+        net.add_domain("e", 3, head="head", layers=["spare"])
     with pytest.raises(MadlabError, match=r"no convolution or nn.Linear 'head' that runs and is not its head"):
-        net.add_domain("e", 3, layers=["head"])
+        net.add_domain("e", 3, head="head", layers=["head"])
 
 
 def test_hooks_of_adapted_layers_still_run():

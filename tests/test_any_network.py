@@ -228,3 +228,27 @@ def test_a_feature_that_the_last_forward_left_behind_is_no_obstacle():
     net.add_domain("d", CLASSES)
     net(torch.randn(2, 3, 12, 12), domain="d")
     assert net.merge("d")(torch.randn(2, 3, 12, 12)).shape == (2, CLASSES)
+
+
+def test_a_head_with_weight_norm_is_replaced_by_a_plain_one():
+    torch.manual_seed(0)
+    base = HAND_WRITTEN["lists"]()
+    nn.utils.parametrizations.weight_norm(base.head)
+    net = MultiDomainNet(sized(base, 12))
+    net.add_domain("d", CLASSES, "finetune")
+    assert type(net.view("d").head) is nn.Linear
+    assert set(net.view("d").own_state()) >= {"head.weight", "head.bias"}
+    assert not any("parametrizations" in name for name in net.view("d").own_state())
+    train(net.view("d").train(), net.trainable_parameters("d"), images(net))
+    with torch.no_grad():
+        close(net.merge("d")(images(net)), net.eval()(images(net), domain="d"))
+
+
+def test_removing_a_parametrization_from_a_merged_network_leaves_the_base_as_it_is():
+    net = MultiDomainNet(make("reparametrised"))
+    net.add_domain("d", CLASSES, "batchnorm")
+    plain = net.merge("d")
+    assert not any(parametrize.is_parametrized(module) for module in plain.modules())
+    with torch.no_grad():
+        close(plain(images(net)), net(images(net), domain="d"))
+        net.base(images(net))

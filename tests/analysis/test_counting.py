@@ -33,6 +33,7 @@ def test_counts_are_those_of_the_adapters_themselves() -> None:
     base = nn.Sequential(
         nn.Conv2d(3, 8, 3), nn.Conv2d(8, 12, 3, groups=4), nn.Conv2d(12, 6, 1), nn.Flatten(), nn.Linear(6, 2)
     )
+    base.crop = 5
     net, shapes = madlab.MultiDomainNet(base), conv_shapes(base)
     assert [shape.name for shape in shapes] == ["0", "1", "2"]
     for rank in (None, 1, 5):

@@ -44,6 +44,7 @@ def test_filter_change_by_hand() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.Conv2d(2, 1, 1), nn.Flatten(), nn.Linear(1, 2))
     network[0].weight.data = torch.tensor([3.0, 4.0]).reshape(2, 1, 1, 1)
     network[1].weight.data = torch.tensor([1.0, 2.0]).reshape(1, 2, 1, 1)
+    network.crop = 1
     net = madlab.MultiDomainNet(network)
     net.add_domain("d", 2)
     assert filter_change(net.view("d")) == 0
