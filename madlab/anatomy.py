@@ -16,8 +16,8 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from madlab.adapted import rebuild
 from madlab.adapters.base import Layer, filters_of
+from madlab.adapters.layer import rebuild
 from madlab.errors import MadlabError
 
 LAYERS = ("all", "conv", "3x3", "1x1")

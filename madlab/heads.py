@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from madlab.adapted import rebuild
+from madlab.adapters.layer import rebuild
 from madlab.errors import MadlabError
 from madlab.sizes import image_size
 

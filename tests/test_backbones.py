@@ -13,9 +13,9 @@ from torch import nn
 import madlab
 from madlab.backbones import WEIGHTS, ImageSize, image_size, load_base, resnet26, save_base
 from madlab.errors import MadlabError
+from madlab.files.tensors import load_tensors, save_tensors
 from madlab.guard import fingerprint
 from madlab.network import MultiDomainNet
-from madlab.tensors import load_tensors, save_tensors
 
 
 def small(seed: int = 0) -> nn.Module:

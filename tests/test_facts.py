@@ -9,8 +9,8 @@ from any_networks import CLASSES, Body
 
 from madlab.errors import MadlabError
 from madlab.facts import DomainFacts
+from madlab.files.tensors import load_tensors, save_tensors
 from madlab.network import MultiDomainNet
-from madlab.tensors import load_tensors, save_tensors
 
 STORED = {
     "name": "d",
