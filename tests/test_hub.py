@@ -198,7 +198,7 @@ def test_a_wrong_file_of_timm_is_named_and_cannot_run_code(content, tmp_path, mo
 def test_no_weights_of_timm_are_asked_for_in_another_format(monkeypatch):
     asked = []
 
-    def refuse(repository, name, revision=None):
+    def refuse(repository, name, revision=None, local_files_only=False):
         asked.append(name)
         raise OSError("no network")
 
