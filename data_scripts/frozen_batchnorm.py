@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 from tune import trial
 
 from madlab.adapters import METHODS
-from madlab.jsonfiles import write_json
+from madlab.files.jsonfiles import write_json
 from madlab.progress import track
 from madlab.runs.epoch import Diverged
 from madlab.runs.train import train

@@ -32,9 +32,9 @@ from torch import nn
 from tqdm import tqdm
 
 from madlab.errors import MadlabError
+from madlab.files.jsonfiles import read_json, write_json
 from madlab.guard import fingerprint
 from madlab.heads import find_head
-from madlab.jsonfiles import read_json, write_json
 from madlab.network import MultiDomainNet
 from madlab.sizes import image_size
 

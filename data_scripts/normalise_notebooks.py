@@ -76,7 +76,7 @@ def main() -> int:
             NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
         data = as_bytes(normalised(notebook))
         if data != path.read_bytes():
-            from madlab.files import write_bytes  # brings PyTorch along: only when there is something to write
+            from madlab.files.plain import write_bytes  # brings PyTorch along: only when there is something to write
 
             write_bytes(path, data)
             print(f"{path} normalised")

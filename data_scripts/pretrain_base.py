@@ -54,9 +54,9 @@ from madlab.benchmarks.loader import batches, crop_and_flip, normalise
 from madlab.benchmarks.packed import MANIFEST
 from madlab.device import autocast
 from madlab.errors import MadlabError
+from madlab.files.jsonfiles import write_json
+from madlab.files.tensors import load_tensors, save_tensors
 from madlab.guard import fingerprint
-from madlab.jsonfiles import write_json
-from madlab.tensors import load_tensors, save_tensors
 from madlab.view import shrink
 
 IMAGENET72 = "imagenet72"

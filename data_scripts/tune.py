@@ -64,7 +64,7 @@ from madlab.adapters import METHODS
 from madlab.backbones import load_base
 from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain, Split
-from madlab.jsonfiles import write_json
+from madlab.files.jsonfiles import write_json
 from madlab.runs.train import method_and_options, train
 from madlab.sizes import image_size
 

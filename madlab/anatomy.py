@@ -16,8 +16,8 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from madlab.adapted import rebuild
 from madlab.adapters.base import Layer, filters_of
+from madlab.adapters.layer import rebuild
 from madlab.errors import MadlabError
 
 LAYERS = ("all", "conv", "3x3", "1x1")
@@ -233,13 +233,14 @@ def check_logits(logits: object, num_classes: int | None = None) -> None:
 
 @torch.no_grad()
 def _refuse_moving_tensors(tensors: dict[str, Tensor], before: dict[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
-        if not torch.equal(tensor, before[name]):
-            tensor.copy_(before[name])
-            raise MadlabError(
-                f"The base network changes its own {name} even in eval mode, so that its domains would change each "
-                "other: let it do so in training mode only."
-            )
+    moved = [name for name, tensor in tensors.items() if not torch.equal(tensor, before[name])]
+    for name in moved:
+        tensors[name].copy_(before[name])
+    if moved:
+        raise MadlabError(
+            f"The base network changes its own {moved[0]} even in eval mode, so that its domains would change each "
+            "other: let it do so in training mode only."
+        )
 
 
 def _refuse_what_a_copy_does_not_reach(base: nn.Module, twin: nn.Module, called: set[nn.Module]) -> None:

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from madlab.errors import MadlabError
+from madlab.files.tensors import load_tensors, save_tensors
 from madlab.heads import classes_of, find_head
 from madlab.hub import timm_network, torchvision_network
 from madlab.sizes import ImageSize as ImageSize
 from madlab.sizes import image_size as image_size
-from madlab.tensors import load_tensors, save_tensors
 
 WEIGHTS = Path(__file__).parent / "weights"
 IMAGENET_NORMALIZATION = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}

@@ -4,7 +4,6 @@ timm's networks name theirs. In all others the head is what is called last: a sm
 logits come through nothing but operations without parameters (pooling, flatten, dropout, log_softmax).
 """
 
-import copy
 from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from madlab.adapters.layer import rebuild
 from madlab.errors import MadlabError
 from madlab.sizes import image_size
 
@@ -115,10 +115,7 @@ def _trace(network: nn.Module, candidates: dict[str, nn.Module]) -> tuple[Any, l
     The graph of autograd is cut behind every candidate, so that the logits lead back to no further than the last ones;
     a None among them stands for any parameter of another layer.
     """
-    try:
-        twin = copy.deepcopy(network)
-    except Exception as error:
-        raise MadlabError(f"The network cannot be copied, which merging needs, too ({_first_line(error)}).") from error
+    twin = rebuild(network, {})
     twin.eval().requires_grad_(True)
     cuts: dict[Tensor, str] = {}
 

@@ -15,16 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from madlab.adapted import AdaptedConv2d, rebuild, without_parametrization
 from madlab.adapters import METHODS
 from madlab.adapters.base import Layer, check_rank, filters_of, split_method
+from madlab.adapters.layer import AdaptedConv2d, rebuild, without_parametrization
 from madlab.anatomy import examine
 from madlab.errors import MadlabError
 from madlab.facts import DomainFacts, check_classes
+from madlab.files.tensors import load_tensors, save_tensors
 from madlab.guard import Guard, fingerprint
 from madlab.heads import find_head, new_head
 from madlab.proof import prove
-from madlab.tensors import load_tensors, save_tensors
 from madlab.view import DomainView
 
 

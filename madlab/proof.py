@@ -13,13 +13,12 @@ from madlab.view import DomainView
 
 
 def prove(view: DomainView, sides: tuple[int, ...]) -> None:
-    """Run a new domain on two small images, in training mode and in eval mode, and raise MadlabError if
+    """Run a new domain on two images of noise, in training mode and in eval mode.
 
-    it does not run at all or gives other logits than (2, num_classes); its forward reaches a layer of the base instead
-    of the domain's; an adapter or the head is not used or gets no gradient; other adapters give the same logits.
-
-    sides: pixels of the images that may be tried, for networks too deep for the smallest in training mode. Random
-    numbers, running statistics, gradients and modes are afterwards as they were.
+    sides: pixels of the images that may be tried, for networks too deep for the smallest in training mode. Afterwards
+    random numbers, running statistics, gradients and modes are as they were. Raises MadlabError if the domain does not
+    run, returns other logits than (2, num_classes), calls a layer of the base instead of its own, does not use an
+    adapter or the head, or returns the same logits with other adapters.
     """
     with _restored(view):
         failure = None
@@ -45,9 +44,23 @@ class _CannotRun(Exception):
 
 
 def _prove_at(view: DomainView, images: Tensor) -> None:
+    _check_reached(view, _run(view.train(), images))
+    # Where a norm's gain or the head starts at zero, no adapter would show.
+    _stir([p for kind, group in view.parameter_groups().items() if kind != "adapter" for p in group], 0.1)
+    before = _run(view.eval(), images)
+    _check_reached(view, before)
     adapters = view.adapters()
-    reached = leaves(_run(view.train(), images))
-    for name, adapter in adapters.items():
+    _stir([parameter for adapter in adapters.values() for parameter in adapter.parameters()], 1.0)
+    if adapters and torch.equal(before, _run(view, images)):
+        raise MadlabError(
+            f"Other adapters of {', '.join(adapters)} give the same logits: name layers that the logits depend on."
+        )
+
+
+def _check_reached(view: DomainView, logits: Tensor) -> None:
+    """Gradients must find every adapter and the head."""
+    reached = leaves(logits)
+    for name, adapter in view.adapters().items():
         if reached.isdisjoint(adapter.parameters()):
             raise MadlabError(
                 f"Layer {name} was adapted, but no gradient reaches its adapter: the network does not run it, or reads "
@@ -56,17 +69,6 @@ def _prove_at(view: DomainView, images: Tensor) -> None:
     if reached.isdisjoint(view.head.parameters()):
         raise MadlabError(
             f"The logits do not come from the head {view.facts.head}: name the layer that they come from as head."
-        )
-    if not adapters:
-        _run(view.eval(), images)
-        return
-    # Where a norm's gain or the head starts at zero, no adapter would show.
-    _stir([p for kind, group in view.parameter_groups().items() if kind != "adapter" for p in group], 0.1)
-    before = _run(view.eval(), images)
-    _stir([parameter for adapter in adapters.values() for parameter in adapter.parameters()], 1.0)
-    if torch.equal(before, _run(view, images)):
-        raise MadlabError(
-            f"Other adapters of {', '.join(adapters)} give the same logits: name layers that the logits depend on."
         )
 
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from madlab.adapted import AdaptedConv2d, rebuild, without_parametrization
 from madlab.adapters import METHODS, Adapter
 from madlab.adapters.base import filters_of
+from madlab.adapters.layer import AdaptedConv2d, rebuild, without_parametrization
 from madlab.errors import MadlabError
 from madlab.facts import DomainFacts
 from madlab.guard import Guard

@@ -31,9 +31,9 @@ def no_dropout(network):
     return network
 
 
-def train(network, parameters, batch, steps=2):
+def train(network, parameters, batch, steps=2, rate=0.02):
     """Some steps of plain SGD."""
-    optimiser = torch.optim.SGD(parameters, lr=0.02)
+    optimiser = torch.optim.SGD(parameters, lr=rate)
     for _ in range(steps):
         optimiser.zero_grad()
         F.cross_entropy(network(batch), torch.arange(len(batch)) % 3).backward()
@@ -125,7 +125,7 @@ def test_every_method_adapts_linear_layers_trains_merges_and_saves(name, method,
     net.add_domain("d", CLASSES, method, layers=layers, **({"rank": 2} if "lo" in method else {}))
     linears = [n for n, m in net.base.named_modules() if isinstance(m, nn.Linear)]
     assert set(linears) - set(net.view("d").adapters()) == {net.view("d").facts.head}
-    train(net.view("d").train(), net.trainable_parameters("d"), images(net))
+    train(net.view("d").train(), net.trainable_parameters("d"), images(net), rate=0.001)
     assert all(p.grad.abs().sum() > 0 for p in net.trainable_parameters("d"))
     expected = net.eval()(images(net), domain="d")
     plain = net.merge("d")

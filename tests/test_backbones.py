@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import timm
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from timm.data import create_transform, resolve_data_config
 from torch import nn
 
 import madlab
 from madlab.backbones import WEIGHTS, ImageSize, image_size, load_base, resnet26, save_base
 from madlab.errors import MadlabError
+from madlab.files.tensors import load_tensors, save_tensors
 from madlab.guard import fingerprint
 from madlab.network import MultiDomainNet
 
@@ -77,9 +77,8 @@ def test_only_float32_is_stored(tmp_path):
 def test_a_file_that_declares_another_network_is_refused_without_its_memory(declared, tmp_path):
     path = tmp_path / "b.safetensors"
     save_base(small(), path, name="b", architecture="resnet26", width=2)
-    with safe_open(path, "pt") as file:
-        facts = json.loads(file.metadata()["madlab"])
-    save_file(load_file(path), path, {"madlab": json.dumps(facts | declared)})
+    tensors, facts = load_tensors(path)
+    save_tensors(path, tensors, facts | declared)
     with pytest.raises(MadlabError, match=f"{path} does not hold the network that it names"):
         load_base(str(path))
 

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 from any_networks import CLASSES, Body
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 from madlab.errors import MadlabError
 from madlab.facts import DomainFacts
+from madlab.files.tensors import load_tensors, save_tensors
 from madlab.network import MultiDomainNet
 
 STORED = {
@@ -92,9 +91,8 @@ def test_files_that_say_what_cannot_be_are_refused(wrong, sentence, tmp_path):
     net, path = MultiDomainNet(Body()), tmp_path / "d.safetensors"
     net.add_domain("d", 2)
     net.save_domain("d", path)
-    with safe_open(path, "pt") as file:
-        stored = json.loads(file.metadata()["madlab"])
-    save_file(load_file(path), path, {"madlab": json.dumps(stored | wrong)})
+    tensors, stored = load_tensors(path)
+    save_tensors(path, tensors, stored | wrong)
     net.remove_domain("d")
     with pytest.raises(MadlabError, match=f"d.safetensors cannot be loaded: .*{sentence}"):
         net.load_domain(path)

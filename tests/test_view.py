@@ -8,8 +8,8 @@ from any_networks import CLASSES, Body, sized
 from torch import nn
 from torch.nn import functional as F
 
-from madlab.adapted import AdaptedConv2d
 from madlab.adapters import FullModulation
+from madlab.adapters.layer import AdaptedConv2d
 from madlab.errors import MadlabError
 from madlab.network import MultiDomainNet
 from madlab.view import shrink

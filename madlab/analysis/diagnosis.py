@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from pydantic.dataclasses import dataclass
 
-from madlab.adapted import AdaptedConv2d
 from madlab.adapters.base import join_method
+from madlab.adapters.layer import AdaptedConv2d
 from madlab.errors import MadlabError
+from madlab.files.schemas import STRICT, validated
 from madlab.runs.config import RunConfig
 from madlab.runs.record import RECORDS, Epoch, Result, read_lines
-from madlab.schemas import STRICT, validated
 from madlab.view import DomainView
 
 HARDLY, WILDLY = 0.05, 2.0

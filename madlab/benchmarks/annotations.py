@@ -13,10 +13,11 @@ import numpy as np
 
 from madlab.benchmarks.archives import members
 from madlab.benchmarks.protocol import DomainProtocol, Protocol
-from madlab.benchmarks.schemas import AnnotationFile, Category, Prediction, validated
+from madlab.benchmarks.schemas import AnnotationFile, Category, Prediction
 from madlab.benchmarks.split import whole_numbers
 from madlab.errors import MadlabError
-from madlab.jsonfiles import read_json, write_json
+from madlab.files.jsonfiles import read_json, write_json
+from madlab.files.schemas import validated
 
 OFFSET = 10_000_000
 FIRST_IMAGE = 200_001

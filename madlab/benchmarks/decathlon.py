@@ -23,7 +23,7 @@ from madlab.benchmarks.fetch import Archive
 from madlab.benchmarks.protocol import DomainProtocol, Protocol
 from madlab.benchmarks.split import SPLITS, Split
 from madlab.errors import MadlabError
-from madlab.files import write_bytes
+from madlab.files.plain import write_bytes
 
 VGG = "http://www.robots.ox.ac.uk/~vgg/share/"
 IMAGENET = "imagenet12"

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from madlab.benchmarks.folder import read_folder
-from madlab.benchmarks.schemas import Normalization, validated
+from madlab.benchmarks.schemas import Normalization
 from madlab.benchmarks.split import SPLITS, Split
 from madlab.benchmarks.text import some
 from madlab.errors import MadlabError, MadlabWarning
+from madlab.files.schemas import validated
 
 
 @dataclass(frozen=True)

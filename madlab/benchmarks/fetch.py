@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from madlab.errors import MadlabError
-from madlab.locks import hold
+from madlab.files.locks import hold
 
 ROUNDS = 3
 """How often every address is tried before giving up; each try goes on where the last one stopped."""

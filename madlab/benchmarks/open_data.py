@@ -21,7 +21,7 @@ from madlab.benchmarks.protocol import DomainProtocol, Protocol
 from madlab.benchmarks.split import SPLITS
 from madlab.benchmarks.text import reason
 from madlab.errors import MadlabError
-from madlab.files import write_bytes
+from madlab.files.plain import write_bytes
 
 Samples = Sequence[tuple[Image.Image, int]]
 """A torchvision data set: (image, label) by number."""

@@ -19,7 +19,7 @@ from madlab.benchmarks.images import read_image
 from madlab.benchmarks.packed import MANIFEST, image_counts, official_facts, sample_of
 from madlab.benchmarks.protocol import DomainProtocol
 from madlab.errors import MadlabError
-from madlab.jsonfiles import write_json
+from madlab.files.jsonfiles import write_json
 
 CHUNK = 512
 """Images that are decoded side by side."""

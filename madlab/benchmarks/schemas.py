@@ -1,17 +1,14 @@
-"""One schema per kind of file that benchmarks read; what does not fit it is refused in one sentence.
+"""One schema per kind of file that benchmarks read; `schemas.validated` holds a file against it.
 
 Values are taken as they are written: a number in quotes is not a number. Keys that a schema does not know are left out,
 so that files may say more than we need.
 """
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from madlab.errors import MadlabError
-
-T = TypeVar("T")
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 Count = Annotated[int, Field(ge=0, lt=2**62)]
 """A count, a label or an id: it fits NumPy's int64."""
@@ -95,22 +92,3 @@ class Prediction(TypedDict):
 
     image_id: Count
     category_id: Count
-
-
-def validated(schema: type[T], content: Any, source: str, remedy: str) -> T:
-    """`content`, as JSON text (bytes) or as read from JSON, in the form of `schema`.
-
-    source: what to call it in the message of the MadlabError; remedy: what to do about it.
-    """
-    adapter = TypeAdapter(schema)
-    try:
-        validate = adapter.validate_json if isinstance(content, bytes) else adapter.validate_python
-        return validate(content, strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"][:1].lower() + first["msg"][1:]
-        more = f", and {error.error_count() - 1} more faults" if error.error_count() > 1 else ""
-        raise MadlabError(
-            f"{source} is not valid ({f'{place}: ' if place else ''}{reason}{more}): {remedy}."
-        ) from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from madlab.errors import MadlabError
-from madlab.jsonfiles import read_json
+from madlab.files.jsonfiles import read_json
 
 DECATHLON_BASELINE = {
     "imagenet12": 59.87,

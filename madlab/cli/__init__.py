@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from madlab.cli.parser import parse
+from madlab.cli.terminal import ending
 from madlab.errors import MadlabWarning, printable
-from madlab.terminal import ending
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

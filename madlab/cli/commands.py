@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from madlab.cli.terminal import tell
 from madlab.errors import MadlabError
-from madlab.terminal import tell
 
 
 def doctor() -> None:
@@ -37,7 +37,7 @@ def train(out: Path, config: Path | None, domain: str | None, layers: str | None
 
 def evaluate(runs: list[Path], base: str | None, device: str | None, results: Path | None, labels: Path | None) -> None:
     """Print the test accuracy of finished runs, computed from their adapter files alone."""
-    from madlab.files import check_writable
+    from madlab.files.plain import check_writable
     from madlab.runs.evaluate import evaluate as test_accuracy
     from madlab.tables.submission import score_submission, write_submission
 
@@ -113,8 +113,8 @@ def prepare(benchmark: str, root: Path | None, domains: list[str] | None, **opti
 
 def bench(json: Path | None, figure: Path | None, **options: Any) -> None:
     """Measure on this machine what every method costs beside plain fine-tuning."""
-    from madlab.bench import as_text, chosen_settings, draw, run_bench
-    from madlab.jsonfiles import write_json
+    from madlab.analysis.bench import as_text, chosen_settings, draw, run_bench
+    from madlab.files.jsonfiles import write_json
 
     _check_outputs(json, figure)
     settings = chosen_settings(*(options.pop(name) for name in ("base", "width", "size", "batch")))
@@ -139,7 +139,7 @@ def _layers(text: str | None) -> str | list[str] | None:
 
 def _check_outputs(table: Path | None, figure: Path | None) -> None:
     """Raise MadlabError for an output that cannot be written, before the work whose outcome goes there."""
-    from madlab.files import check_writable
+    from madlab.files.plain import check_writable
 
     for path in (table, figure):
         if path is not None:

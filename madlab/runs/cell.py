@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from madlab.errors import MadlabError
-from madlab.files import write_bytes
+from madlab.files.plain import write_bytes
 from madlab.runs.folder import FAILURE
 from madlab.runs.record import METRICS, RESULT
 from madlab.runs.train import train

@@ -9,9 +9,9 @@ from pydantic import BeforeValidator, JsonValue
 from pydantic.dataclasses import dataclass
 
 from madlab.errors import MadlabError
-from madlab.jsonfiles import read_json, write_json
+from madlab.files.jsonfiles import read_json, write_json
+from madlab.files.schemas import STRICT, as_whole, validated
 from madlab.runs.recipe import Recipe
-from madlab.schemas import STRICT, as_whole, validated
 
 CONFIG = "config.json"
 

@@ -13,11 +13,11 @@ from pydantic.dataclasses import dataclass as schema
 from torch import Tensor
 
 from madlab.errors import MadlabError
-from madlab.locks import LOCK
+from madlab.files.locks import LOCK
+from madlab.files.schemas import STRICT, validated
+from madlab.files.tensors import load_tensors, save_tensors
 from madlab.runs.config import CONFIG, RunConfig
 from madlab.runs.record import Epoch
-from madlab.schemas import STRICT, validated
-from madlab.tensors import load_tensors, save_tensors
 from madlab.view import DomainView
 
 ADAPTER, CHECKPOINT = "adapter.safetensors", "checkpoint.safetensors"

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from madlab.errors import MadlabError
-from madlab.schemas import STRICT, Whole, sentence
+from madlab.files.schemas import STRICT, Whole, sentence
 
 Rate = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -79,4 +79,4 @@ def make_recipe(options: Mapping[str, Any]) -> Recipe:
     try:
         return Recipe(**options)
     except ValidationError as error:
-        raise MadlabError(f"The recipe cannot be used: {sentence(error)}") from None
+        raise MadlabError(f"The recipe cannot be used: {sentence(error)}.") from None

@@ -15,10 +15,10 @@ from pydantic.dataclasses import dataclass
 
 from madlab.adapters.base import join_method
 from madlab.errors import MadlabError
-from madlab.files import write_bytes
-from madlab.jsonfiles import read_json, write_json
+from madlab.files.jsonfiles import read_json, write_json
+from madlab.files.plain import write_bytes
+from madlab.files.schemas import STRICT, Whole, validated
 from madlab.runs.config import BaseUsed, RunConfig
-from madlab.schemas import STRICT, Whole, validated
 
 RECORDS = Path(__file__).parents[1] / "records"
 """The runs that ship with madlab, a file per grid: `pocket` on drawn domains, `photographs` on real pictures,

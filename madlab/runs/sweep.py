@@ -18,7 +18,7 @@ from madlab.backbones import load_base
 from madlab.benchmarks import load_domain
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
-from madlab.files import check_writable
+from madlab.files.plain import check_writable
 from madlab.guard import fingerprint
 from madlab.network import MultiDomainNet
 from madlab.progress import progress_bar

@@ -21,15 +21,15 @@ from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain
 from madlab.device import chosen_device
 from madlab.errors import MadlabError, MadlabWarning
-from madlab.files import check_writable
+from madlab.files.locks import hold
+from madlab.files.plain import check_writable
+from madlab.files.schemas import sentence
 from madlab.guard import fingerprint
-from madlab.locks import hold
 from madlab.runs.config import CONFIG, BaseUsed, RunConfig
 from madlab.runs.folder import CHECKPOINT, FAILURE, check_place, claim
 from madlab.runs.recipe import Recipe, RecipeOptions, make_recipe
 from madlab.runs.record import RESULT, Epoch, Result
 from madlab.runs.training import Training
-from madlab.schemas import sentence
 from madlab.sizes import image_size
 
 
@@ -143,4 +143,4 @@ def _config(recipe: Recipe, **fields: Any) -> RunConfig:
     try:
         return RunConfig(recipe=recipe, **fields)
     except ValidationError as error:
-        raise MadlabError(f"The run is not possible: {sentence(error)}") from None
+        raise MadlabError(f"The run is not possible: {sentence(error)}.") from None

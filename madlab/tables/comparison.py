@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from madlab.errors import MadlabError
-from madlab.files import write_bytes
+from madlab.files.plain import write_bytes
 from madlab.runs.record import OnDamage, read_runs
 from madlab.tables.entries import BASELINES, Entry, benchmark_entries, published_entries
 from madlab.tables.report import Table, collect, file_of, markdown

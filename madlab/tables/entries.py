@@ -10,7 +10,7 @@ import pandas as pd
 
 from madlab.backbones import WEIGHTS
 from madlab.benchmarks.score import DECATHLON_BASELINE, SKETCH_BASELINE, decathlon_score, domain_scores, published_rows
-from madlab.jsonfiles import read_json
+from madlab.files.jsonfiles import read_json
 from madlab.tables.report import Table
 
 BASELINES = {"decathlon": DECATHLON_BASELINE, "sketch": SKETCH_BASELINE}

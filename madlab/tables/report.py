@@ -15,7 +15,7 @@ import pandas as pd
 
 from madlab.benchmarks.score import decathlon_score
 from madlab.errors import MadlabError
-from madlab.files import write_bytes
+from madlab.files.plain import write_bytes
 from madlab.runs.record import OnDamage, Run, read_runs
 from madlab.tables.frame import as_frame
 

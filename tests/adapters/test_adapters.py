@@ -7,7 +7,6 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from madlab.adapted import AdaptedConv2d
 from madlab.adapters import (
     BinaryTransform,
     FactorisedModulation,
@@ -20,6 +19,7 @@ from madlab.adapters import (
     SeriesAdapter,
     modulate,
 )
+from madlab.adapters.layer import AdaptedConv2d
 from madlab.adapters.masks import pack_bits, unpack_bits
 from madlab.errors import MadlabError
 

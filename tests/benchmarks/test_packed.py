@@ -184,7 +184,6 @@ MANIFESTS = {
     "one class": (lambda m: m.update(class_names=["a"]), "class_names"),
     "no name": (lambda m: m.pop("name"), "name"),
     "std 0": (lambda m: m["normalization"].update(std=[0, 1, 1]), "normalization.std.0"),
-    "NaN": (lambda m: m["normalization"].update(mean=[float("nan")] * 3), "normalization.mean.0"),
     "text": (lambda m: m.update(normalization="imagenet"), "normalization"),
     "a flip that is text": (lambda m: m.update(flip="no"), "flip"),
     "size 0": (lambda m: m.update(size=0), "size"),

@@ -21,7 +21,7 @@ from madlab.benchmarks.domain import SPLITS, Domain
 from madlab.benchmarks.pocket import SPECS, characters
 from madlab.benchmarks.score import DECATHLON_BASELINE, SKETCH_BASELINE
 from madlab.errors import MadlabError
-from madlab.tensors import load_tensors, save_tensors
+from madlab.files.tensors import load_tensors, save_tensors
 
 HARDEST_FOR_PIXELS = 0.62
 """A linear classifier on raw pixels stays below this on every domain (measured: 7 to 58 %)."""

@@ -6,8 +6,8 @@ from notebook_tools import definitions, read
 from torch import nn
 
 import madlab
-from madlab.adapted import AdaptedConv2d
 from madlab.adapters import FullModulation
+from madlab.adapters.layer import AdaptedConv2d
 from madlab.analysis.allocation import Spectrum, greedy_ranks, total_size
 from madlab.analysis.allocation import quantise as shipped_quantise
 from madlab.analysis.diagnosis import filter_change

@@ -28,8 +28,8 @@ from trust import damage
 
 import madlab
 from madlab.errors import MadlabError
-from madlab.jsonfiles import read_json, read_json_lines, write_json
-from madlab.tensors import load_tensors, save_tensors
+from madlab.files.jsonfiles import read_json, read_json_lines, write_json
+from madlab.files.tensors import load_tensors, save_tensors
 
 LONGEST = 1000
 """Letters that a sentence of refusal has at most."""

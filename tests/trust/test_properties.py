@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from madlab.errors import MadlabError, printable
-from madlab.jsonfiles import read_json, read_json_lines, write_json
-from madlab.tensors import DTYPES, load_tensors, save_tensors
+from madlab.files.jsonfiles import read_json, read_json_lines, write_json
+from madlab.files.tensors import DTYPES, load_tensors, save_tensors
 
 quick = settings(
     max_examples=60,

@@ -34,7 +34,7 @@ from madlab.benchmarks.pocket.drawing import SIZE
 from madlab.benchmarks.pocket.spec import PocketSpec
 from madlab.benchmarks.split import SPLITS, Split
 from madlab.errors import MadlabError
-from madlab.tensors import load_tensors, save_tensors
+from madlab.files.tensors import load_tensors, save_tensors
 
 DOMAINS = (
     "pictures", "planes", "objects", "walkers", "textures", "signs", "glyphs", "digits", "motion", "flowers",

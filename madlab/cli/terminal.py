@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
+from madlab.cli.stopping import Stopped, stopped_by_signals
 from madlab.errors import MadlabError, printable
-from madlab.stopping import Stopped, stopped_by_signals
 
 NO_OUTPUT, BAD_INPUT, BROKEN_PIPE = 1, 2, 128 + 13
 """Exit codes; that of a signal is 128 and its number, as shells count (SIGPIPE, which Windows lacks, is 13)."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from madlab.bench.clock import describe_machine, load
-from madlab.bench.costs import (
+from madlab.analysis.bench.clock import describe_machine, load
+from madlab.analysis.bench.costs import (
     METHODS_MEASURED,
     Setting,
     measure_files,
@@ -16,10 +16,10 @@ from madlab.bench.costs import (
     time_switching,
     time_training,
 )
-from madlab.bench.epochs import OURS, time_epochs
-from madlab.bench.growth import measure_growth
-from madlab.bench.pipeline import time_pipeline
-from madlab.bench.processes import measure_memory, measure_start
+from madlab.analysis.bench.epochs import OURS, time_epochs
+from madlab.analysis.bench.growth import measure_growth
+from madlab.analysis.bench.pipeline import time_pipeline
+from madlab.analysis.bench.processes import measure_memory, measure_start
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
 
@@ -78,7 +78,7 @@ def run_bench(
 ) -> dict[str, Any]:
     """Measure; returns the record that `--json` writes. tell gets a line before each part.
 
-    parts: some of ALL. growth: also the curves of `madlab.bench.growth`, for the last of the settings.
+    parts: some of ALL. growth: also the curves of `madlab.analysis.bench.growth`, for the last of the settings.
     Raises MadlabError for a part, method or base that does not exist and for fewer than one round.
     """
     if rounds < 1:

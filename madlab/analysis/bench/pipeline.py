@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from madlab.analysis.bench.clock import synchronise
 from madlab.backbones import IMAGENET_NORMALIZATION
-from madlab.bench.clock import synchronise
 from madlab.benchmarks.loader import batches
 
 

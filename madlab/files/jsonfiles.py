@@ -1,20 +1,17 @@
 """JSON that is read strictly, whoever wrote it: one sentence that names the file, or a value that can be trusted."""
 
-import functools
 import json
 import math
 import reprlib
 import warnings
-from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn
 
 from madlab.errors import MadlabError
-from madlab.files import read_bytes, write_bytes
+from madlab.files.plain import read_bytes, write_bytes
 
 MOST = 64 * 2**20
 """Bytes that a JSON file has at most, unless its reader says otherwise; in memory it takes up to 25 times as many."""
-T = TypeVar("T")
 
 
 def write_json(path: Path | str, data: Any) -> None:
@@ -60,30 +57,6 @@ def read_json_lines(path: Path | str, most: int = MOST, finite: bool = True, tor
     return values
 
 
-def read_validated(path: Path | str, kind: type[T], most: int = MOST) -> T:
-    """Read a JSON file as the type that it must be of: a pydantic model, a dataclass, list[int] or the like.
-
-    MadlabError as in `read_json`, and for a value that is not of this type, with the name of its field.
-    """
-    return validated(read_json(path, most), kind, path)
-
-
-def validated(data: Any, kind: type[T], path: Path | str) -> T:
-    """`data`, which was read from `path`, as an instance of `kind`; nothing is converted ("1" is no number)."""
-    from pydantic import ValidationError  # only here, so that `madlab --help` takes no time
-
-    try:
-        # By way of JSON, because only from there does pydantic's strict mode make a tuple or a dataclass.
-        return _adapter(cast(Hashable, kind)).validate_json(json.dumps(data), strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"])) or "its content"
-        what = "missing" if first["type"] == "missing" else f"{reprlib.repr(first['input'])} ({first['msg']})"
-        raise MadlabError(
-            f"{path} is not as madlab writes it, {field} is {what}: correct it or make it anew."
-        ) from error
-
-
 def parse_json(data: bytes, name: str, finite: bool = True) -> Any:
     """`data` as JSON, by the rules of `read_json`; name: what the MadlabError calls it."""
     rules: dict[str, Any] = {"parse_constant": _no_number, "parse_float": _finite} if finite else {}
@@ -96,13 +69,6 @@ def parse_json(data: bytes, name: str, finite: bool = True) -> Any:
     except ValueError as error:  # JSON's and UTF-8's own among them, and whole numbers with thousands of digits
         reason = str(error)
     raise MadlabError(f"{name} is damaged ({reason}): remove it and make it anew.")
-
-
-@functools.cache
-def _adapter(kind: Hashable) -> Any:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(cast(Any, kind))
 
 
 def _no_number(token: str) -> NoReturn:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from madlab.bench.costs import PLAIN, Setting, build, domain_step, plain_step
+from madlab.analysis.bench.costs import PLAIN, Setting, build, domain_step, plain_step
 from madlab.errors import MadlabError
 
 START = """
@@ -44,7 +44,7 @@ def measure_memory(setting: Setting, methods: Sequence[str], device: torch.devic
     ask = {"setting": asdict(setting), "device": str(device), "threads": torch.get_num_threads()}
     peaks = {}
     for method in (PLAIN, *methods):
-        answer = _python("-m", "madlab.bench.processes", json.dumps(ask | {"method": method}))
+        answer = _python("-m", "madlab.analysis.bench.processes", json.dumps(ask | {"method": method}))
         peaks[method] = json.loads(answer)
     return peaks
 

@@ -12,13 +12,13 @@ import warnings
 
 import pytest
 
-from madlab import locks
 from madlab.errors import MadlabError
-from madlab.locks import LOCK, hold
+from madlab.files import locks
+from madlab.files.locks import LOCK, hold
 
 HOLDER = """
 import sys
-from madlab.locks import hold
+from madlab.files.locks import hold
 with hold(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
@@ -118,7 +118,7 @@ def test_of_many_threads_one_at_a_time_is_in(tmp_path):
 def test_a_forked_process_neither_ends_the_lock_nor_loses_it(tmp_path):
     program = f"""
 import os, signal, sys
-from madlab.locks import hold
+from madlab.files.locks import hold
 with hold({str(tmp_path)!r}):
     child = os.fork()
     if child == 0:

@@ -5,6 +5,7 @@ Ranges stand beside the fields, once, and hold for Python, the command line and 
 
 import json
 import operator
+import reprlib
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
@@ -26,20 +27,28 @@ Whole = Annotated[int, BeforeValidator(as_whole)]
 """A whole number of Python, NumPy or PyTorch."""
 
 
-def validated(kind: type[T], data: Any, where: str) -> T:
-    """Parsed JSON as a `kind`; MadlabError, naming `where` it comes from, if it is none."""
+def validated(kind: type[T], data: Any, where: str, remedy: str = "correct it or make it anew") -> T:
+    """`data`, JSON text (bytes) or what was parsed from it, as an instance of `kind`; nothing is converted.
+
+    where: what the MadlabError calls it if it is none; remedy: what that says to do about it.
+    """
+    # By way of JSON, because only from there strict types take a list for a tuple and an object for a dataclass. What
+    # JSON cannot hold becomes a text, which is refused as one.
+    text = data if isinstance(data, bytes) else json.dumps(data, default=repr)
     try:
-        # As JSON, because strict types then take a list for a tuple and an object for a dataclass, which is what it is.
-        return TypeAdapter(kind).validate_json(json.dumps(data))
+        return TypeAdapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
-        raise MadlabError(f"{where}: {sentence(error)}") from None
+        raise MadlabError(f"{where} is not valid ({sentence(error)}): {remedy}.") from None
 
 
 def sentence(error: ValidationError) -> str:
-    """The first fault that pydantic found, and how many more there are."""
+    """The first fault that pydantic found, and how many more there are, without a full stop."""
     first, *others = error.errors(include_url=False)
     field = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-")) or "it"
-    given = f"{first['input']!r:.60}" if first["type"] not in ("missing", "unexpected_keyword_argument") else ""
     told = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
-    told = f"{field} is {given}; {told[:1].lower()}{told[1:]}" if given else f"{field}: {told[:1].lower()}{told[1:]}"
-    return told + (f" (and {len(others)} more faults)." if others else ".")
+    told = told[:1].lower() + told[1:]
+    if first["type"] in ("missing", "unexpected_keyword_argument", "json_invalid"):
+        told = f"{field}: {told}"
+    else:
+        told = f"{field} is {reprlib.repr(first['input'])}; {told}"
+    return told + (f", and {len(others)} more faults" if others else "")

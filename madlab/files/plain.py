@@ -1,7 +1,7 @@
 """Files that are either whole or absent: everything is written to a temporary name and then renamed.
 
 Whatever lies where a file of ours should be (a folder, a FIFO, a device, something too large) is refused before it is
-read or replaced. Tensors are in `madlab.tensors`, JSON in `madlab.jsonfiles`.
+read or replaced. Tensors are in `madlab.files.tensors`, JSON in `madlab.files.jsonfiles`.
 """
 
 import contextlib

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader
 
-from madlab.bench.clock import Task, compare, interleave
-from madlab.bench.costs import CLASSES, Setting
-from madlab.bench.pipeline import classical_loader, random_pictures, write_pictures
+from madlab.analysis.bench.clock import Task, compare, interleave
+from madlab.analysis.bench.costs import CLASSES, Setting
+from madlab.analysis.bench.pipeline import classical_loader, random_pictures, write_pictures
 from madlab.benchmarks.domain import Domain, Split
 from madlab.network import MultiDomainNet
 from madlab.runs.epoch import train_epoch

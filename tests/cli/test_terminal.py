@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from madlab import terminal
+from madlab.cli import terminal
+from madlab.cli.stopping import Stopped, stopped_by_signals
+from madlab.cli.terminal import ending, tell
 from madlab.errors import MadlabError, printable
-from madlab.stopping import Stopped, stopped_by_signals
-from madlab.terminal import ending, tell
 
 HOSTILE = {
     "\x1b[31mred": r"\x1b[31mred",
@@ -110,7 +110,7 @@ def test_a_thread_leaves_the_handlers_alone():
 PROGRAM = """
 import os, sys, time
 from madlab.errors import MadlabError
-from madlab.terminal import ending, tell
+from madlab.cli.terminal import ending, tell
 
 def main():
     with ending() as end:
@@ -149,7 +149,7 @@ def test_signals_end_a_process_with_a_sentence(name, code):
 
 
 def test_a_forked_process_ends_by_the_signal_itself():
-    program = "import os, time\nfrom madlab.stopping import stopped_by_signals\nwith stopped_by_signals():\n"
+    program = "import os, time\nfrom madlab.cli.stopping import stopped_by_signals\nwith stopped_by_signals():\n"
     program += (
         "    child = os.fork()\n    if child == 0:\n        print(os.getpid(), flush=True)\n        time.sleep(60)\n"
     )

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from madlab import files
 from madlab.errors import MadlabError
-from madlab.files import check_writable, read_bytes, write_bytes
+from madlab.files import plain as files
+from madlab.files.plain import check_writable, read_bytes, write_bytes
 
 KINDS = ("folder", "FIFO", "socket", "device", "loop")
 
@@ -181,7 +181,7 @@ def test_ctrl_c_while_writing_leaves_nothing(tmp_path, monkeypatch):
 
 WRITER = """
 import os, sys
-from madlab import files
+from madlab.files import plain as files
 def stop(*_):
     print("writing", flush=True)
     sys.stdin.read()
@@ -222,7 +222,7 @@ def test_what_killed_writers_of_a_name_left_goes_and_what_living_ones_write_stay
 
 def test_two_writers_at_once_both_succeed(tmp_path):
     code = (
-        "import sys; from madlab.files import write_bytes\nfor i in range(300): write_bytes(sys.argv[1], b'x' * 5000)"
+        "import sys; from madlab.files import plain\nfor i in range(300): plain.write_bytes(sys.argv[1], b'x' * 5000)"
     )
     both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "x")]) for _ in range(2)]
     until = time.monotonic() + 60

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from madlab.adapters import METHODS
 from madlab.adapters.base import split_method
+from madlab.analysis.bench.clock import Task, compare, interleave
 from madlab.backbones import load_base, resnet26
-from madlab.bench.clock import Task, compare, interleave
 from madlab.device import autocast
 from madlab.errors import MadlabError
 from madlab.network import MultiDomainNet

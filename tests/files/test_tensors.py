@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 import madlab
 from madlab.backbones import WEIGHTS
 from madlab.errors import MadlabError
+from madlab.files.tensors import load_tensors, save_tensors
 from madlab.guard import fingerprint
-from madlab.tensors import load_tensors, save_tensors
 
 FACTS = {"name": "birds", "rank": 3, "mean": [0.5, 1e-7], "none": None, "ü\n": {"deep": [True]}}
 
@@ -249,8 +249,8 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from madlab.errors import MadlabError
-from madlab.jsonfiles import read_json, read_json_lines
-from madlab.tensors import load_tensors
+from madlab.files.jsonfiles import read_json, read_json_lines
+from madlab.files.tensors import load_tensors
 
 # PyTorch alone maps up to 3.5 GB, most of it never touched, so the limit is one above that.
 mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import nn
 
-SCRIPT = Path(__file__).parents[1] / "data_scripts" / "networks.py"
+SCRIPT = Path(__file__).parents[2] / "data_scripts" / "networks.py"
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from madlab.errors import MadlabError
-from madlab.files import read_bytes, write_bytes
-from madlab.jsonfiles import dump_json, parse_json
+from madlab.files.jsonfiles import dump_json, parse_json
+from madlab.files.plain import read_bytes, write_bytes
 
 MOST = 2 * 2**30
 """Bytes that a file has at most: ten times a full-width ResNet-50 with its momentum."""

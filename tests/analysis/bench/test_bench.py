@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from madlab.bench import Setting, as_text, costs, draw, record, run_bench
-from madlab.bench.clock import compare, interleave
-from madlab.bench.epochs import time_epochs
-from madlab.bench.growth import grow_domains
-from madlab.bench.pipeline import time_pipeline
-from madlab.bench.processes import measure_memory
+from madlab.analysis.bench import Setting, as_text, costs, draw, record, run_bench
+from madlab.analysis.bench.clock import compare, interleave
+from madlab.analysis.bench.epochs import time_epochs
+from madlab.analysis.bench.growth import grow_domains
+from madlab.analysis.bench.pipeline import time_pipeline
+from madlab.analysis.bench.processes import measure_memory
 from madlab.cli import main
 from madlab.errors import MadlabError
 from madlab.network import MultiDomainNet

@@ -10,8 +10,8 @@ record     all of it as one record
 report     the record as tables and as a figure
 """
 
-from madlab.bench.costs import Setting
-from madlab.bench.record import chosen_settings, run_bench
-from madlab.bench.report import as_text, draw
+from madlab.analysis.bench.costs import Setting
+from madlab.analysis.bench.record import chosen_settings, run_bench
+from madlab.analysis.bench.report import as_text, draw
 
 __all__ = ["Setting", "as_text", "chosen_settings", "draw", "run_bench"]

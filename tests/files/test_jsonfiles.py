@@ -1,6 +1,5 @@
 """JSON that is not as it should be is told in one sentence that names the file, whatever is wrong with it."""
 
-import json
 import math
 import os
 from dataclasses import dataclass
@@ -8,7 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from madlab.errors import MadlabError
-from madlab.jsonfiles import read_json, read_json_lines, read_validated, validated, write_json
+from madlab.files.jsonfiles import read_json, read_json_lines, write_json
+from madlab.files.schemas import validated
 
 DAMAGED = {
     "not JSON": (b"{'a': 1}", "Expecting property name"),
@@ -43,7 +43,7 @@ def test_damage_is_told_with_the_name_of_the_file(name, tmp_path):
     data, words = DAMAGED[name]
     path = tmp_path / "config.json"
     path.write_bytes(data)
-    for read in (read_json, read_json_lines, lambda path: read_validated(path, dict[str, int])):
+    for read in (read_json, read_json_lines):
         with pytest.raises(
             MadlabError, match=rf"(?s)^[^\n]*config\.json[^\n]* is damaged \([^\n]*({words})[^\n]*anew\.$"
         ):
@@ -109,20 +109,17 @@ WRONG = [
     ({"epochs": "3", "rates": []}, "epochs is '3'", "valid integer"),
     ({"epochs": True, "rates": []}, "epochs is True", "valid integer"),
     ({"epochs": 3, "rates": [0.1, None]}, "rates.1 is None", "valid number"),
-    ({"epochs": 3}, "rates is missing", "correct it"),
-    ([1], "its content is [1]", "object"),
+    ({"epochs": 3}, "rates: field required", "correct it"),
+    ([1], "it is [1]", "object"),
     ({"epochs": "\x1b[31m" * 1000, "rates": []}, "epochs is '\\x1b[31m", "valid integer"),
 ]
 
 
 @pytest.mark.parametrize(("data", "field", "reason"), WRONG)
-def test_a_value_of_another_type_is_told_with_its_field(data, field, reason, tmp_path):
-    write_json(tmp_path / "x.json", data)
-    told(lambda: read_validated(tmp_path / "x.json", Recipe), f"{tmp_path / 'x.json'} is not as", field, reason)
+def test_a_value_of_another_type_is_told_with_its_field(data, field, reason):
+    told(lambda: validated(Recipe, data, "x.json"), "x.json is not valid", field, reason)
 
 
-def test_values_of_the_right_type(tmp_path):
-    write_json(tmp_path / "x.json", {"epochs": 3, "rates": [1, 0.5]})
-    assert read_validated(tmp_path / "x.json", Recipe) == Recipe(3, (1.0, 0.5))
-    assert validated({"a": [1]}, dict[str, list[int]], "x.json") == {"a": [1]}
-    assert json.loads((tmp_path / "x.json").read_text())["epochs"] == 3
+def test_values_of_the_right_type():
+    assert validated(Recipe, {"epochs": 3, "rates": [1, 0.5]}, "x.json") == Recipe(3, (1.0, 0.5))
+    assert validated(dict[str, list[int]], b'{"a": [1]}', "x.json") == {"a": [1]}

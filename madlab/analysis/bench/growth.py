@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from madlab.bench.clock import compare, interleave, synchronise
-from madlab.bench.costs import (
+from madlab.analysis.bench.clock import compare, interleave, synchronise
+from madlab.analysis.bench.costs import (
     CLASSES,
     PLAIN,
     Setting,

@@ -1,0 +1,1 @@
+"""Files that are whole or absent, and checked when they are read: bytes, JSON, tensors, locks and schemas."""
