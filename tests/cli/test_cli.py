@@ -353,7 +353,7 @@ def test_classes_that_are_not_those_of_the_run(place, capsys, tmp_path):
 
 def test_outputs_are_tried_before_the_work(place, capsys, tmp_path, monkeypatch):
     """The library is replaced by what must not be reached."""
-    for name in ("tables.report.write_report", "tables.submission.write_submission", "bench.run_bench"):
+    for name in ("tables.report.write_report", "tables.submission.write_submission", "analysis.bench.run_bench"):
         monkeypatch.setattr(f"madlab.{name}", lambda *a, **k: pytest.fail("it worked first"))
     (tmp_path / "file").write_text("not a folder")
     for command in (
