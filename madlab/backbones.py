@@ -5,6 +5,7 @@ ResNet-26 follows Rebuffi et al., "Learning multiple visual domains with residua
 25 convolutions of 3x3, parameter-free shortcuts, stages of 2, 4 and 8 times the stem's width.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,20 +131,22 @@ def save_base(network: nn.Module, path: Path | str, **metadata: str | int) -> No
     save_tensors(path, tensors, metadata)
 
 
-def load_base(name: str) -> nn.Module:
+def load_base(name: str, download: bool = True) -> nn.Module:
     """A trained base network in eval mode, with `name`, `normalization` and the image size it was trained for.
 
     name: weights that ship with madlab ("pocket-resnet26", offline), a file that `save_base` wrote, "densenet121" or
     "resnet50" (IMAGENET1K_V1), "torchvision:NAME" (its DEFAULT weights), "torchvision:NAME:WEIGHTS" or "timm:NAME".
-    What is not on this machine is downloaded once, and no file of it can run code.
+    What is not on this machine is downloaded once, and no file of it can run code; without `download`, that is the
+    error hub.NotHere.
     `resize` and `crop` (pixels) say how images reach it: short side resized, then cropped.
     """
     shipped = WEIGHTS / f"{name}.safetensors"
-    if shipped.is_file() or name.endswith(".safetensors"):
-        return _from_file(shipped if shipped.is_file() else Path(name))
+    is_shipped = os.path.isfile(shipped)  # unlike Path.is_file, no error for a name that is too long
+    if is_shipped or name.endswith(".safetensors"):
+        return _from_file(shipped if is_shipped else Path(name))
     library, *rest = name.split(":") if ":" in name else ("torchvision", name, "IMAGENET1K_V1")
     if library == "timm" and len(rest) == 1:
-        return _named(timm_network(rest[0]), name)
+        return _named(timm_network(rest[0], download), name)
     model, version = rest if len(rest) == 2 else (rest[0], "DEFAULT")
     if library != "torchvision" or len(rest) > 2 or model not in torchvision.models.list_models(torchvision.models):
         known = ", ".join(sorted(path.stem for path in WEIGHTS.glob("*.safetensors")))
@@ -151,7 +154,7 @@ def load_base(name: str) -> nn.Module:
             f"No base network {name!r}: shipped are {known}; otherwise give a .safetensors file, torchvision:NAME, "
             "torchvision:NAME:WEIGHTS or timm:NAME."
         )
-    return _named(torchvision_network(model, version), name)
+    return _named(torchvision_network(model, version, download), name)
 
 
 def _from_file(path: Path) -> nn.Module:

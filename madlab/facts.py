@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from math import isfinite
+from math import inf, isfinite
 from numbers import Integral, Real
 from typing import Any
 
@@ -12,6 +12,8 @@ from madlab.errors import MadlabError
 
 MOST_CLASSES = 10_000_000
 """More would give a head that no memory holds."""
+MOST_PIXELS = 4096
+"""The largest side of a prompt."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,18 @@ def _checked_options(method: Method, options: Mapping[str, Any]) -> dict[str, An
             raise MadlabError(
                 f"Method {method.name!r} takes no option {key!r}; it has {list(method.options) or 'none'}."
             )
+        _check_option(key, given[key])
     return {key: value for key, value in method.options.items() if value is not None} | given
+
+
+def _check_option(key: str, value: Any) -> None:
+    """Raise MadlabError for a scale or a number of pixels that cannot be; ranks are checked with their layers."""
+    if key == "alpha" and not (isinstance(value, float | int) and value is not True and 0 < value < inf):
+        raise MadlabError(f"The option alpha cannot be {value!r}: give a number above 0.")
+    if key in ("frame", "size") and not 1 <= (whole_number(value) or 0) <= MOST_PIXELS:
+        raise MadlabError(
+            f"The option {key} cannot be {value!r}: give a whole number of pixels, at most {MOST_PIXELS:,}."
+        )
 
 
 def _plain_number(value: Any) -> Any:

@@ -19,14 +19,20 @@ from torch import nn
 from madlab.errors import MadlabError
 from madlab.sizes import timm_size
 
+
+class NotHere(MadlabError):
+    """Weights would have to be downloaded, and were not to be."""
+
+
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
-def torchvision_network(model: str, version: str) -> nn.Module:
+def torchvision_network(model: str, version: str, download: bool = True) -> nn.Module:
     """A classification network of torchvision with the weights of that name, such as "DEFAULT" or "IMAGENET1K_V2".
 
     Normalisation and image size are those of the weights' own transforms. Raises MadlabError for weights that do not
-    exist, cannot be downloaded, or are not what torchvision published.
+    exist, cannot be downloaded, or are not what torchvision published; NotHere, without `download`, for weights that
+    are not on this machine.
     """
     known = torchvision.models.get_model_weights(model)
     if version not in known.__members__:
@@ -34,7 +40,7 @@ def torchvision_network(model: str, version: str) -> nn.Module:
             f"{model} has no weights {version!r} in torchvision: choose one of {', '.join(known.__members__)}."
         )
     weights = known[version]
-    path = _fetched(weights.url)
+    path = _fetched(weights.url, download)
     try:
         # torchvision builds some networks in another way for their weights, so it has to load the file itself.
         with _weights_only():
@@ -47,10 +53,11 @@ def torchvision_network(model: str, version: str) -> nn.Module:
     return network
 
 
-def timm_network(model: str) -> nn.Module:
+def timm_network(model: str, download: bool = True) -> nn.Module:
     """A network of timm with its weights from the Hugging Face hub; normalisation and image size as timm says.
 
-    Raises MadlabError where timm is missing, does not know the network, or has no safetensors of it.
+    Raises MadlabError where timm is missing, does not know the network, or has no safetensors of it; NotHere,
+    without `download`, for weights that are not on this machine.
     """
     try:
         import timm
@@ -66,7 +73,7 @@ def timm_network(model: str) -> nn.Module:
     if config is None or not config.hf_hub_id:
         raise MadlabError(f"timm has no weights of {model!r} on the Hugging Face hub: choose another network.")
     own = config.hf_hub_filename or ""
-    path = _fetched_from_hub(config.hf_hub_id, own if own.endswith(".safetensors") else "model.safetensors")
+    path = _fetched_from_hub(config.hf_hub_id, own if own.endswith(".safetensors") else "model.safetensors", download)
     try:
         with _weights_only():
             overlay = {"file": str(path), "custom_load": False}
@@ -79,13 +86,15 @@ def timm_network(model: str) -> nn.Module:
     return network
 
 
-def _fetched(url: str) -> Path:
+def _fetched(url: str, download: bool) -> Path:
     """The file of a URL in torch.hub's cache, downloaded if need be, with the sha256 that its name begins with."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     named = re.search(r"-([0-9a-f]{8,})\.", path.name)
     if named is None:
         raise MadlabError(f"{url} has no sha256 in its name, so madlab cannot check it: choose other weights.")
     if not path.exists():
+        if not download:
+            raise NotHere(f"{path.name} is not on this machine: download {url} to {path}.")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(url, str(path), named[1])
@@ -104,15 +113,19 @@ def _fetched(url: str) -> Path:
     return path
 
 
-def _fetched_from_hub(repository: str, name: str) -> Path:
+def _fetched_from_hub(repository: str, name: str, download: bool) -> Path:
     """A file of the Hugging Face hub in the cache of its own library, downloaded if need be."""
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.utils import EntryNotFoundError
 
     repository, _, revision = repository.partition("@")
     try:
-        return Path(hf_hub_download(repository, name, revision=revision or None))
+        return Path(hf_hub_download(repository, name, revision=revision or None, local_files_only=not download))
     except (OSError, EntryNotFoundError) as error:
+        if not download:
+            raise NotHere(
+                f"{name} of {repository} is not on this machine: run `hf download {repository} {name}`."
+            ) from error
         folder = f"models--{repository.replace('/', '--')}"
         raise MadlabError(
             f"{name} of {repository} could not be had ({str(error).splitlines()[0]}): run `hf download {repository} "

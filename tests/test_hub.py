@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 from madlab.backbones import load_base
 from madlab.errors import MadlabError
+from madlab.hub import NotHere
 from madlab.sizes import ImageSize, image_size
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -156,7 +157,7 @@ def from_hub(path: Path, monkeypatch) -> list[tuple[str, str]]:
     """Let the hub's library return this file; what it is asked for."""
     asked = []
 
-    def download(repository, name, revision=None):
+    def download(repository, name, revision=None, local_files_only=False):
         asked.append((repository, name))
         return str(path)
 
@@ -197,7 +198,7 @@ def test_a_wrong_file_of_timm_is_named_and_cannot_run_code(content, tmp_path, mo
 def test_no_weights_of_timm_are_asked_for_in_another_format(monkeypatch):
     asked = []
 
-    def refuse(repository, name, revision=None):
+    def refuse(repository, name, revision=None, local_files_only=False):
         asked.append(name)
         raise OSError("no network")
 
@@ -289,3 +290,11 @@ def test_nothing_in_madlab_or_its_scripts_unpickles_or_runs_what_it_reads():
     files = [*(ROOT / "madlab").rglob("*.py"), *(ROOT / "data_scripts").rglob("*.py")]
     assert len(files) > 50
     assert {str(file): found for file in files if (found := ways_in(file.read_text()))} == {}
+
+
+@pytest.mark.parametrize("name", [f"torchvision:{NAME}", f"torchvision:{NAME}:DEFAULT", NAME])
+def test_nothing_is_downloaded_where_that_is_not_wanted(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *a, **k: pytest.fail("it downloaded"))
+    with pytest.raises(NotHere, match="is not on this machine"):
+        load_base(name, download=False)

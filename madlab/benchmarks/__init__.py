@@ -1,5 +1,6 @@
 """Domains as data: pocket (generated, offline), folder (yours), and the real benchmarks."""
 
+import os
 import warnings
 from dataclasses import replace
 from importlib import import_module
@@ -25,7 +26,7 @@ def load_domain(name: Path | str, size: int = 36, flip: bool | None = None) -> D
     """
     source = source_of(name)
     if not _is_name(source):
-        if source and Path(source).exists():
+        if os.path.exists(source):  # unlike Path.exists, no error for a name that is too long
             return Domain.from_folder(source, size=size, flip=flip is not False)
         known = ", ".join(_pocket_names())
         raise MadlabError(f"There is no domain or folder {source!r}: give a folder's path, or one of {known}.")

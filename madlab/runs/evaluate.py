@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import nn
 
 from madlab.backbones import load_base
@@ -12,6 +11,7 @@ from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain, match_classes
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
+from madlab.hub import NotHere
 from madlab.network import MultiDomainNet
 from madlab.runs.config import RunConfig
 from madlab.runs.epoch import accuracy_and_loss, crop_of
@@ -70,7 +70,7 @@ def restore(run: Path | str, base: nn.Module | str | None, device: torch.device)
     downloaded at its word. Another network than the run's is refused either way.
     """
     config = RunConfig.read(run)
-    network = base if isinstance(base, nn.Module) else load_base(base or source_of_base(config, run))
+    network = base_of(config, run) if base is None else load_base(base) if isinstance(base, str) else base
     net = MultiDomainNet(network.to(memory_format=torch.channels_last))
     name = net.load_domain(Path(run) / ADAPTER)
     facts = net.view(name).facts
@@ -80,40 +80,18 @@ def restore(run: Path | str, base: nn.Module | str | None, device: torch.device)
     return Trained(config, network, size, dict(facts.normalization), list(facts.class_names))
 
 
-def source_of_base(config: RunConfig, where: Path | str) -> str:
-    """What `load_base` takes to make a config's base network again; MadlabError if that is not on this machine.
+def base_of(config: RunConfig, where: Path | str) -> nn.Module:
+    """A config's base network; MadlabError if it would have to be downloaded.
 
     where: the run folder or file of the config, for the message.
     """
     source = config.base.source
     if source is None:
         raise MadlabError(f"The run {where} was trained on a network object: give that base network.")
-    if not _is_here(source):
+    try:
+        return load_base(source, download=False)
+    except NotHere as error:
         raise MadlabError(
             f"The run {where} names the base network {source!r:.60}, which is not on this machine: to have it "
             "downloaded, name it yourself (--base NAME, or base=NAME)."
-        )
-    return source
-
-
-def _is_here(source: str) -> bool:
-    """Whether `load_base` makes a network without downloading anything; what it does not know, it refuses at once."""
-    library, _, model = source.rpartition(":")
-    if library == "timm":
-        return _has_timm_weights(model)
-    if source.endswith(".safetensors") or model not in torchvision.models.list_models(torchvision.models):
-        return True
-    weights = torchvision.models.get_model_weights(model)["DEFAULT" if library else "IMAGENET1K_V1"]
-    return (Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name).is_file()
-
-
-def _has_timm_weights(model: str) -> bool:
-    try:
-        import timm
-        from huggingface_hub import try_to_load_from_cache
-    except ImportError:
-        return True  # `load_base` says so
-    config = timm.get_pretrained_cfg(model, allow_unregistered=True)
-    places = [config.hf_hub_id] if config and config.hf_hub_id else []
-    files = ("model.safetensors", "pytorch_model.bin")
-    return any(isinstance(try_to_load_from_cache(place, file), str) for place in places for file in files)
+        ) from error

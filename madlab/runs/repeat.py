@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from madlab.errors import MadlabError
+from madlab.guard import fingerprint
 from madlab.runs.config import RunConfig
-from madlab.runs.evaluate import source_of_base
+from madlab.runs.evaluate import base_of
 from madlab.runs.record import Result
 from madlab.runs.train import method_and_options, train
 
@@ -29,7 +30,12 @@ def repeat(config: Path | str, out: Path | str | None = None, **changes: Any) ->
     }
     arguments |= _method(before, changes) | changes
     if "base" not in changes:
-        arguments |= {"base": source_of_base(before, config), "base_sha256": before.base.sha256}
+        arguments["base"] = before.base.source
+        if fingerprint(base_of(before, config)) != before.base.sha256:
+            raise MadlabError(
+                f"{before.base.source} is not the base network of {config} any more: name one (--base NAME) if another "
+                "will do."
+            )
     if arguments["domain"] is None:
         raise MadlabError(f"The run of {config} was trained on a Domain object: give a domain (--domain).")
     return train(out=out, **arguments)

@@ -42,7 +42,6 @@ def train(
     layers: str | Sequence[str] = "all",
     head: str | None = None,
     base: nn.Module | str = "pocket-resnet26",
-    base_sha256: str | None = None,
     out: Path | str | None = None,
     resume: bool = False,
     flip: bool | None = None,
@@ -56,8 +55,8 @@ def train(
 
     domain: a Domain, a folder with train/ val/ test/, or a name that `load_domain` takes. method: a key of METHODS,
     which a rank may follow ("mad:8"); rank: the same rank apart. options: the method's own options. layers: as
-    `MultiDomainNet.add_domain` takes it. base: a network, or what `load_base` takes. base_sha256: its fingerprint,
-    where it has to be a certain network. head: the name of its classifier, where that cannot be found.
+    `MultiDomainNet.add_domain` takes it. base: a network, or what `load_base` takes. head: the name of its classifier,
+    where that cannot be found.
 
     out: the run folder; without it nothing is written. resume: go on with a run that was stopped, or return the result
     of a finished one. flip: whether training images may be mirrored; None leaves it to the domain. compile: a backend
@@ -81,7 +80,7 @@ def train(
         domain=data.name,
         source=None if isinstance(domain, Domain) else str(domain),
         flip=data.flip,
-        base=_base_used(network, base if isinstance(base, str) else None, base_sha256),
+        base=BaseUsed(getattr(network, "name", ""), fingerprint(network), base if isinstance(base, str) else None),
         method=method,
         options=options,
         layers=layers if isinstance(layers, str) else tuple(layers),
@@ -138,16 +137,6 @@ def _load(domain: Domain | Path | str, network: nn.Module, flip: bool | None) ->
     if not size.declared:
         warn(size.notice, MadlabWarning, stacklevel=3)
     return load_domain(str(domain), size=size.resize, flip=flip)
-
-
-def _base_used(network: nn.Module, source: str | None, wanted: str | None) -> BaseUsed:
-    used = BaseUsed(getattr(network, "name", ""), fingerprint(network), source)
-    if wanted is not None and wanted != used.sha256:
-        told = source or used.name or "The network"
-        raise MadlabError(
-            f"{told} is another base network (sha256 {used.sha256[:12]}…) than {wanted[:12]}…: give that."
-        )
-    return used
 
 
 def _config(recipe: Recipe, **fields: Any) -> RunConfig:

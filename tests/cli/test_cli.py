@@ -97,6 +97,12 @@ def test_the_report_of_a_run_shows_its_accuracy(place, capsys):
         ({"option": "alpha"}, "'alpha' is not of the form NAME=VALUE"),
         ({"option": "alpha=[1]"}, "is no number, text, true or false"),
         ({"option": "alpha=NaN"}, "is no number, text, true or false"),
+        ({"method": "lora", "option": "alpha=big"}, "option alpha cannot be 'big'"),
+        ({"method": "lora", "option": "alpha=true"}, "option alpha cannot be True"),
+        ({"method": "lora", "option": "alpha=0"}, "option alpha cannot be 0"),
+        ({"method": "prompt", "option": "size=1000000000"}, "option size cannot be 1000000000"),
+        ({"method": "prompt", "option": "frame=2.5"}, "option frame cannot be 2.5"),
+        ({"method": "prompt", "option": "frame=17"}, "frame of 17 pixels does not fit"),
         ({"device": "tpu"}, "no device 'tpu' here: choose one of cpu"),
         ({"device": "cuda:99"}, "no device 'cuda:99' here: choose one of cpu"),
         ({"device": "meta"}, "no device 'meta' here"),
@@ -239,11 +245,14 @@ def test_a_config_knows_its_base(place, capsys, tmp_path):
     config["base"]["source"] = str(place / "other.safetensors")
     (tmp_path / "config.json").write_text(json.dumps(config))
     command = ["train", "--config", str(tmp_path / "config.json"), "--out", str(tmp_path / "run")]
-    refused(capsys, command, r"other.safetensors is another base network .sha256 \w+…. than \w+…")
+    refused(capsys, command, r"other.safetensors is not the base network of .*config.json any more")
     assert cli.main([*command, "--base", str(place / "other.safetensors")]) == 0
-    config["source"] = None
+    for source, words in (("d" * 400, "no domain or folder"), (None, "give a domain")):
+        (tmp_path / "config.json").write_text(json.dumps(config | {"source": source}))
+        refused(capsys, [*command[:-1], str(tmp_path / "b"), "--base", config["base"]["source"]], words)
+    config["base"]["source"] = "b" * 400
     (tmp_path / "config.json").write_text(json.dumps(config))
-    refused(capsys, [*command[:-1], str(tmp_path / "b"), "--base", config["base"]["source"]], "give a domain")
+    refused(capsys, command, "No base network 'bbb")
     refused(capsys, ["train", "--out", str(tmp_path / "c")], "There is no domain to train on")
 
 
@@ -299,7 +308,9 @@ def test_a_records_file_is_reported_as_a_folder_of_the_same_runs_is(place, capsy
     assert told[0] == told[1]
 
 
-@pytest.mark.parametrize("source", ["densenet121", "torchvision:vgg11", "timm:resnet10t.c3_in1k"])
+@pytest.mark.parametrize(
+    "source", ["densenet121", "torchvision:vgg11", "torchvision:resnet18:IMAGENET1K_V1", "timm:resnet10t.c3_in1k"]
+)
 def test_a_strangers_run_downloads_nothing(place, capsys, tmp_path, monkeypatch, source):
     """The weights are not on this machine: the caches are empty, and a socket would be an error."""
     if source.startswith("timm:") and importlib.util.find_spec("timm") is None:
@@ -342,7 +353,7 @@ def test_classes_that_are_not_those_of_the_run(place, capsys, tmp_path):
 
 def test_outputs_are_tried_before_the_work(place, capsys, tmp_path, monkeypatch):
     """The library is replaced by what must not be reached."""
-    for name in ("tables.report.write_report", "tables.submission.write_submission", "bench.run_bench"):
+    for name in ("tables.report.write_report", "tables.submission.write_submission", "analysis.bench.run_bench"):
         monkeypatch.setattr(f"madlab.{name}", lambda *a, **k: pytest.fail("it worked first"))
     (tmp_path / "file").write_text("not a folder")
     for command in (
