@@ -223,8 +223,6 @@ def test_what_killed_writers_of_a_name_left_goes_and_what_living_ones_write_stay
 def test_two_writers_at_once_both_succeed(tmp_path):
     loop = "for i in range(300): plain.write_bytes(sys.argv[1], b'x' * 5000)"
     code = f"import sys; from madlab.files import plain\n{loop}"
-        "import sys; from madlab.files import plain\nfor i in range(300): plain.write_bytes(sys.argv[1], b'x' * 5000)"
-    )
     both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "x")]) for _ in range(2)]
     until = time.monotonic() + 60
     while any(process.poll() is None for process in both) and time.monotonic() < until:
