@@ -34,7 +34,7 @@ from tqdm import tqdm
 from madlab.errors import MadlabError
 from madlab.files.jsonfiles import read_json, write_json
 from madlab.guard import fingerprint
-from madlab.heads import find_head
+from madlab.heads import find_heads
 from madlab.network import MultiDomainNet
 from madlab.sizes import image_size
 
@@ -118,7 +118,7 @@ def examine(network: Any) -> dict[str, Any]:
     images = torch.randn(2, 3, side, side)
     found: dict[str, Any] = {"pixels": side}
     try:
-        found |= {"head": find_head(network)[0]}
+        found |= {"head": ", ".join(find_heads(network))}
         net = MultiDomainNet(network)
         before = fingerprint(net.base)
         net.add_domain("domain", CLASSES, "mad")

@@ -1,6 +1,6 @@
 """What a base network is made of, as one small forward shows it: filter banks, normalisation layers and the rest."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -43,13 +43,13 @@ class Anatomy:
     norms: dict[str, nn.Module]
     others: dict[str, nn.Parameter]
 
-    def body(self, head: str) -> dict[str, Layer]:
-        """The filter banks without the head."""
-        return {name: layer for name, layer in self.layers.items() if name != head}
+    def body(self, heads: Collection[str]) -> dict[str, Layer]:
+        """The filter banks without the heads."""
+        return {name: layer for name, layer in self.layers.items() if name not in heads}
 
-    def choose(self, layers: str | Sequence[str], head: str) -> dict[str, Layer]:
+    def choose(self, layers: str | Sequence[str], heads: Collection[str]) -> dict[str, Layer]:
         """The filter banks of the body that are meant: an entry of LAYERS, or a list of names."""
-        body = self.body(head)
+        body = self.body(heads)
         if isinstance(layers, str) and layers not in LAYERS:
             raise MadlabError(f"Unknown layers {layers!r}: choose one of {', '.join(LAYERS)}, or list layers.")
         for name in [] if isinstance(layers, str) else layers:
@@ -72,10 +72,10 @@ def examine(base: nn.Module) -> Anatomy:
     """
     layers = {n: m for n, m in base.named_modules() if isinstance(m, Layer) and not _is_inner(n)}
     norms = {n: m for n, m in base.named_modules() if is_norm(m) and not _is_inner(n)}
+    _refuse_unusual_weights(base)
     convs = [layer for layer in layers.values() if isinstance(layer, nn.Conv2d)]
     if not convs:
         raise MadlabError("The base network has no nn.Conv2d: madlab adapts convolutional networks.")
-    _refuse_unusual_weights(base)
     base.requires_grad_(False).eval()
     parameters = [p for p in base.parameters() if p.is_floating_point()]
     channels, sides = convs[0].in_channels, tuple[int, ...]()
@@ -155,6 +155,12 @@ def leaves(output: Tensor) -> set[Tensor]:
     return found
 
 
+def same(logits: Tensor, others: Tensor) -> bool:
+    """Whether a network gave the same twice, but for the order in which a GPU adds numbers up."""
+    tolerance = 1e-4 + 10 * torch.finfo(logits.dtype).eps
+    return torch.allclose(logits, others, rtol=0, atol=tolerance * logits.abs().max().item(), equal_nan=True)
+
+
 def first_line(error: Exception) -> str:
     """An exception as a part of a sentence."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
@@ -178,6 +184,8 @@ def _refuse_unusual_weights(base: nn.Module) -> None:
             raise MadlabError(f"Layer {name} has no weight yet: run the network once before you hand it over.")
         if isinstance(module, torch.jit.ScriptModule) and any(True for _ in module.parameters()):
             raise MadlabError(f"Layer {name or 'of the network'} is TorchScript: hand over the network that it was.")
+        if any(tensor is not None and tensor.is_inference() for tensor in module._parameters.values()):
+            raise MadlabError(f"Layer {name} was made in inference mode, which keeps gradients away for ever: make it outside.")
 
 
 def _try_out(
@@ -207,9 +215,16 @@ def _try_out(
                 f"The base network does not run on images of {', '.join(map(str, sides))} pixels ({failures[0]}): set "
                 "its attribute `crop` to the size that it takes."
             )
+        with aside(parameters[0].device):
+            again = twin(sample(planes, side, parameters[0]))
     finally:
         base.requires_grad_(False)
     _refuse_moving_tensors(tensors, before)
+    if not same(logits, again):
+        raise MadlabError(
+            "The base network gives the same images other logits when it runs again, in eval mode: whatever it keeps "
+            "from one forward to the next must change in training mode only."
+        )
     _refuse_what_a_copy_does_not_reach(base, twin, called)
     names = {module: name for name, module in twin.named_modules()}
     used: set[Tensor | nn.Module] = {base.get_submodule(names[module]) for module in called if module in names}
@@ -245,6 +260,8 @@ def _refuse_moving_tensors(tensors: dict[str, Tensor], before: dict[str, Tensor]
 
 def _refuse_what_a_copy_does_not_reach(base: nn.Module, twin: nn.Module, called: set[nn.Module]) -> None:
     originals = {module: name for name, module in base.named_modules()}
+    for name in dict(twin.named_modules()).keys() - set(originals.values()):
+        raise MadlabError(f"The network makes its layer {name} when it first runs: run it once before you hand it over.")
     for module in called & originals.keys():
         raise MadlabError(
             f"Layer {originals[module] or 'of the whole network'} is called through a function that holds the network "

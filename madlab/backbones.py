@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from madlab.errors import MadlabError
 from madlab.files.tensors import load_tensors, save_tensors
-from madlab.heads import classes_of, find_head
+from madlab.heads import classes_of, find_heads
 from madlab.hub import timm_network, torchvision_network
 from madlab.sizes import ImageSize as ImageSize
 from madlab.sizes import image_size as image_size
@@ -127,7 +127,7 @@ def save_base(network: nn.Module, path: Path | str, **metadata: str | int) -> No
             raise MadlabError(f"{key} is {value.dtype}, but a base network is stored as float32: use network.float().")
     tensors = {key: _halved_if_exact(value) for key, value in state.items()}
     metadata |= {k: getattr(network, k) for k in ("normalization", "resize", "crop") if hasattr(network, k)}
-    metadata["num_classes"] = classes_of(find_head(network)[1])
+    metadata["num_classes"] = classes_of(next(iter(find_heads(network).values())))
     save_tensors(path, tensors, metadata)
 
 

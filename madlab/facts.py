@@ -1,113 +1,91 @@
 """What the file of a domain says besides its tensors: name, classes, method, and how its images are prepared."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from math import inf, isfinite
-from numbers import Integral, Real
-from typing import Any
+from dataclasses import asdict, fields, replace
+from math import inf
+from typing import Annotated, Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from madlab.adapters import METHODS
 from madlab.adapters.base import Method, whole_number
 from madlab.errors import MadlabError
+from madlab.files.schemas import STRICT, validated
 
 MOST_CLASSES = 10_000_000
 """More would give a head that no memory holds."""
 MOST_PIXELS = 4096
 """The largest side of a prompt."""
 
+REMEDY = "give what fits, or make the file anew"
 
-@dataclass(frozen=True)
+Pixels = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
 class DomainFacts:
-    """A domain as it was added, checked; NumPy's whole numbers become Python's. Raises MadlabError for what cannot be.
-
-    options: the method's, with their defaults. layers: the names of the adapted layers. normalization: {"mean": [...],
-    "std": [...]} of pixels scaled to 0..1, one number for each channel, or {}. head: the name of the base's layer that
-    the domain replaces by its own head. resize, crop: of its images, in pixels: the shorter side is resized, then a
-    square cut out; None where it is not known.
-    """
+    """A domain as it was added; `make_facts` makes one and checks what no single field shows."""
 
     name: str
-    num_classes: int
+    num_classes: Annotated[int, Field(ge=2, le=MOST_CLASSES)]
     method: str
+    """A key of `madlab.METHODS`."""
+    heads: Annotated[list[str], Field(min_length=1)]
+    """The names of the base's layers that the domain replaces by its own head, nearly always one."""
     options: dict[str, Any]
+    """Those of the method, with their defaults."""
     layers: list[str]
+    """The names of the adapted layers."""
     class_names: list[str]
+    """One a class; "0", "1", "2" ... unless given."""
     normalization: dict[str, list[float]]
-    head: str
-    resize: int | None = None
-    crop: int | None = None
-
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-        if self.method not in METHODS:
-            raise MadlabError(f"Unknown method {self.method!r}: choose one of {', '.join(METHODS)}.")
-        checked = {
-            "num_classes": check_classes(self.name, self.num_classes),
-            "options": _checked_options(METHODS[self.method], self.options),
-            "class_names": _checked_class_names(self.name, self.num_classes, self.class_names),
-            "normalization": _checked_normalization(self.normalization),
-            "resize": _checked_pixels("resize", self.resize),
-            "crop": _checked_pixels("crop", self.crop),
-        }
-        for key, value in checked.items():
-            object.__setattr__(self, key, value)  # the dataclass is frozen for everybody else
+    """{"mean": [...], "std": [...]} of pixels scaled to 0..1, one number for each channel; {} where it is not known."""
+    resize: Pixels | None = None
+    """To how many pixels the shorter side of its images is resized; None where it is not known."""
+    crop: Pixels | None = None
+    """Side of the square that is then cut out, in pixels."""
 
     def to_json(self) -> dict[str, Any]:
         """As `save_domain` writes it."""
         return asdict(self)
 
-    @classmethod
-    def from_json(cls, stored: Any, **older: Any) -> "DomainFacts":
-        """Read what `to_json` gave; older: what a file that was written before a field existed means by it.
 
-        Raises MadlabError if a field is missing or of another type.
-        """
-        if not isinstance(stored, dict):
-            raise MadlabError("it is not a domain that madlab saved.")
-        stored = older | stored
-        for key in (field.name for field in fields(cls)):
-            if key not in stored:
-                raise MadlabError(f"it is not a domain that madlab saved: it has no {key!r}.")
-            if key in TYPES and not isinstance(stored[key], TYPES[key]):
-                raise MadlabError(f"its {key!r} is {stored[key]!r}, not a {TYPES[key].__name__}.")
-        if not all(isinstance(layer, str) for layer in stored["layers"]):
-            raise MadlabError("its 'layers' are not all names.")
-        return cls(**{field.name: stored[field.name] for field in fields(cls)})
+def make_facts(given: Mapping[str, Any]) -> DomainFacts:
+    """The facts of a domain from the names of its fields; what is not a field is left aside.
 
-
-TYPES: dict[str, type] = {
-    "method": str,
-    "options": dict,
-    "layers": list,
-    "class_names": list,
-    "normalization": dict,
-    "head": str,
-}
-
-
-def _check_name(name: Any) -> None:
+    Numbers and arrays of NumPy and PyTorch become Python's. Raises MadlabError for what cannot be a domain.
+    """
+    name = given.get("name")
     if not isinstance(name, str) or not name.strip():
-        raise MadlabError(f"A domain's name is a text that is not empty, but this is {name!r}: choose another.")
+        raise MadlabError(f"A domain's name is a text that is not empty, but this is {name!r:.60}: choose another.")
     if not name.isprintable() or "/" in name or "\\" in name or name in (".", ".."):
         raise MadlabError(
             f"The domain name {name!r} cannot name a file: leave out slashes, line breaks and control characters."
         )
+    known = {f.name: _plain(given[f.name]) for f in fields(DomainFacts) if f.name in given}
+    numbered = "class_names" in known and known["class_names"] is None
+    facts = validated(DomainFacts, known | ({"class_names": []} if numbered else {}), f"Domain {name!r}", REMEDY)
+    if facts.method not in METHODS:
+        raise MadlabError(f"Unknown method {facts.method!r}: choose one of {', '.join(METHODS)}.")
+    if numbered:
+        facts = replace(facts, class_names=[str(i) for i in range(facts.num_classes)])
+    _check_class_names(facts)
+    _check_normalization(facts.normalization)
+    return replace(facts, options=_checked_options(METHODS[facts.method], facts.options))
 
 
-def check_classes(name: str, num_classes: Any) -> int:
-    """The number of classes of a domain as an int; raises MadlabError for what is none."""
-    number = whole_number(num_classes)
-    if number is None:
-        raise MadlabError(f"num_classes of domain {name!r} is {num_classes!r}: give a whole number.")
-    if number < 2:
-        raise MadlabError(f"Domain {name!r} has num_classes={number}: a classifier needs at least two.")
-    if number > MOST_CLASSES:
-        raise MadlabError(f"Domain {name!r} has num_classes={number}: no head of more than {MOST_CLASSES:,} would fit.")
-    return number
+def _plain(value: Any) -> Any:
+    """Numbers and arrays of NumPy and PyTorch as Python's, which JSON can hold; all else as it is."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _checked_options(method: Method, options: Mapping[str, Any]) -> dict[str, Any]:
-    given = {key: _plain_number(value) for key, value in options.items() if value is not None}
+    given = {key: value for key, value in options.items() if value is not None}
     for key in given:
         if key not in method.options:
             raise MadlabError(
@@ -127,45 +105,23 @@ def _check_option(key: str, value: Any) -> None:
         )
 
 
-def _plain_number(value: Any) -> Any:
-    """NumPy's numbers as Python's, which JSON can hold; all else as it is."""
-    if isinstance(value, Mapping):
-        return {key: _plain_number(part) for key, part in value.items()}
-    if isinstance(value, Real) and not isinstance(value, bool):
-        return int(value) if isinstance(value, Integral) else float(value)
-    return value
-
-
-def _checked_class_names(name: str, num_classes: int, class_names: list[str]) -> list[str]:
-    if not all(isinstance(label, str) for label in class_names):
-        raise MadlabError(f"The class names of domain {name!r} are not a list of texts: give one text a class.")
-    if len(class_names) != num_classes:
-        raise MadlabError(f"Domain {name!r} has {num_classes} classes but {len(class_names)} class names.")
-    seen: set[str] = set()
-    for label in class_names:
-        if label in seen:
-            raise MadlabError(f"Domain {name!r} has the class name {label!r} twice: give each class its own.")
-        seen.add(label)
-    return list(class_names)
-
-
-def _checked_normalization(normalization: dict[str, list[float]]) -> dict[str, list[float]]:
-    if not normalization:
-        return {}
-    try:
-        mean, std = ([float(value) for value in normalization[key]] for key in ("mean", "std"))
-    except (KeyError, TypeError, ValueError):
-        mean, std = [], []
-    if not len(mean) == len(std) > 0 or not all(map(isfinite, mean + std)) or min(std) <= 0:
+def _check_class_names(facts: DomainFacts) -> None:
+    if len(facts.class_names) != facts.num_classes:
         raise MadlabError(
-            f"The normalization {normalization} cannot be used: give 'mean' and 'std', each one finite number a "
-            "channel for pixels scaled to 0..1, and std above 0."
+            f"Domain {facts.name!r} has {facts.num_classes} classes but {len(facts.class_names)} class names: "
+            "give one a class."
         )
-    return {"mean": mean, "std": std}
+    seen: set[str] = set()
+    for label in facts.class_names:
+        if label in seen:
+            raise MadlabError(f"Domain {facts.name!r} has the class name {label!r} twice: give each class its own.")
+        seen.add(label)
 
 
-def _checked_pixels(key: str, pixels: Any) -> int | None:
-    number = whole_number(pixels)
-    if pixels is not None and (number is None or number < 1):
-        raise MadlabError(f"{key} is {pixels!r}: give a whole number of pixels.")
-    return number
+def _check_normalization(normalization: dict[str, list[float]]) -> None:
+    mean, std = normalization.get("mean", []), normalization.get("std", [])
+    if normalization and (set(normalization) != {"mean", "std"} or not len(mean) == len(std) > 0 or min(std) <= 0):
+        raise MadlabError(
+            f"The normalization {normalization} cannot be used: give 'mean' and 'std', each one number a channel for "
+            "pixels scaled to 0..1, and std above 0."
+        )

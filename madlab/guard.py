@@ -39,12 +39,12 @@ class Guard:
     def count_writes(self) -> None:
         """Take what has been written to the base's tensors so far as known."""
         self.tensors = [t for t in (*self.base.parameters(), *self.base.buffers()) if not t.is_inference()]
-        self.writes = [tensor._version for tensor in self.tensors]
+        self.writes = self._count()
 
     def was_written_to(self) -> bool:
-        """Whether anything was written to the base's tensors: PyTorch counts the writes, but for those
-        through `.data` and those of batch norm to its statistics."""
-        return [tensor._version for tensor in self.tensors] != self.writes
+        """Whether anything was written to the base's tensors, or their memory is another: PyTorch counts the writes,
+        but for those through `.data` and those of batch norm to its statistics."""
+        return self._count() != self.writes
 
     def check_writes(self) -> None:
         """The check that costs microseconds, for every forward."""
@@ -59,6 +59,9 @@ class Guard:
                 "The base network was changed after its first domain was added, and all its domains with it: undo the "
                 "change, or make a new MultiDomainNet of the changed base and train its domains anew."
             )
+
+    def _count(self) -> list[tuple[int, int]]:
+        return [(tensor._version, tensor.data_ptr()) for tensor in self.tensors]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """In a copy, the tensors are new ones, and PyTorch counts their writes from zero."""

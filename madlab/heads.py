@@ -1,10 +1,11 @@
-"""The classifier head of a network: the one layer that turns features into logits, which every domain replaces.
+"""The classifier head of a network: the layer that turns features into logits, which every domain replaces.
 
 timm's networks name theirs. In all others the head is what is called last: a small forward shows from which layer the
-logits come through nothing but operations without parameters (pooling, flatten, dropout, log_softmax).
+logits come through nothing but operations without parameters (pooling, flatten, dropout, log_softmax). A network may
+have several, whose logits it adds up or averages, as distilled networks do; then a domain replaces all of them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -12,30 +13,27 @@ import torch
 from torch import Tensor, nn
 
 from madlab.adapters.layer import rebuild
+from madlab.anatomy import SIDES, first_line, leaves
 from madlab.errors import MadlabError
 from madlab.sizes import image_size
 
-SIDES = (64, 224, 299, 32)
-"""Pixels of the square images that are tried, after the network's own size, on a network of unknown head."""
-
-
-def find_head(network: nn.Module, name: str | None = None) -> tuple[str, nn.Module]:
-    """The name and module of a network's classifier head: an nn.Linear or an nn.Conv2d of 1x1.
+def find_heads(network: nn.Module, name: str | None = None) -> dict[str, nn.Module]:
+    """Name -> module of a network's classifier head, nearly always one: an nn.Linear or an nn.Conv2d of 1x1.
 
     name: the head, where the network's author knows better. The network is left as it is; what runs is a copy.
-    Raises MadlabError if there is no head, if several contribute to the logits (distilled networks add up two), or if
-    it cannot be told; the sentence lists what could be passed as `name`.
+    Raises MadlabError if there is no head, or if it cannot be told; the sentence lists what could be passed as `name`.
     """
     candidates = {path: module for path, module in network.named_modules() if _could_be_head(module)}
     if not candidates:
         raise MadlabError("The network has no nn.Linear and no 1x1 nn.Conv2d that could be its classifier head.")
     if name is None:
-        name = _declared(network, candidates) or _called_last(network, candidates)
-    elif name not in candidates:
+        declared = _declared(network, candidates)
+        return {path: candidates[path] for path in declared or _called_last(network, candidates)}
+    if name not in candidates:
         raise MadlabError(
             f"The network has no nn.Linear or 1x1 nn.Conv2d named {name!r} to be its head: {_advice(candidates)}"
         )
-    return name, candidates[name]
+    return {name: candidates[name]}
 
 
 def new_head(head: nn.Module, num_classes: int) -> nn.Module:
@@ -69,7 +67,7 @@ def _padding(conv: nn.Conv2d) -> tuple[int, ...]:
     return (0,) if isinstance(conv.padding, str) else conv.padding  # "same" and "valid" pad nothing at 1x1
 
 
-def _declared(network: nn.Module, candidates: dict[str, nn.Module]) -> str | None:
+def _declared(network: nn.Module, candidates: dict[str, nn.Module]) -> list[str] | None:
     """The head that timm's `get_classifier` names, unless it is not alone: then only a forward tells."""
     get_classifier = getattr(network, "get_classifier", None)
     if not callable(get_classifier):
@@ -85,31 +83,26 @@ def _declared(network: nn.Module, candidates: dict[str, nn.Module]) -> str | Non
     # An auxiliary head has as many outputs as the head; VOLO adds its own to the logits without naming it.
     classes = classes_of(candidates[named[0]])
     alone = sum(classes_of(module) == classes for module in candidates.values()) == 1
-    return named[0] if alone else None
+    return named if alone else None
 
 
-def _called_last(network: nn.Module, candidates: dict[str, nn.Module]) -> str:
-    """The candidate from which the logits come through operations without parameters."""
+def _called_last(network: nn.Module, candidates: dict[str, nn.Module]) -> list[str]:
+    """The candidates from which the logits come through operations without parameters, as the network orders them."""
     with torch.inference_mode(False), torch.enable_grad():
         logits, sources = _trace(network, candidates)
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         shape = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise MadlabError(f"The network must return logits of shape (B, classes), but in eval mode it returns {shape}.")
-    heads = [path for path in sources if path is not None]
-    if len(heads) > 1:
+    heads = [path for path in candidates if path in sources]
+    if not heads or None in sources or any(classes_of(candidates[path]) != logits.shape[1] for path in heads):
         raise MadlabError(
-            f"Several heads contribute to the network's logits ({', '.join(heads)}), and madlab replaces one: use a "
-            "variant of the network with a single head (some of timm's are made so with distilled=False)."
-        )
-    if len(sources) != 1 or not heads or classes_of(candidates[heads[0]]) != logits.shape[1]:
-        raise MadlabError(
-            "The network's classifier head cannot be told: its logits do not come straight from one nn.Linear or 1x1 "
+            "The network's classifier head cannot be told: its logits do not come straight from an nn.Linear or 1x1 "
             f"nn.Conv2d; {_advice(candidates)}"
         )
-    return heads[0]
+    return heads
 
 
-def _trace(network: nn.Module, candidates: dict[str, nn.Module]) -> tuple[Any, list[str | None]]:
+def _trace(network: nn.Module, candidates: dict[str, nn.Module]) -> tuple[Any, set[str | None]]:
     """What a copy of the network returns for a small batch, and which candidates that comes from.
 
     The graph of autograd is cut behind every candidate, so that the logits lead back to no further than the last ones;
@@ -132,8 +125,8 @@ def _trace(network: nn.Module, candidates: dict[str, nn.Module]) -> tuple[Any, l
     for path in candidates:
         twin.get_submodule(path).register_forward_hook(cut_behind(path))
     returned = _small_forward(twin, candidates, cuts)
-    leaves = _leaves(returned) if isinstance(returned, Tensor) else []
-    return returned, list(dict.fromkeys(cuts.get(leaf) for leaf in leaves))
+    ends = leaves(returned) if isinstance(returned, Tensor) else set()
+    return returned, {cuts.get(end) for end in ends}
 
 
 def _small_forward(network: nn.Module, candidates: dict[str, nn.Module], cuts: dict[Tensor, str]) -> Any:
@@ -150,30 +143,14 @@ def _small_forward(network: nn.Module, candidates: dict[str, nn.Module], cuts: d
             with torch.random.fork_rng([like.device] if like.is_cuda else []):
                 return network(images.view(2, channels, side, side))
         except Exception as error:  # the network's own code may raise anything; the sentence below passes it on
-            failures.append(_first_line(error))
+            failures.append(first_line(error))
     raise MadlabError(
         f"To find its head madlab ran the network on images of {', '.join(map(str, sides))} pixels, and it failed at "
         f"each size, at first with {failures[0]}: set network.crop to the size that it takes, or {_advice(candidates)}"
     )
 
 
-def _leaves(output: Tensor) -> Iterator[Tensor]:
-    """Every tensor that requires a gradient and from which `output` was computed."""
-    waiting, seen = [output.grad_fn], set()
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            if hasattr(node, "variable"):
-                yield node.variable
-            waiting += [child for child, _ in node.next_functions]
-
-
 def _advice(candidates: dict[str, nn.Module]) -> str:
     names = list(candidates)
     listed = ("" if len(names) <= 8 else "..., ") + ", ".join(names[-8:])
     return f'pass head="name", one of {listed}.'
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

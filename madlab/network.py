@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from madlab.adapters import METHODS
+from madlab.adapters import METHODS, Adapter
 from madlab.adapters.base import Layer, check_rank, filters_of, split_method
 from madlab.adapters.layer import AdaptedConv2d, rebuild, without_parametrization
 from madlab.anatomy import examine
 from madlab.errors import MadlabError
-from madlab.facts import DomainFacts, check_classes
+from madlab.facts import DomainFacts, make_facts
 from madlab.files.tensors import load_tensors, save_tensors
 from madlab.guard import Guard, fingerprint
-from madlab.heads import find_head, new_head
+from madlab.heads import find_heads, new_head
 from madlab.proof import prove
 from madlab.view import DomainView
 
@@ -41,7 +41,7 @@ class MultiDomainNet(nn.Module):
         self.base = _uncompiled(base)
         self.views = nn.ModuleList()
         self._position: dict[str, int] = {}
-        self._head_name: str | None = None
+        self._found_heads: list[str] = []
         self._take_in_base()
         self.eval()
 
@@ -51,16 +51,16 @@ class MultiDomainNet(nn.Module):
         return list(self._position)
 
     @property
-    def head_name(self) -> str:
-        """The base's classifier head, as `heads.find_head` finds it."""
-        if self._head_name is None:
-            self._head_name = find_head(self.base)[0]
-        return self._head_name
+    def heads(self) -> list[str]:
+        """The names of the base's classifier head, nearly always one, as `heads.find_heads` finds it."""
+        if not self._found_heads:
+            self._found_heads = list(find_heads(self.base))
+        return self._found_heads
 
     @property
     def layers(self) -> dict[str, Layer]:
         """The filter banks of the base's body, by name: convolutions and every nn.Linear but the head."""
-        return self.anatomy.body(self.head_name)
+        return self.anatomy.body(self.heads)
 
     @property
     def convs(self) -> dict[str, nn.Conv2d]:
@@ -102,19 +102,19 @@ class MultiDomainNet(nn.Module):
                     f"The rank is given twice, in {method}:{rank} and as rank={options['rank']}: drop one."
                 )
             options["rank"] = rank
-        num_classes = check_classes(name, num_classes)
-        facts = DomainFacts(
-            name,
-            num_classes,
-            method,
-            options,
-            layers=[],
-            class_names=_as_list(class_names) if class_names is not None else [str(i) for i in range(num_classes)],
-            normalization=dict(normalization or getattr(self.base, "normalization", {})),
-            head=self._head(head),
-            resize=getattr(self.base, "resize", None) if resize is None else resize,
-            crop=getattr(self.base, "crop", None) if crop is None else crop,
-        )
+        given = {
+            "name": name,
+            "layers": [],
+            "num_classes": num_classes,
+            "method": method,
+            "options": options,
+            "class_names": class_names,
+            "normalization": normalization or getattr(self.base, "normalization", {}),
+            "heads": self._heads(head),
+            "resize": getattr(self.base, "resize", None) if resize is None else resize,
+            "crop": getattr(self.base, "crop", None) if crop is None else crop,
+        }
+        facts = make_facts(given)
         self._check_base()
         self._append(self._new_view(facts, layers))
 
@@ -179,7 +179,8 @@ class MultiDomainNet(nn.Module):
                 f"Domain {domain!r} adapts its images, not the weights, so it cannot merge: run it as it is."
             )
         self.check_base()
-        return view.merged()
+        with torch.inference_mode(False):  # what inference mode makes can never be trained
+            return view.merged()
 
     def save_domain(self, domain: str, path: Path | str) -> None:
         """Write everything that the domain owns into one safetensors file, with the sha256 of its base."""
@@ -193,7 +194,8 @@ class MultiDomainNet(nn.Module):
 
         Raises MadlabError if the file is damaged or belongs to another base network.
         """
-        tensors, stored = load_tensors(path)
+        with torch.inference_mode(False):
+            tensors, stored = load_tensors(path)
         self._check_base()
         if not {"base", "base_sha256"} <= stored.keys():
             raise MadlabError(f"{path} is not a domain that madlab saved.")
@@ -201,10 +203,10 @@ class MultiDomainNet(nn.Module):
             raise MadlabError(
                 f"{path} was trained on another base network ({stored['base'] or 'without a name'}): load that."
             )
-        sizes = {key: getattr(self.base, key, None) for key in ("resize", "crop")}
         try:
-            facts = DomainFacts.from_json(stored, head=self._head(_text(stored.get("head"))), **sizes)
-            facts = replace(facts, name=facts.name if name is None else name)
+            facts = make_facts(self._meant(stored) | ({} if name is None else {"name": name}))
+            for head in facts.heads:
+                find_heads(self.base, head)
             view = self._new_view(facts, facts.layers)
             view.load_own_state(tensors, packed=True)
         except MadlabError as error:
@@ -227,7 +229,7 @@ class MultiDomainNet(nn.Module):
         with torch.inference_mode(False), torch.enable_grad():
             self.anatomy = examine(self.base)
         self.guard = Guard(self.base)
-        self._head_name = None  # found when it is first needed
+        self._found_heads = []  # they are found when they are first needed
 
     def _check_base(self) -> None:
         """The base must be what it was when the first domain came; until then it may still be edited."""
@@ -236,8 +238,15 @@ class MultiDomainNet(nn.Module):
         elif fingerprint(self.base) != self.guard.sha256:
             self._take_in_base()
 
-    def _head(self, name: str | None) -> str:
-        return self.head_name if name is None else find_head(self.base, name)[0]
+    def _heads(self, name: str | None) -> list[str]:
+        return self.heads if name is None else list(find_heads(self.base, name))
+
+    def _meant(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """What a domain's file says; one of madlab 0.1 has one head or names none, and leaves sizes to the base."""
+        meant = {key: getattr(self.base, key, None) for key in ("resize", "crop")} | stored
+        if "heads" not in stored:
+            meant["heads"] = [stored["head"]] if "head" in stored else self.heads
+        return meant
 
     def _append(self, view: DomainView) -> None:
         self.views.append(view.train(self.training))
@@ -248,7 +257,7 @@ class MultiDomainNet(nn.Module):
         if facts.name in self._position:
             raise MadlabError(f"There is already a domain {facts.name!r}: choose another name or remove it first.")
         method = METHODS[facts.method]
-        adapted = self.anatomy.choose(layers, facts.head) if method.adapter else {}
+        adapted = self.anatomy.choose(layers, facts.heads) if method.adapter else {}
         facts = replace(facts, layers=list(adapted))
         if "rank" in facts.options:
             facts = replace(facts, options=facts.options | {"rank": _checked_ranks(facts.options["rank"], adapted)})
@@ -259,18 +268,21 @@ class MultiDomainNet(nn.Module):
         return view
 
     def _build(self, facts: DomainFacts, adapted: Mapping[str, Layer]) -> DomainView:
-        method, head = METHODS[facts.method], self.base.get_submodule(facts.head)
+        method, heads = METHODS[facts.method], [self.base.get_submodule(name) for name in facts.heads]
         replacements: dict[Any, Any] = {}
+        adapters: dict[Tensor, Adapter] = {}  # layers that share a filter bank share its adapter
         for name, layer in adapted.items():
             options = {k: v[name] if isinstance(v, Mapping) else v for k, v in facts.options.items()}
             plain = without_parametrization(layer)
             # A shallow copy of the layer: it stands inside of what takes the layer's own place.
-            replacements[layer] = AdaptedConv2d(copy.copy(plain), method.build(plain, options))
-        replacements[head] = new_head(without_parametrization(head), facts.num_classes)
+            if plain.weight not in adapters:
+                adapters[plain.weight] = method.build(plain, options)
+            replacements[layer] = AdaptedConv2d(copy.copy(plain), adapters[plain.weight])
+        replacements |= {head: new_head(without_parametrization(head), facts.num_classes) for head in heads}
         own: dict[str, nn.Parameter] = {}
         if method.trains_everything:
-            of_head = set(head.parameters())
-            others = {n: p for n, p in self.anatomy.others.items() if p not in of_head}
+            of_heads = {parameter for head in heads for parameter in head.parameters()}
+            others = {n: p for n, p in self.anatomy.others.items() if p not in of_heads}
             own = {name: nn.Parameter(parameter.detach().clone()) for name, parameter in others.items()}
         of_norms = {t for norm in self.anatomy.norms.values() for t in (*norm.parameters(), *norm.buffers())}
         shared = [t for t in (*self.base.parameters(), *self.base.buffers()) if t not in of_norms]
@@ -280,7 +292,7 @@ class MultiDomainNet(nn.Module):
             network.get_submodule(name).requires_grad_(method.adapts_batchnorm)
         channels, prompt = self.anatomy.channels, None
         if method.prompt is not None:
-            like = next(head.parameters())
+            like = next(heads[0].parameters())
             options = {"size": facts.crop or 32} | facts.options
             prompt = method.prompt(channels, **options).to(like.device, like.dtype)
         return DomainView(network, facts, list(self.anatomy.norms), own, self.guard, channels, prompt)
@@ -302,17 +314,9 @@ def _checked_ranks(rank: Any, adapted: Mapping[str, Layer]) -> int | dict[str, i
     return check_rank(rank, largest[widest], f"the widest layer, {widest}")
 
 
-def _as_list(texts: Sequence[str]) -> list[str]:
-    return [texts] if isinstance(texts, str) else list(texts)
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
 def _uncompiled(network: nn.Module) -> nn.Module:
     """The network, and every part of it, without the wrappers of torch.compile, which hold what no copy can follow."""
-    network = network._modules.get("_orig_mod") or network
+    network = network._modules["_orig_mod"] if "_orig_mod" in network._modules else network
     for module in list(network.modules()):
         for name, child in module._modules.items():
             if child is not None and "_orig_mod" in child._modules:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from madlab.adapters import Frame
-from madlab.anatomy import aside, check_logits, first_line, leaves, sample
+from madlab.anatomy import aside, check_logits, first_line, leaves, same, sample
 from madlab.errors import MadlabError
 from madlab.view import DomainView
 
@@ -24,7 +24,7 @@ def prove(view: DomainView, sides: tuple[int, ...]) -> None:
         failure = None
         for side in (view.prompt.side,) if isinstance(view.prompt, Frame) else sides:
             try:
-                _prove_at(view, sample(view.channels, side, view.head.get_parameter("weight")))
+                _prove_at(view, sample(view.channels, side, view.like))
                 return
             except _CannotRun as error:
                 failure = failure or error
@@ -44,11 +44,17 @@ class _CannotRun(Exception):
 
 
 def _prove_at(view: DomainView, images: Tensor) -> None:
-    _check_reached(view, _run(view.train(), images))
     # Where a norm's gain or the head starts at zero, no adapter would show.
     _stir([p for kind, group in view.parameter_groups().items() if kind != "adapter" for p in group], 0.1)
     before = _run(view.eval(), images)
     _check_reached(view, before)
+    with _restored(view):
+        _check_reached(view, _run(view.train(), images))
+    if not same(before, _run(view.eval(), images)):
+        raise MadlabError(
+            "The network keeps something from training that is neither a parameter nor a buffer, and that the file of "
+            "a domain could not hold: make it a buffer (register_buffer)."
+        )
     adapters = view.adapters()
     _stir([parameter for adapter in adapters.values() for parameter in adapter.parameters()], 1.0)
     if adapters and torch.equal(before, _run(view, images)):
@@ -66,10 +72,11 @@ def _check_reached(view: DomainView, logits: Tensor) -> None:
                 f"Layer {name} was adapted, but no gradient reaches its adapter: the network does not run it, or reads "
                 "its weight past autograd; leave it out with layers=[...]."
             )
-    if reached.isdisjoint(view.head.parameters()):
-        raise MadlabError(
-            f"The logits do not come from the head {view.facts.head}: name the layer that they come from as head."
-        )
+    for name, head in view.heads().items():
+        if reached.isdisjoint(head.parameters()):
+            raise MadlabError(
+                f"The logits do not come from the head {name}: name the layer that they come from as head."
+            )
 
 
 @torch.no_grad()

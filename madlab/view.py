@@ -6,6 +6,7 @@ domain's own. Built in notebook 03.
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ from madlab.adapters.layer import AdaptedConv2d, rebuild, without_parametrizatio
 from madlab.errors import MadlabError
 from madlab.facts import DomainFacts
 from madlab.guard import Guard
+
+Anything = TypeVar("Anything")
 
 IMAGES = "images"
 """The place of an adapter that works on the images, in `DomainView.adapters`; the other places are layers."""
@@ -77,12 +80,21 @@ class DomainView(nn.Module):
                 f"Images must be floating-point numbers, but these are {images.dtype}: divide pixels by 255, then "
                 "normalise them."
             )
-        return images.to(self.head.get_parameter("weight").dtype)
+        return images.to(self.like.dtype)
+
+    @property
+    def like(self) -> Tensor:
+        """A tensor on the device and in the number format of the domain."""
+        return self.head.get_parameter("weight")
 
     @property
     def head(self) -> nn.Module:
-        """The domain's classifier head, an nn.Linear or a 1x1 nn.Conv2d."""
-        return self.network.get_submodule(self.facts.head)
+        """The domain's classifier head, an nn.Linear or a 1x1 nn.Conv2d; the first, where the network has several."""
+        return self.network.get_submodule(self.facts.heads[0])
+
+    def heads(self) -> dict[str, nn.Module]:
+        """Name in the base network -> the domain's own classifier head; more than one where the network adds them up."""
+        return {name: self.network.get_submodule(name) for name in self.facts.heads}
 
     def train(self, mode: bool = True) -> "DomainView":
         """Training mode for what the domain owns; all other modules stay in eval mode, as the base is.
@@ -92,7 +104,7 @@ class DomainView(nn.Module):
         """
         super().train(False)
         self.training = mode
-        learners: list[nn.Module] = [self.head, *self.adapters().values()]
+        learners: list[nn.Module] = [*self.heads().values(), *self.adapters().values()]
         learners += [m for m in self.network.modules() if not m._modules and not m._parameters and not m._buffers]
         if self.method.adapts_batchnorm:
             learners += self.norm_layers().values()
@@ -105,9 +117,9 @@ class DomainView(nn.Module):
         return {name: m for name, m in self.network.named_modules() if isinstance(m, AdaptedConv2d)}
 
     def adapters(self) -> dict[str, Adapter]:
-        """Name of the layer in the base network (or "images") -> its adapter."""
+        """Name of the layer in the base network (or "images") -> its adapter; the first name, where layers share it."""
         prompt = {} if self.prompt is None else {IMAGES: self.prompt}
-        return prompt | {name: layer.adapter for name, layer in self.adapted_layers().items()}
+        return prompt | _by_first_name({name: layer.adapter for name, layer in self.adapted_layers().items()})
 
     def norm_layers(self) -> dict[str, nn.Module]:
         """Name in the base network -> the domain's own normalisation layer."""
@@ -120,7 +132,7 @@ class DomainView(nn.Module):
         return {
             "adapter": [*adapters, *self.own.values()],
             "batchnorm": list(norms),
-            "head": list(self.head.parameters()),
+            "head": [p for head in self.heads().values() for p in head.parameters()],
         }
 
     def adapter_size(self) -> int:
@@ -137,13 +149,13 @@ class DomainView(nn.Module):
         return {p: f for layer in layers for p, f in layer.adapter.rate_factors(filters_of(layer.conv)).items()}
 
     def own_state(self, packed: bool = False) -> dict[str, Tensor]:
-        """Every tensor that belongs to the domain and not to the base, by name.
+        """Every tensor that belongs to the domain and not to the base, by name; by the first, where modules share it.
 
         packed: as the domain's file stores them (a mask as bits); else as training needs them.
         """
-        whole = self.norm_layers() | {self.facts.head: self.head}
-        state = {f"{name}.{k}": v for name, module in whole.items() for k, v in module.state_dict().items()}
-        state |= {name: parameter.detach() for name, parameter in self.own.items()}
+        whole = self.norm_layers() | self.heads()
+        held = {f"{name}.{k}": v for name, m in whole.items() for k, v in m.state_dict(keep_vars=True).items()}
+        state = {name: tensor.detach() for name, tensor in (_by_first_name(held) | self.own).items()}
         for name, adapter in self.adapters().items():
             state |= {f"{name}.adapter.{k}": v for k, v in (adapter.pack() if packed else adapter.state_dict()).items()}
         return state
@@ -170,7 +182,9 @@ class DomainView(nn.Module):
         """
         modules = self.network.modules()
         replacements = {m: without_parametrization(m) for m in modules if parametrize.is_parametrized(m)}
-        replacements |= {layer: layer.merged() for layer in self.adapted_layers().values()}
+        weights: dict[Adapter, nn.Parameter] = {}  # layers that share one go on sharing it
+        for layer in self.adapted_layers().values():
+            replacements[layer] = layer.merged(weights.setdefault(layer.adapter, nn.Parameter(layer.weight.detach())))
         plain = rebuild(self.network, replacements)
         for parameter in plain.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
@@ -178,6 +192,14 @@ class DomainView(nn.Module):
             if getattr(self.facts, key) is not None:
                 setattr(plain, key, copy.deepcopy(getattr(self.facts, key)))
         return plain.eval()
+
+
+def _by_first_name(named: Mapping[str, Anything]) -> dict[str, Anything]:
+    """The entries whose values no earlier entry has."""
+    first: dict[Anything, str] = {}
+    for name, value in named.items():
+        first.setdefault(value, name)
+    return {name: value for value, name in first.items()}
 
 
 def shrink(images: Tensor, side: int) -> Tensor:

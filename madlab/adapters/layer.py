@@ -46,10 +46,10 @@ class AdaptedConv2d(nn.Module):
                 raise
             return getattr(self.conv, name)
 
-    def merged(self) -> Layer:
+    def merged(self, weight: nn.Parameter) -> Layer:
         """The plain layer with the adapted weight; everything but the weight is shared with `conv`."""
         plain = copy.copy(self.conv)
-        plain._parameters = self.conv._parameters | {"weight": nn.Parameter(self.weight.detach())}
+        plain._parameters = self.conv._parameters | {"weight": weight}
         return plain
 
 
