@@ -4,6 +4,7 @@ import json
 import math
 import reprlib
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,11 +21,23 @@ def write_json(path: Path | str, data: Any) -> None:
 
 
 def dump_json(path: Path | str, data: Any, finite: bool = True, indent: int | None = None) -> str:
-    """`data` as JSON for `path`; finite: MadlabError for NaN and infinity, which JSON does not have."""
+    """`data` as JSON for `path`; NumPy's and PyTorch's numbers and arrays become Python's.
+
+    finite: MadlabError for NaN and infinity, which JSON does not have. What it cannot hold at all always is one.
+    """
     try:
-        return json.dumps(data, allow_nan=not finite, indent=indent)
-    except ValueError as error:
-        raise MadlabError(f"{path} was not written ({error}): what goes into it must be finite.") from error
+        return json.dumps(data, allow_nan=not finite, indent=indent, default=_told)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise MadlabError(
+            f"{path} was not written ({error}): it can hold texts, finite numbers, and lists and mappings of them."
+        ) from error
+
+
+def unpacked(value: Any) -> Any:
+    """What NumPy, PyTorch and read-only mappings wrap, as Python's own; everything else as it is."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def read_json(path: Path | str, most: int = MOST, finite: bool = True) -> Any:
@@ -69,6 +82,13 @@ def parse_json(data: bytes, name: str, finite: bool = True) -> Any:
     except ValueError as error:  # JSON's and UTF-8's own among them, and whole numbers with thousands of digits
         reason = str(error)
     raise MadlabError(f"{name} is damaged ({reason}): remove it and make it anew.")
+
+
+def _told(value: Any) -> Any:
+    plain = unpacked(value)
+    if plain is value:
+        raise TypeError(f"{reprlib.repr(value)} is a {type(value).__name__}")
+    return plain
 
 
 def _no_number(token: str) -> NoReturn:

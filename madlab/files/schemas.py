@@ -11,9 +11,18 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
 from madlab.errors import MadlabError
+from madlab.files.jsonfiles import unpacked
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 """No unknown field, no text for a number, no NaN; the docstring under a field becomes its description."""
+
+WORDING = {
+    "Input should": "it should",
+    "valid array": "valid list",
+    "an object": "a mapping",
+    " after validation": "",
+}
+"""pydantic's words for JSON, and those that are right for what comes from Python, too."""
 
 T = TypeVar("T")
 
@@ -28,27 +37,38 @@ Whole = Annotated[int, BeforeValidator(as_whole)]
 
 
 def validated(kind: type[T], data: Any, where: str, remedy: str = "correct it or make it anew") -> T:
-    """`data`, JSON text (bytes) or what was parsed from it, as an instance of `kind`; nothing is converted.
+    """`data`, JSON text (bytes) or what Python holds of it, as an instance of `kind`.
 
+    NumPy's and PyTorch's numbers and arrays become Python's; nothing else is converted.
     where: what the MadlabError calls it if it is none; remedy: what that says to do about it.
     """
-    # By way of JSON, because only from there strict types take a list for a tuple and an object for a dataclass. What
-    # JSON cannot hold becomes a text, which is refused as one.
-    text = data if isinstance(data, bytes) else json.dumps(data, default=repr)
+    # By way of JSON, because only from there strict types take a list for a tuple and an object for a dataclass.
     try:
+        text = data if isinstance(data, bytes) else json.dumps(data, default=_as_json)
         return TypeAdapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
-        raise MadlabError(f"{where} is not valid ({sentence(error)}): {remedy}.") from None
+        reason = sentence(error)
+    except (TypeError, ValueError, RecursionError) as error:  # keys that are no texts, lists that hold themselves
+        reason = str(error)
+    raise MadlabError(f"{where} is not valid ({reason}): {remedy}.")
 
 
 def sentence(error: ValidationError) -> str:
     """The first fault that pydantic found, and how many more there are, without a full stop."""
     first, *others = error.errors(include_url=False)
     field = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-")) or "it"
-    told = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+    told = first["msg"].removeprefix("Value error, ")
+    for theirs, ours in WORDING.items():
+        told = told.replace(theirs, ours)
     told = told[:1].lower() + told[1:]
     if first["type"] in ("missing", "unexpected_keyword_argument", "json_invalid"):
         told = f"{field}: {told}"
     else:
         told = f"{field} is {reprlib.repr(first['input'])}; {told}"
-    return told + (f", and {len(others)} more faults" if others else "")
+    return told + (f", and {len(others)} more fault{'s' * (len(others) > 1)}" if others else "")
+
+
+def _as_json(value: Any) -> Any:
+    """For what JSON cannot hold: what it wraps, or a text, which is refused as one where no text belongs."""
+    plain = unpacked(value)
+    return repr(value) if plain is value else plain

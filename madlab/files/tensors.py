@@ -50,7 +50,11 @@ def save_tensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[st
     """
     if taken := metadata.keys() & set(MARKS):
         raise ValueError(f"{taken} are names of save_tensors itself")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    for name, tensor in tensors.items():
+        if tensor.dtype not in NAMES:
+            raise MadlabError(f"{name} is {tensor.dtype}, so {path} was not written: convert it to a usual type.")
+    # Copies, because the safetensors library refuses tensors that share their memory, as tied weights do.
+    tensors = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
     if finite:
         _check_finite(path, tensors, "was not written: train with lower learning rates")
     stored = {name: (NAMES[t.dtype], t.shape, t.reshape(-1).view(torch.uint8).numpy()) for name, t in tensors.items()}

@@ -1,10 +1,14 @@
 """JSON that is not as it should be is told in one sentence that names the file, whatever is wrong with it."""
 
+import json
 import math
 import os
 from dataclasses import dataclass
+from types import MappingProxyType
 
+import numpy as np
 import pytest
+import torch
 
 from madlab.errors import MadlabError
 from madlab.files.jsonfiles import read_json, read_json_lines, write_json
@@ -105,12 +109,18 @@ class Recipe:
     rates: tuple[float, ...]
 
 
+HOLDS_ITSELF: list = []
+HOLDS_ITSELF.append(HOLDS_ITSELF)
 WRONG = [
     ({"epochs": "3", "rates": []}, "epochs is '3'", "valid integer"),
     ({"epochs": True, "rates": []}, "epochs is True", "valid integer"),
     ({"epochs": 3, "rates": [0.1, None]}, "rates.1 is None", "valid number"),
     ({"epochs": 3}, "rates: field required", "correct it"),
-    ([1], "it is [1]", "object"),
+    ([1], "it is [1]", "mapping"),
+    ({"epochs": 3, "rates": 0.1}, "rates is 0.1", "valid list"),
+    ({"epochs": 3, "rates": [1j, None]}, "rates.0 is '1j'", "and 1 more fault)"),
+    ({"epochs": 3, "rates": [], (1, 2): 3}, "keys must be", "tuple"),
+    ({"epochs": 3, "rates": HOLDS_ITSELF}, "Circular", "correct it"),
     ({"epochs": "\x1b[31m" * 1000, "rates": []}, "epochs is '\\x1b[31m", "valid integer"),
 ]
 
@@ -123,3 +133,17 @@ def test_a_value_of_another_type_is_told_with_its_field(data, field, reason):
 def test_values_of_the_right_type():
     assert validated(Recipe, {"epochs": 3, "rates": [1, 0.5]}, "x.json") == Recipe(3, (1.0, 0.5))
     assert validated(dict[str, list[int]], b'{"a": [1]}', "x.json") == {"a": [1]}
+
+
+def test_arrays_and_their_numbers_count_as_lists_and_numbers(tmp_path):
+    given = MappingProxyType({"epochs": np.int16(3), "rates": torch.tensor([0.25, 0.5], requires_grad=True)})
+    assert validated(Recipe, given, "x.json") == Recipe(3, (0.25, 0.5))
+    told(lambda: validated(Recipe, dict(given) | {"epochs": np.float64(3.5)}, "x.json"), "epochs is 3.5")
+    write_json(tmp_path / "a.json", given)
+    assert json.loads((tmp_path / "a.json").read_text()) == {"epochs": 3, "rates": [0.25, 0.5]}
+
+
+@pytest.mark.parametrize("value", [{1}, object(), b"x", {(1,): 2}, HOLDS_ITSELF, 10**5000], ids=type)
+def test_what_json_cannot_hold_is_told_and_not_written(value, tmp_path):
+    told(lambda: write_json(tmp_path / "a.json", {"a": value}), "a.json was not written", "it can hold texts")
+    assert not list(tmp_path.iterdir())

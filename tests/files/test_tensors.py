@@ -80,6 +80,20 @@ def test_the_same_content_gives_the_same_bytes(path):
     assert path.read_bytes() == first
 
 
+def test_tied_weights_are_written_twice(path):
+    weight = torch.arange(6.0).reshape(2, 3)
+    save_tensors(path, {"embedding": weight, "head": weight, "row": weight[1]}, {})
+    read = load_tensors(path)[0]
+    assert read["embedding"].equal(weight) and read["head"].equal(weight) and read["row"].tolist() == [3, 4, 5]
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.uint16, torch.float8_e4m3fn])
+def test_a_kind_of_number_that_is_not_stored_is_told(dtype, tmp_path):
+    with pytest.raises(MadlabError, match=rf"^phase is {dtype}, so .*a\.safetensors was not written"):
+        save_tensors(tmp_path / "a.safetensors", {"phase": torch.zeros(2, dtype=dtype)}, {})
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_hash_is_that_of_the_documented_bytes(path):
     """Written once more with numpy: JSON of facts, names, dtypes and shapes, then the bytes in the order of names."""
     names = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64"}
