@@ -10,13 +10,14 @@ from pydantic.dataclasses import dataclass
 
 from madlab.adapters import METHODS
 from madlab.adapters.base import Method, whole_number
+from madlab.adapters.modulation import FORMS
 from madlab.errors import MadlabError
 from madlab.files.schemas import STRICT, validated
 
 MOST_CLASSES = 10_000_000
 """More would give a head that no memory holds."""
 MOST_PIXELS = 4096
-"""The largest side of a prompt."""
+"""The largest side of a prompt, and of a block of OFT."""
 
 REMEDY = "give what fits, or make the file anew"
 
@@ -96,7 +97,11 @@ def _checked_options(method: Method, options: Mapping[str, Any]) -> dict[str, An
 
 
 def _check_option(key: str, value: Any) -> None:
-    """Raise MadlabError for a scale or a number of pixels that cannot be; ranks are checked with their layers."""
+    """Raise MadlabError for a value that no layer could have; ranks are checked with their layers."""
+    if key == "form" and value not in FORMS:
+        raise MadlabError(f"The option form cannot be {value!r}: choose one of {', '.join(FORMS)}.")
+    if key == "block" and not 2 <= (whole_number(value) or 0) <= MOST_PIXELS:
+        raise MadlabError(f"The option block cannot be {value!r}: give a whole number from 2 to {MOST_PIXELS:,}.")
     if key == "alpha" and not (isinstance(value, float | int) and value is not True and 0 < value < inf):
         raise MadlabError(f"The option alpha cannot be {value!r}: give a number above 0.")
     if key in ("frame", "size") and not 1 <= (whole_number(value) or 0) <= MOST_PIXELS:

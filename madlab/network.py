@@ -260,7 +260,7 @@ class MultiDomainNet(nn.Module):
         adapted = self.anatomy.choose(layers, facts.heads) if method.adapter else {}
         facts = replace(facts, layers=list(adapted))
         if "rank" in facts.options:
-            facts = replace(facts, options=facts.options | {"rank": _checked_ranks(facts.options["rank"], adapted)})
+            facts = replace(facts, options=facts.options | {"rank": _checked_ranks(facts.options, adapted)})
         with torch.inference_mode(False), torch.enable_grad():
             view = self._build(facts, adapted)
             if self.anatomy.sides:
@@ -303,15 +303,16 @@ class MultiDomainNet(nn.Module):
         return self._position[domain]
 
 
-def _checked_ranks(rank: Any, adapted: Mapping[str, Layer]) -> int | dict[str, int]:
+def _checked_ranks(options: Mapping[str, Any], adapted: Mapping[str, Layer]) -> int | dict[str, int]:
     """One rank or one for each layer, as int; raises MadlabError for what the layers cannot have."""
+    rank, least = options["rank"], 0 if options.get("form") == "residual" else 1  # W * (1 + nothing) is W
     largest = {name: min(filters_of(layer).shape[:2]) for name, layer in adapted.items()}
     if isinstance(rank, Mapping):
         if rank.keys() != largest.keys():
             raise MadlabError("A rank for each layer must name exactly the adapted layers.")
-        return {name: check_rank(rank[name], largest[name], f"layer {name}") for name in adapted}
+        return {name: check_rank(rank[name], largest[name], f"layer {name}", least) for name in adapted}
     widest = max(largest, key=largest.__getitem__)
-    return check_rank(rank, largest[widest], f"the widest layer, {widest}")
+    return check_rank(rank, largest[widest], f"the widest layer, {widest}", least)
 
 
 def _uncompiled(network: nn.Module) -> nn.Module:

@@ -57,7 +57,7 @@ def _prove_at(view: DomainView, images: Tensor) -> None:
         )
     adapters = view.adapters()
     _stir([parameter for adapter in adapters.values() for parameter in adapter.parameters()], 1.0)
-    if adapters and torch.equal(before, _run(view, images)):
+    if any(map(_learns, adapters.values())) and torch.equal(before, _run(view, images)):
         raise MadlabError(
             f"Other adapters of {', '.join(adapters)} give the same logits: name layers that the logits depend on."
         )
@@ -67,7 +67,7 @@ def _check_reached(view: DomainView, logits: Tensor) -> None:
     """Gradients must find every adapter and the head."""
     reached = leaves(logits)
     for name, adapter in view.adapters().items():
-        if reached.isdisjoint(adapter.parameters()):
+        if _learns(adapter) and reached.isdisjoint(adapter.parameters()):
             raise MadlabError(
                 f"Layer {name} was adapted, but no gradient reaches its adapter: the network does not run it, or reads "
                 "its weight past autograd; leave it out with layers=[...]."
@@ -77,6 +77,11 @@ def _check_reached(view: DomainView, logits: Tensor) -> None:
             raise MadlabError(
                 f"The logits do not come from the head {name}: name the layer that they come from as head."
             )
+
+
+def _learns(adapter: nn.Module) -> bool:
+    """Whether there is anything to learn: with rank 0 there is not."""
+    return any(parameter.numel() for parameter in adapter.parameters())
 
 
 @torch.no_grad()

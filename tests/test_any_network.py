@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
+from madlab import adapters
 from madlab.guard import fingerprint
 from madlab.network import MultiDomainNet
 
@@ -109,8 +110,9 @@ def test_training_moves_the_domain_and_nothing_else(name, method, tmp_path):
     assert torch.equal(again(images(net), domain="d"), expected)
 
 
-METHODS = ["piggyback", "wtpb", "mad+wtpb", "parallel", "series", "lora"]
-METHODS += ["peft:lora", "peft:loha", "peft:lokr", "peft:ia3"]
+METHODS = ["piggyback", "wtpb", "mad+wtpb", "parallel", "series", "lora", "hira", "ksm", "filter-subspace"]
+METHODS += ["peft:lora", "peft:loha", "peft:lokr", "peft:ia3", "peft:dora", "peft:hira", "peft:oft", "peft:hra"]
+UNGROUPED = ["peft:lora", "peft:dora", "peft:hira", "peft:oft", "peft:hra"]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -119,10 +121,11 @@ def test_every_method_adapts_linear_layers_trains_merges_and_saves(name, method,
     layers = "all"
     if method.startswith("peft:"):
         pytest.importorskip("peft", reason="PEFT is in the extra 'peers'")
-        if method == "peft:lora" and name == "convnext":  # PEFT does not merge into its depthwise convolutions
+        if method in UNGROUPED and name == "convnext":  # PEFT does not adapt or merge its depthwise convolutions
             layers = "1x1"
     net = MultiDomainNet(make(name))
-    net.add_domain("d", CLASSES, method, layers=layers, **({"rank": 2} if "lo" in method else {}))
+    rank = {"rank": 2} if "rank" in adapters.METHODS[method].options and method != "mad+wtpb" else {}
+    net.add_domain("d", CLASSES, method, layers=layers, **rank)
     linears = [n for n, m in net.base.named_modules() if isinstance(m, nn.Linear)]
     assert set(linears) - set(net.view("d").adapters()) == {net.view("d").facts.head}
     train(net.view("d").train(), net.trainable_parameters("d"), images(net), rate=0.001)

@@ -103,7 +103,7 @@ def test_a_new_domain_is_the_base_bit_for_bit(method):
 
 
 def test_every_method_of_the_design_is_there():
-    adapters = "mad piggyback wtpb mad+wtpb parallel series lora prompt"
+    adapters = "mad piggyback wtpb mad+wtpb parallel series lora hira ksm filter-subspace prompt"
     assert set(PLAIN) == {"frozen", "batchnorm", "finetune", *adapters.split()}
 
 
@@ -196,6 +196,9 @@ COUNTS = [
     ("resnet26", {"method": "parallel"}, 645_216),
     ("resnet26", {"method": "series"}, 689_152),
     ("resnet26", {"method": "lora", "rank": 4}, 4 * (9 * SUM_N + SUM_M)),
+    ("resnet26", {"method": "hira", "rank": 4}, 4 * (9 * SUM_N + SUM_M)),
+    ("resnet26", {"method": "ksm"}, 645_216 + 645_216 / 32),
+    ("resnet26", {"method": "filter-subspace"}, 25 * 81),
     ("resnet26", {"method": "prompt", "size": 64}, 3 * (64 * 64 - 56 * 56)),
     ("resnet26", {"method": "batchnorm"}, 0),
     ("resnet26", {"method": "frozen"}, 0),

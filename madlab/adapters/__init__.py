@@ -2,19 +2,36 @@
 
 `METHODS` maps a name to its `Method`. Parameter counts are for one convolution with weights W of shape (M, N, k, k);
 an nn.Linear is a convolution with k = 1.
+
+Scale and shift of features (SSF, arXiv 2210.08823; FiLM without its condition, arXiv 1709.07871) are no entry of their
+own: y = g x + b for each channel is what the affine part of a BatchNorm computes, so behind one they are `batchnorm`,
+and before one its statistics take them out again. Where no norm follows they would change a bias, which is no function
+on a filter bank.
 """
 
 from madlab.adapters.base import Adapter, Method, Rates
 from madlab.adapters.finetune import Delta
+from madlab.adapters.hira import HadamardLowRank
 from madlab.adapters.hybrid import ModulatedTransform
+from madlab.adapters.ksm import KernelMask
 from madlab.adapters.lora import LowRankDelta
 from madlab.adapters.masks import BinaryTransform, Piggyback
-from madlab.adapters.modulation import FactorisedModulation, FullModulation, build_modulation, modulate
+from madlab.adapters.modulation import (
+    FactorisedModulation,
+    FullModulation,
+    Modulation,
+    ResidualModulation,
+    build_modulation,
+    modulate,
+)
 from madlab.adapters.peers import PEERS
 from madlab.adapters.prompt import Frame
 from madlab.adapters.residual import ParallelAdapter, SeriesAdapter
+from madlab.adapters.subspace import FilterSubspace
 
 RANK = {"rank": None}
+MAD = {"rank": None, "form": None}
+HIRA = {"rank": 8}
 LORA = {"rank": 8, "alpha": None}
 FRAME = {"frame": 4, "size": None}
 
@@ -32,7 +49,7 @@ METHODS: dict[str, Method] = {
             trains_everything=True,
         ),
         # An entry of beta moves a whole row of alpha, one of gamma a whole column: with a rank the rate is smaller.
-        Method("mad", "W ⊙ α, or W ⊙ (βγ) with rank I", "arXiv 2307.08528", build_modulation, RANK, Rates(0.05, 0.015)),
+        Method("mad", "W ⊙ α, or W ⊙ (βγ) with rank I", "arXiv 2307.08528", build_modulation, MAD, Rates(0.05, 0.015)),
         Method("piggyback", "W ⊙ 1[m > τ]", "arXiv 1801.06519", Piggyback, rates=Rates(0.003)),
         Method(
             "wtpb", "k0 W + k1 1 + k2 B + k3 W ⊙ B", "arXiv 1805.11119", BinaryTransform, rates=Rates(3.0, head=0.1)
@@ -41,6 +58,11 @@ METHODS: dict[str, Method] = {
         Method("parallel", "W + A on the central tap", "arXiv 1803.10082", ParallelAdapter, rates=Rates(1.0, head=0.1)),
         Method("series", "(Id + A) W", "arXiv 1705.08045", SeriesAdapter, rates=Rates(0.3)),
         Method("lora", "W + B∘A", "arXiv 2106.09685, as in PEFT", LowRankDelta, LORA, Rates(0.3, batchnorm=1.0)),
+        Method(
+            "hira", "W ⊙ (1 + B∘A)", "ICLR 2025, as in PEFT", HadamardLowRank, {"rank": 8}, Rates(0.3, batchnorm=1.0)
+        ),
+        Method("ksm", "W ⊙ (1[m > τ] ⊙ A)", "arXiv 2009.05668", KernelMask, rates=Rates(0.05)),
+        Method("filter-subspace", "C (D + Δ), W = C D", "arXiv 2403.00269", FilterSubspace, rates=Rates(0.3)),
         Method("prompt", "W; x + frame", "arXiv 2203.17274", None, FRAME, Rates(30.0, batchnorm=1.0), prompt=Frame),
         *PEERS,
     )
@@ -52,14 +74,19 @@ __all__ = [
     "BinaryTransform",
     "Delta",
     "FactorisedModulation",
+    "FilterSubspace",
     "Frame",
     "FullModulation",
+    "HadamardLowRank",
+    "KernelMask",
     "LowRankDelta",
     "Method",
     "ModulatedTransform",
+    "Modulation",
     "ParallelAdapter",
     "Piggyback",
     "Rates",
+    "ResidualModulation",
     "SeriesAdapter",
     "build_modulation",
     "modulate",

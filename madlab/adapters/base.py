@@ -48,6 +48,13 @@ class Adapter(nn.Module):
         """By what this layer, with filters `weight`, multiplies the method's learning rate; what is left out: by 1."""
         return {}
 
+    def rest(self) -> dict[str, Tensor]:
+        """Where the numbers of `pack` lie that change nothing, as 1 for a factor; what is left out: at zero.
+
+        Rounding keeps the distances from there (`adapters.rounding`), so that what did not learn comes back exactly.
+        """
+        return {}
+
     def pack(self) -> dict[str, Tensor]:
         """What a domain file stores of this adapter."""
         return self.state_dict()
@@ -149,11 +156,11 @@ def whole_number(value: Any) -> int | None:
     return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
 
 
-def check_rank(rank: Any, largest: int, where: str) -> int:
-    """The rank as an int; raises MadlabError unless 1 <= rank <= largest, the limit of the layer that `where` names."""
+def check_rank(rank: Any, largest: int, where: str, least: int = 1) -> int:
+    """The rank as an int; MadlabError unless least <= rank <= largest, the limit of the layer that `where` names."""
     number = whole_number(rank)
-    if number is None or not 1 <= number <= largest:
+    if number is None or not least <= number <= largest:
         raise MadlabError(
-            f"Rank {rank} is not possible: choose a whole number from 1 to {largest}, the limit of {where}."
+            f"Rank {rank} is not possible: choose a whole number from {least} to {largest}, the limit of {where}."
         )
     return number

@@ -31,6 +31,9 @@ class ModulatedTransform(Adapter):
     def size(self) -> float:
         return self.mad.size() + self.wtpb.size()
 
+    def rest(self) -> dict[str, Tensor]:
+        return {f"{name}.{k}": v for name in ("mad", "wtpb") for k, v in getattr(self, name).rest().items()}
+
     def pack(self) -> dict[str, Tensor]:
         return {f"{name}.{k}": v for name in ("mad", "wtpb") for k, v in getattr(self, name).pack().items()}
 

@@ -17,10 +17,10 @@ from madlab.adapters.base import Adapter, mean_square
 
 
 class MaskAdapter(Adapter):
-    """An adapter with one binary mask of W's shape, counted and stored as one bit a weight.
+    """An adapter with one binary mask, counted and stored as one bit for each of its numbers.
 
-    mask: the real-valued m, (M, N, k, k). threshold: of m. margin: how far from it m restarts when a file, which knows
-    only the bits, is loaded.
+    mask: the real-valued m, of W's shape (M, N, k, k) or, in ksm.py, (M, N). threshold: of m. margin: how far from it m
+    restarts when a file, which knows only the bits, is loaded.
     """
 
     threshold: float
@@ -31,7 +31,7 @@ class MaskAdapter(Adapter):
         self.mask = nn.Parameter(mask)
 
     def binary(self) -> Tensor:
-        """B (M, N, k, k), zeros and ones, with the straight-through gradient."""
+        """B, zeros and ones of the mask's shape, with the straight-through gradient."""
         return _Step.apply(self.mask, self.threshold)
 
     def rate_factors(self, weight: Tensor) -> dict[nn.Parameter, float]:
@@ -86,6 +86,9 @@ class BinaryTransform(MaskAdapter):
     def rate_factors(self, weight: Tensor) -> dict[nn.Parameter, float]:
         """For k 1 / sum(W^2), since each of its numbers moves all filters at once: one rate suits k and all layers."""
         return super().rate_factors(weight) | {self.k: 1 / (weight.numel() * mean_square(weight))}
+
+    def rest(self) -> dict[str, Tensor]:
+        return {"k": self.k.new_tensor([1.0, 0, 0, 0])}
 
     def forward(self, weight: Tensor) -> Tensor:
         binary, (k0, k1, k2, k3) = self.binary(), self.k

@@ -3,10 +3,11 @@ r"""Modulation Adapters (MAD), the idea that madlab is about.
 Iakovleva, Alahari, Verbeek, "Multi-Domain Learning with Modulation Adapters", arXiv 2307.08528. A domain scales each
 k x k slice of the filter bank by one number:
 
-    full         W_d = W * alpha            alpha in R^(M x N)
-    factorised   W_d = W * (beta gamma)     beta in R^(M x I), gamma in R^(I x N)
+    full         W_d = W * alpha                alpha in R^(M x N)
+    factorised   W_d = W * (beta gamma)         beta in R^(M x I), gamma in R^(I x N)
+    residual     W_d = W * (1 + beta gamma)     the same shapes; not in the paper
 
-The paper's initialisation is not known; both forms here start at exactly one, which is our choice.
+The paper's initialisation is not known; all forms here start at exactly one, which is our choice.
 Built from nothing in notebooks 02 (full) and 05 (factorised).
 """
 
@@ -16,10 +17,21 @@ import torch
 from torch import Tensor, nn
 
 from madlab.adapters.base import Adapter, mean_square
+from madlab.errors import MadlabError
+
+FORMS = ("product", "residual")
+"""What a rank limits: alpha itself, or its distance from one."""
 
 
 class Modulation(Adapter):
-    """What both forms share: the unit in which their learning rate is given."""
+    """What all forms share: alpha (M, N), and the unit in which their learning rate is given."""
+
+    def modulation(self) -> Tensor:
+        """alpha (M, N), by which the slices are multiplied."""
+        raise NotImplementedError
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return modulate(weight, self.modulation())
 
     def rate_factors(self, weight: Tensor) -> dict[nn.Parameter, float]:
         """1 / mean(W^2) for every parameter: ours, the paper's learning rates are not known.
@@ -39,8 +51,11 @@ class FullModulation(Modulation):
         super().__init__(conv)
         self.alpha = nn.Parameter(torch.ones(conv.weight.shape[:2]))
 
-    def forward(self, weight: Tensor) -> Tensor:
-        return modulate(weight, self.alpha)
+    def modulation(self) -> Tensor:
+        return self.alpha
+
+    def rest(self) -> dict[str, Tensor]:
+        return {"alpha": torch.ones_like(self.alpha)}
 
 
 class FactorisedModulation(Modulation):
@@ -64,13 +79,43 @@ class FactorisedModulation(Modulation):
             self.beta[:, 0] = 1
             self.gamma[0] = 1
 
-    def forward(self, weight: Tensor) -> Tensor:
-        return modulate(weight, self.beta @ self.gamma)
+    def modulation(self) -> Tensor:
+        return self.beta @ self.gamma
+
+    def rest(self) -> dict[str, Tensor]:
+        beta, gamma = torch.zeros_like(self.beta), torch.zeros_like(self.gamma)
+        beta[:, 0] = 1
+        gamma[0] = 1
+        return {"beta": beta, "gamma": gamma}
 
 
-def build_modulation(conv: nn.Conv2d, rank: int | None = None) -> Adapter:
-    """The full form, or with `rank` the factorised one."""
-    return FullModulation(conv) if rank is None else FactorisedModulation(conv, rank)
+class ResidualModulation(Modulation):
+    """W_d[m, n] = (1 + (beta gamma)[m, n]) * W[m, n]: I * (M + N) parameters; with rank 0 none, and W_d is W.
+
+    The one needs no direction here, so that all I of them are free. They start as the free ones of the factorised form:
+    a random column of beta, of variance 1 / I, times a row of zeros.
+    """
+
+    def __init__(self, conv: nn.Conv2d, rank: int):
+        super().__init__(conv)
+        out_channels, in_channels = conv.weight.shape[:2]
+        self.beta = nn.Parameter(torch.randn(out_channels, rank) / math.sqrt(max(rank, 1)))
+        self.gamma = nn.Parameter(torch.zeros(rank, in_channels))
+
+    def modulation(self) -> Tensor:
+        return 1 + self.beta @ self.gamma
+
+
+def build_modulation(conv: nn.Conv2d, rank: int | None = None, form: str | None = None) -> Modulation:
+    """The full form, or with `rank` one of FORMS, the product unless told otherwise.
+
+    Raises MadlabError for a form without a rank: without one there is nothing to tell them apart.
+    """
+    if rank is None:
+        if form is not None:
+            raise MadlabError(f"The form {form!r} says what a rank limits: give a rank, or leave the form out.")
+        return FullModulation(conv)
+    return ResidualModulation(conv, rank) if form == "residual" else FactorisedModulation(conv, rank)
 
 
 def modulate(weight: Tensor, alpha: Tensor) -> Tensor:

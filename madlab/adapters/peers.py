@@ -1,13 +1,21 @@
-r"""PEFT's own LoRA, LoHa, LoKr and IA3 as methods, so that the rivals of MAD are trained as their users train them.
+r"""PEFT's own layers as methods, so that the rivals of MAD are trained as their users train them.
 
 While a domain trains, the convolution or nn.Linear is PEFT's own layer, forward and backward; W_d, for merging and for
 networks that read a layer's weight, is what PEFT's own merge gives. PEFT comes with the extra "peers" and is imported
 when one of these methods is first asked for.
 
     peft:lora    W_d = W + B o A                               Hu et al., arXiv 2106.09685
+    peft:dora    W_d = m (W + B o A) / |W + B o A|, by filter  Liu et al., arXiv 2402.09353
+    peft:hira    W_d = W * (1 + B o A)                         Huang et al., ICLR 2025 (see hira.py)
     peft:loha    W_d = W + (A1 B1) * (A2 B2)                   Hyeon-Woo et al., "FedPara", arXiv 2108.06098
     peft:lokr    W_d = W + C (x) (A B)                         Yeh et al., "LyCORIS", arXiv 2309.14859
     peft:ia3     W_d = W * l, one l for each input channel     Liu et al., arXiv 2205.05638
+    peft:oft     W_d = W R, R block-diagonal and orthogonal    Qiu et al., arXiv 2306.07280
+    peft:hra     W_d = W H1 ... HI, Householder reflections    Yuan et al., arXiv 2405.17484
+
+In the last two, filters are rows of k^2 N numbers, and R and H mix those numbers. There the layer runs with W_d, in
+training too: for kernels above 1x1 the forward of PEFT's OFT (0.21) sums overlapping patches and is not what its merge
+gives, nor the base's at the start, and that of its HRA takes a stride or padding from one side alone.
 
 IA3 scales the input of a layer (PEFT's "feedforward" form): scaling its output would change nothing, because the
 BatchNorm that follows takes the scale out again.
@@ -16,51 +24,89 @@ BatchNorm that follows takes the scale out again.
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from madlab.adapters.base import Adapter, Layer, Method, Rates
+from madlab.adapters.base import Adapter, Layer, Method, Rates, mean_square
 from madlab.errors import MadlabError
+
+LIMITS = {
+    "lora": ("grouped", "dilated"),
+    "dora": ("grouped", "dilated"),
+    "hira": ("grouped",),
+    "oft": ("grouped", "dilated", "oblong"),
+    "hra": ("grouped", "oblong"),
+}
+"""The convolutions that PEFT's layers cannot adapt or merge."""
 
 
 class PeftAdapter(Adapter):
     """One of PEFT's layers around a frozen convolution or nn.Linear; size and options are PEFT's.
 
-    kind: "lora", "loha", "lokr" or "ia3". rank: r of the first three. alpha: their scaling is alpha / r; None means r.
-    Raises MadlabError without PEFT, and for a convolution that PEFT's layer cannot merge into.
+    kind: a key of EQUATIONS. rank: r of those that have one; HRA's is even, so that its reflections undo each other at
+    the start. alpha: their scaling is alpha / r; None means r. block: the largest side of OFT's blocks; a layer takes
+    the largest divisor of k^2 N up to it. Raises MadlabError without PEFT or with one too old for the method, and for
+    a convolution that PEFT's layer cannot adapt.
     """
 
     layer: Any  # PEFT's types are there only with PEFT
 
-    def __init__(self, layer: Layer, kind: str, rank: int | None = None, alpha: float | None = None):
+    def __init__(
+        self, layer: Layer, kind: str, rank: int | None = None, alpha: float | None = None, block: int | None = None
+    ):
         super().__init__(layer)
         try:
             import peft
         except ImportError:
             raise MadlabError(f"The method peft:{kind} needs PEFT: pip install 'madlab[peers]'.") from None
-        if kind == "lora" and isinstance(layer, nn.Conv2d) and (layer.groups > 1 or set(layer.dilation) != {1}):
-            raise MadlabError(
-                "PEFT's LoRA cannot be merged into grouped or dilated convolutions: use lora, or name layers."
-            )
+        _check_fits(kind, layer, rank)
+        scaling = {"r": rank, "alpha": alpha or rank}
         configs: dict[str, tuple[str, dict[str, Any]]] = {
             "lora": ("LoraConfig", {"r": rank, "lora_alpha": alpha or rank}),
-            "loha": ("LoHaConfig", {"r": rank, "alpha": alpha or rank}),
-            "lokr": ("LoKrConfig", {"r": rank, "alpha": alpha or rank}),
+            "dora": ("LoraConfig", {"r": rank, "lora_alpha": alpha or rank, "use_dora": True}),
+            "hira": ("HiraConfig", {"r": rank}),
+            "loha": ("LoHaConfig", scaling),
+            "lokr": ("LoKrConfig", scaling),
             "ia3": ("IA3Config", {"feedforward_modules": ["layer"]}),
+            "oft": ("OFTConfig", {"r": 0, "oft_block_size": _divisor(layer.weight[0].numel(), block or 1)}),
+            "hra": ("HRAConfig", {"r": rank}),
         }
         name, options = configs[kind]
+        if not hasattr(peft, name):
+            raise MadlabError(f"The method peft:{kind} needs a newer PEFT: pip install -U peft.")
         network = nn.ModuleDict({"layer": layer})
         peft.inject_adapter_in_model(getattr(peft, name)(target_modules=["layer"], **options), network)
-        self.layer = network["layer"]
+        self.kind, self.layer = kind, network["layer"]
         del self.layer.base_layer
         self._surround(layer)
 
     def forward(self, weight: Tensor) -> Tensor:
-        if "ia3_l" not in dict(self.layer.named_children()):
-            return weight + self.layer.get_delta_weight("default").view_as(weight)
-        # One scale for each input channel; the filters see those of their own group.
-        groups = getattr(self.layer.base_layer, "groups", 1)
-        scales = self.layer.ia3_l["default"].view(groups, 1, -1, 1, 1)
-        return (weight.unflatten(0, (groups, -1)) * scales).flatten(0, 1)
+        if self.kind == "ia3":  # one scale for each input channel; the filters see those of their own group
+            groups = getattr(self.layer.base_layer, "groups", 1)
+            scales = self.layer.ia3_l["default"].view(groups, 1, -1, 1, 1)
+            return (weight.unflatten(0, (groups, -1)) * scales).flatten(0, 1)
+        change = self.layer.get_delta_weight("default")
+        if self.kind in ("oft", "hra"):  # both matrices are applied to the filters as rows, OFT's from the left
+            return (weight.flatten(1) @ (change.T if self.kind == "oft" else change)).view(weight.shape)
+        change = change.view_as(weight)
+        if self.kind == "hira":
+            return weight * (1 + change)
+        if self.kind == "dora":  # the paper holds the norm constant in the backward pass, and PEFT does
+            magnitude = self.layer.lora_magnitude_vector["default"].weight
+            return (magnitude.flatten() / _norms(weight + change).detach())[:, None, None, None] * (weight + change)
+        return weight + change
+
+    def rest(self) -> dict[str, Tensor]:
+        """One for the scales of IA3, the norms of W for the magnitudes of DoRA."""
+        state = self.state_dict()
+        if self.kind == "ia3":
+            return {name: torch.ones_like(tensor) for name, tensor in state.items()}
+        norms = _norms(self.layer.base_layer.weight)
+        return {name: norms.view_as(tensor) for name, tensor in state.items() if "magnitude" in name}
+
+    def rate_factors(self, weight: Tensor) -> dict[nn.Parameter, float]:
+        """For HiRA those of our own (hira.py): what it learns is relative to W."""
+        return dict.fromkeys(self.parameters(), 1 / mean_square(weight)) if self.kind == "hira" else {}
 
     def adapted_weight(self, layer: Layer) -> Tensor:
         self._surround(layer)
@@ -68,7 +114,7 @@ class PeftAdapter(Adapter):
 
     def convolve(self, layer: Layer, x: Tensor) -> Tensor:
         self._surround(layer)
-        return self.layer(x)
+        return super().convolve(layer, x) if self.kind in ("oft", "hra") else self.layer(x)
 
     def _surround(self, layer: Layer) -> None:
         """Have PEFT's layer run around this one, which it uses and does not own: no submodule, no parameters."""
@@ -76,21 +122,70 @@ class PeftAdapter(Adapter):
             object.__setattr__(self.layer, "base_layer", layer)
 
 
-EQUATIONS = {"lora": "W + B∘A", "loha": "W + (A1 B1) ⊙ (A2 B2)", "lokr": "W + C ⊗ (A B)", "ia3": "W ⊙ l, l a row"}
+def _check_fits(kind: str, layer: Layer, rank: int | None) -> None:
+    if kind == "hra" and rank is not None and rank % 2:
+        raise MadlabError(f"peft:hra starts at the base's filters only with an even rank: choose {rank + 1}.")
+    limits = LIMITS.get(kind, ())
+    if not isinstance(layer, nn.Conv2d):
+        return
+    height, width = layer.kernel_size
+    traits = {"grouped": layer.groups > 1, "dilated": set(layer.dilation) != {1}, "oblong": height != width}
+    if any(traits[limit] for limit in limits):
+        raise MadlabError(
+            f"PEFT's layer of peft:{kind} cannot adapt {' or '.join(limits)} convolutions and merge into them: name "
+            "other layers with layers=[...], or use another method."
+        )
+
+
+def _divisor(number: int, most: int) -> int:
+    """The largest divisor of a number up to `most`."""
+    return max(divisor for divisor in range(1, min(number, most) + 1) if number % divisor == 0)
+
+
+def _norms(weight: Tensor) -> Tensor:
+    """The length of each filter, (M,)."""
+    return weight.detach().flatten(1).norm(dim=1)
+
+
+EQUATIONS = {
+    "lora": "W + B∘A",
+    "dora": "m (W + B∘A) / |W + B∘A|",
+    "hira": "W ⊙ (1 + B∘A)",
+    "loha": "W + (A1 B1) ⊙ (A2 B2)",
+    "lokr": "W + C ⊗ (A B)",
+    "ia3": "W ⊙ l, l a row",
+    "oft": "W R, R orthogonal",
+    "hra": "W H1 ... HI, reflections",
+}
 RATES = {
     "lora": Rates(0.3, batchnorm=1.0),
+    "dora": Rates(0.3, batchnorm=1.0),
+    "hira": Rates(0.3, batchnorm=1.0),
     "loha": Rates(3.0, batchnorm=1.0),
     "lokr": Rates(1.0),
     "ia3": Rates(3.0),
+    "oft": Rates(0.3),
+    "hra": Rates(0.3),
 }
-OPTIONS = {"rank": 8, "alpha": None}
+RANK = {"rank": 8}
+SCALED = RANK | {"alpha": None}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "lora": SCALED,
+    "dora": SCALED,
+    "hira": RANK,
+    "loha": SCALED,
+    "lokr": SCALED,
+    "ia3": {},
+    "oft": {"block": 32},
+    "hra": RANK,
+}
 PEERS = [
     Method(
         f"peft:{kind}",
         equation,
         "PEFT, pip install 'madlab[peers]'",
         partial(PeftAdapter, kind=kind),
-        {} if kind == "ia3" else OPTIONS,
+        OPTIONS[kind],
         RATES[kind],
         knows_linear=True,
     )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from madlab.adapters import FactorisedModulation, FullModulation, ModulatedTransform
+from madlab.adapters import ModulatedTransform, Modulation
 from madlab.errors import MadlabError
 from madlab.network import MultiDomainNet
 
@@ -61,8 +61,6 @@ def directions(alpha: Tensor, share: float = 0.9) -> int:
 def _alpha(adapter: nn.Module) -> Tensor:
     if isinstance(adapter, ModulatedTransform):
         adapter = adapter.mad
-    if isinstance(adapter, FullModulation):
-        return adapter.alpha
-    if isinstance(adapter, FactorisedModulation):
-        return adapter.beta @ adapter.gamma
+    if isinstance(adapter, Modulation):
+        return adapter.modulation()
     raise MadlabError(f"A {type(adapter).__name__} is no modulation: train the domain with mad.")

@@ -22,12 +22,19 @@ LOOKS = {
     "parallel": (GREEN, "<"),
     "series": (GREEN, ">"),
     "lora": (RED, "*"),
+    "hira": (SKY, "*"),
+    "ksm": (BLUE, "X"),
+    "filter-subspace": (GREEN, "P"),
     "mad+wtpb": (PINK, "^"),
     "prompt": (GREY, "p"),
     "peft:lora": (ORANGE, "*"),
     "peft:loha": (ORANGE, "h"),
     "peft:lokr": (ORANGE, "d"),
     "peft:ia3": (ORANGE, "X"),
+    "peft:dora": (ORANGE, "p"),
+    "peft:hira": (ORANGE, "8"),
+    "peft:oft": (ORANGE, "<"),
+    "peft:hra": (ORANGE, ">"),
 }
 
 

@@ -10,14 +10,18 @@ from torch import nn
 from torch.nn import functional as F
 
 from madlab.adapters import METHODS, LowRankDelta
-from madlab.adapters.peers import PeftAdapter
+from madlab.adapters.peers import EQUATIONS, PeftAdapter
 from madlab.backbones import pocket_densenet, resnet26
 from madlab.errors import MadlabError
 from madlab.guard import fingerprint
 from madlab.heads import find_head
 from madlab.network import MultiDomainNet
 
-KINDS = ["lora", "loha", "lokr", "ia3"]
+KINDS = ["lora", "dora", "hira", "loha", "lokr", "ia3"]
+"""Those whose layer is PEFT's own, forward and backward."""
+THROUGH_FILTERS = ["oft", "hra"]
+"""Those that run with the filters that PEFT's merge gives."""
+OPTIONS = {"ia3": {}, "oft": {"block": 32}, "hra": {"rank": 2}, "hira": {"rank": 2}}
 CLASSES = 4
 
 
@@ -42,6 +46,8 @@ def wrapped_by_peft(peft, kind, network):
         "lora": lambda: peft.LoraConfig(r=2, lora_alpha=6, target_modules=names),
         "loha": lambda: peft.LoHaConfig(r=2, alpha=6, target_modules=names),
         "lokr": lambda: peft.LoKrConfig(r=2, alpha=6, target_modules=names),
+        "dora": lambda: peft.LoraConfig(r=2, lora_alpha=6, use_dora=True, target_modules=names),
+        "hira": lambda: peft.HiraConfig(r=2, target_modules=names),
         "ia3": lambda: peft.IA3Config(target_modules=names, feedforward_modules=names),
     }[kind]()
     return peft.get_peft_model(copy.deepcopy(network), config)
@@ -50,7 +56,7 @@ def wrapped_by_peft(peft, kind, network):
 def pair(peft, kind):
     """A domain and PEFT's own network with the same random adapter and the base's head."""
     net = MultiDomainNet(small())
-    net.add_domain("signs", CLASSES, method=f"peft:{kind}", **({} if kind == "ia3" else {"rank": 2, "alpha": 6}))
+    net.add_domain("signs", CLASSES, method=f"peft:{kind}", **OPTIONS.get(kind, {"rank": 2, "alpha": 6}))
     view = net.view("signs")
     view.head.load_state_dict(find_head(net.base)[1].state_dict())
     wrapped = wrapped_by_peft(peft, kind, small())
@@ -83,14 +89,17 @@ def test_a_domain_is_the_network_that_peft_makes(peft, kind):
 
 
 @pytest.mark.parametrize("build", [resnet26, pocket_densenet])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *THROUGH_FILTERS])
 def test_peers_start_at_the_base_train_save_and_load(peft, kind, build, tmp_path):
     net = MultiDomainNet(small(build))
     sha = fingerprint(net.base)
     net.add_domain("signs", CLASSES, method=f"peft:{kind}")
     net.add_domain("other", CLASSES, method="mad")
     net.view("signs").head.load_state_dict(find_head(net.base)[1].state_dict())
-    assert torch.equal(net(images(), domain="signs"), net.base(images()))
+    if kind == "hra":  # its reflections undo each other up to rounding
+        torch.testing.assert_close(net(images(), domain="signs"), net.base(images()), rtol=1e-3, atol=1e-3)
+    else:
+        assert torch.equal(net(images(), domain="signs"), net.base(images()))
     other = net(images(), domain="other")
     optimiser = torch.optim.SGD(net.trainable_parameters("signs"), lr=0.05)
     for _ in range(2):
@@ -126,10 +135,75 @@ def test_grouped_convolutions_merge_to_what_peft_computes(peft, kind):
         torch.testing.assert_close(merged, adapter.convolve(conv, x), rtol=1e-4, atol=1e-4)
 
 
-def test_peft_lora_refuses_what_it_cannot_merge(peft):
-    for wrong in ({"groups": 2}, {"dilation": 2}):
-        with pytest.raises(MadlabError, match="grouped or dilated"):
-            PeftAdapter(nn.Conv2d(4, 4, 3, **wrong), "lora", rank=2)
+def test_peft_refuses_what_it_cannot_adapt_or_merge(peft):
+    wrong = {
+        "grouped": {"kernel_size": 3, "groups": 2},
+        "dilated": {"kernel_size": 3, "dilation": 2},
+        "oblong": {"kernel_size": (1, 3)},
+    }
+    refused = {
+        "lora": ("grouped", "dilated"),
+        "dora": ("grouped", "dilated"),
+        "hira": ("grouped",),
+        "oft": ("grouped", "dilated", "oblong"),
+        "hra": ("grouped", "oblong"),
+    }
+    for kind, limits in refused.items():
+        for trait, options in wrong.items():
+            conv = nn.Conv2d(4, 4, **options).requires_grad_(False)
+            own = OPTIONS.get(kind, {"rank": 2})
+            if trait in limits:
+                with pytest.raises(MadlabError, match=f"peft:{kind} cannot adapt {' or '.join(limits)} convolutions"):
+                    PeftAdapter(conv, kind, **own)
+            else:
+                adapter, x = PeftAdapter(conv, kind, **own), torch.randn(2, 4, 7, 7)
+                with torch.no_grad():
+                    for parameter in adapter.parameters():
+                        parameter.add_(0.3 * torch.randn_like(parameter))
+                    merged = F.conv2d(x, adapter(conv.weight), conv.bias, dilation=conv.dilation, groups=conv.groups)
+                    torch.testing.assert_close(adapter.convolve(conv, x), merged, rtol=1e-4, atol=1e-4)
+
+
+def test_reflections_come_in_pairs(peft):
+    with pytest.raises(MadlabError, match="even rank: choose 4"):
+        PeftAdapter(nn.Conv2d(4, 4, 3), "hra", rank=3)
+
+
+@pytest.mark.parametrize("layer", ["conv", "strided", "linear"])
+@pytest.mark.parametrize("kind", THROUGH_FILTERS)
+def test_rotated_and_reflected_filters_are_those_that_peft_merges(peft, kind, layer):
+    torch.manual_seed(0)
+    build = {
+        "conv": lambda: nn.Conv2d(6, 7, 3, padding=1),
+        "strided": lambda: nn.Conv2d(6, 7, 3, stride=(2, 1), padding=(1, 0)),
+        "linear": lambda: nn.Linear(12, 7),
+    }[layer]
+    plain = build().requires_grad_(False)
+    config = peft.OFTConfig(r=0, oft_block_size=6) if kind == "oft" else peft.HRAConfig(r=4)
+    config.target_modules = {"layer"}
+    theirs = peft.inject_adapter_in_model(config, nn.ModuleDict({"layer": copy.deepcopy(plain)}))["layer"]
+    ours = PeftAdapter(plain, kind, **({"block": 8} if kind == "oft" else {"rank": 4}))  # 6 divides 54 and 12, 8 not
+    (mine,), (other,) = ours.parameters(), [p for p in theirs.parameters() if p.requires_grad]
+    with torch.no_grad():
+        mine.normal_(std=0.2)
+        other.copy_(mine)
+        x = torch.randn(2, 12) if layer == "linear" else torch.randn(2, 6, 9, 9)
+        output = ours.convolve(plain, x)
+        if layer == "linear":
+            torch.testing.assert_close(output, theirs(x), rtol=1e-4, atol=1e-5)
+        theirs.merge()
+        torch.testing.assert_close(output, theirs.base_layer(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours.adapted_weight(plain), theirs.base_layer.weight)
+    adapted = ours.adapted_weight(plain).flatten(1)
+    if kind == "hra":  # orthogonal: angles and lengths of the filters stay
+        original = plain.weight.flatten(1)
+        torch.testing.assert_close(adapted @ adapted.T, original @ original.T, rtol=1e-4, atol=1e-5)
+
+
+def test_an_older_peft_is_told(peft, monkeypatch):
+    monkeypatch.delattr(peft, "HiraConfig")
+    with pytest.raises(MadlabError, match="peft:hira needs a newer PEFT"):
+        PeftAdapter(nn.Conv2d(4, 4, 3), "hira", rank=2)
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
@@ -154,7 +228,8 @@ def test_our_lora_agrees_with_peft_on_the_same_matrices(peft, kernel, alpha):
 def test_peft_is_listed_but_not_imported_and_its_absence_is_told(monkeypatch):
     code = "import sys, madlab; print([name for name in madlab.METHODS if ':' in name]); print('peft' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert printed.splitlines() == ["['peft:lora', 'peft:loha', 'peft:lokr', 'peft:ia3']", "False"]
+    assert printed.splitlines() == [str([f"peft:{kind}" for kind in EQUATIONS]), "False"]
+    assert sorted(EQUATIONS) == sorted([*KINDS, *THROUGH_FILTERS])
     monkeypatch.setitem(sys.modules, "peft", None)
     net = MultiDomainNet(small())
     for name in [name for name in METHODS if name.startswith("peft:")]:

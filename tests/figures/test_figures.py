@@ -9,6 +9,8 @@ from matplotlib.colors import rgb_to_hsv, to_rgb
 from PIL import Image
 
 from madlab import figures
+from madlab.adapters import METHODS
+from madlab.figures.runs import LOOKS
 
 
 @pytest.fixture
@@ -101,7 +103,8 @@ def test_accuracy_bars_show_the_mean_and_every_seed(ax) -> None:
 
 
 def test_methods_look_different() -> None:
-    looks = [tuple(figures.look(name).items()) for name in ("frozen", "batchnorm", "finetune", "mad", "mad:8", "lora")]
+    assert LOOKS.keys() == {*METHODS, "mad, rank"}
+    looks = [tuple(figures.look(name).items()) for name in (*METHODS, "mad:8")]
     assert len(set(looks)) == len(looks)
     assert figures.look("mad:4") == figures.look("mad:32")
 
