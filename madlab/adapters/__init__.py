@@ -1,7 +1,7 @@
-"""Every method of multi-domain learning here, by name: one line of mathematics each, one short class each.
+"""The methods of multi-domain learning, by name: each is one line of mathematics and one short class.
 
 `METHODS` maps a name to its `Method`. Parameter counts are for one convolution with weights W of shape (M, N, k, k);
-an nn.Linear is a convolution with k = 1.
+an nn.Linear is a convolution with k = 1. Start with base.py, then read modulation.py.
 """
 
 from madlab.adapters.base import Adapter, Method, Rates
@@ -26,12 +26,12 @@ METHODS: dict[str, Method] = {
         Method(
             "finetune",
             "W + Δ",
-            "one network a domain",
+            "one network per domain",
             Delta,
             rates=Rates(0.3, head=0.1),
             trains_everything=True,
         ),
-        # An entry of beta moves a whole row of alpha, one of gamma a whole column: with a rank the rate is smaller.
+        # One entry of beta moves a whole row of alpha, one entry of gamma a whole column: so the rate is smaller.
         Method("mad", "W ⊙ α, or W ⊙ (βγ) with rank I", "arXiv 2307.08528", build_modulation, RANK, Rates(0.05, 0.015)),
         Method("piggyback", "W ⊙ 1[m > τ]", "arXiv 1801.06519", Piggyback, rates=Rates(0.003)),
         Method(

@@ -1,8 +1,8 @@
-r"""PEFT's own LoRA, LoHa, LoKr and IA3 as methods, so that the rivals of MAD are trained as their users train them.
+r"""PEFT's own LoRA, LoHa, LoKr and IA3 as methods, so that MAD's rivals are trained exactly as their users train them.
 
 While a domain trains, the convolution or nn.Linear is PEFT's own layer, forward and backward; W_d, for merging and for
-networks that read a layer's weight, is what PEFT's own merge gives. PEFT comes with the extra "peers" and is imported
-when one of these methods is first asked for.
+networks that read a layer's weight, is what PEFT's own merge gives. PEFT is installed with the extra "peers", and is
+imported when one of these methods is first used.
 
     peft:lora    W_d = W + B o A                               Hu et al., arXiv 2106.09685
     peft:loha    W_d = W + (A1 B1) * (A2 B2)                   Hyeon-Woo et al., "FedPara", arXiv 2108.06098
@@ -23,13 +23,13 @@ from madlab.errors import MadlabError
 
 
 class PeftAdapter(Adapter):
-    """One of PEFT's layers around a frozen convolution or nn.Linear; size and options are PEFT's.
+    """One of PEFT's layers around a frozen convolution or nn.Linear; its size and options are PEFT's.
 
-    kind: "lora", "loha", "lokr" or "ia3". rank: r of the first three. alpha: their scaling is alpha / r; None means r.
-    Raises MadlabError without PEFT, and for a convolution that PEFT's layer cannot merge into.
+    kind: "lora", "loha", "lokr" or "ia3". rank: r of the first three. alpha: they are scaled by alpha / r; None means
+    r. Raises MadlabError if PEFT is not installed, and for a convolution that PEFT's layer cannot be merged into.
     """
 
-    layer: Any  # PEFT's types are there only with PEFT
+    layer: Any  # PEFT's types exist only where PEFT is installed
 
     def __init__(self, layer: Layer, kind: str, rank: int | None = None, alpha: float | None = None):
         super().__init__(layer)
@@ -71,7 +71,7 @@ class PeftAdapter(Adapter):
         return self.layer(x)
 
     def _surround(self, layer: Layer) -> None:
-        """Have PEFT's layer run around this one, which it uses and does not own: no submodule, no parameters."""
+        """Have PEFT's layer wrap this one without owning it: not as a submodule, so that no parameters are added."""
         if self.layer.__dict__.get("base_layer") is not layer:
             object.__setattr__(self.layer, "base_layer", layer)
 
