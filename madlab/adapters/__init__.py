@@ -1,7 +1,7 @@
-"""Every method of multi-domain learning here, by name: one line of mathematics each, one short class each.
+"""The methods of multi-domain learning, by name: each is one line of mathematics and one short class.
 
 `METHODS` maps a name to its `Method`. Parameter counts are for one convolution with weights W of shape (M, N, k, k);
-an nn.Linear is a convolution with k = 1.
+an nn.Linear is a convolution with k = 1. Start with base.py, then read modulation.py.
 
 Scale and shift of features (SSF, arXiv 2210.08823; FiLM without its condition, arXiv 1709.07871) are no entry of their
 own: y = g x + b for each channel is what the affine part of a BatchNorm computes, so behind one they are `batchnorm`,
@@ -43,7 +43,7 @@ METHODS: dict[str, Method] = {
         Method(
             "finetune",
             "W + Δ",
-            "one network a domain",
+            "one network per domain",
             Delta,
             rates=Rates(0.3, head=0.1),
             trains_everything=True,

@@ -12,14 +12,15 @@ from torch.func import functional_call
 from madlab.errors import MadlabError
 
 Layer = nn.Conv2d | nn.Linear
-"""What has a filter bank; an nn.Linear is the 1x1 convolution of vectors that it is."""
+"""A layer with a filter bank; an nn.Linear counts as a 1x1 convolution of vectors."""
 
 
 class Adapter(nn.Module):
     """A function on one layer's filter bank: forward(W) -> W_d, both of shape (M, N, k, k).
 
-    M: output channels; N: input channels of a group; k: kernel size, 1 for an nn.Linear. A new adapter returns W
-    itself, bit for bit, unless its source says otherwise. Built for one layer, it keeps only what the domain learns.
+    M: output channels; N: input channels per group; k: kernel size, 1 for an nn.Linear. A new adapter returns W
+    itself, bit for bit, unless its source says otherwise. It is built for one layer, and keeps only what the domain
+    learns.
     """
 
     def __init__(self, conv: Layer):
@@ -29,12 +30,12 @@ class Adapter(nn.Module):
         raise NotImplementedError
 
     def adapted_weight(self, layer: Layer) -> Tensor:
-        """W_d in the shape of the layer's own weight: (M, N, k, k), or (M, N) of an nn.Linear."""
+        """W_d in the shape of the layer's own weight: (M, N, k, k), or (M, N) for an nn.Linear."""
         adapted = self(filters_of(layer))
         return adapted.flatten(1) if isinstance(layer, nn.Linear) else adapted
 
     def convolve(self, layer: Layer, x: Tensor) -> Tensor:
-        """What a layer gives for x, (B, channels, H, W) or of an nn.Linear (..., N), with W_d instead of its weight."""
+        """The layer's output with W_d in place of its weight; x: (B, channels, H, W), or (..., N) for nn.Linear."""
         weight = self.adapted_weight(layer)
         if isinstance(layer, nn.Conv2d) and is_plain_convolution(layer):
             return layer._conv_forward(x, weight, layer.bias)
@@ -45,7 +46,7 @@ class Adapter(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def rate_factors(self, weight: Tensor) -> dict[nn.Parameter, float]:
-        """By what this layer, with filters `weight`, multiplies the method's learning rate; what is left out: by 1."""
+        """What this layer, with filters `weight`, multiplies the method's learning rate by; 1 if not listed."""
         return {}
 
     def rest(self) -> dict[str, Tensor]:
@@ -56,11 +57,11 @@ class Adapter(nn.Module):
         return {}
 
     def pack(self) -> dict[str, Tensor]:
-        """What a domain file stores of this adapter."""
+        """The tensors that a domain's file stores for this adapter."""
         return self.state_dict()
 
     def unpack(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `pack` gave: afterwards forward returns the same W_d."""
+        """The inverse of `pack`: afterwards forward returns the same W_d."""
         self.load_state_dict(tensors)
 
 
@@ -86,7 +87,7 @@ def as_convolution(layer: Layer) -> nn.Conv2d:
 
 
 def mean_square(weight: Tensor) -> float:
-    """The mean of W^2 over a filter bank, in which layers differ most; never zero, so that one can divide by it."""
+    """The mean of W^2 over a filter bank, which differs widely between layers; never zero, so that it can divide."""
     return max(weight.detach().square().mean().item(), 1e-8)
 
 
@@ -95,13 +96,13 @@ class Rates:
     """Peak learning rates of SGD for one method, tuned by us on validation data (records/trials.json)."""
 
     adapter: float = 0.0
-    """That of the adapter's parameters, before the layer's factor (`Adapter.rate_factors`)."""
+    """For the adapter's parameters, before the layer's factor (`Adapter.rate_factors`)."""
     adapter_with_rank: float | None = None
-    """The same with a rank, where the factorised form wants another; None: the same."""
+    """For the adapter's parameters when a rank is given; None: the same as `adapter`."""
     batchnorm: float = 0.3
-    """That of the normalisation layers."""
+    """For the normalisation layers."""
     head: float | None = None
-    """That of the head; None: as `batchnorm`. Few classes or many features lower it (`runs.rates.peak_rates`)."""
+    """For the head; None: the same as `batchnorm`. Few classes or many features lower it (`runs.rates.peak_rates`)."""
 
 
 @dataclass(frozen=True)
@@ -114,17 +115,17 @@ class Method:
     adapter: Callable[..., Adapter] | None = None
     """Builds the adapter of one layer from it and the method's options; None leaves the filters as they are."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """The options that `add_domain` passes on to `adapter` or `prompt`, each with its default; None leaves it out."""
+    """The options that `add_domain` passes on to `adapter` or `prompt`, with their defaults; None is not passed on."""
     rates: Rates = field(default_factory=Rates)
     """Its learning rates."""
     prompt: Callable[..., Adapter] | None = None
-    """Builds an adapter of the images instead, (B, C, H, W) -> the same shape, from C and the options."""
+    """Builds an adapter of the images, (B, C, H, W) -> the same shape, from C and the options; None: there is none."""
     adapts_batchnorm: bool = True
     """Whether the domain trains its normalisation layers and keeps its own running statistics."""
     trains_everything: bool = False
     """Whether the domain has its own copy of all other parameters too: biases, position embeddings, layer scales."""
     knows_linear: bool = False
-    """Whether `adapter` is built from an nn.Linear itself and not from the 1x1 convolution that it is."""
+    """Whether `adapter` takes an nn.Linear as it is; otherwise it is given the equivalent 1x1 convolution."""
 
     def rate(self, options: Mapping[str, Any]) -> float:
         """The adapter's learning rate for these options."""
@@ -133,7 +134,7 @@ class Method:
         return self.rates.adapter
 
     def build(self, layer: Layer, options: Mapping[str, Any]) -> Adapter:
-        """The adapter of one convolution or nn.Linear, on its device and in its number format."""
+        """A new adapter for one convolution or nn.Linear, on its device and in its number format."""
         assert self.adapter is not None
         adapter = self.adapter(layer if self.knows_linear else as_convolution(layer), **options)
         weight = filters_of(layer)
@@ -141,18 +142,18 @@ class Method:
 
 
 def split_method(text: str) -> tuple[str, int | None]:
-    """A method as it is written, "mad:8" or "peft:lora:8" or "mad", as its name and its rank or None."""
+    """The name and the rank, or None, of a method as it is written: "mad:8", "peft:lora:8" or "mad"."""
     found = re.fullmatch(r"(.+):(-?[0-9]{1,9})", text)
     return (found[1], int(found[2])) if found else (text, None)
 
 
 def join_method(name: str, rank: int | None) -> str:
-    """The other way: ("mad", 8) is written "mad:8"."""
+    """The inverse of `split_method`: ("mad", 8) is written "mad:8"."""
     return name if rank is None else f"{name}:{rank}"
 
 
 def whole_number(value: Any) -> int | None:
-    """A whole number of Python or NumPy as an int; None for anything else, True and 2.0 included."""
+    """A whole number from Python or NumPy as an int; None for anything else, including True and 2.0."""
     return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
 
 

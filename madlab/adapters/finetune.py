@@ -1,4 +1,4 @@
-"""Fine-tuning as an adapter: the upper end of the scale, one whole network a domain."""
+"""Fine-tuning as an adapter: the upper end of the scale, one whole network per domain."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from madlab.adapters.base import Adapter
 
 
 class Delta(Adapter):
-    """W_d = W + Delta, Delta in R^(M x N x k x k), starts at zero: M * N * k^2 parameters for one convolution."""
+    """W_d = W + Delta, Delta in R^(M x N x k x k): M * N * k^2 parameters for one convolution. Delta starts at zero."""
 
     def __init__(self, conv: nn.Conv2d):
         super().__init__(conv)

@@ -1,6 +1,6 @@
-"""MAD and binary masks together, the combination that the MAD paper (arXiv 2307.08528) tries.
+"""MAD and binary masks together, a combination that the MAD paper (arXiv 2307.08528) tries.
 
-How the paper combines them is not known to us; here the masks transform the modulated filters:
+We do not know how the paper combines them; here the masks transform the modulated filters:
 
     W_d = k0 V + s (k1 1 + k2 B) + k3 V * B    with V = W * alpha
 """
@@ -13,7 +13,7 @@ from madlab.adapters.modulation import build_modulation
 
 
 class ModulatedTransform(Adapter):
-    """Masks on modulated filters; size and start are those of `mad` (with `rank` or without) and `wtpb` together."""
+    """Masks on modulated filters; size and start are those of `mad` (with or without `rank`) and `wtpb` together."""
 
     def __init__(self, conv: nn.Conv2d, rank: int | None = None):
         super().__init__(conv)
@@ -24,7 +24,7 @@ class ModulatedTransform(Adapter):
         return self.wtpb(self.mad(weight))
 
     def rate_factors(self, weight: Tensor) -> dict[nn.Parameter, float]:
-        """Those of both, the masks' 60 times as large: by so much differ the rates at which each does best alone."""
+        """The factors of both, with the masks' multiplied by 60: the ratio of the rates at which each is best alone."""
         masks = {parameter: 60 * factor for parameter, factor in self.wtpb.rate_factors(weight).items()}
         return self.mad.rate_factors(weight) | masks
 

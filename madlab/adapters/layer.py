@@ -1,4 +1,4 @@
-"""A layer of the base that runs with a domain's filters, and how a network is rebuilt around such layers."""
+"""A layer of the base that runs with a domain's filters, and how a network is copied around such layers."""
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,9 +17,9 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 class AdaptedConv2d(nn.Module):
     """A convolution of the base network that runs with the filter bank its adapter returns.
 
-    conv: the layer, whose weight stays the base's; any stride, groups, padding and bias. It may be an nn.Linear, which
-    is a 1x1 convolution of vectors. Code that looks at the layer instead of calling it sees the adapted `weight`, as
-    nn.MultiheadAttention does with its output projection, and all other attributes of the layer.
+    conv: the layer, whose weight is shared with the base; any stride, groups, padding and bias. It may be an nn.Linear,
+    which is a 1x1 convolution of vectors. Code that reads the layer's attributes instead of calling it, as
+    nn.MultiheadAttention does with its output projection, sees the adapted `weight`; all others are the layer's own.
     """
 
     conv: Layer
@@ -54,10 +54,10 @@ class AdaptedConv2d(nn.Module):
 
 
 def without_parametrization(module: AnyModule) -> AnyModule:
-    """The module itself, or a twin of one that computes tensors anew (weight norm, spectral norm), which holds them.
+    """The module itself; for one that is parametrised (weight norm, spectral norm), a twin that holds what it computes.
 
-    In a frozen network they are constants. All else is shared with the module. PyTorch's own remove_parametrizations
-    is no help: it takes the property away from the class, and with it from every copy of the module.
+    In a frozen network the computed tensors are constants. Everything else is shared with the module. PyTorch's own
+    remove_parametrizations does not help: it removes the property from the class, and so from every copy of the module.
     """
     if not parametrize.is_parametrized(module):
         return module
@@ -73,14 +73,15 @@ def without_parametrization(module: AnyModule) -> AnyModule:
 
 
 def rebuild(network: nn.Module, replacements: Mapping[Any, Any], shared: Iterable[Tensor] = ()) -> nn.Module:
-    """A copy of a network in which some modules and parameters are replaced and some tensors are the original's own.
+    """A copy of a network in which some modules and parameters are replaced and some tensors are shared.
 
-    It is a deep copy, so that everything that refers to a module (a bound method, a plain list, a hook) refers to its
-    copy or replacement. What a replacement refers to is copied with it. Raises MadlabError if PyTorch cannot copy it.
+    replacements: module or parameter -> what takes its place. shared: tensors that the copy does not copy. It is a deep
+    copy, so that whatever refers to a module (a bound method, a plain list, a hook) then refers to the copy or the
+    replacement. What a replacement refers to is copied as well. Raises MadlabError if the network cannot be copied.
     """
     memo: dict[int, Any] = {id(tensor): tensor for tensor in shared}
     memo |= {id(old): new for old, new in replacements.items()}
-    # A tensor that the last forward left behind (a recorded feature) has a history, and those cannot be copied.
+    # A tensor that the last forward left behind (a recorded feature) has a history; deepcopy refuses such tensors.
     left = {id(tensor): tensor.detach() for module in network.modules() for tensor in _computed(vars(module))}
     memo |= left
     try:
@@ -88,17 +89,17 @@ def rebuild(network: nn.Module, replacements: Mapping[Any, Any], shared: Iterabl
         for new in replacements.values():
             if isinstance(new, nn.Module):
                 new.__dict__ = copy.deepcopy(vars(new), memo)
-    except Exception as error:  # what an attribute of somebody else raises when it is copied, nobody knows
+    except Exception as error:  # an attribute of a foreign network may raise anything when it is copied
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MadlabError(
-            f"The network cannot be copied, which adding a domain needs ({reason}): take what PyTorch cannot copy out "
-            "of its attributes."
+            f"The network cannot be copied, which adding a domain requires ({reason}): remove whatever cannot be "
+            "copied from its attributes."
         ) from error
     return copied
 
 
 def _computed(value: Any) -> Iterator[Tensor]:
-    """Tensors with a history in a module's attributes and in the lists and dicts among them."""
+    """The tensors with a history among a module's attributes, also inside lists and dicts."""
     if isinstance(value, Tensor):
         if not value.is_leaf:
             yield value

@@ -4,9 +4,9 @@ r"""Binary masks: one bit for each weight of the base network says what the doma
     wtpb         W_d = k0 W + k1 1 + k2 B + k3 W * B       Mancini et al., "Adding New Tasks to a Single Network with
                                                            Weight Transformations using Binary Masks", 1805.11119
 
-B = 1[m > threshold] has no useful gradient, so m is learned with the straight-through one: the gradient of B is taken
-for that of m. A domain's file stores the bits, not m. The code of both authors keeps BatchNorm frozen by default; here
-a domain has its own, as with every other method (data_scripts/frozen_batchnorm.py measures what that changes).
+B = 1[m > threshold] has no useful gradient, so m is learned with the straight-through gradient: the gradient of B is
+used as that of m. A domain's file stores the bits, not m. The code of both papers keeps BatchNorm frozen by default;
+here a domain has its own, as with every other method (data_scripts/frozen_batchnorm.py measures what that changes).
 """
 
 import torch
@@ -35,9 +35,9 @@ class MaskAdapter(Adapter):
         return _Step.apply(self.mask, self.threshold)
 
     def rate_factors(self, weight: Tensor) -> dict[nn.Parameter, float]:
-        """1 / mean(W^2) for the mask, as for alpha of MAD: what m says is relative to W, too, and so is its gradient.
+        """1 / mean(W^2) for the mask, as for MAD's alpha: m, too, acts relative to W, and so does its gradient.
 
-        Ours: the authors train m with Adam, which brings all layers to one scale in its own way.
+        This is our choice: the authors train m with Adam, which brings all layers to one scale in its own way.
         """
         return {self.mask: 1 / mean_square(weight)}
 

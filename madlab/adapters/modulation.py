@@ -34,12 +34,12 @@ class Modulation(Adapter):
         return modulate(weight, self.modulation())
 
     def rate_factors(self, weight: Tensor) -> dict[nn.Parameter, float]:
-        """1 / mean(W^2) for every parameter: ours, the paper's learning rates are not known.
+        """1 / mean(W^2) for every parameter: our choice, since the paper's learning rates are not known.
 
-        The gradient of alpha is that of the filters times W, and a step of alpha moves the filters by W times itself.
-        Both together make a step of SGD shorter by W^2 than one on the filters, which differs by a factor of 250
-        between the stem and the last layers of pocket-resnet26. Divided by its mean, one rate suits all layers, and it
-        is of the order of fine-tuning's.
+        The gradient of alpha is that of the filters times W, and a step of alpha moves the filters by W times that
+        step. Together these scale the move of the filters in a step of SGD by W^2, whose mean differs by a factor of
+        250 between the stem and the last layers of pocket-resnet26. Divided by that mean, one rate suits all layers,
+        and it is of the order of fine-tuning's.
         """
         return dict.fromkeys(self.parameters(), 1 / mean_square(weight))
 
@@ -61,13 +61,13 @@ class FullModulation(Modulation):
 class FactorisedModulation(Modulation):
     """W_d[m, n] = (beta gamma)[m, n] * W[m, n]: I * (M + N) parameters for one convolution.
 
-    beta = 1, gamma = 1 / I would start at one as well, but all I directions would get the same gradient for ever: the
-    product would stay at rank 1. Here the first direction carries the one (a column of ones times a row of ones), and
-    every other is a random column of beta times a row of zeros, as in LoRA: the product is exactly one, and the rows of
-    gamma move apart with the first step. The random columns have variance 1 / I: on average they add (I - 1) / I of the
-    unit matrix to beta beta^T, so that alpha's first step along its gradient does not grow with the rank. `rank` may
-    exceed min(M, N) of a layer, as the paper's I = 36 does in a stem of 3 channels; the product then has at most rank
-    min(M, N).
+    beta = 1, gamma = 1 / I would start at one as well, but all I directions would receive the same gradient for ever,
+    and the product would stay at rank 1. Here the first direction carries the one (a column of ones times a row of
+    ones), and every other direction is a random column of beta times a row of zeros, as in LoRA: the product is exactly
+    one, and the rows of gamma move apart in the first step. The random columns have variance 1 / I: on average they add
+    (I - 1) / I of the identity matrix to beta beta^T, so that alpha's first step does not grow with the rank. `rank`
+    may exceed min(M, N) of a layer, as the paper's I = 36 does in a stem with 3 input channels; the product then has at
+    most rank min(M, N).
     """
 
     def __init__(self, conv: nn.Conv2d, rank: int):
@@ -121,10 +121,10 @@ def build_modulation(conv: nn.Conv2d, rank: int | None = None, form: str | None 
 def modulate(weight: Tensor, alpha: Tensor) -> Tensor:
     """Scale each k x k slice: weight (M, N, k, k), alpha (M, N) -> (M, N, k, k), in weight's memory format.
 
-    What makes it quick is not in this line but in the memory: `train` keeps the base network in channels_last, where a
-    filter bank lies as (M, k, k, N), so that this product and, backward, the sum over the kernel run over whole vectors
-    of N numbers instead of k * k neighbours: two thirds of the time. With W frozen, autograd keeps W alone and computes
-    sum(gradient * W) alone. A hand-written autograd Function was tried and took longer (tests/test_fast_path.py holds
-    what it relied on).
+    Its speed comes from the memory format: `train` keeps the base network in channels_last, where a filter bank lies as
+    (M, k, k, N). This product and, in the backward pass, the sum over the kernel then run over whole vectors of N
+    values instead of k * k neighbours, which takes two thirds of the time. Because W is frozen, autograd saves only W
+    and computes only sum(gradient * W). A hand-written autograd Function was tried and took longer
+    (tests/test_fast_path.py holds what this relies on).
     """
     return weight * alpha[:, :, None, None]

@@ -1,8 +1,8 @@
-r"""PEFT's own layers as methods, so that the rivals of MAD are trained as their users train them.
+r"""PEFT's own layers as methods, so that MAD's rivals are trained exactly as their users train them.
 
 While a domain trains, the convolution or nn.Linear is PEFT's own layer, forward and backward; W_d, for merging and for
-networks that read a layer's weight, is what PEFT's own merge gives. PEFT comes with the extra "peers" and is imported
-when one of these methods is first asked for.
+networks that read a layer's weight, is what PEFT's own merge gives. PEFT is installed with the extra "peers", and is
+imported when one of these methods is first used.
 
     peft:lora    W_d = W + B o A                               Hu et al., arXiv 2106.09685
     peft:dora    W_d = m (W + B o A) / |W + B o A|, by filter  Liu et al., arXiv 2402.09353
@@ -41,7 +41,7 @@ LIMITS = {
 
 
 class PeftAdapter(Adapter):
-    """One of PEFT's layers around a frozen convolution or nn.Linear; size and options are PEFT's.
+    """One of PEFT's layers around a frozen convolution or nn.Linear; its size and options are PEFT's.
 
     kind: a key of EQUATIONS. rank: r of those that have one; HRA's is even, so that its reflections undo each other at
     the start. alpha: their scaling is alpha / r; None means r. block: the largest side of OFT's blocks; a layer takes
@@ -49,7 +49,7 @@ class PeftAdapter(Adapter):
     a convolution that PEFT's layer cannot adapt.
     """
 
-    layer: Any  # PEFT's types are there only with PEFT
+    layer: Any  # PEFT's types exist only where PEFT is installed
 
     def __init__(
         self, layer: Layer, kind: str, rank: int | None = None, alpha: float | None = None, block: int | None = None
@@ -117,7 +117,7 @@ class PeftAdapter(Adapter):
         return super().convolve(layer, x) if self.kind in ("oft", "hra") else self.layer(x)
 
     def _surround(self, layer: Layer) -> None:
-        """Have PEFT's layer run around this one, which it uses and does not own: no submodule, no parameters."""
+        """Have PEFT's layer wrap this one without owning it: not as a submodule, so that no parameters are added."""
         if self.layer.__dict__.get("base_layer") is not layer:
             object.__setattr__(self.layer, "base_layer", layer)
 

@@ -2,9 +2,9 @@ r"""Visual prompting: the network stays as it is, and a learned frame is added t
 
     x_d = x + P        P in R^(C x S x S), zero but for a frame of f pixels around the image
 
-Bahng et al., "Exploring Visual Prompts for Adapting Large-Scale Models", arXiv 2203.17274; the convolutional
-cousin of prefix tuning. Theirs starts at random, ours at zero: at the base's function. They freeze the rest; here the
-domain has its BatchNorm and its head, as with every other method.
+Bahng et al., "Exploring Visual Prompts for Adapting Large-Scale Models", arXiv 2203.17274; the convolutional cousin of
+prefix tuning. Theirs starts at random, ours at zero, and so at the base network's function. They freeze everything
+else; here the domain has its own BatchNorm and head, as with every other method.
 """
 
 import torch
@@ -15,10 +15,10 @@ from madlab.errors import MadlabError
 
 
 class Frame(Adapter):
-    """x_d = x + P for images (B, C, S, S): C * (S^2 - (S - 2f)^2) parameters. It adapts images and no filter bank.
+    """x_d = x + P for images (B, C, S, S): C * (S^2 - (S - 2f)^2) parameters. It adapts images, not filters.
 
-    channels: C. frame: f, in pixels. size: S, in pixels; a domain's is its `crop`, or 32 without one, unless given.
-    Raises MadlabError for a frame that does not fit, and in forward for images of another size.
+    channels: C. frame: f, in pixels. size: S, in pixels; unless it is given, it is the domain's `crop`, or 32 without
+    one. Raises MadlabError for a frame that does not fit and, in forward, for images of another size.
     """
 
     positions: Tensor

@@ -4,9 +4,9 @@ r"""Residual adapters: a 1x1 convolution A beside or behind each frozen convolut
     series      y = (Id + A) (W x)      W_d = (Id + A) W                      Rebuffi et al., arXiv 1705.08045
 
 Here A starts at zero, so that a domain starts at the base network's function; the authors' code (srebuffi/
-residual_adapters) starts it at random. Their series adapter has a BatchNorm of its own between W and A, which is no
+residual_adapters) starts it at random. Their series adapter has its own BatchNorm between W and A, which is not a
 function on the filter bank and is left out: the domain's BatchNorm follows anyway. In a grouped convolution A mixes the
-channels of each group among themselves. A bias of the convolution is added behind both.
+channels within each group. A bias of the convolution is added after both.
 """
 
 import torch
@@ -19,7 +19,7 @@ from madlab.adapters.base import Adapter
 class ParallelAdapter(Adapter):
     """W_d = W + A on the central tap, A in R^(M x N): M * N parameters for one convolution.
 
-    The same as a second branch, a 1x1 convolution A of the same stride, wherever the padding is half the kernel.
+    It equals a second branch, a 1x1 convolution A of the same stride, wherever the padding is half the kernel.
     """
 
     def __init__(self, conv: nn.Conv2d):
@@ -35,7 +35,7 @@ class ParallelAdapter(Adapter):
 class SeriesAdapter(Adapter):
     """W_d[m] = W[m] + sum over m' of A[m, m'] W[m'], A in R^(M x M): M * M parameters for one convolution.
 
-    With groups A is (groups, M / groups, M / groups).
+    In a grouped convolution A is (groups, M / groups, M / groups).
     """
 
     def __init__(self, conv: nn.Conv2d):

@@ -1,1 +1,9 @@
-"""What trained adapters show, what they cost, how small they can be made, and why a training disappoints."""
+"""What trained adapters show, what they cost, how small they can be made, and why a training run disappoints.
+
+modulations  what trained modulations have in common, and how sparse they are
+nearest      how near each method could come to given filters
+allocation   a rank for each layer under one budget, and rounding
+counting     parameters from the shapes of convolutions
+diagnosis    runs at wrong rates and capacities, and what their numbers say
+bench        what things cost on this machine
+"""

@@ -1,8 +1,8 @@
-"""Smaller adapters: which rank each layer gets under a total budget, and how many bits each number gets.
+"""Smaller adapters: which rank each layer gets under a total budget, and how many bits each parameter gets.
 
 A trained modulation alpha (M, N) is cut by its singular value decomposition, which gives the nearest matrix of each
-rank (Eckart and Young, 1936). A layer cut to rank I needs I * (M + N) numbers, or M * N, whichever is less: above the
-break-even alpha itself is kept. Built in notebook 10.
+rank (Eckart and Young, 1936). A layer cut to rank I needs I * (M + N) parameters or M * N, whichever is less: from the
+break-even on, alpha itself is kept. Built in notebook 10.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,13 +35,18 @@ class Spectrum:
         """(M, N) of alpha."""
         return self.u.shape[0], self.v.shape[1]
 
-    def size(self, rank: int) -> int:
-        """Numbers to store alpha cut to this rank, in the cheaper of its two forms."""
+    @property
+    def full_size(self) -> int:
+        """M * N: the parameters of alpha itself."""
         m, n = self.shape
-        return min(rank * (m + n), m * n)
+        return m * n
+
+    def size(self, rank: int) -> int:
+        """Parameters of alpha cut to this rank, in the cheaper of its two forms."""
+        return min(rank * sum(self.shape), self.full_size)
 
     def paid(self, rank: int) -> int:
-        """The rank that the numbers of this rank pay for: the same, or from the break-even on the whole alpha's."""
+        """The rank that the parameters of this rank pay for: the same rank, or alpha's own from the break-even on."""
         m, n = self.shape
         return min(m, n) if rank * (m + n) >= m * n else rank
 
@@ -59,30 +64,38 @@ class Spectrum:
         squares = self.sigma.double().square()
         return squares / squares.sum()
 
+    def left_out(self, rank: int) -> float:
+        """Share (0 to 1) of alpha's squared size that is lost when it is cut to this rank."""
+        return max(0.0, 1 - float(self.energy()[:rank].sum()))
+
 
 def total_size(spectra: Mapping[str, Spectrum], ranks: Mapping[str, int]) -> int:
-    """Numbers to store all layers, each at its rank."""
+    """Parameters of all layers, each cut to its rank."""
     return sum(spectrum.size(ranks[name]) for name, spectrum in spectra.items())
 
 
 def uniform_ranks(spectra: Mapping[str, Spectrum], budget: int) -> dict[str, int]:
     """The same rank for every layer, the largest that the budget allows; a layer beyond its break-even keeps alpha.
 
-    budget: numbers for all layers together. Raises MadlabError if not even rank 1 fits.
+    budget: parameters of all layers together. Raises MadlabError if not even rank 1 fits.
     """
     _check(spectra, budget)
-    largest = max(len(spectrum.sigma) for spectrum in spectra.values())
-    choices = [{name: s.paid(rank) for name, s in spectra.items()} for rank in range(1, largest + 1)]
-    return max((ranks for ranks in choices if total_size(spectra, ranks) <= budget), key=lambda r: tuple(r.values()))
+    best = {name: spectrum.paid(1) for name, spectrum in spectra.items()}
+    for rank in range(2, max(len(spectrum.sigma) for spectrum in spectra.values()) + 1):
+        ranks = {name: spectrum.paid(rank) for name, spectrum in spectra.items()}
+        if total_size(spectra, ranks) <= budget:
+            best = ranks
+    return best
 
 
 def greedy_ranks(spectra: Mapping[str, Spectrum], budget: int) -> dict[str, int]:
-    """A rank for each layer: one more direction where it explains most of a layer's alpha for its numbers.
+    """A rank for each layer: the next direction always goes where it explains most of a layer's alpha for its price.
 
-    Every layer starts at rank 1 (rank 0 would switch it off). Then, while the budget allows, the layer gains a
-    direction, or at its break-even the whole rest, whose share of the layer's energy for each number added is the
-    highest. Shares rather than squares, because the BatchNorm behind a layer removes its scale: each layer's error
-    counts relative to that layer. The result never exceeds the budget. Raises MadlabError if not even rank 1 fits.
+    Every layer starts at rank 1 (rank 0 would switch it off). Then, while the budget allows, one layer at a time gains
+    a direction, or at its break-even all that are left: the layer in which the gain, as a share of its energy, is
+    highest per parameter. Shares rather than squares, because the BatchNorm after a layer removes its scale: each
+    layer's error counts relative to that layer. The result never exceeds the budget. Raises MadlabError if not even
+    rank 1 fits.
     """
     _check(spectra, budget)
     explained = {name: [0.0, *spectrum.energy().cumsum(0).tolist()] for name, spectrum in spectra.items()}
@@ -95,7 +108,8 @@ def greedy_ranks(spectra: Mapping[str, Spectrum], budget: int) -> dict[str, int]
             after = spectrum.paid(rank + 1)
             price = spectrum.size(after) - spectrum.size(rank)
             if rank < len(spectrum.sigma) and price <= left:
-                offers.append(((explained[name][after] - explained[name][rank]) / price, name, after, price))
+                gain = explained[name][after] - explained[name][rank]
+                offers.append((gain / price, name, after, price))
         if not offers:
             return ranks
         _, name, after, price = max(offers, key=lambda offer: offer[0])
@@ -111,10 +125,10 @@ ALLOCATIONS: dict[str, Callable[[Mapping[str, Spectrum], int], dict[str, int]]] 
 
 
 def quantise(alpha: Tensor, bits: int) -> Tensor:
-    """Alpha (M, N) as it comes back from `bits` bits per number and one scale (a float32) per filter.
+    """Alpha (M, N) as it comes back from `bits` bits per entry and one scale (a float32) per filter.
 
-    A filter's row keeps its distances from one as whole numbers from -L to L, L = 2^(bits - 1) - 1, in units of its
-    largest distance / L: what the domain left at exactly one stays there. Raises MadlabError for fewer than 2 bits.
+    The distances from one in a filter's row are kept as whole numbers from -L to L, with L = 2^(bits - 1) - 1, in units
+    of the largest distance / L: an entry of exactly one stays there. Raises MadlabError for fewer than 2 bits.
     """
     if bits < 2:
         raise MadlabError(f"{bits} bits cannot hold a sign and a size: choose at least 2.")
@@ -125,11 +139,11 @@ def quantise(alpha: Tensor, bits: int) -> Tensor:
 
 
 def quantised_bits(alpha: Tensor, bits: int) -> int:
-    """Bits needed to store what `quantise` keeps of alpha (M, N): its numbers, and 32 for each filter's scale."""
+    """Bits needed to store what `quantise` keeps of alpha (M, N): its entries, and 32 bits per filter for the scale."""
     return bits * alpha.numel() + 32 * alpha.shape[0]
 
 
 def _check(spectra: Mapping[str, Spectrum], budget: int) -> None:
     least = total_size(spectra, dict.fromkeys(spectra, 1))
     if budget < least:
-        raise MadlabError(f"A budget of {budget:,} numbers is too small: rank 1 in every layer takes {least:,}.")
+        raise MadlabError(f"A budget of {budget:,} parameters is too small: rank 1 in every layer takes {least:,}.")

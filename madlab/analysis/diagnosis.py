@@ -1,4 +1,4 @@
-"""Why a training disappoints: how far the filters moved, and recorded runs in which they moved too little or too much.
+"""Why a training run disappoints: how far its filters moved, and recorded runs that moved them too little or too much.
 
 Built in notebook 11; the runs come from data_scripts/diagnosis.py.
 """
@@ -21,19 +21,19 @@ from madlab.runs.record import RECORDS, Epoch, Result, read_lines
 from madlab.view import DomainView
 
 HARDLY, WILDLY = 0.05, 2.0
-"""Change of the filters, by that at the method's own rate, below and above which the rate is called wrong."""
+"""Below and above which a rate is called wrong: change of the filters / that at the method's own rate."""
 LOSS_GAP = 0.3
-"""Nats of training loss above the lowest of a recording from which on capacity is called too small."""
+"""Nats of training loss above the lowest of all trials, beyond which the capacity is called too small."""
 BETTER = 5.0
-"""Points of validation accuracy by which another rate of a method must be ahead, for a rate to be called wrong."""
+"""Points of validation accuracy by which another rate of the method must be ahead for a rate to be called wrong."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class Trial:
-    """A recorded run at a multiple of its method's own learning rate, as a line of a trials file holds it.
+    """A recorded run at a multiple of its method's own learning rate: one line of a trials file.
 
-    factor: the adapter's rate / the method's own. moved: `filter_change` of the best epoch. result and moved are None
-    where the loss became NaN; `failure` then says so, and log has the epochs before.
+    factor: the adapter's rate / the method's own. moved: `filter_change` in the best epoch. Where the loss became NaN,
+    result and moved are None, `failure` says so, and log has the epochs before it.
     """
 
     config: RunConfig
@@ -67,7 +67,7 @@ def filter_change(view: DomainView) -> float:
     layers = [module for module in view.modules() if isinstance(module, AdaptedConv2d)]
     if not layers:
         raise MadlabError(f"Method {view.method.name!r} leaves the filters as they are: there is no change to measure.")
-    # In double precision, because the square of a wildly wrong weight does not fit into single precision.
+    # In double precision: the square of a weight that went far astray overflows single precision.
     pairs = [(layer.conv.weight.double(), layer.adapter(layer.conv.weight).double()) for layer in layers]
     change = sum((adapted - weight).square().sum() for weight, adapted in pairs)
     whole = sum(weight.square().sum() for weight, _ in pairs)
@@ -75,13 +75,14 @@ def filter_change(view: DomainView) -> float:
 
 
 def verdict(trial: Trial, trials: Sequence[Trial]) -> str:
-    """What the numbers of a trial say, in a sentence, beside the others of the same recording.
+    """What the numbers of a trial say, in a sentence, when compared with the other trials.
 
-    First the rate, because a wrong one imitates every other failure: the change of the filters is compared with that of
-    the method's trial at its own rate (factor 1), and the last validation accuracy with those at its other rates. Then
-    the capacity: its last training loss with the lowest of all.
+    The rate comes first, because a wrong one imitates every other failure: the change of the filters is compared with
+    that at the method's own rate (factor 1), and the last validation accuracy with those at its other rates. Then the
+    capacity: the last training loss is compared with the lowest of all.
     """
-    usual = next(t for t in trials if t.method == trial.method and t.factor == 1)
+    same_method = [other for other in trials if other.method == trial.method]
+    usual = next(other for other in same_method if other.factor == 1)
     if trial.moved is None or usual.moved is None:
         return "The rate is too large: the loss became NaN."
     ratio = trial.moved / usual.moved
@@ -90,14 +91,19 @@ def verdict(trial: Trial, trials: Sequence[Trial]) -> str:
         return f"The filters hardly moved, {how_far}: this is BatchNorm and head."
     if ratio > WILDLY:
         return f"The rate is too large: the filters moved {ratio:.2g} times as far as at the method's own rate."
-    best = max((t for t in trials if t.method == trial.method and t.moved is not None), key=_last_accuracy)
+    best = max((other for other in same_method if other.moved is not None), key=_last_accuracy)
     if _last_accuracy(best) - _last_accuracy(trial) >= BETTER:
         return f"The filters moved, but × {best.factor:g} does better on validation images: look for the rate first."
-    lowest = min((t for t in trials if t.log), key=lambda t: t.log[-1].train_loss)
-    gap = trial.log[-1].train_loss - lowest.log[-1].train_loss
+    lowest = min((other for other in trials if other.log), key=_last_train_loss)
+    gap = _last_train_loss(trial) - _last_train_loss(lowest)
     if gap > LOSS_GAP:
         return f"The rate moved the filters well; its training loss is {gap:.2f} above {lowest.method}'s: capacity."
     return "No failure: the filters moved, and the training loss is near the lowest."
+
+
+def by_rate(trials: Sequence[Trial]) -> dict[tuple[str, int], Trial]:
+    """The trials by method and by the power of ten that is nearest to their factor."""
+    return {(trial.method, round(math.log10(trial.factor))): trial for trial in trials}
 
 
 def read_trials(file: Path | str = RECORDS / "diagnosis.jsonl") -> list[Trial]:
@@ -111,3 +117,8 @@ def read_trials(file: Path | str = RECORDS / "diagnosis.jsonl") -> list[Trial]:
 def _last_accuracy(trial: Trial) -> float:
     """Validation accuracy of the last epoch, in percent."""
     return trial.log[-1].val_accuracy
+
+
+def _last_train_loss(trial: Trial) -> float:
+    """Mean training loss of the last epoch, in nats."""
+    return trial.log[-1].train_loss

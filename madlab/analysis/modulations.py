@@ -1,5 +1,4 @@
-"""What trained modulations show: where alpha moved, how sparse it is, how many directions it has, and how alike two
-domains are.
+"""What trained modulations show: how sparse alpha is, how many directions it has, and how alike two domains are.
 
 A domain's modulations are a mapping: name of the convolution in the base network -> alpha (M, N).
 """
@@ -17,7 +16,7 @@ Modulations = Mapping[str, Tensor]
 
 
 def of_domain(net: MultiDomainNet, domain: str) -> dict[str, Tensor]:
-    """Convolution -> alpha (M, N), a copy, of a domain that modulates ("mad" with or without rank, "mad+wtpb").
+    """Copies of a domain's modulations; its method must be "mad", with or without a rank, or "mad+wtpb".
 
     Raises MadlabError for a domain of another method.
     """
@@ -25,21 +24,27 @@ def of_domain(net: MultiDomainNet, domain: str) -> dict[str, Tensor]:
 
 
 def reset(alpha: Tensor, threshold: float, value: float = 1.0) -> Tensor:
-    """alpha (M, N) with every number nearer than `threshold` to `value` set to it; one leaves the base's slice as it
-    is, zero takes the slice away."""
+    """alpha (M, N), with every entry that is nearer than `threshold` to `value` set to `value`.
+
+    One leaves the base's slice as it is; zero removes the slice.
+    """
     return torch.where((alpha - value).abs() < threshold, torch.full_like(alpha, value), alpha)
 
 
+def kept_count(alphas: Modulations, threshold: float, value: float = 1.0) -> int:
+    """How many entries of all modulations `reset` leaves as they are: those that a sparse file has to store."""
+    return sum(int(((alpha - value).abs() >= threshold).sum()) for alpha in alphas.values())
+
+
 def kept_share(alphas: Modulations, threshold: float, value: float = 1.0) -> float:
-    """Share (0 to 1) of all numbers that `reset` leaves as they are: those that a sparse file would have to store."""
-    kept = sum(int(((alpha - value).abs() >= threshold).sum()) for alpha in alphas.values())
-    return kept / sum(alpha.numel() for alpha in alphas.values())
+    """`kept_count` as a share (0 to 1) of all entries."""
+    return kept_count(alphas, threshold, value) / sum(alpha.numel() for alpha in alphas.values())
 
 
 def similarity(one: Modulations, other: Modulations) -> float:
-    """Cosine (-1 to 1) of the two changes alpha - 1, over all layers; 0 if one of them is no change at all.
+    """Cosine similarity (-1 to 1) of the two changes alpha - 1, over all layers; 0 if either is no change at all.
 
-    The numbers alpha themselves lie near one in every domain, so that their cosine is always near one.
+    The entries of alpha themselves lie near one in every domain, so that their cosine is always near one.
     Raises MadlabError if the two have different layers.
     """
     if one.keys() != other.keys():
@@ -50,8 +55,10 @@ def similarity(one: Modulations, other: Modulations) -> float:
 
 
 def directions(alpha: Tensor, share: float = 0.9) -> int:
-    """How many directions hold `share` (0 to 1) of the squared change: the smallest rank that keeps so much of
-    alpha - 1. A modulation that is one everywhere needs none."""
+    """The smallest rank that keeps `share` (0 to 1) of the squared change alpha - 1.
+
+    A modulation that is one everywhere needs none.
+    """
     energy = torch.linalg.svdvals((alpha - 1).double()).square().cumsum(0)
     if energy[-1] == 0:
         return 0
@@ -63,4 +70,4 @@ def _alpha(adapter: nn.Module) -> Tensor:
         adapter = adapter.mad
     if isinstance(adapter, Modulation):
         return adapter.modulation()
-    raise MadlabError(f"A {type(adapter).__name__} is no modulation: train the domain with mad.")
+    raise MadlabError(f"A {type(adapter).__name__} is not a modulation: train the domain with mad.")

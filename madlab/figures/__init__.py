@@ -4,7 +4,7 @@
     figures.alpha_map(ax, alpha)
     figures.show(fig, alt="...")
 
-`import madlab` does not load this package.
+`import madlab` does not load this package. A figure knows nothing of runs or widgets: it is given the values to draw.
 """
 
 from madlab.figures.allocation import accuracy_by_budget, accuracy_by_kilobytes, values_by_layer

@@ -7,10 +7,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from madlab.figures.style import BLUE, GREEN, GREY, MARKERS, ORANGE, PALETTE, RED
+from madlab.figures.style import BLUE, GREEN, GREY, MARKERS, ORANGE, PALETTE, ring
 
 _LOOKS = {"uniform": (ORANGE, "s", "--"), "greedy": (BLUE, "^", "-")}
 """Allocation -> colour, marker and line style, the same in every figure."""
+_OTHER = (GREEN, "o", "-")
 
 
 def values_by_layer(
@@ -19,7 +20,8 @@ def values_by_layer(
     """Draw one value per convolution, from input to output, for each allocation: "uniform" as a line, others filled."""
     for name, heights in values.items():
         edges = np.arange(len(heights) + 1) + 0.5
-        colour, filled = _LOOKS.get(name, (GREEN, "o", "-"))[0], name != "uniform"
+        colour, _, _ = _LOOKS.get(name, _OTHER)
+        filled = name != "uniform"
         # `stairs` is one artist for all convolutions; one bar per convolution would take 20 ms.
         look: dict[str, Any] = {"baseline": 0, "zorder": 2} if filled else {"baseline": None, "zorder": 3}
         ax.stairs(heights, edges, fill=filled, color=colour, linewidth=2, label=name, **look)
@@ -46,16 +48,15 @@ def accuracy_by_budget(
     if full is not None:
         ax.axhline(full, color=GREY, linewidth=1.2, label="full α")
     for name, points in curves.items():
-        colour, marker, line = _LOOKS.get(name, (GREEN, "o", "-"))
+        colour, marker, line = _LOOKS.get(name, _OTHER)
         budgets = sorted(points)
         values = [points[budget] for budget in budgets]
         ax.plot(budgets, values, color=colour, marker=marker, linestyle=line, markersize=5, label=name)
         if chosen is not None and chosen in points:
-            ring = {"markersize": 12, "markerfacecolor": "none", "markeredgewidth": 2}
-            ax.plot(chosen, points[chosen], marker="o", color=RED, **ring)
+            ring(ax, chosen, points[chosen], size=12)
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.yaxis.set_major_locator(MaxNLocator(4))
-    ax.set(xlabel="budget, in % of full α's numbers", ylabel=ylabel)
+    ax.set(xlabel="budget, in % of full α's parameters", ylabel=ylabel)
     ax.legend(fontsize=8, loc="lower right")
 
 
@@ -63,15 +64,18 @@ def accuracy_by_kilobytes(
     ax: Axes, families: Mapping[str, Mapping[str, tuple[float, float]]], *, ylabel: str = "held-out accuracy (%)"
 ) -> None:
     """Draw families of compressed adapters: family -> {compression: (kilobytes, accuracy in %)}."""
-    for place, (family, points) in enumerate(families.items()):
-        style = {"color": PALETTE[place], "marker": MARKERS[place], "markersize": 6}
-        ordered = sorted(points.values())
-        ax.plot([size for size, _ in ordered], [value for _, value in ordered], label=family, **style)
-    sizes = [size for points in families.values() for size, _ in points.values()]
-    ticks = [size for size in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000) if min(sizes) <= size <= max(sizes)]
+    all_sizes = []
+    for points, colour, marker in zip(families.values(), PALETTE, MARKERS, strict=False):
+        sizes, accuracies = zip(*sorted(points.values()), strict=True)
+        all_sizes += sizes
+        ax.plot(sizes, accuracies, color=colour, marker=marker, markersize=6)
+    ticks = [size for size in _KILOBYTES if min(all_sizes) <= size <= max(all_sizes)]
     ax.set_xscale("log")
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
     ax.minorticks_off()
     ax.yaxis.set_major_locator(MaxNLocator(6))
     ax.set(xlabel="size of one domain's adapter (kilobytes)", ylabel=ylabel)
-    ax.legend(fontsize=8, loc="lower right")
+    ax.legend(list(families), fontsize=8, loc="lower right")
+
+
+_KILOBYTES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)

@@ -28,32 +28,33 @@ def shared_and_own(ax: Axes, domains: Sequence[str], layers: int = 3) -> None:
 
 def by_kernel(ax: Axes, networks: Mapping[str, Mapping[str, Mapping[int, int]]]) -> None:
     """Draw counts in millions as stacked bars: network -> what is counted (e.g. "W", "α") -> kernel size -> count."""
-    place, ticks = 0.0, []
+    place, places, names = 0.0, [], []
     seen: dict[int, object] = {}
     for network, counts in networks.items():
         for what, kernels in counts.items():
             left = 0.0
-            for kernel, number in sorted(kernels.items()):
-                bar = ax.barh(place, number / 1e6, left=left, color=KERNELS[kernel], height=0.8)
+            for kernel, count in sorted(kernels.items()):
+                bar = ax.barh(place, count / 1e6, left=left, color=KERNELS[kernel], height=0.8)
                 seen.setdefault(kernel, bar)
-                left += number / 1e6
+                left += count / 1e6
             ax.text(left, place, f" {left:.2f}", va="center", fontsize=9)
-            ticks.append((place, f"{network}: {what}"))
+            places.append(place)
+            names.append(f"{network}: {what}")
             place += 1
         place += 0.5
-    ax.set_yticks([at for at, _ in ticks], [name for _, name in ticks])
+    ax.set_yticks(places, names)
     ax.invert_yaxis()
     ax.margins(x=0.1)
     ax.tick_params(axis="y", length=0)
-    ax.set(xlabel="million numbers")
+    ax.set(xlabel="million parameters")
     ax.legend([seen[kernel] for kernel in sorted(seen)], [f"{kernel} × {kernel}" for kernel in sorted(seen)])
 
 
 def parameter_bars(ax: Axes, parameters: Mapping[str, int], *, unit: int) -> None:
     """Draw one bar per choice: its parameters in millions, and their ratio to `unit`, the size of one network."""
-    for place, (number, colour) in enumerate(zip(parameters.values(), (GREY, BLUE, BLACK), strict=False)):
-        ax.barh(place, number / 1e6, color=colour, height=0.65)
-        ax.text(number / 1e6, place, f" {number / 1e6:.1f} M = {number / unit:.2f}×", va="center", fontsize=9)
+    for place, (count, colour) in enumerate(zip(parameters.values(), (GREY, BLUE, BLACK), strict=False)):
+        ax.barh(place, count / 1e6, color=colour, height=0.65)
+        ax.text(count / 1e6, place, f" {count / 1e6:.1f} M = {count / unit:.2f}×", va="center", fontsize=9)
     ax.set_yticks(range(len(parameters)), list(parameters))
     ax.invert_yaxis()
     ax.tick_params(axis="y", length=0)
@@ -61,9 +62,10 @@ def parameter_bars(ax: Axes, parameters: Mapping[str, int], *, unit: int) -> Non
 
 
 def cost_by_rank(ax: Axes, per_rank: int, full: int, rank: int | None, highest: int) -> None:
-    """Draw the adapter parameters of one domain against the rank: `per_rank` per unit of rank, `full` as a dashed line.
+    """Draw the adapter parameters of one domain against the rank.
 
-    rank: the rank to mark; None marks none.
+    per_rank: parameters per unit of rank. full: those of the full form, a dashed line. rank: the rank to mark; None
+    marks none. highest: the last rank on the axis.
     """
     ax.plot((0, highest), (0, highest * per_rank / 1e3), color=SKY, label="rank I")
     ax.axhline(full / 1e3, color=BLUE, linestyle="--", label="full")

@@ -45,15 +45,15 @@ def gains_by_size(ax: Axes, sizes: Mapping[str, int], gains: Mapping[str, Mappin
 
 
 def accuracy_by_size(ax: Axes, results: Mapping[str, Mapping[int, Sequence[float]]], *, xlabel: str) -> None:
-    """Draw accuracy in percent against a number of images: method -> number -> one value a seed.
+    """Draw accuracy in percent against a number of images: method -> number of images -> one value per seed.
 
-    The line runs through the means, each seed is a small dot. A name that is no method of the course gets the look of
-    its place.
+    The line runs through the means; each seed is a small dot. A name that is not a method gets a colour and a marker by
+    its place in `results`.
     """
     for place, (method, by_size) in enumerate(results.items()):
         sizes = sorted(by_size)
         style = look(method)
-        if split_method(method)[0] not in LOOKS:  # what look() makes up for two such names may be the same
+        if split_method(method)[0] not in LOOKS:  # look() might give two such names the same colour and marker
             style = {"color": PALETTE[place % len(PALETTE)], "marker": MARKERS[place % len(MARKERS)]}
         ax.plot(sizes, [float(np.mean(by_size[size])) for size in sizes], label=method, **style)
         for size in sizes:
@@ -75,12 +75,12 @@ def accuracy_by_group(
     deviation. groups: method -> its group, in the order of the legend. title: of the legend.
     """
     import pandas
-    import seaborn  # both here, because they take half a second
+    import seaborn  # imported here, because together they take half a second
 
     order = sorted(results, key=lambda method: -float(np.mean(results[method])))
     runs = [(method, groups[method], value) for method in order for value in results[method]]
     names = list(dict.fromkeys(groups.values()))
-    look: dict[str, Any] = {
+    common: dict[str, Any] = {
         "data": pandas.DataFrame(runs, columns=["method", "group", "accuracy"]),
         "x": "accuracy",
         "y": "method",
@@ -89,10 +89,9 @@ def accuracy_by_group(
         "palette": list(PALETTE[: len(names)]),
         "ax": ax,
     }
-    seaborn.stripplot(**look, jitter=False, size=4, alpha=0.6, legend=False)
-    seaborn.pointplot(
-        **look, errorbar="sd", linestyle="none", linewidth=1.5, markers=list(MARKERS[: len(names)]), markersize=8
-    )
+    seaborn.stripplot(**common, jitter=False, size=4, alpha=0.6, legend=False)
+    markers = list(MARKERS[: len(names)])
+    seaborn.pointplot(**common, errorbar="sd", linestyle="none", linewidth=1.5, markers=markers, markersize=8)
     ax.set(xlabel=xlabel, ylabel="")
     ax.grid(axis="x", color="0.93")
     ax.legend(title=title, loc="lower right", fontsize=9)

@@ -12,9 +12,9 @@ from madlab.figures.style import BLUE, RED, name_rows
 
 
 def curve_among(ax: Axes, chosen: Sequence[float], others: Sequence[Sequence[float]], *, ylabel: str) -> None:
-    """Draw one curve, a value per epoch, in colour above the grey curves of other runs.
+    """Draw one curve, a value per epoch, in colour over the grey curves of other runs.
 
-    The axis fits the chosen curve and most of the others: a run that diverged must not flatten the rest.
+    The axis fits the chosen curve and most of the others, so that a run that diverged does not flatten the rest.
     """
     lines = [list(enumerate(values, 1)) for values in others if values]
     ax.add_collection(LineCollection(lines, colors="0.8", linewidths=1))  # twenty separate lines would take 30 ms
@@ -41,9 +41,9 @@ def outcome_grid(
     top: float = 100.0,
     missing: Collection[tuple[int, int]] = (),
 ) -> None:
-    """Draw a table of percentages, darker for more; None means that the loss became NaN.
+    """Draw a table of percentages, the higher the darker; None means that the loss became NaN.
 
-    top: the percentage with the darkest colour. chosen: (row, column), a cell to frame. missing: cells without a run,
+    chosen: (row, column), a cell to frame. top: the percentage with the darkest colour. missing: cells without a run,
     which are left empty.
     """
     table = np.array(values, dtype=float)  # None becomes NaN

@@ -1,7 +1,7 @@
 """Figures of one convolution: its filter bank, its modulation, and the feature maps that it computes.
 
 All three have one column per output channel m and, where inputs matter, one row per input channel n, so that they can
-stand below each other.
+be placed below one another.
 """
 
 import math
@@ -58,8 +58,8 @@ def alpha_map(
         corner = (chosen[0] - 0.5, chosen[1] - 0.5)
         ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=BLACK, linewidth=2, clip_on=False))
     columns = _some(out_channels) if outputs else []
-    lines = _some(in_channels) if inputs is None else range(in_channels)
-    _name(ax, columns, columns, lines, inputs or lines, "output channel m" if outputs else "", "input channel n")
+    rows = _some(in_channels) if inputs is None else range(in_channels)
+    _write_names(ax, columns, columns, rows, inputs or rows, "output channel m" if outputs else "", "input channel n")
     return picture
 
 
@@ -72,32 +72,34 @@ def feature_maps(
     """
     maps = as_array(maps)
     numbered = maps.ndim == 4
-    if maps.ndim == 3:
-        columns = columns or len(maps)
-        lines = math.ceil(len(maps) / columns)
-        empty = np.full((lines * columns - len(maps), *maps.shape[1:]), np.nan, np.float32)
-        maps = np.concatenate([maps, empty]).reshape(lines, columns, *maps.shape[1:])
+    if not numbered:
+        maps = _in_rows(maps, columns or len(maps))
     limit = (float(np.nanmax(maps)) or 1.0) if scale is None else scale
     return _tiles(ax, maps, rows, numbered, "", cmap=BRIGHTNESS, vmin=0, vmax=limit)
 
 
 def pictures(ax: Axes, images: Any, *, columns: int, names: Sequence[str] | None = None, gap: int = 2) -> AxesImage:
     """Draw colour images, uint8 (N, H, W, 3), in rows of `columns`. names: one per row, written to its left."""
-    images = as_array(images) / 255
-    lines = math.ceil(len(images) / columns)
-    empty = np.full((lines * columns - len(images), *images.shape[1:]), np.nan, np.float32)
-    grid = np.concatenate([images, empty]).reshape(lines, columns, *images.shape[1:])
+    grid = _in_rows(as_array(images) / 255, columns)
     whole = np.stack([mosaic(grid[..., channel], gap) for channel in range(3)], -1)
     picture = ax.imshow(np.nan_to_num(whole, nan=1.0), interpolation="nearest")
-    height = images.shape[1] + gap
-    down = [gap + height * line + images.shape[1] / 2 - 0.5 for line in range(lines)] if names else []
-    _name(ax, [], [], down, names or [], "", "")
+    rows, height = len(grid), grid.shape[2]
+    down = [gap + (height + gap) * row + height / 2 - 0.5 for row in range(rows)] if names else []
+    _write_names(ax, [], [], down, names or [], "", "")
     return picture
+
+
+def _in_rows(images: np.ndarray, columns: int) -> np.ndarray:
+    """Images (N, ...) as a grid (rows, columns, ...), the last row filled up with NaN."""
+    rows = math.ceil(len(images) / columns)
+    empty = np.full((rows * columns - len(images), *images.shape[1:]), np.nan, np.float32)
+    return np.concatenate([images, empty]).reshape(rows, columns, *images.shape[1:])
 
 
 def _tiles(
     ax: Axes, grid: np.ndarray, rows: Sequence[str] | None, numbered: bool, ylabel: str, cmap: str, **options: Any
 ) -> AxesImage:
+    """Draw a grid of images of one channel, (R, C, h, w), with numbers or names beside its rows and columns."""
     lines, columns, height, width = grid.shape
     colours = matplotlib.colormaps[cmap].with_extremes(bad="0.92")
     picture = ax.imshow(mosaic(grid), cmap=colours, aspect="auto", interpolation="nearest", **options)
@@ -105,13 +107,12 @@ def _tiles(
     beside = _some(lines) if rows is None else range(lines)
     across = [1 + (width + 1) * m + (width - 1) / 2 for m in below]
     down = [1 + (height + 1) * n + (height - 1) / 2 for n in beside]
-    _name(
-        ax, across, below, down, rows or beside, "output channel m" if numbered else "", ylabel if rows is None else ""
-    )
+    xlabel = "output channel m" if numbered else ""
+    _write_names(ax, across, below, down, rows or beside, xlabel, ylabel if rows is None else "")
     return picture
 
 
-def _name(
+def _write_names(
     ax: Axes,
     across: Sequence[float],
     columns: Sequence[Any],
@@ -120,21 +121,22 @@ def _name(
     xlabel: str,
     ylabel: str,
 ) -> None:
-    """Write numbers below columns and names beside rows, as plain text: ticks would take three times as long."""
+    """Write names below columns (at x = across) and beside rows (at y = down); ticks would take three times as long."""
     ax.set_axis_off()
     below, beside = ax.get_xaxis_transform(), ax.get_yaxis_transform()
     for x, name in zip(across, columns, strict=True):
-        ax.text(x, 0, str(name), transform=_moved(ax, below, 0, -4), ha="center", va="top")
+        ax.text(x, 0, str(name), transform=_shifted(ax, below, 0, -4), ha="center", va="top")
     for y, name in zip(down, rows, strict=True):
-        ax.text(0, y, str(name), transform=_moved(ax, beside, -5, 0), ha="right", va="center")
+        ax.text(0, y, str(name), transform=_shifted(ax, beside, -5, 0), ha="right", va="center")
     if xlabel:
-        ax.text(0.5, 0, xlabel, transform=_moved(ax, ax.transAxes, 0, -18), ha="center", va="top")
+        ax.text(0.5, 0, xlabel, transform=_shifted(ax, ax.transAxes, 0, -18), ha="center", va="top")
     if ylabel:
         far = -14 - 6 * max((len(str(name)) for name in rows), default=0)
-        ax.text(0, 0.5, ylabel, transform=_moved(ax, ax.transAxes, far, 0), ha="right", va="center", rotation=90)
+        ax.text(0, 0.5, ylabel, transform=_shifted(ax, ax.transAxes, far, 0), ha="right", va="center", rotation=90)
 
 
-def _moved(ax: Axes, transform: Any, x: float, y: float) -> Any:
+def _shifted(ax: Axes, transform: Any, x: float, y: float) -> Any:
+    """A transform moved by x and y points."""
     return offset_copy(transform, fig=ax.figure, x=x, y=y, units="points")
 
 

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from madlab.figures.budgets import KERNELS
 from madlab.figures.runs import look
-from madlab.figures.style import BLACK, GREEN, GREY, RED, SKY, name_rows
+from madlab.figures.style import BLACK, GREEN, GREY, SKY, name_rows, ring
 
 _LAYERS = {"3x3": KERNELS[3], "1x1": KERNELS[1]}
 """Choice of layers -> colour. Any other choice is green."""
@@ -44,20 +44,21 @@ def adapted_by_depth(ax: Axes, kernels: Sequence[int], filters: Sequence[int], a
     kernels: kernel sizes, which determine the colours. filters, adapters: counts in the same order; an adapter of 0
     means that the convolution is not adapted. The sums per kernel size are written above.
     """
-    edges, sizes = np.arange(len(kernels) + 1) + 0.5, np.asarray(kernels)
+    edges = np.arange(len(kernels) + 1) + 0.5
     for row, kernel in enumerate(sorted(set(kernels))):
-        here = [np.where(sizes == kernel, numbers, 0) for numbers in (filters, adapters)]
-        for heights, strength in zip(here, (0.3, 1.0), strict=True):
+        here = np.asarray(kernels) == kernel
+        weights, adapted = np.where(here, filters, 0), np.where(here, adapters, 0)
+        for heights, strength in ((weights, 0.3), (adapted, 1.0)):
             # One polygon for all convolutions; single bars would take 100 ms, `stairs` 50 ms.
             steps = np.append(heights, 0) / 1e3
             ax.fill_between(edges, steps, step="post", color=KERNELS[kernel], alpha=strength, linewidth=0)
-        text = f"{kernel} × {kernel}: {here[1].sum():,} for {here[0].sum():,} weights"
+        text = f"{kernel} × {kernel}: {adapted.sum():,} for {weights.sum():,} weights"
         ax.text(0.03, 0.97 - 0.09 * row, text, transform=ax.transAxes, va="top", fontsize=9, color=KERNELS[kernel])
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.yaxis.set_major_locator(MaxNLocator(3))
     ax.set(
         xlabel="convolution, from input to output",
-        ylabel="thousand numbers (dark: adapter)",
+        ylabel="thousand parameters (dark: adapter)",
         xlim=(0, len(kernels) + 1),
     )
     ax.set_ylim(0, 1.1 * max(filters) / 1e3)
@@ -78,18 +79,19 @@ def accuracy_by_layers(
     rows = sorted(points, key=lambda key: points[key][0])
     for row, (layers, method) in enumerate(rows):
         _, values = points[layers, method]
-        mean, colour, marker = float(np.mean(values)), _LAYERS.get(layers, GREEN), "v" if ":" in method else "^"
-        if not method.startswith("mad"):
+        mean = float(np.mean(values))
+        if method.startswith("mad"):
+            colour, marker = _LAYERS.get(layers, GREEN), "v" if ":" in method else "^"
+        else:
             colour, marker = BLACK if method == "finetune" else GREY, look(method)["marker"]
         if len(values) > 1:
             ax.plot(values, [row] * len(values), linestyle="", marker=".", markersize=4, color=colour)
         ax.plot(mean, row, linestyle="", marker=marker, markersize=8, color=colour)
         if (layers, method) == chosen:
-            ring = {"markersize": 15, "markerfacecolor": "none", "markeredgewidth": 2}
-            ax.plot(mean, row, marker="o", color=RED, **ring)
-        ax.annotate(
-            f"{mean:.1f}", (max(mean, *values), row), (11, 0), textcoords="offset points", va="center", fontsize=8
-        )
+            ring(ax, mean, row, size=15)
+        end = (max(mean, *values), row)
+        ax.annotate(f"{mean:.1f}", end, (11, 0), textcoords="offset points", va="center", fontsize=8)
+
     name_rows(ax, [f"{label_of(*key)}: {points[key][0]:.0f} %" for key in rows])
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.xaxis.set_major_locator(MaxNLocator(4))
@@ -98,7 +100,7 @@ def accuracy_by_layers(
 
 
 def label_of(layers: str, method: str) -> str:
-    """A choice as figures and tables write it: "3 × 3, I = 8" for ("3x3", "mad:8")."""
+    """A choice of layers and method as figures and tables write it: "3 × 3, I = 8" for ("3x3", "mad:8")."""
     if not method.startswith("mad"):
         return method
     rank = method.partition(":")[2]

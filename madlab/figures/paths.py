@@ -15,41 +15,49 @@ _STEPS = (  # name, what it holds, whether the domain owns it
 )
 
 
+_WIDTH, _HEIGHT, _GAP = 1.5, 0.8, 0.55
+"""Of a box, and between two boxes."""
+
+
 def critical_path(ax: Axes) -> None:
     """Draw the forward pass above, the backward pass below, and what learns: blue boxes belong to the domain."""
-    width, height, gap = 1.5, 0.8, 0.55
+    pitch = _WIDTH + _GAP
     for place, (name, content, owned) in enumerate(_STEPS):
-        left = place * (width + gap)
-        face, edge = ("#DCEBF5", BLUE) if owned else ("0.93", GREY)
-        style = "round,pad=0.02,rounding_size=0.12"
-        ax.add_patch(FancyBboxPatch((left, 0), width, height, style, facecolor=face, edgecolor=edge, linewidth=1.5))
-        ax.text(left + width / 2, 0.5 if content else 0.4, name, ha="center", va="center", fontsize=12)
-        ax.text(left + width / 2, 0.2, content, ha="center", va="center", fontsize=8)
-        if place:
-            for y, start, end, colour in ((0.62, left - gap, left, BLACK), (0.2, left, left - gap, RED)):
-                arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.6}
-                if colour == BLACK or place > 1:  # nothing flows back into the images
-                    ax.annotate("", (end, y), (start, y), arrowprops=arrow)
+        left = place * pitch
+        _step(ax, left, name, content, owned)
+        if place > 0:
+            _arrow(ax, (left - _GAP, 0.62), (left, 0.62), BLACK)
+        if place > 1:  # nothing flows back into the images
+            _arrow(ax, (left, 0.2), (left - _GAP, 0.2), RED)
         if owned:
-            ax.annotate(
-                "learns",
-                (left + width / 2, -0.02),
-                (left + width / 2, -0.6),
-                ha="center",
-                color=RED,
-                arrowprops={"arrowstyle": "<|-", "color": RED, "linewidth": 1.6},
-            )
-    left = width + gap
-    for share, name, detail, colour in (
-        (0.0, "W", "base network,\nfrozen, shared", GREY),
-        (1.0, "α", "this domain's", BLUE),
-    ):
-        x = left + width * share
-        ax.text(x, 1.62, name, ha="center", fontsize=13, color=colour, fontweight="bold")
-        ax.text(x, 1.53, detail, ha="center", va="top", fontsize=8, color=colour)
-        target = (left + width * (0.3 + 0.4 * share), height + 0.03)
-        ax.annotate("", target, (x, 1.18), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.4})
-    ax.text(5 * (width + gap) + width / 2, 1.15, "forward: black", ha="center", fontsize=9)
-    ax.text(5 * (width + gap) + width / 2, -0.45, "backward: red", ha="center", fontsize=9, color=RED)
-    ax.set(xlim=(-0.1, 6 * (width + gap) - gap + 0.1), ylim=(-0.75, 1.95))
+            middle = left + _WIDTH / 2
+            _arrow(ax, (middle, -0.02), (middle, -0.5), RED)
+            ax.text(middle, -0.6, "learns", ha="center", color=RED)
+
+    _factor(ax, pitch, pitch + 0.3 * _WIDTH, "W", "base network,\nfrozen, shared", GREY)
+    _factor(ax, pitch + _WIDTH, pitch + 0.7 * _WIDTH, "α", "this domain's", BLUE)
+    end = (len(_STEPS) - 1) * pitch
+    ax.text(end + _WIDTH / 2, 1.15, "forward: black", ha="center", fontsize=9)
+    ax.text(end + _WIDTH / 2, -0.45, "backward: red", ha="center", fontsize=9, color=RED)
+    ax.set(xlim=(-0.1, end + _WIDTH + 0.1), ylim=(-0.75, 1.95))
     ax.set_axis_off()
+
+
+def _step(ax: Axes, left: float, name: str, content: str, owned: bool) -> None:
+    """One box with its name and what it holds."""
+    face, edge = ("#DCEBF5", BLUE) if owned else ("0.93", GREY)
+    style = "round,pad=0.02,rounding_size=0.12"
+    ax.add_patch(FancyBboxPatch((left, 0), _WIDTH, _HEIGHT, style, facecolor=face, edgecolor=edge, linewidth=1.5))
+    ax.text(left + _WIDTH / 2, 0.5 if content else 0.4, name, ha="center", va="center", fontsize=12)
+    ax.text(left + _WIDTH / 2, 0.2, content, ha="center", va="center", fontsize=8)
+
+
+def _factor(ax: Axes, x: float, target: float, name: str, detail: str, colour: str) -> None:
+    """One factor of the product W ⊙ α above its box, with an arrow into the box."""
+    ax.text(x, 1.62, name, ha="center", fontsize=13, color=colour, fontweight="bold")
+    ax.text(x, 1.53, detail, ha="center", va="top", fontsize=8, color=colour)
+    _arrow(ax, (x, 1.18), (target, _HEIGHT + 0.03), colour)
+
+
+def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
+    ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.6})

@@ -1,4 +1,4 @@
-"""A ranking of our results among published ones."""
+"""A figure that ranks our results among published ones."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,13 @@ def ranking(ax: Axes, names: Sequence[str], values: Sequence[float], ours: Seque
 
     names, values, ours: sequences of equal length. digits: decimals of the numbers beside the markers.
     """
-    order = sorted(range(len(values)), key=lambda i: values[i])
-    sorted_values = [values[i] for i in order]
-    ax.hlines(range(len(order)), 0, sorted_values, color="0.9", linewidth=1, zorder=1)
+    rows = sorted(zip(values, names, ours, strict=True), key=lambda row: row[0])
+    ax.hlines(range(len(rows)), 0, sorted(values), color="0.9", linewidth=1, zorder=1)
     for whose, colour, marker in ((False, GREY, "o"), (True, BLUE, "^")):
-        places = [place for place, i in enumerate(order) if ours[i] == whose]
-        at = [sorted_values[place] for place in places]
-        ax.plot(at, places, linestyle="", marker=marker, markersize=7, color=colour)
-    for place, value in enumerate(sorted_values):
+        places = [place for place, (_, _, is_ours) in enumerate(rows) if is_ours == whose]
+        ax.plot([rows[place][0] for place in places], places, linestyle="", marker=marker, markersize=7, color=colour)
+    for place, (value, _, _) in enumerate(rows):
         ax.text(value, place, f"   {value:.{digits}f}", va="center", fontsize=8)
-    name_rows(ax, [names[i] for i in order], colours=[BLUE if ours[i] else BLACK for i in order])
+    name_rows(ax, [name for _, name, _ in rows], colours=[BLUE if is_ours else BLACK for _, _, is_ours in rows])
     ax.set_xlim(0, 1.1 * max(values, default=1) or 1)
-    ax.set_ylim(-0.7, len(order) - 0.3)
+    ax.set_ylim(-0.7, len(rows) - 0.3)

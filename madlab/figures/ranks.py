@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from madlab.figures.runs import look
-from madlab.figures.style import AROUND_ONE, AROUND_ZERO, BLUE, GREY, RED, SKY
+from madlab.figures.style import AROUND_ONE, AROUND_ZERO, BLUE, GREY, RED, SKY, ring
 
 
 def singular_values(ax: Axes, values: Any, rank: int | None = None) -> None:
@@ -20,7 +20,7 @@ def singular_values(ax: Axes, values: Any, rank: int | None = None) -> None:
     ax.semilogy(places[:kept], values[:kept], linestyle="", marker=".", color=BLUE)
     ax.axvline(kept + 0.5, color=BLUE, linewidth=1)
     low, high = max(values.max() * 1e-4, values.min() / 2, 1e-12), values.max() * 2
-    decades = [10.0**i for i in range(int(np.ceil(np.log10(low))), int(np.log10(high)) + 1)]
+    decades = [10.0**power for power in range(int(np.ceil(np.log10(low))), int(np.log10(high)) + 1)]
     ax.set_yticks(decades, [f"{decade:g}" for decade in decades])
     ax.minorticks_off()  # drawing them would take as long as all the rest of the figure
     ax.set_xticks([1, len(values) // 2, len(values)])
@@ -41,26 +41,27 @@ def accuracy_by_rank(
     """Draw accuracy against the rank I.
 
     cut: rank -> accuracy of the full alpha cut to that rank. trained: rank -> accuracy of factors trained at that rank.
-    full, frozen: accuracies with the full alpha and with the head alone, drawn as horizontal lines. rank: a rank of
-    `cut` to mark. limit: the largest rank on the axis. The legend stands below everything else, at the bottom.
+    full, frozen: accuracies with the full alpha and with the head alone, drawn as horizontal lines. rank: a rank in
+    `cut` to mark. limit: the largest rank on the axis. The legend is at the bottom, below everything that is drawn.
     """
     for level, name, style in ((full, "full α", "-"), (frozen, "frozen, head only", ":")):
         if level is not None:
             ax.axhline(level, color=GREY, linestyle=style, linewidth=1.2, label=name)
-    ranks = sorted(cut)
-    ax.plot(ranks, [cut[i] for i in ranks], color=BLUE, marker=".", label="full α, cut to rank I")
+    trained = trained or {}
+    ax.plot(*zip(*sorted(cut.items()), strict=True), color=BLUE, marker=".", label="full α, cut to rank I")
     if trained:
-        ranks = sorted(trained)
-        ax.plot(ranks, [trained[i] for i in ranks], linestyle="--", label="βγ trained at rank I", **look("mad:1"))
+        ranks, accuracies = zip(*sorted(trained.items()), strict=True)
+        ax.plot(ranks, accuracies, linestyle="--", label="βγ trained at rank I", **look("mad:1"))
     if rank is not None:
-        ax.plot(rank, cut[rank], marker="o", markersize=11, markerfacecolor="none", color=RED, markeredgewidth=2)
+        ring(ax, rank, cut[rank])
+
     ax.set_xscale("log", base=2)
-    widest = limit or max([*cut, *(trained or {})])
-    places = [4**i for i in range(int(np.log2(widest) / 2) + 1)]
+    widest = limit or max([*cut, *trained])
+    places = [4**power for power in range(int(np.log2(widest) / 2) + 1)]
     ax.set_xticks(places, [str(place) for place in places])
     ax.minorticks_off()
     ax.yaxis.set_major_locator(MaxNLocator(5))
-    drawn = [*cut.values(), *(trained or {}).values(), *(level for level in (full, frozen) if level is not None)]
+    drawn = [*cut.values(), *trained.values(), *(level for level in (full, frozen) if level is not None)]
     low, high = min(drawn), max(drawn)
     unit = max(high - low, 1.0)
     ax.set(xlabel="rank I", ylabel=ylabel, xlim=(0.8, 1.25 * widest), ylim=(low - 0.42 * unit, high + 0.06 * unit))
@@ -70,8 +71,8 @@ def accuracy_by_rank(
 def factors(axes: Sequence[Axes], beta: Any, gamma: Any, alpha: Any, span: float = 1.0) -> None:
     """Draw beta (M, I), gamma (I, N) and a target alpha (M, N) in their true proportions, in the order of the product.
 
-    Row m is an output and column n an input; `alpha_map` draws them the other way round. axes: three Axes. Alpha has
-    the colours of a modulation, the two factors have those of weights.
+    Row m is an output and column n an input, whereas `alpha_map` draws inputs as rows. axes: three Axes. Alpha has the
+    colours of a modulation, the two factors have those of weights.
     """
     limit = max(float(np.abs(beta).max()), float(np.abs(gamma).max()))
     for ax, matrix, title in zip(axes[:2], (beta, gamma), ("β", "γ"), strict=True):

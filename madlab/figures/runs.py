@@ -39,7 +39,7 @@ LOOKS = {
 
 
 def look(method: str) -> dict[str, Any]:
-    """Colour and marker of a method, the same in every figure, as options of `Axes.plot`. "mad:8" is MAD of rank 8."""
+    """A method's colour and marker, the same in every figure, as options of `Axes.plot`. "mad:8" is MAD of rank 8."""
     name, rank = split_method(method)
     name = "mad, rank" if name == "mad" and rank else name
     if name in LOOKS:
@@ -67,9 +67,9 @@ def training_curves(
 
 
 def accuracy_bars(ax: Axes, results: Mapping[str, Sequence[float]], *, xlabel: str = "test accuracy (%)") -> None:
-    """Draw one bar per method, the mean of its values, with each value (a seed or a domain) as a dot.
+    """Draw one bar per method, the mean of its values, with each value (of a seed or a domain) as a dot.
 
-    The mean of several values is written inside its bar, because beside a dot it would be read as that dot's value.
+    The mean of several values is written inside its bar, because beside a dot it would be taken for that dot's value.
     """
     for place, (method, values) in enumerate(results.items()):
         colour = look(method)["color"]
@@ -107,31 +107,35 @@ def accuracy_against_parameters(
 def name_points(ax: Axes, points: Mapping[str, tuple[float, float]], size: float = 9) -> None:
     """Write each method's name beside its marker (x, y), in the marker's colour, `size` points high.
 
-    Each name goes where it covers least of the other names and markers and stays within the figure.
+    Each name goes where it covers as little as possible of the other names and markers and stays within the figure.
     """
     if ax.figure.get_layout_engine() is not None:
         ax.figure.draw_without_rendering()  # only then do the axes have their final size
     ax.autoscale_view()
-    canvas: Any = ax.figure.canvas
     pixels = ax.transData.transform(list(points.values()))
     taken = {name: Bbox.from_bounds(x - 7, y - 7, 14, 14) for name, (x, y) in zip(points, pixels, strict=True)}
-    for name, (x, y) in points.items():
+    for name, point in points.items():
         # A white background, below all markers and above a Pareto line.
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.7}
         shade = tuple(0.8 * part for part in to_rgb(look(name)["color"]))  # the marker's colour, dark enough to read
         style: dict[str, Any] = {"fontsize": size, "color": shade, "bbox": ground, "zorder": 1}
-        text = ax.annotate(name, (x, y), (7, 0), textcoords="offset points", **style)
-        least = np.inf
-        for across, up, ha, va in _BESIDE:
-            text.set(position=(across, up), ha=ha, va=va)
-            box = text.get_window_extent(canvas.get_renderer())
-            others = [other for key, other in taken.items() if key != name]
-            cut = box.width * box.height - _shared(box, canvas.figure.bbox)  # what would be outside the figure
-            covered = cut + sum(_shared(box, other) for other in others)
-            if covered < least:
-                least, best, where = covered, {"position": (across, up), "ha": ha, "va": va}, box
-        text.set(**best)
-        taken[f"the name {name}"] = where
+        text = ax.annotate(name, point, (7, 0), textcoords="offset points", **style)
+        others = [box for key, box in taken.items() if key != name]
+        taken[f"the name {name}"] = _place_beside(text, others)
+
+
+def _place_beside(text: Any, others: Sequence[Bbox]) -> Bbox:
+    """Put a text where it covers the least of other boxes, and return its own; all in pixels."""
+    canvas, least = text.figure.canvas, np.inf
+    for across, up, ha, va in _BESIDE:
+        text.set(position=(across, up), ha=ha, va=va)
+        box = text.get_window_extent(canvas.get_renderer())
+        outside = box.width * box.height - _shared(box, canvas.figure.bbox)
+        covered = outside + sum(_shared(box, other) for other in others)
+        if covered < least:
+            least, best, best_box = covered, {"position": (across, up), "ha": ha, "va": va}, box
+    text.set(**best)
+    return best_box
 
 
 def _shared(one: Bbox, other: Bbox) -> float:
@@ -160,11 +164,11 @@ _BESIDE = (
     (-16, 22, "right", "bottom"),
     (-16, -22, "right", "top"),
 )
-"""Where a name may go, the best place first: points right and up from its marker, and its two alignments."""
+"""Where a name may go, the best place first: points to the right of and above its marker, and its two alignments."""
 
 
 def pareto_line(ax: Axes, points: Sequence[tuple[float, float]]) -> None:
-    """Draw the best accuracy that each number of parameters reaches, as steps behind (parameters, accuracy) points."""
+    """Draw the best accuracy reached with at most so many parameters, as steps behind (parameters, accuracy) points."""
     best: list[tuple[float, float]] = []
     for parameters, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
         if not best or accuracy > best[-1][1]:

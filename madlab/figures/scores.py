@@ -1,4 +1,4 @@
-"""Figures of the decathlon score: what each domain earns, and how that depends on its accuracy."""
+"""Figures of the decathlon score S: what each domain earns, and how that depends on its accuracy."""
 
 from collections.abc import Mapping
 
@@ -9,16 +9,16 @@ from madlab.figures.style import BLACK, BLUE, MARKERS, ORANGE, PALETTE, name_row
 
 
 def domain_shares(ax: Axes, shares: Mapping[str, float], *, earned: float = 250) -> None:
-    """Draw one bar per domain, its share of S from 0 to 1000 points, and a line at what fine-tuning earns.
+    """Draw one bar per domain, its share of S from 0 to 1000 points, and a line at `earned`, what fine-tuning earns.
 
-    Blue bars reach that line; orange ones do not.
+    Blue bars reach that line; orange bars do not.
     """
     names, values = list(shares), list(shares.values())
     colours = [BLUE if value >= earned - 0.05 else ORANGE for value in values]
     ax.barh(range(len(names)), values, color=colours, height=0.7)
     ax.axvline(earned, color=BLACK, linewidth=1, linestyle="--")
     for place, value in enumerate(values):
-        at = earned if earned - 60 < value < earned else value  # so that no number crosses the dashed line
+        at = earned if earned - 60 < value < earned else value  # so that no text crosses the dashed line
         ax.text(at + 12, place, f"{value:.0f}", va="center", fontsize=9)
     name_rows(ax, names, fontsize=10)
     ax.set(xlim=(0, 1080), xlabel="points of the score S (dashed: fine-tuning)", ylim=(len(names) - 0.4, -0.6))

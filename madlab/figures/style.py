@@ -1,4 +1,4 @@
-"""One look for every figure: a white background, and colours with markers that colour-blind readers can tell apart.
+"""One look for all figures: a white background, and colours with markers that colour-blind readers can tell apart.
 
 Figures are made without pyplot, so that none is shown twice and none stays in memory.
 """
@@ -37,14 +37,14 @@ STYLE: dict[str, Any] = {
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.titley": 1.0,  # fixed: matplotlib would lay out every tick to find a height, a third of the drawing time
+    "axes.titley": 1.0,  # to find a height itself matplotlib lays out every tick: a third of the drawing time
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": False,
     "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
     "legend.frameon": False,
     "image.interpolation": "nearest",
-    "text.hinting": "none",  # a seventh of the drawing time of a figure with many labels
+    "text.hinting": "none",  # hinting is a seventh of the drawing time of a figure with many labels
 }
 
 
@@ -71,7 +71,7 @@ def blank(size: tuple[float, float], layout: str | None = None) -> Figure:
 
 
 def few_ticks(figure: Figure) -> None:
-    """At most five ticks on every axis that chooses its own: each costs a millisecond, which a slider waits for."""
+    """At most five ticks on every axis that places its own: each takes a millisecond, for which a slider waits."""
     for ax in figure.axes:
         for axis in (ax.xaxis, ax.yaxis):
             if isinstance(axis.get_major_locator(), AutoLocator):
@@ -79,7 +79,7 @@ def few_ticks(figure: Figure) -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG of exactly its size, opaque and lightly compressed, because sliders wait for it."""
+    """The figure as an opaque PNG of exactly its size, only lightly compressed, because sliders wait for it."""
     data, canvas = BytesIO(), FigureCanvasAgg(figure)
     with matplotlib.rc_context(STYLE):
         canvas.draw()
@@ -102,14 +102,19 @@ def as_array(data: Any) -> np.ndarray:
 
 
 def name_rows(ax: Axes, names: Sequence[str], *, fontsize: float = 8, colours: Sequence[str] | None = None) -> None:
-    """Write names to the left of rows 0, 1, 2 ... in place of tick labels, optionally in colours of their own.
+    """Write names to the left of rows 0, 1, 2 ... in place of tick labels, optionally each in its own colour.
 
-    Plain text is faster than ticks, of which matplotlib builds each from five objects.
+    Plain text is faster than ticks, because matplotlib builds each tick from five objects.
     """
     ax.yaxis.set_visible(False)
     beside = ax.get_yaxis_transform()
     for row, (name, colour) in enumerate(zip(names, colours or [BLACK] * len(names), strict=True)):
         ax.text(-0.02, row, name, transform=beside, ha="right", va="center", fontsize=fontsize, color=colour)
+
+
+def ring(ax: Axes, x: float, y: float, *, size: float = 11, colour: str = RED) -> None:
+    """Draw a circle, `size` points wide, around a point that is chosen at the moment."""
+    ax.plot(x, y, marker="o", color=colour, markersize=size, markerfacecolor="none", markeredgewidth=2)
 
 
 def mosaic(pictures: Any, gap: int = 1) -> np.ndarray:

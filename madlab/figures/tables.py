@@ -21,9 +21,9 @@ def number_map(
 ) -> None:
     """Draw a table (R, C) as coloured cells with their numbers in them.
 
-    form: format of a number, as in f-strings. low, high: the numbers that get the ends of the colour map.
+    form: format of a number, as in f-strings. low, high: the values at the two ends of the colour map.
     """
-    import seaborn  # here, because it takes half a second
+    import seaborn  # imported here, because it takes half a second
 
     cells = {"annot": True, "annot_kws": {"fontsize": 9}, "fmt": form, "cbar": False}
     names = {"xticklabels": list(columns), "yticklabels": list(rows)}

@@ -1,7 +1,7 @@
 """Our runs on a real benchmark beside the published rows, each with its source: `madlab report --benchmark`.
 
-What was printed is shown as printed; a star marks what is computed here. Where our runs lack a domain, S over those
-that they have is computed for every row that has these: only scores over the same domains can be compared.
+What was printed is shown as printed; a star marks what is computed here. Where our runs lack a domain, S is computed
+over the domains that they do have, for every row that has these too: only scores over the same domains can be compared.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,10 @@ from madlab.tables.report import Table, collect, file_of, markdown
 
 @dataclass(frozen=True)
 class Comparison:
-    """Published rows and, after them, ours; shared: the domains that every one of ours has."""
+    """Published rows and, after them, ours.
+
+    domains: all of the benchmark. shared: those that every one of our rows has.
+    """
 
     benchmark: str
     domains: list[str]
@@ -38,18 +41,19 @@ def write_comparison(
     figure: Path | str | None = None,
     on_damage: OnDamage | None = None,
 ) -> str:
-    """Our runs in a records file or below a folder beside the published rows of a benchmark, as text.
+    """Our runs in a records file or below a folder, beside the published rows of a benchmark, as text.
 
-    benchmark: "decathlon" or "sketch"; only runs count that were trained on its prepared domains, decathlon:NAME or
-    sketch:NAME, and tested on the official test images. csv: a file for the same rows, unrounded. figure: a file
-    (.png, .pdf, .svg) for S over the domains that we have. on_damage: as in `read_runs`. Raises MadlabError when there
-    is no such run.
+    benchmark: "decathlon" or "sketch"; only runs that were trained on its prepared domains, decathlon:NAME or
+    sketch:NAME, and tested on the official test images are counted. csv: a file for the same rows, unrounded. figure:
+    a file (.png, .pdf, .svg) for S over the domains that our runs have. on_damage: as in `read_runs`. Raises
+    MadlabError when there is no such run.
     """
     official = [run for run in read_runs(runs, on_damage) if run.config.source == f"{benchmark}:{run.result.domain}"]
     if not official:
+        prepare = f"madlab prepare {benchmark}" + (" --labels FILE" if benchmark == "decathlon" else "")
         raise MadlabError(
-            f"Below {runs} is no finished run on the official test images of {benchmark}: train on {benchmark}:DOMAIN "
-            f"after `madlab prepare {benchmark}{' --labels FILE' if benchmark == 'decathlon' else ''}`."
+            f"{runs} has no finished run on the official test images of {benchmark}: train on "
+            f"{benchmark}:DOMAIN after `{prepare}`."
         )
     comparison = compare(collect(official), benchmark)
     if csv is not None:
@@ -60,7 +64,7 @@ def write_comparison(
 
 
 def compare(tables: Sequence[Table], benchmark: str) -> Comparison:
-    """Set tables, as `collect` gives them, beside the published rows."""
+    """Put tables, as `collect` returns them, beside the published rows."""
     official = list(BASELINES[benchmark])
     ours = [entry for table in tables for entry in benchmark_entries(table, benchmark)]
     shared = [domain for domain in official if ours and all(domain in entry.accuracies for entry in ours)]
@@ -69,8 +73,8 @@ def compare(tables: Sequence[Table], benchmark: str) -> Comparison:
 
 
 def _as_text(comparison: Comparison) -> str:
+    """The comparison as a Markdown table with a heading and notes."""
     entries, domains = comparison.entries, comparison.domains
-    sources = list(dict.fromkeys(entry.source for entry in entries))
     columns = {
         "": ["ours" if entry.ours else "" for entry in entries],
         "method": [entry.method for entry in entries],
@@ -80,14 +84,16 @@ def _as_text(comparison: Comparison) -> str:
         "mean": [_cell(entry.mean, 2, "mean" in entry.computed) for entry in entries],
         "S": [_cell(entry.score, 0, "score" in entry.computed) for entry in entries],
     }
-    notes = ["Test accuracy in percent; params: all domains, relative to the base network. * computed here."]
+    notes = ["Test accuracy in percent; params: of all domains, relative to the base network; *: computed here."]
     if not comparison.complete:
         partial = f"S of {len(comparison.shared)}"
         columns[partial] = [_cell(entry.partial, 0, True) for entry in entries]
         notes.append(f"{partial}: over {', '.join(comparison.shared)}, which all of our rows have.")
+
+    sources = list(dict.fromkeys(entry.source for entry in entries))
     columns["source"] = [f"[{sources.index(entry.source) + 1}]" for entry in entries]
     if comparison.benchmark == "sketch":
-        notes.append("That the published scores use the ResNet-50 baseline of ivclab/CPG is our assumption.")
+        notes.append("We assume that the published scores use the ResNet-50 baseline of ivclab/CPG.")
     notes += [f"[{i}] {source}" for i, source in enumerate(sources, start=1)]
     text = markdown(list(columns), columns.values())
     return "\n".join([f"{comparison.benchmark}: published rows and ours", "", text, "", *notes])
@@ -118,8 +124,8 @@ def _draw(comparison: Comparison, format: str) -> bytes:
     shown = [entry for entry in comparison.entries if entry.partial is not None]
     if not shown:
         raise MadlabError(
-            "There is no S to draw: run one set of domains with every method, for another network than ResNet-50 with "
-            "finetune among them."
+            "There is no S to draw: run every method on the same domains, and for a network other than ResNet-50 also "
+            "the method finetune."
         )
     drawn, ax = figures.new(size=(8, 1.2 + 0.28 * len(shown)))
     names = [f"{entry.method} ({entry.network})" if entry.ours else entry.method for entry in shown]

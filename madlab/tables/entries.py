@@ -1,5 +1,6 @@
-"""Rows to compare with one another: published ones as they were printed, and ours from tables of runs."""
+"""Rows of a benchmark that can be compared: published ones as they were printed, and ours from tables of runs."""
 
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,18 +16,20 @@ from madlab.tables.report import Table
 
 BASELINES = {"decathlon": DECATHLON_BASELINE, "sketch": SKETCH_BASELINE}
 BASE_DOMAINS = {"decathlon": "imagenet12", "sketch": "imagenet"}
-"""The domain that the base network was trained on: nothing is adapted to it, its accuracy is the base's own."""
+"""Benchmark -> the domain that the base network was trained on. It needs no adapter: its accuracy is the base's own."""
 NETWORKS = {"resnet50": "ResNet-50", "densenet121": "DenseNet-121"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One row: accuracies in percent by domain, as many as are known; mean (percent) and score S of all domains.
+    """One row of a comparison.
 
-    params: the budget of all domains as printed; ours: base and adapters relative to the base, "1.39x". networks: the
-    same as a number, None where it is not said. baseline: accuracies in percent that S is measured against, as many as
-    are known. computed: which of "mean" and "score" were computed here. partial: S over the domains that all of our
-    rows have, None where one of them is not known.
+    params: the budget of all domains as printed; in our rows base and adapters relative to the base, "1.39x".
+    networks: the same as a number; None where it is not stated. accuracies: domain -> percent, as far as known.
+    baseline: the same for the networks that S is measured against. mean, score: mean accuracy (percent) and S over all
+    domains; None where unknown. source: where the row is from, in words. ours: whether it is made of our runs.
+    computed: which of "mean" and "score" were computed here. partial: S over the domains that all of our rows have;
+    None where this row lacks one of them.
     """
 
     method: str
@@ -49,44 +52,45 @@ class Entry:
         return domain_scores(known, self.baseline) if known else {}
 
     def score_over(self, domains: Sequence[str]) -> float | None:
-        """S over some domains, None where an accuracy or the baseline lacks one of them."""
+        """S over some domains; None if one of them has no known accuracy or baseline."""
         if not domains or not set(domains) <= self.points.keys():
             return None
         return decathlon_score({domain: self.accuracies[domain] for domain in domains}, self.baseline)
 
 
 def published_entries(benchmark: str) -> list[Entry]:
-    """The published rows of a benchmark, "decathlon" or "sketch"; what can be computed is filled in."""
+    """The published rows of a benchmark, "decathlon" or "sketch"; means and scores are filled in where possible."""
     return [_printed(row, benchmark) for row in published_rows(benchmark)]
 
 
 def recorded_entries(table: Table) -> list[Entry]:
-    """The methods that were run on all domains of a table, against its own fine-tuning; none where it has no S."""
+    """The methods that were run on all domains of a table, with S against its own fine-tuning; none if it has no S."""
     if table.why_no_score:
         return []
     return [_ours(table, str(method), table.domains, {}, _finetuned(table), []) for method in table.whole.index]
 
 
 def benchmark_entries(table: Table, benchmark: str) -> list[Entry]:
-    """The methods of a table of runs on the prepared domains of a benchmark, as far as they were run."""
-    base, own_domain = base_accuracy(benchmark, table), BASE_DOMAINS[benchmark]
-    its_own = {own_domain: base[0]} if base else {}
-    words = [table.protocol]
+    """The methods of a table of runs on the prepared domains of a benchmark, on as many domains as they were run."""
+    domains, own_domain, notes = list(BASELINES[benchmark]), BASE_DOMAINS[benchmark], [table.protocol]
+    found = base_accuracy(benchmark, table)
+    of_base = {} if found is None else {own_domain: found[0]}
+
     baseline = _official(benchmark, _network(table))
     if not baseline:  # our own fine-tuned networks, if they were run
-        baseline = its_own | _finetuned(table)
-        words += ["S against finetune of these runs"] if baseline else []
-    if base:
-        words.append(f"{own_domain}: the base network, {base[1]}")
-    domains = list(BASELINES[benchmark])
-    return [_ours(table, str(method), domains, its_own, baseline, words) for method in table.methods.index]
+        baseline = of_base | _finetuned(table)
+        if baseline:
+            notes.append("S against finetune of these runs")
+    if found is not None:
+        notes.append(f"{own_domain}: the base network, {found[1]}")
+    return [_ours(table, str(method), domains, of_base, baseline, notes) for method in table.methods.index]
 
 
 def base_accuracy(benchmark: str, table: Table) -> tuple[float, str] | None:
-    """The base network's accuracy in percent on the domain that it was trained on, and where that is from.
+    """The base network's accuracy in percent on the domain that it was trained on, and where that comes from.
 
-    It is known from the log that data_scripts/pretrain_base.py writes beside the weights, for these very weights, and
-    from torchvision's description of its own.
+    It is known from the log that data_scripts/pretrain_base.py writes beside the weights, if it is of these very
+    weights, and from torchvision's description of its own weights; otherwise None.
     """
     run = table.runs.iloc[0]
     source = None if pd.isna(run["base_source"]) else run["base_source"]
@@ -94,7 +98,7 @@ def base_accuracy(benchmark: str, table: Table) -> tuple[float, str] | None:
         from torchvision.models import get_model_weights
 
         meta = get_model_weights(source)["IMAGENET1K_V1"].meta
-        return meta["_metrics"]["ImageNet-1K"]["acc@1"], "as torchvision states it"
+        return meta["_metrics"]["ImageNet-1K"]["acc@1"], "as stated by torchvision"
     if source is None:
         return None
     shipped = WEIGHTS / f"{source}.safetensors"
@@ -106,13 +110,13 @@ def base_accuracy(benchmark: str, table: Table) -> tuple[float, str] | None:
 
 
 def budget(params: str | None) -> float | None:
-    """How many base networks a method takes for all domains: 1.28 of "1.28x (6.04M)", None where it is not said."""
-    number, sign, _ = (params or "").partition("x")
-    return float(number) if sign and number.replace(".", "", 1).isdecimal() else None
+    """How many base networks' worth all domains take: 1.28 for "1.28x (6.04M)"; None where that is not stated."""
+    found = re.match(r"([0-9]+(?:\.[0-9]+)?)x", params or "")
+    return float(found[1]) if found else None
 
 
 def _official(benchmark: str, network: str) -> Mapping[str, float]:
-    """The published baseline; Sketch has one for ResNet-50 only."""
+    """The published baseline; for ImageNet-to-Sketch there is one for ResNet-50 only."""
     return BASELINES[benchmark] if benchmark == "decathlon" or network == NETWORKS["resnet50"] else {}
 
 
@@ -122,7 +126,7 @@ def _network(table: Table) -> str:
 
 
 def _finetuned(table: Table) -> dict[str, float]:
-    """The accuracies of finetune that points can be measured against: not where it was not run or makes no error."""
+    """The accuracies of finetune in percent, without the domains where it was not run or makes no error."""
     found = table.accuracies.reindex(["finetune"]).iloc[0]
     return found[found < 100].to_dict()
 
@@ -143,22 +147,25 @@ def _ours(
     table: Table,
     method: str,
     domains: Sequence[str],
-    its_own: Mapping[str, float],
+    of_base: Mapping[str, float],
     baseline: Mapping[str, float],
-    words: Sequence[str],
+    notes: Sequence[str],
 ) -> Entry:
-    """A method's row; domains: all that a mean and a score need. its_own: accuracies of the base network itself."""
+    """A method's row.
+
+    domains: all that a mean and a score need. of_base: accuracies of the base network itself. notes: for its source.
+    """
     row = table.methods.loc[method]
     ended = " to ".join(dict.fromkeys([row["first"], row["last"]])) or "date not recorded"
-    source = "; ".join([f"ours, {row['seeds']} seed{'s' if row['seeds'] > 1 else ''}, {ended}", *words])
-    accuracies = table.accuracies.loc[method].dropna().to_dict() | dict(its_own)
+    source = "; ".join([f"ours, {row['seeds']} seed{'s' if row['seeds'] > 1 else ''}, {ended}", *notes])
+    accuracies = table.accuracies.loc[method].dropna().to_dict() | dict(of_base)
     params, networks = f"{row['total']:.2f}x", float(row["total"])
     entry = Entry(method, _network(table), params, networks, accuracies, baseline, None, None, source, ours=True)
     return _completed(entry, domains)
 
 
 def _completed(entry: Entry, domains: Sequence[str]) -> Entry:
-    """The entry with mean and score over `domains`, where they were not printed and can be computed."""
+    """The entry with its mean and score over `domains`, where they were not printed but can be computed."""
     computed = []
     if entry.mean is None and set(entry.accuracies) == set(domains):
         entry = replace(entry, mean=statistics.fmean(entry.accuracies.values()))

@@ -1,8 +1,8 @@
-"""Runs as a pandas table: one row per run, from which every other table takes its numbers by groupby and pivot."""
+"""Runs as a pandas frame: one row per run, from which every other table is made by groupby and pivot."""
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -13,16 +13,16 @@ from madlab.runs.recipe import Recipe
 from madlab.runs.record import Run
 
 TUNED = ("adapter_lr", "head_lr", "batchnorm_lr", "adapter_decay", "head_decay")
-"""The recipe's fields that each method may have of its own."""
+"""The recipe's fields that are tuned for each method, so that runs which differ in them can still be compared."""
 
 
 def as_frame(runs: Iterable[Run]) -> pd.DataFrame:
-    """One row per run, in their order, with the columns
+    """One row per run, in the order of the runs, with the columns
 
     method         what was trained, as `label` writes it
     domain, seed   the rest of the grid
     source         what `load_domain` takes to read the domain again; None for a Domain object
-    rank, layers   of the method; a rank for each layer is missing here and stands in `method`
+    rank, layers   of the method; a rank for each layer is not given here but in `method`
     protocol       what runs must share to be compared, as `protocol` writes it
     base           the name of the base network; also base_sha256 and base_source, as in `BaseUsed`
     base_parameters, adapter_parameters, val_accuracy, test_accuracy, best_epoch, epochs, seconds, device, date
@@ -35,31 +35,39 @@ def as_frame(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def accuracy_table(runs: Iterable[Run]) -> pd.DataFrame:
-    """Test accuracies in percent, means over seeds: methods x domains in the order of the runs, NaN where none is.
+    """Test accuracies in percent, means over seeds: methods x domains in the order of the runs; NaN for no run.
 
     To compare methods over the domains that they share: `table.loc[methods].dropna(axis="columns")`.
     """
     return as_frame(runs).pivot_table("test_accuracy", "method", "domain", sort=False)
 
 
+def mean_curve(runs: Sequence[Run], quantity: str) -> list[float]:
+    """The mean over runs of a field of `Epoch`, one value for each epoch that all of them have."""
+    curves = [pd.Series([getattr(epoch, quantity) for epoch in run.log]) for run in runs]
+    return pd.concat(curves, axis="columns", join="inner").mean(axis="columns").tolist()
+
+
 def label(run: Run) -> str:
-    """What was trained, in short: "mad:8", and in brackets the layers and options that are not the usual ones."""
-    usual = METHODS[run.result.method].options if run.result.method in METHODS else {}
+    """What was trained, in short: "mad:8", followed in brackets by layers and options that are not the defaults."""
     rank, layers = run.result.rank, run.config.layers
-    own = {} if rank is None or isinstance(rank, int) else {"rank": rank}
-    own |= {name: value for name, value in run.config.options.items() if name != "rank" and value != usual.get(name)}
-    said = [] if layers == "all" else [_short(layers)]
-    said += [f"{name} {_short(value)}" for name, value in own.items()]
-    return run.method + (f" ({', '.join(said)})" if said else "")
+    unusual = [] if layers == "all" else [_short(layers)]
+    if isinstance(rank, dict):  # a rank for each layer, which `run.method` does not say
+        unusual.append(f"rank {_short(rank)}")
+    defaults = METHODS[run.result.method].options if run.result.method in METHODS else {}
+    for name, value in run.config.options.items():
+        if name != "rank" and value != defaults.get(name):
+            unusual.append(f"{name} {_short(value)}")
+    return run.method + (f" ({', '.join(unusual)})" if unusual else "")
 
 
 def protocol(run: Run) -> str:
     """What runs must share to be compared, as a heading: base network, epochs, and what is unusual in the recipe."""
-    usual, recipe = Recipe(), run.config.recipe
+    defaults, recipe = Recipe(), run.config.recipe
     names = [field.name for field in fields(Recipe) if field.name not in (*TUNED, "seed", "epochs")]
-    own = [f"{name} {getattr(recipe, name)}" for name in names if getattr(recipe, name) != getattr(usual, name)]
+    unusual = [name for name in names if getattr(recipe, name) != getattr(defaults, name)]
     base = f"{run.result.base.name or 'base without a name'} ({run.result.base.sha256[:8]})"
-    return ", ".join([base, f"{run.result.epochs} epochs", *own])
+    return ", ".join([base, f"{run.result.epochs} epochs", *(f"{name} {getattr(recipe, name)}" for name in unusual)])
 
 
 COLUMNS = """method domain seed source rank layers protocol base base_sha256 base_source base_parameters
@@ -83,6 +91,6 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
-    """A value as text; of a long one the beginning and a hash, so that different ones stay different."""
+    """A value as text; a long one as its beginning and a hash, so that different values stay different."""
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 24 else f"{text[:12]}…{hashlib.sha256(text.encode()).hexdigest()[:6]}"

@@ -1,4 +1,4 @@
-"""What choices of adapted layers reach: budgets and accuracies of runs, by domain; drawn in notebook 09."""
+"""What choices of adapted layers reach: budgets and accuracies of runs, domain by domain; drawn in notebook 09."""
 
 from collections.abc import Iterable
 
@@ -6,11 +6,11 @@ from madlab.runs.record import Run
 from madlab.tables.frame import as_frame
 
 LayerPoints = dict[tuple[str, str], tuple[float, list[float]]]
-"""(layers, method) -> (adapter in % of the base's filters, test accuracies in %, one per seed)."""
+"""(layers, method) -> (adapter in percent of the base's filters, test accuracies in percent, one per seed)."""
 
 
 def layer_points(runs: Iterable[Run]) -> dict[str, LayerPoints]:
-    """The runs by domain, and in each by layers and method, written as "mad:8"; all in the order of the runs."""
+    """Domain -> the runs on it by layers and method ("mad:8"), all in the order of the runs."""
     runs = list(runs)
     frame = as_frame(runs).assign(method=[run.method for run in runs])
     frame["share"] = 100 * frame["adapter_parameters"] / frame["base_parameters"]

@@ -1,7 +1,7 @@
 """The table of many runs: accuracy with its spread over seeds, parameters, and the score S against fine-tuning.
 
-Runs can be compared when they share base network and recipe, all but the seed and what a method tunes (rates and
-decays): each such protocol gets a table of its own.
+Runs can be compared when they share the base network and the recipe, except for the seed and what is tuned for each
+method (rates and decays). Each such protocol gets a table of its own.
 """
 
 import math
@@ -24,17 +24,19 @@ from madlab.tables.frame import as_frame
 class Table:
     """The methods of one protocol, from the smallest adapter to the largest.
 
-    runs: the rows of `as_frame` that it is made of. by_seed: (method, seed) x domain, test accuracies in percent.
-    accuracies, spreads: method x domain, means and standard deviations (n - 1) over seeds. NaN is what was not run,
-    and the spread of a single seed. methods: one row per method with
+    runs: the rows of `as_frame` that it is made from. by_seed: (method, seed) x domain, test accuracies in percent.
+    accuracies, spreads: method x domain, means and standard deviations (n - 1) over seeds; NaN for what was not run,
+    and for the spread of a single seed. methods: one row per method with
 
     parameters        of one domain's adapter, the mean over domains
     total             base and the adapters of all domains, relative to the base, as the literature counts them
                       (convolution weights; no BatchNorm, no heads)
     seeds             the smallest number of seeds that a domain was run with
-    first, last       the days on which its first and last runs ended; both "" where a run does not say it
+    first, last       the days on which its first and last runs ended; both "" where a run does not say so
     mean, mean_std    over domains, and its spread over seeds; NaN for a method that lacks a domain
-    score, score_std  S of the mean accuracies, and the spread of S over seeds; NaN where `why_no_score` says why
+    score, score_std  S of the mean accuracies, and the spread of S over seeds; NaN if there is none
+
+    why_no_score: why the table has no S, in a sentence; "" if it has one.
     """
 
     protocol: str
@@ -61,28 +63,28 @@ def write_report(
     """The results table of all finished runs in a records file or below a folder, as text: `madlab report`.
 
     csv: a file for the same numbers, unrounded, one line per method. figure: a file (.png, .pdf, .svg) for accuracy
-    against parameters with the Pareto line; it shows one protocol, so that runs of several are refused. on_damage: as
-    in `read_runs`. Raises MadlabError when there is no finished run, and when two runs are the same cell of a table.
+    against parameters with the Pareto line; it shows one protocol, so runs of several are refused. on_damage: as in
+    `read_runs`. Raises MadlabError when there is no finished run, and when two runs belong to the same cell of a table.
     """
     tables = collect(read_runs(runs, on_damage))
     if not tables:
-        raise MadlabError(f"There is no finished run below {runs}: make some with madlab train or madlab sweep.")
+        raise MadlabError(f"There is no finished run in {runs}: make some with madlab train or madlab sweep.")
     if csv is not None:
         write_bytes(csv, _as_csv(tables).encode())
     if figure is not None:
         if len(tables) > 1:
-            raise MadlabError(f"{runs} has runs of {len(tables)} protocols: draw the figure of a folder that has one.")
+            raise MadlabError(f"{runs} has runs of {len(tables)} protocols: draw the figure for runs of one protocol.")
         write_bytes(figure, draw(tables[0], Path(figure).suffix[1:]))
     return "\n\n".join(map(_as_text, tables))
 
 
 def collect(runs: Iterable[Run]) -> list[Table]:
-    """The tables of some runs, one per protocol; MadlabError when two runs are the same cell of a table."""
+    """The tables of some runs, one per protocol; MadlabError when two runs belong to the same cell of a table."""
     return [_table(str(protocol), rows) for protocol, rows in as_frame(runs).groupby("protocol")]
 
 
 def draw(table: Table, format: str) -> bytes:
-    """The picture of a table in one of matplotlib's file formats: mean accuracy against adapter parameters."""
+    """A table drawn in one of matplotlib's file formats: mean accuracy against adapter parameters."""
     from madlab import figures
     from madlab.figures.runs import pareto_line
 
@@ -95,7 +97,7 @@ def draw(table: Table, format: str) -> bytes:
 
 
 def file_of(figure: Any, format: str) -> bytes:
-    """A figure in one of matplotlib's file formats; MadlabError for a format that it does not have."""
+    """The bytes of a figure in one of matplotlib's file formats; MadlabError for a format that it does not have."""
     import matplotlib
 
     from madlab import figures
@@ -118,10 +120,12 @@ def _table(protocol: str, runs: pd.DataFrame) -> Table:
     _refuse_doubles(runs)
     by_seed = runs.pivot(index=["method", "seed"], columns="domain", values="test_accuracy")
     accuracies = by_seed.groupby(level="method").mean()
+    spreads = by_seed.groupby(level="method").std()
+    whole = by_seed.dropna()
+
     sizes = runs.groupby(["method", "domain"])["adapter_parameters"].mean().groupby("method").mean()
     dates = runs.groupby("method")["date"]
     counts = by_seed.groupby(level="method").count()
-    whole = by_seed.dropna()
     methods = pd.DataFrame(
         {
             "parameters": sizes,
@@ -135,12 +139,12 @@ def _table(protocol: str, runs: pd.DataFrame) -> Table:
             "score_std": math.nan,
         }
     ).sort_values(["parameters", "method"])
+
     why_no_score = _why_no_score(accuracies)
     if not why_no_score:
         baseline = accuracies.loc["finetune"].to_dict()
         methods["score"] = _scores(accuracies.dropna(), baseline)
         methods["score_std"] = _scores(whole, baseline).groupby("method").std()
-    spreads = by_seed.groupby(level="method").std()
     order = methods.index
     return Table(protocol, runs, by_seed, accuracies.loc[order], spreads.loc[order], methods, why_no_score)
 
@@ -155,13 +159,13 @@ def _refuse_doubles(runs: pd.DataFrame) -> None:
 
 
 def _scores(accuracies: pd.DataFrame, baseline: Mapping[str, float]) -> pd.Series:
-    """S of each row of domain -> accuracy."""
+    """S of each row of a frame, whose columns are domains and whose entries are accuracies in percent."""
     scores = [decathlon_score(row.to_dict(), baseline) for _, row in accuracies.iterrows()]
     return pd.Series(scores, accuracies.index, dtype=float)
 
 
 def _why_no_score(accuracies: pd.DataFrame) -> str:
-    """Why there is no S, in a sentence; empty where there is one."""
+    """Why there is no S, in a sentence; "" if there is one."""
     finetune = accuracies.reindex(["finetune"]).iloc[0]
     if finetune.isna().any():
         lacking = ", ".join(finetune.index[finetune.isna()])
@@ -192,7 +196,7 @@ def _as_text(table: Table) -> str:
 
 
 def _numbers(values: pd.Series, spreads: pd.Series, digits: int) -> list[str]:
-    """Each value with its spread as text, as far as they are known."""
+    """Each value as text, with its spread where that is known."""
     return [
         "–" if pd.isna(value) else f"{value:.{digits}f}" + ("" if pd.isna(spread) else f" ± {spread:.{digits}f}")
         for value, spread in zip(values, spreads, strict=True)

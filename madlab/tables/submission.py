@@ -1,7 +1,7 @@
-"""The Visual Decathlon's challenge: the predictions of finished runs as its results.json, and their offline score.
+"""The Visual Decathlon challenge: the predictions of finished runs as its results.json, and their offline score.
 
-The challenge's server has retired. The score here is the same formula over labels that a later release published
-(labels_test.zip of srebuffi/residual_adapters).
+The challenge's server has been retired. The score here is the same formula, applied to the labels that were published
+later (labels_test.zip of srebuffi/residual_adapters).
 """
 
 from collections.abc import Iterable
@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 
 from madlab.benchmarks.annotations import score_results, write_results
+from madlab.benchmarks.cache import cache_folder
 from madlab.benchmarks.decathlon import DECATHLON, test_images
-from madlab.benchmarks.domain import Split
 from madlab.benchmarks.loader import batches
-from madlab.benchmarks.pocket import cache_folder
 from madlab.benchmarks.protocol import Protocol
 from madlab.benchmarks.score import decathlon_score
+from madlab.benchmarks.split import Split
 from madlab.device import autocast, chosen_device
 from madlab.errors import MadlabError
 from madlab.runs.config import RunConfig
@@ -30,13 +30,13 @@ def write_submission(
     device: torch.device | str | None = None,
     protocol: Protocol = DECATHLON,
 ) -> list[str]:
-    """Predict the official test images of each run's domain and write them as results.json; returns the domains.
+    """Predict the official test images of each run's domain and write results.json; returns the domains' names.
 
-    runs: one finished run for each domain, trained on decathlon:DOMAIN. root: where the prepared domains are, by
-    default $MADLAB_DATA or the user's cache folder. base, device: as `restore` takes them. Needs no test labels.
-    Raises MadlabError for a run of another kind of domain, and for two runs of one domain.
+    runs: one finished run for each domain, trained on decathlon:DOMAIN. path: the file to write. root: the folder with
+    the prepared domains, by default $MADLAB_DATA or the user's cache folder. base, device: as `restore` takes them. No
+    test labels are needed. Raises MadlabError for a run on another kind of domain, and for two runs on one domain.
     """
-    where = chosen_device(device)
+    root, device = cache_folder() if root is None else root, chosen_device(device)
     predictions: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for run in runs:
         benchmark, _, name = (RunConfig.read(run).source or "").partition(":")
@@ -44,12 +44,11 @@ def write_submission(
             raise MadlabError(f"{run} was not trained on {protocol.name}:DOMAIN, so the challenge does not know it.")
         if name in predictions:
             raise MadlabError(f"{run} is a second run of {name}: give one run for each domain.")
-        trained = restore(run, base, where)
-        split = Split(*test_images(name, cache_folder() if root is None else root, protocol)).shrunk(
-            trained.size.resize
-        )
+
+        trained = restore(run, base, device)
+        split = Split(*test_images(name, root, protocol)).shrunk(trained.size.resize)
         crop = trained.crop(min(split.images.shape[1:3]))
-        images = split.images.to(where)
+        images = split.images.to(device)
         predictions[name] = split.labels, _predict(trained.network, images, trained.normalization, crop)
     write_results(path, predictions, protocol)
     return list(predictions)
@@ -72,9 +71,9 @@ def _predict(
     network: torch.nn.Module, images: torch.Tensor, normalization: dict[str, list[float]], crop: int
 ) -> torch.Tensor:
     """The most likely class of each centre crop, int64 (N,) on the CPU; images: uint8 (N, H, W, 3)."""
-    nothing = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-    found = []
-    for batch, _ in batches(images, nothing, 250, crop, normalization=normalization):
+    no_labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+    classes = []
+    for batch, _ in batches(images, no_labels, 250, crop, normalization=normalization):
         with autocast(images.device):
-            found.append(network(batch).argmax(1).cpu())
-    return torch.cat(found)
+            classes.append(network(batch).argmax(1).cpu())
+    return torch.cat(classes)

@@ -1,4 +1,8 @@
-"""The interactive figures of the course: ipywidgets wired to `madlab.figures`. Not loaded by `import madlab`."""
+"""The interactive figures of the course: ipywidgets wired to `madlab.figures`. Not loaded by `import madlab`.
+
+A module per figure, with a function that returns a `Panel` (panel.py). What a figure shows is computed by
+`madlab.analysis` and `madlab.tables`.
+"""
 
 from madlab.widgets.allocation import budget_slider
 from madlab.widgets.budget import budget_calculator

@@ -9,7 +9,14 @@ from madlab import figures
 from madlab.analysis.allocation import ALLOCATIONS, Spectrum, total_size
 from madlab.widgets.panel import Panel, choice, slider
 
-SHOWN = ("rank", "share of α's squared size left out (%)", "numbers spent")
+SHOWN = ("rank", "share of α's squared size left out (%)", "parameters spent")
+
+
+def shown_value(show: str, spectrum: Spectrum, rank: int) -> float:
+    """What is drawn for a layer that is cut to a rank; show: one of SHOWN."""
+    if show == "rank":
+        return rank
+    return spectrum.size(rank) if show == "parameters spent" else 100 * spectrum.left_out(rank)
 
 
 def budget_slider(
@@ -24,45 +31,41 @@ def budget_slider(
 
     spectra: domain -> layer -> spectrum of its trained alpha. measure(domain, ranks): held-out accuracy in percent with
     every layer cut to its rank; it is called once for each budget, here and not when a control moves. full:
-    domain -> accuracy of the whole alpha. percents: budgets in percent of full alpha's numbers. The panel's `state` has
-    budget (in numbers), and by allocation ranks, spent (numbers) and accuracy.
+    domain -> accuracy of the whole alpha. percents: budgets in percent of full alpha's parameters. The panel's `state`
+    has budget (in parameters) and, for each allocation, ranks, spent (parameters) and accuracy.
     """
-    wholes = {domain: sum(s.shape[0] * s.shape[1] for s in own.values()) for domain, own in spectra.items()}
-    ranks_by_budget = {
-        (domain, name): {p: allocate(own, wholes[domain] * p // 100) for p in percents}
-        for domain, own in spectra.items()
-        for name, allocate in ALLOCATIONS.items()
+    budgets, ranks_by_budget = {}, {}
+    curves: dict[str, dict[str, dict[float, float]]] = {
+        domain: {name: {} for name in ALLOCATIONS} for domain in spectra
     }
-    curves_of: dict[str, dict[str, dict[float, float]]] = {
-        domain: {
-            name: {p: measure(domain, ranks) for p, ranks in ranks_by_budget[domain, name].items()}
-            for name in ALLOCATIONS
-        }
-        for domain in spectra
-    }
+    for domain, own in spectra.items():
+        whole = sum(spectrum.full_size for spectrum in own.values())
+        for share in percents:
+            budgets[domain, share] = whole * share // 100
+            for name, allocate in ALLOCATIONS.items():
+                ranks = allocate(own, budgets[domain, share])
+                ranks_by_budget[domain, share, name] = ranks
+                curves[domain][name][share] = measure(domain, ranks)
 
     def draw(figure: Figure, percent: int, domain: str, show: str) -> dict[str, Any]:
-        own = spectra[domain]
-        curves = curves_of[domain]
-        ranks = {name: ranks_by_budget[domain, name][percent] for name in ALLOCATIONS}
+        own, budget = spectra[domain], budgets[domain, percent]
+        ranks = {name: ranks_by_budget[domain, percent, name] for name in ALLOCATIONS}
         spent = {name: total_size(own, chosen) for name, chosen in ranks.items()}
-        accuracy = {name: curves[name][percent] for name in ALLOCATIONS}
-        budget = wholes[domain] * percent // 100
+        accuracy = {name: curves[domain][name][percent] for name in ALLOCATIONS}
+
         left, right = figure.add_axes((0.065, 0.15, 0.5, 0.75)), figure.add_axes((0.65, 0.15, 0.335, 0.75))
-        quantity: dict[str, Callable[[str, int], float]] = {
-            SHOWN[0]: lambda layer, rank: rank,
-            SHOWN[1]: lambda layer, rank: 100 * max(0.0, 1 - float(own[layer].energy()[:rank].sum())),
-            SHOWN[2]: lambda layer, rank: own[layer].size(rank),
+        values = {
+            name: [shown_value(show, own[layer], rank) for layer, rank in chosen.items()]
+            for name, chosen in ranks.items()
         }
-        values = {n: [quantity[show](layer, rank) for layer, rank in r.items()] for n, r in ranks.items()}
         figures.values_by_layer(left, values, ylabel=show, legend=False)
-        left.set_title(f"{domain}, {percent} % of full α: {budget:,} numbers")
-        figures.accuracy_by_budget(right, curves, full=full[domain], chosen=percent)
+        left.set_title(f"{domain}, {percent} % of full α: {budget:,} parameters")
+        figures.accuracy_by_budget(right, curves[domain], full=full[domain], chosen=percent)
         ahead = accuracy["greedy"] - accuracy["uniform"]
         right.set_title(f"greedy {ahead:+.1f} points" if ahead else "both the same")
         note = (
-            f"uniform: {spent['uniform']:,} numbers, <b>{accuracy['uniform']:.1f} %</b>; "
-            f"greedy: {spent['greedy']:,} numbers, <b>{accuracy['greedy']:.1f} %</b>; full α {full[domain]:.1f} %."
+            f"uniform: {spent['uniform']:,} parameters, <b>{accuracy['uniform']:.1f} %</b>; "
+            f"greedy: {spent['greedy']:,} parameters, <b>{accuracy['greedy']:.1f} %</b>; full α {full[domain]:.1f} %."
         )
         return {"note": note, "budget": budget, "ranks": ranks, "spent": spent, "accuracy": accuracy}
 

@@ -1,4 +1,4 @@
-"""The pocket domains to leaf through; used in notebook 00."""
+"""The pocket domains, to look through; used in notebook 00."""
 
 from functools import lru_cache
 from typing import Any
@@ -15,16 +15,16 @@ EVERY = "one of every class"
 
 
 def domain_gallery() -> Panel:
-    """Choose a domain and a class, and see 24 of its images; the images are drawn on the spot.
+    """Choose a domain and a class, and see 24 of its images, which are drawn on the spot.
 
-    The panel's `state` has domain, label (None for every class), numbers of the images, and images themselves, uint8
-    (24, 36, 36, 3).
+    The panel's `state` has domain, label (None for every class), numbers of the images, and the images themselves,
+    uint8 (24, 36, 36, 3).
     """
     place = {"first": 0}
 
     def draw(figure: Figure, domain: str, label: str) -> dict[str, Any]:
-        recipe, first = SPECS[domain], place["first"]
-        names = recipe.class_names
+        spec, first = SPECS[domain], place["first"]
+        names = spec.class_names
         if label == EVERY:
             wanted = [((first + i) % len(names), (first + i) // len(names)) for i in range(COLUMNS * LINES)]
             some = "" if len(names) <= len(wanted) else f"{len(wanted)} of "
@@ -32,14 +32,15 @@ def domain_gallery() -> Panel:
         else:
             wanted = [(names.index(label), first + i) for i in range(COLUMNS * LINES)]
             title = f"{domain}, class {label!r}: no two images are the same"
-        images = np.stack([_image(domain, *one) for one in wanted])
+        images = np.stack([_image(domain, class_number, number) for class_number, number in wanted])
+
         ax = figure.add_axes((0.005, 0.02, 0.99, 0.83))
         figures.pictures(ax, images, columns=COLUMNS)
         ax.set_title(title)
-        train, val, test = (count * len(names) for count in recipe.counts)
+        train, val, test = (count * len(names) for count in spec.counts)
         note = (
-            f"<b>{domain}</b> stands for <i>{recipe.stands_for}</i>: {recipe.description}. "
-            f"{train} images to train on, {val} to choose with, {test} to test."
+            f"<b>{domain}</b> stands for <i>{spec.stands_for}</i>: {spec.description}. "
+            f"{train} images for training, {val} for validation, {test} for the test."
         )
         return {
             "note": note,

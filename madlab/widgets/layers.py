@@ -1,6 +1,6 @@
-"""The layer picker: which convolutions of a DenseNet are adapted -> budget and accuracy; used in notebook 09."""
+"""The layer picker: what it costs and what it brings to adapt only some layers of a DenseNet; used in notebook 09."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,33 +8,23 @@ from matplotlib.figure import Figure
 
 import madlab
 from madlab import figures
-from madlab.analysis.counting import ConvShape, conv_shapes, mad_parameters
+from madlab.analysis.counting import break_even, conv_shapes, layer_choices, mad_parameters, rank_limit
 from madlab.backbones import pocket_densenet
 from madlab.tables.layers import LayerPoints
 from madlab.widgets.panel import Panel, choice, slider, switch
 
 DOMAINS = 6
-"""ImageNet-to-Sketch's: the base network's own and five others."""
+"""Those of ImageNet-to-Sketch: the base network's own and five others."""
 HIGHEST = 64
 
 
-def layer_choices(shapes: Sequence[ConvShape]) -> dict[str, list[ConvShape]]:
-    """What may be adapted: all convolutions, those of one kernel size, or one dense block with its two kinds."""
-    kinds = {"all": list(shapes)}
-    kinds |= {f"{k}x{k}": [shape for shape in shapes if shape.kernel == k] for k in (3, 1)}
-    blocks = dict.fromkeys(part for shape in shapes for part in shape.name.split(".") if part.startswith("denseblock"))
-    for block in blocks:
-        kinds[block.replace("denseblock", "dense block ")] = [shape for shape in shapes if f".{block}." in shape.name]
-    return kinds
-
-
 def layer_picker(points: Mapping[str, LayerPoints]) -> Panel:
-    """Network, adapted layers and rank -> the adapter by depth, six domains' budget, and accuracies of real runs.
+    """Choose network, adapted layers and rank, and see the adapter by depth, the budget, and accuracies of real runs.
 
-    points: name -> what `layer_points` gives for runs on pocket-densenet. The accuracies are always pocket-densenet's;
-    the budget is that of the chosen network. State: `adapter` (numbers of one domain), `share` (of the filters),
-    `total` (base and five adapters, in networks), `break_even` (rank from which factorising costs more) and `accuracy`
-    (mean over seeds of the same choice, None where no run has it).
+    points: domain -> what `layer_points` gives for runs with pocket-densenet. The accuracies are always those of
+    pocket-densenet; the budget is that of the chosen network. The panel's `state` has adapter (parameters of one
+    domain), share (of the filters), total (base and five adapters, in networks), break_even (the rank from which
+    factorising costs more) and accuracy (mean over seeds of this choice; None where there is no such run).
     """
     with torch.device("meta"):
         networks = {"DenseNet-121": madlab.densenet121(), "pocket-densenet": pocket_densenet()}
@@ -42,37 +32,41 @@ def layer_picker(points: Mapping[str, LayerPoints]) -> Panel:
     choices = {name: layer_choices(convs) for name, convs in shapes.items()}
 
     def draw(figure: Figure, network: str, layers: str, factorise: bool, rank: int, domain: str) -> dict[str, Any]:
-        adapted = choices[network][layers]
-        names = {shape.name for shape in adapted}
-        sizes = [shape.factors(rank) if factorise else shape.slices for shape in shapes[network]]
-        sizes = [size if s.name in names else 0 for size, s in zip(sizes, shapes[network], strict=True)]
-        filters, adapter = sum(shape.weights for shape in shapes[network]), sum(sizes)
-        total, full = filters + (DOMAINS - 1) * adapter, mad_parameters(adapted)
+        convs, adapted = shapes[network], choices[network][layers]
+        sizes = [conv.mad_parameters(rank if factorise else None) if conv in adapted else 0 for conv in convs]
+        weights = [conv.weights for conv in convs]
+        filters, adapter = sum(weights), sum(sizes)
+        total = filters + (DOMAINS - 1) * adapter
+        method = f"mad:{rank}" if factorise else "mad"
+
         left, right = figure.add_axes((0.08, 0.14, 0.48, 0.77)), figure.add_axes((0.73, 0.14, 0.25, 0.77))
-        figures.adapted_by_depth(left, [s.kernel for s in shapes[network]], [s.weights for s in shapes[network]], sizes)
+        figures.adapted_by_depth(left, [conv.kernel for conv in convs], weights, sizes)
         left.set_title(f"six domains: {total / filters:.2f} networks instead of 6")
-        method, break_even = f"mad:{rank}" if factorise else "mad", full / mad_parameters(adapted, 1)
-        found = points[domain].get((layers, method))
         figures.accuracy_by_layers(right, points[domain], (layers, method), xlabel="test accuracy, pocket-densenet (%)")
         right.set_title(domain)
-        accuracy = sum(found[1]) / len(found[1]) if found else None
+
         note = f"<b>{figures.label_of(layers, method)}</b> on {network}: {len(adapted)} convolutions, "
-        note += f"{adapter:,} numbers, {adapter / filters:.1%} of the filters"
+        note += f"{adapter:,} parameters, {adapter / filters:.1%} of the filters"
         if factorise:
-            change = adapter / full - 1
+            change = adapter / mad_parameters(adapted) - 1
             note += f", {abs(change):.1%} {'<b>more</b>' if change > 0 else 'less'} than full α"
-            if rank > max(min(s.out_channels, s.in_channels) for s in adapted):
+            if rank > rank_limit(adapted):
                 note += "; <b>above min(M, N) of every adapted layer: madlab would refuse it</b>"
-        note += f". Factorising pays here below I = {break_even:.1f}. "
-        seeds = f"{len(found[1])} run{'s' if len(found[1]) > 1 else ''}" if found else ""
-        note += f"Accuracy: {accuracy:.1f} % ({seeds})." if found else "No run was made with this choice."
+        note += f". Factorising pays here below I = {break_even(adapted):.1f}. "
+        accuracy = None
+        if (layers, method) in points[domain]:
+            _, values = points[domain][layers, method]
+            accuracy = sum(values) / len(values)
+            note += f"Accuracy: {accuracy:.1f} % ({len(values)} run{'s' if len(values) > 1 else ''})."
+        else:
+            note += "No run was made with this choice."
         state = {"note": note, "adapter": adapter, "share": adapter / filters, "total": total / filters}
-        return state | {"break_even": break_even, "accuracy": accuracy}
+        return state | {"break_even": break_even(adapted), "accuracy": accuracy}
 
     def before(panel: Panel, moved: str) -> None:
         if moved == "rank":
             panel.factorise.value = True
-        if moved == "network":  # its own dense blocks; the choice stays where both networks have it
+        if moved == "network":  # which has its own dense blocks; a choice that both networks have is kept
             chosen, offered = panel.layers.value, list(choices[panel.network.value])
             panel.layers.options = offered
             panel.layers.value = chosen if chosen in offered else "all"

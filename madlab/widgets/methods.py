@@ -1,4 +1,4 @@
-"""The method picker: one filter bank as every method has it after training; used in notebook 06."""
+"""The method picker: one filter bank as each method leaves it after training; used in notebook 06."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from madlab import figures
 from madlab.figures.runs import name_points
+from madlab.figures.style import BLACK, ring
 from madlab.widgets.panel import Panel, choice, slider
 
 OUTPUTS, INPUTS = 24, 6
@@ -21,19 +22,19 @@ def method_picker(
     sizes: Mapping[str, float],
     accuracies: Mapping[str, float],
 ) -> Panel:
-    """Choose a method and a layer, and see the base's filters, the domain's, and what was changed.
+    """Choose a method and a layer, and see the base's filters, the domain's, and what changed.
 
     base: layer -> W (M, N, k, k). trained: method -> layer -> W_d. sizes: method -> adapter parameters of the network,
-    a mask's bit as 1/32. accuracies: method -> percent. 24 filters and 6 of their inputs are shown. The panel's `state`
-    has method, filters (those shown of W_d), change (of the layer: |W_d - W| / |W| in percent), zeros (share of the
-    layer's weights that are exactly zero), parameters and accuracy.
+    where a bit of a mask counts as 1/32. accuracies: method -> percent. 24 filters and 6 of their inputs are shown. The
+    panel's `state` has method, filters (the part of W_d that is shown), change (|W_d - W| / |W| of the layer in
+    percent), zeros (share of the layer's weights that are exactly zero), parameters and accuracy.
     """
     most = max(len(weight) for weight in base.values())
     points = {method: (size, accuracies[method]) for method, size in sizes.items()}
     places: list[Callable[[Axes], Any]] = []
 
-    def name(ax: Axes) -> None:
-        """Names beside the markers. Looking for free places takes long, and they are the same in every picture."""
+    def write_names(ax: Axes) -> None:
+        """Names beside the markers. Free places take long to find, and are the same in every picture."""
         if places:
             for place in places:
                 place(ax)
@@ -51,6 +52,7 @@ def method_picker(
         scale = float(weight[part].abs().max())
         difference = (adapted - weight)[part]
         largest = float(difference.abs().max())
+
         rows = {
             f"{layer}, filters {start} to {start + len(difference) - 1}: the base's W": (weight[part], scale),
             f"the domain's, trained with {method}": (adapted[part], scale),
@@ -63,18 +65,19 @@ def method_picker(
             ax = figure.add_axes((0.01, 0.70 - 0.335 * place, 0.64, 0.245))
             figures.filter_bank(ax, filters, scale=limit, inputs=[""] * filters.shape[1], outputs=False)
             ax.set_title(title, fontsize=10)
+
         right = figure.add_axes((0.725, 0.14, 0.255, 0.77))
-        for each, point in points.items():
-            right.plot(*point, linestyle="", markersize=7, **figures.look(each))
-        ring = {"markersize": 15, "markerfacecolor": "none", "color": "black", "markeredgewidth": 1.5}
-        right.plot(sizes[method], accuracies[method], marker="o", **ring)
+        for name, point in points.items():
+            right.plot(*point, linestyle="", markersize=7, **figures.look(name))
+        ring(right, *points[method], size=15, colour=BLACK)
         right.set_xscale("symlog", linthresh=1000, linscale=0.4)
         right.minorticks_off()
         right.set_xticks([0, 1e4, 1e6], ["0", "10,000", "1,000,000"])
         right.set(xlabel="adapter parameters", ylabel="test accuracy (%)")
         right.set_title(f"{method}: {accuracies[method]:.1f} %")
         right.margins(0.1)
-        name(right)
+        write_names(right)
+
         change = 100 * float((adapted - weight).norm() / weight.norm())
         zeros = float((adapted == 0).float().mean())
         note = (

@@ -1,4 +1,4 @@
-"""One modulated convolution in the reader's hands; used in notebook 02."""
+"""One modulated convolution, to try out by hand; used in notebook 02."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,11 +22,11 @@ def alpha_editor(
     normalization: dict[str, list[float]],
     inputs: Sequence[str] = COLOURS,
 ) -> Panel:
-    """Set single cells of alpha and see filters and feature maps change.
+    """Set single entries of alpha and see how filters and feature maps change.
 
-    conv: M filters on colour pictures. pictures: name -> uint8 (H, W, 3). normalization: {"mean", "std"} of what conv
-    was trained on. The panel's `state` has alpha (M, N), maps (2, M, H, W) before and after, and change, the mean
-    absolute difference of the two in percent of the first.
+    conv: M filters on colour pictures. pictures: name -> uint8 (H, W, 3). normalization: {"mean", "std"} of the images
+    that conv was trained on. inputs: names of the input channels. The panel's `state` has alpha (M, N), maps
+    (2, M, H, W) before and after, and change, the mean absolute difference of the two in percent of the first.
     """
     weight = conv.weight.detach()
     alpha = torch.ones(weight.shape[:2])
@@ -45,15 +45,16 @@ def alpha_editor(
         shown.set_axis_off()
         shown.set_title("input x")
         figures.alpha_map(grid, alpha, span=2, inputs=inputs, outputs=False, chosen=(out, into))
-        grid.set_title("α: one number for each slice (white 1, red more, blue less)")
+        grid.set_title("α: one number per slice (white 1, red more, blue less)")
         figures.filter_bank(tiles, adapted, scale=scale, inputs=inputs, outputs=False)
         tiles.set_title("the filters that run: W ⊙ α")
         figures.feature_maps(maps, torch.stack([first, after]), scale=float(first.max()), rows=("base", "with α"))
-        maps.set_title("what they answer: feature maps after ReLU")
+        maps.set_title("what they compute: feature maps after ReLU")
         change = 100 * float((after - first).abs().mean() / first.abs().mean())
         changed = int((alpha != 1).sum())
         note = (
-            f"{changed} of {alpha.numel()} numbers differ from 1. Feature maps moved by {change:.0f} % of their mean."
+            f"{changed} of {alpha.numel()} entries differ from 1. The feature maps changed by {change:.0f} % of their "
+            "mean."
         )
         return {"note": note, "alpha": alpha.clone(), "maps": torch.stack([first, after]), "change": change}
 

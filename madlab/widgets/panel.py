@@ -49,9 +49,9 @@ def button(label: str) -> Any:
 def _collect_afterwards() -> Iterator[None]:
     """Keep the garbage collector from running while a figure is drawn, and collect the young objects afterwards.
 
-    A figure consists of thousands of objects that refer to each other. Without this, a full collection interrupts every
-    tenth figure or so: the slowest of 120 pictures of the rank slider took 150 ms of CPU time instead of 52, and one in
-    twenty took 100 ms instead of 50. The median is the same, 48 ms.
+    A figure consists of thousands of objects that refer to each other. Without this, a full collection interrupts about
+    every tenth figure: the slowest of 120 pictures of the rank slider took 150 ms of CPU time instead of 52, and one in
+    twenty took 100 ms instead of 50. The median is 48 ms either way.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -66,12 +66,12 @@ def _collect_afterwards() -> Iterator[None]:
 class Panel:
     """Controls above a figure that is redrawn whenever one of them moves.
 
-    draw(figure, **values): puts axes on an empty figure and returns `state`, a dict of the numbers that it shows; an
+    draw(figure, **values): puts axes on an empty figure and returns the panel's `state`, a dict of what is shown; its
     entry "note" is shown as text below the figure. controls: name -> ipywidgets control; each is also an attribute of
-    the panel, so that `panel.rank.value = 4` does what moving the slider does. before(panel, name): runs after a
-    control has moved and before the figure is drawn; controls that it sets cause no second drawing. size: width and
-    height in inches, at 100 dots per inch. slow(**values): whether something has to be measured first for these values;
-    the note says so in the meantime.
+    the panel, so that `panel.rank.value = 4` does the same as moving the slider. before(panel, name): runs after the
+    control `name` has moved and before the figure is drawn; controls that it sets do not cause another drawing. size:
+    width and height in inches, at 100 dots per inch. slow(**values): whether something has to be measured first for
+    these values; in the meantime the note says so.
 
     An error in `draw` or `before` is shown below the figure and raised.
     """
@@ -89,7 +89,8 @@ class Panel:
         self.state: dict[str, Any] = {}
         self._draw, self._before, self._slow = draw, before, slow
         self._size = size
-        self._quiet = False  # while `before` sets controls
+        self._quiet = False  # True while `before` sets controls
+
         width, height = (round(100 * side) for side in size)
         fixed = ipywidgets.Layout(width=f"{width}px", height=f"{height}px", max_width="none")
         self.image = ipywidgets.Image(format="png", width=width, height=height, layout=fixed)
@@ -99,6 +100,7 @@ class Panel:
         self.box = ipywidgets.VBox(
             [ipywidgets.Box(list(self.controls.values()), layout=row), self.image, self.note, self.error]
         )
+
         for name, control in self.controls.items():
             if isinstance(control, ipywidgets.Button):
                 control.on_click(lambda _, name=name: self._moved(name))
@@ -114,13 +116,13 @@ class Panel:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The present values of the controls, by name; buttons have none."""
+        """The current values of the controls, by name; buttons have none."""
         return {name: control.value for name, control in self.controls.items() if hasattr(control, "value")}
 
     def redraw(self) -> None:
-        """Draw for the present values."""
+        """Draw for the current values."""
         if self._slow is not None and self._slow(**self.values):
-            # The old note still takes up its space, invisibly, so that nothing below it jumps.
+            # The old note still takes up its space, invisibly, so that nothing below it moves.
             self.note.value = f"<i>measuring …</i> <span style='visibility: hidden'>{self.note.value}</span>"
         with _collect_afterwards():
             self._shown(self._picture)

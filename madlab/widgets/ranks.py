@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from madlab import figures
+from madlab.analysis.allocation import Spectrum
+from madlab.analysis.nearest import explained
 from madlab.widgets.panel import Panel, choice, slider, switch
 
 
@@ -20,34 +22,35 @@ def rank_slider(
     frozen: float | None = None,
     rank: int = 4,
 ) -> Panel:
-    """Cut trained modulations to rank I and see the map, singular values, parameters and accuracy at once.
+    """Cut trained modulations to rank I, and see the map, singular values, parameters and accuracy at once.
 
     alphas: layer -> alpha (M, N), trained. measure(I): held-out accuracy in percent with every layer cut to rank I;
-    each rank is measured once and remembered. full: accuracy of the whole alpha; trained: of factors trained at a rank;
-    frozen: of the head alone. The panel's `state` has rank, parameters, share (of full alpha's), accuracy, kept (of the
-    layer's squared distance from one) and alpha, the map shown.
+    each rank is measured once and remembered. full: accuracy of the whole alpha. trained: rank -> accuracy of factors
+    trained at that rank. frozen: accuracy of the head alone. The panel's `state` has rank, parameters, share (of full
+    alpha's), accuracy, kept (of the layer's squared distance from one) and alpha, the map shown.
     """
-    spectra = {name: torch.linalg.svd(alpha.detach(), full_matrices=False) for name, alpha in alphas.items()}
+    spectra = {name: Spectrum.of(alpha) for name, alpha in alphas.items()}
     measured: dict[int, float] = {}
-    largest = max(min(alpha.shape) for alpha in alphas.values())
-    everything = sum(alpha.numel() for alpha in alphas.values())
+    largest = max(len(spectrum.sigma) for spectrum in spectra.values())
+    everything = sum(spectrum.full_size for spectrum in spectra.values())
 
     def draw(figure: Figure, rank: int, layer: str, lost: bool) -> dict[str, Any]:
         if rank not in measured:
             measured[rank] = measure(rank)
-        alpha, (u, sigma, v) = alphas[layer].detach(), spectra[layer]
-        cut = (u[:, :rank] * sigma[:rank]) @ v[:rank]
+        alpha, spectrum = alphas[layer].detach(), spectra[layer]
+        cut = spectrum.cut(rank)
         shown = 1 + alpha - cut if lost else cut
+
         left, middle, right = (figure.add_axes(place) for place in _PLACES)
         figures.alpha_map(left, shown, span=max(0.1, float(2 * alpha.std())))
         left.set_title(f"what rank {rank} leaves out" if lost else f"α cut to rank {rank}")
-        figures.singular_values(middle, sigma, rank)
-        middle.set_title(f"{min(rank, len(sigma))} of {len(sigma)} directions")
+        figures.singular_values(middle, spectrum.sigma, rank)
+        middle.set_title(f"{min(rank, len(spectrum.sigma))} of {len(spectrum.sigma)} directions")
         figures.accuracy_by_rank(right, measured, trained=trained, full=full, frozen=frozen, rank=rank, limit=largest)
         right.set_title(f"{measured[rank]:.1f} % with all layers cut")
-        parameters = sum(rank * sum(a.shape) for a in alphas.values())
-        away = float((alpha - 1).square().sum())
-        kept = 1 - float((alpha - cut).square().sum()) / away if away else 1.0
+
+        parameters = sum(rank * sum(alpha.shape) for alpha in alphas.values())
+        kept = explained(torch.ones_like(alpha), alpha, cut)
         m, n = alpha.shape
         own, cheaper = rank * (m + n), "less" if rank * (m + n) < m * n else "not less"
         note = (

@@ -1,16 +1,16 @@
-"""Training runs in the reader's hands: recorded ones to compare, and one to start and stop; used in notebook 04."""
+"""Training runs: recorded ones to compare, and one that the reader starts and stops; used in notebook 04."""
 
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from statistics import fmean
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from madlab import figures
 from madlab.runs.record import Run
-from madlab.tables.frame import label
+from madlab.tables.frame import label, mean_curve
 from madlab.widgets.panel import Panel, button, choice, switch
 
 QUANTITIES = {
@@ -20,13 +20,14 @@ QUANTITIES = {
 }
 
 SHOWN = 5
-"""Trainings that the Train button keeps in its picture."""
+"""How many trainings the Train button keeps in its picture."""
 
 
 def run_browser(runs: Sequence[Run]) -> Panel:
     """Compare methods on one domain: their training curves, and their test accuracies with one dot per seed.
 
-    The panel's `state` has best: method -> best value of its curve (mean over seeds), and test: method -> accuracies.
+    The panel's `state` has domain; best: method -> best value of its curve, the mean over seeds; and test:
+    method -> accuracies in percent.
     """
     domains = list(dict.fromkeys(run.result.domain for run in runs))
     labels = {id(run): label(run) for run in runs}
@@ -37,44 +38,41 @@ def run_browser(runs: Sequence[Run]) -> Panel:
         grouped: dict[str, list[Run]] = {}
         for run in chosen:
             grouped.setdefault(labels[id(run)], []).append(run)
-        curves = {method: _mean_curve(alike, QUANTITIES[show]) for method, alike in grouped.items()}
+        curves = {method: mean_curve(alike, QUANTITIES[show]) for method, alike in grouped.items()}
         test = {method: [run.result.test_accuracy for run in alike] for method, alike in grouped.items()}
+        in_order = dict(sorted(test.items(), key=lambda item: fmean(item[1]), reverse=True))
+
         left, right = figure.add_axes((0.075, 0.14, 0.42, 0.76)), figure.add_axes((0.63, 0.14, 0.34, 0.76))
         figures.training_curves(left, curves, ylabel=show)
         left.set_title(f"{domain}: how training went")
-        figures.accuracy_bars(right, dict(sorted(test.items(), key=lambda item: -np.mean(item[1]))))
-        first = max(test, key=lambda m: np.mean(test[m]))
-        right.set_title(f"{first} is ahead on test")
+        figures.accuracy_bars(right, in_order)
+        right.set_title(f"{next(iter(in_order))} is ahead on test")
+
         seeds = len({run.result.seed for run in chosen})
         note = f"{domain}: {len(chosen)} runs of {len(grouped)} methods, {seeds} seed{'s' if seeds > 1 else ''}."
         if ranks and not any(run.result.rank for run in chosen):
-            note += " No factorised one is recorded here."
-        best = {m: max(values) if show.startswith("validation acc") else min(values) for m, values in curves.items()}
+            note += " No factorised run is recorded here."
+        best_of = max if QUANTITIES[show] == "val_accuracy" else min
+        best = {method: best_of(values) for method, values in curves.items()}
         return {"note": note, "best": best, "test": test, "domain": domain}
 
     controls = {
         "domain": choice("domain", domains),
         "show": choice("show", list(QUANTITIES)),
-        "ranks": switch("also the factorised ones"),
+        "ranks": switch("also factorised methods"),
     }
     return Panel(draw, controls, size=(9.5, 4))
 
 
-def _mean_curve(runs: Sequence[Run], quantity: str) -> list[float]:
-    """One value per epoch, the mean over the runs, as far as all of them went."""
-    values = zip(*([getattr(epoch, quantity) for epoch in run.log] for run in runs), strict=False)
-    return [float(np.mean(epoch)) for epoch in values]
-
-
 class TrainButton(Panel):
-    """Train in front of the reader, with the loss drawn while it falls; Stop ends it after the step that is running.
+    """Train in front of the reader, with the loss drawn while it falls; Stop ends it after the current step.
 
-    The last five trainings stay in the picture, each with its colour, its name and what it reached.
+    The last five trainings stay in the picture, each with its colour, its name and the accuracy that it reached.
 
-    start(method, rate) returns an iterator that trains one step each time and gives its loss; accuracy() is that of
-    what was trained last on held-out images, in percent. methods, rates: what the reader can choose. steps: of one
-    training. Training runs in a thread of its own, so that the Stop button is heard. `state` has steps, loss, running
-    and finished: a list of (name, steps, accuracy) of the trainings so far.
+    start(method, rate): returns an iterator, each of whose items trains one step and is its loss. accuracy(): held-out
+    accuracy in percent of what was trained last. methods, rates: what the reader can choose. steps: of one training.
+    rate: the one that is chosen at first. Training runs in its own thread, so that the Stop button works meanwhile. The
+    panel's `state` has steps, loss, running and finished: a list of (name, steps, accuracy) of the trainings so far.
     """
 
     def __init__(
@@ -108,11 +106,11 @@ class TrainButton(Panel):
             self.error.value = self._trouble
 
     def wait(self, seconds: float = 120) -> None:
-        """Wait until the current training has ended; TimeoutError if it has not after so many seconds."""
+        """Wait until the current training has ended; TimeoutError if it has not ended after so many seconds."""
         if self._thread is not None:
             self._thread.join(seconds)
             if self._thread.is_alive():
-                raise TimeoutError(f"The training still runs after {seconds:g} seconds.")
+                raise TimeoutError(f"The training is still running after {seconds:g} seconds.")
 
     def _pressed(self, panel: Panel, moved: str) -> None:
         self._word = ""
@@ -133,11 +131,11 @@ class TrainButton(Panel):
     def _make_room(self, name: str) -> None:
         """Begin a curve of this name; it replaces an older one, and gets a colour that no other shown curve has."""
         with self._lock:
-            for own in (self.curves, self.reached):
-                own.pop(name, None)
+            self.curves.pop(name, None)
+            self.reached.pop(name, None)
             recent = list(self.curves)[1 - SHOWN :]
             self.colours = {other: self.colours[other] for other in recent}
-            self.colours[name] = next(c for c in figures.PALETTE if c not in self.colours.values())
+            self.colours[name] = next(colour for colour in figures.PALETTE if colour not in self.colours.values())
             self.curves[name] = []
 
     def _work(self, name: str, losses: Iterator[float]) -> None:
@@ -177,6 +175,7 @@ class TrainButton(Panel):
                 stopped = "" if len(values) == self.steps else f" (stopped at {len(values)})"
                 text += f": {self.reached[name]:.1f} %{stopped}"
             right.text(2, place, text, va="center", fontsize=9)
+
         last = losses[newest][-1] if newest and losses[newest] else None
         left.set(xlim=(0, self.steps + 1), xlabel="training step", ylabel="training loss (nats)")
         left.set_title(f"{newest}: {len(losses[newest])} of {self.steps} steps" if newest else "Nothing trained yet")

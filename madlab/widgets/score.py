@@ -1,4 +1,4 @@
-"""Notebook 01's interactive figure: the errors of ten domains, and what each earns of the decathlon's score."""
+"""The score board: the errors of ten domains, and what each adds to the decathlon score; used in notebook 01."""
 
 from typing import Any
 
@@ -13,10 +13,11 @@ START = "Finetune (10 nets)"
 
 
 def score_board() -> Panel:
-    """Ten error sliders, a choice of a published row to start from, and the score that they make.
+    """Set the errors of ten domains, from a published row or one by one, and see the score that they make.
 
-    Controls: `start`, and one slider per domain, with underscores in its name (`vgg_flowers`). State: `score`, `mean`
-    (accuracy, percent), `shares` (domain -> points), `next_point` (domain -> points for one more point of accuracy).
+    Its controls are `start` and one slider per domain, named with underscores (`vgg_flowers`). The panel's `state` has
+    score, mean (accuracy in percent), shares (domain -> points) and next_point (domain -> points of the score for one
+    more point of accuracy).
     """
     rows = {row["method"]: row["accuracies"] for row in published_rows("decathlon")}
     rows = {method: row for method, row in rows.items() if row.keys() == DECATHLON_BASELINE.keys()}
@@ -33,7 +34,7 @@ def score_board() -> Panel:
         ax.set_title(f"S = {score:,.0f} of 10,000, mean accuracy {mean:.2f} % ({start})")
         dearest = max(next_point, key=next_point.__getitem__)
         most = max(shares, key=shares.__getitem__)
-        if shares[most] - min(shares.values()) < 0.5:  # points; the bars look alike
+        if shares[most] - min(shares.values()) < 0.5:  # points, a difference that no reader can see
             note = f"All domains earn the same, {shares[most]:.0f} points. "
         else:
             note = f"Largest share: <b>{most}</b>, {shares[most]:.0f} points, {shares[most] / score:.0%} of S. "

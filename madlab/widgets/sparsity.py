@@ -22,13 +22,13 @@ def sparsity_slider(
     highest: float = 1.0,
     threshold: float = 0.1,
 ) -> Panel:
-    """Set small changes of alpha back, and see how much is kept in each layer, the map, and what accuracy is left.
+    """Reset small changes of alpha, and see how much is kept in each layer, the map, and the accuracy that is left.
 
     alphas: domain -> layer -> alpha (M, N). measure(domain, threshold, value): held-out accuracy in percent with every
-    alpha that is nearer to value than threshold set to value; each answer is measured once and remembered. levels:
-    domain -> name -> accuracy, e.g. of the whole alpha, as lines. highest: the largest threshold. The panel's `state`
-    has threshold, kept (share over all layers), by_layer (a list), accuracy, bits (to store what is kept) and alpha,
-    the map shown.
+    entry of alpha that is nearer to value than threshold set to value; it is called once for each choice. levels:
+    domain -> name -> accuracy, e.g. of the whole alpha, drawn as lines. highest: the largest threshold. threshold: the
+    one that is chosen at first. The panel's `state` has threshold, kept (share over all layers), by_layer (a list),
+    accuracy, bits (to store what is kept) and alpha, the map shown.
     """
     measured: dict[tuple[str, float], dict[float, tuple[float, float]]] = {}
 
@@ -41,6 +41,7 @@ def sparsity_slider(
         kept, accuracy = known[threshold]
         shown = modulations.reset(layers[layer], threshold, value)
         by_layer = [modulations.kept_share({layer: alpha}, threshold, value) for layer, alpha in layers.items()]
+
         left, middle, right = (figure.add_axes(place) for place in _PLACES)
         figures.alpha_map(left, shown, span=max(0.1, float(2 * layers[layer].std())))
         place = list(layers).index(layer)
@@ -49,13 +50,14 @@ def sparsity_slider(
         middle.set_title(f"all layers: {100 * kept:.1f} %")
         figures.accuracy_by_kept(right, {"measured here": known}, levels=levels[domain], marked=(kept, accuracy))
         right.set_title(f"{domain}: {accuracy:.1f} %")
-        numbers = sum(alpha.numel() for alpha in layers.values())
-        stored = round(kept * numbers)
-        bits = numbers + 32 * stored
+
+        slices = sum(alpha.numel() for alpha in layers.values())
+        stored = modulations.kept_count(layers, threshold, value)
+        bits = slices + 32 * stored
         note = (
-            f"|α − {value:g}| &lt; {threshold:g}: set to {value:g}. <b>{stored:,}</b> of {numbers:,} numbers are kept. "
-            f"With one bit a slice that says which, the file takes {bits / 8192:,.0f} KiB instead of "
-            f"{numbers / 256:,.0f}. Held-out accuracy <b>{accuracy:.1f} %</b>."
+            f"|α − {value:g}| &lt; {threshold:g}: set to {value:g}. <b>{stored:,}</b> of {slices:,} entries are kept. "
+            f"With one bit per slice that says which, the file takes {bits / 8192:,.0f} KiB instead of "
+            f"{slices / 256:,.0f}. Held-out accuracy <b>{accuracy:.1f} %</b>."
         )
         state = {"note": note, "threshold": threshold, "kept": kept, "by_layer": by_layer, "accuracy": accuracy}
         return state | {"bits": bits, "alpha": shown}
@@ -68,7 +70,7 @@ def sparsity_slider(
         "layer": choice("layer", list(first), list(first)[-1]),
         "domain": choice("domain", list(alphas)),
     }
-    controls["threshold"].readout_format = ".4f"  # as exact as the threshold that is used and told in the note
+    controls["threshold"].readout_format = ".4f"  # as exact as the threshold that is used and given in the note
 
     def slow(domain: str, threshold: float, value: float, **_: Any) -> bool:
         return round(threshold, 4) not in measured.get((domain, value), {})

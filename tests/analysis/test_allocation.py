@@ -115,7 +115,7 @@ def test_greedy_is_near_the_best_of_all_and_no_worse_than_uniform(seed) -> None:
 @pytest.mark.parametrize("allocation", ALLOCATIONS)
 def test_a_budget_below_rank_one_is_refused(allocation) -> None:
     spectra = spectra_of((10, 12), (16, 8))
-    with pytest.raises(MadlabError, match="budget of 45 numbers is too small: rank 1 in every layer takes 46"):
+    with pytest.raises(MadlabError, match="budget of 45 parameters is too small: rank 1 in every layer takes 46"):
         ALLOCATIONS[allocation](spectra, 45)
     assert set(ALLOCATIONS[allocation](spectra, 46).values()) == {1}
 

@@ -148,7 +148,7 @@ def test_budget_slider_measures_once_and_stays_within_the_budget() -> None:
             assert panel.state["spent"][how] == by_hand <= panel.state["budget"]
             assert panel.state["accuracy"][how] == 10.0 * sum(ranks.values())
     picture = bytes(panel.image.value)
-    for show in ("numbers spent", "share of α's squared size left out (%)"):
+    for show in ("parameters spent", "share of α's squared size left out (%)"):
         panel.show.value = show
         assert bytes(panel.image.value) != picture
     panel.domain.value = "b"

@@ -38,7 +38,7 @@ def test_modulations_are_what_the_filters_are_scaled_by(method, options) -> None
 def test_a_domain_without_modulation_is_refused() -> None:
     net = small_net()
     net.add_domain("a", 3, "parallel")
-    with pytest.raises(MadlabError, match="no modulation"):
+    with pytest.raises(MadlabError, match="not a modulation"):
         modulations.of_domain(net, "a")
 
 

@@ -176,7 +176,7 @@ def test_two_runs_of_one_cell_are_refused(tmp_path):
 
 
 def test_a_folder_without_results_and_one_with_a_damaged_result(tmp_path):
-    with pytest.raises(MadlabError, match="no finished run below"):
+    with pytest.raises(MadlabError, match="no finished run in"):
         write_report(tmp_path)
     folder = put(tmp_path / "runs", "signs", "mad", 0, 70.0, 110)
     (folder / "result.json").write_text('{"domain": "signs",')

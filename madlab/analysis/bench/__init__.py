@@ -1,10 +1,10 @@
 """What things cost on this machine: `madlab bench`. Not loaded by `import madlab`.
 
-clock      tasks timed in turns, and what the machine is
+clock      times tasks in turns, and describes the machine
 costs      one network, image size and batch: training, inference, switching, files
-pipeline   images per second of the loader, against torchvision's
-epochs     images per second over whole epochs, against the classical way
-growth     the same as domains, rank, images and width grow
+pipeline   images per second of the loader, compared with torchvision's
+epochs     images per second over whole epochs, compared with the classical way
+growth     how the costs grow with domains, rank, images and width
 processes  what only a new process shows: start-up time and peak memory
 record     all of it as one record
 report     the record as tables and as a figure

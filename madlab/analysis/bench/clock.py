@@ -15,13 +15,13 @@ from tqdm.auto import trange
 
 Task = Callable[[], Any]
 Times = dict[str, list[tuple[float, float]]]
-"""For every task and round: seconds on the clock, and seconds that the processor worked for this process."""
+"""Task -> for every round, the seconds on the clock and the seconds that the processor worked for this process."""
 
 
 def interleave(tasks: Mapping[str, Task], rounds: int, device: torch.device, warmup: int = 2) -> Times:
     """The times of every task in every round, after `warmup` rounds that do not count.
 
-    A round runs each task once, in an order of its own. On a GPU a task ends when the device has finished.
+    A round runs each task once, in a random order. On a GPU a task ends when the device has finished.
     """
     names, order = list(tasks), random.Random(0)
     times: Times = {name: [] for name in names}
@@ -37,28 +37,28 @@ def interleave(tasks: Mapping[str, Task], rounds: int, device: torch.device, war
     return times
 
 
-def compare(times: Times, reference: str) -> dict[str, dict[str, Any]]:
-    """For every task its median milliseconds and its ratio to the reference of the same round, median and quartiles.
+def relative_times(times: Times, reference: str) -> dict[str, dict[str, Any]]:
+    """For every task the median in milliseconds, and median and quartiles of its ratio to the reference in each round.
 
     "processor_ratio" is the median ratio of the processor's time, which other processes disturb much less; it counts
-    all threads, and on a GPU only the launching.
+    all threads, and on a GPU only the launching of kernels.
     """
     table = {}
     for name, pairs in times.items():
-        ratios, worked = (
-            [own[i] / other[i] for own, other in zip(pairs, times[reference], strict=True)] for i in (0, 1)
-        )
+        rounds = list(zip(pairs, times[reference], strict=True))
+        ratios = [seconds / other for (seconds, _), (other, _) in rounds]
+        processor_ratios = [worked / other for (_, worked), (_, other) in rounds]
         table[name] = {
             "milliseconds": round(1e3 * statistics.median(seconds for seconds, _ in pairs), 3),
             "ratio": round(statistics.median(ratios), 4),
             "quartiles": [round(ratio, 4) for ratio in quartiles(ratios)],
-            "processor_ratio": round(statistics.median(worked), 4),
+            "processor_ratio": round(statistics.median(processor_ratios), 4),
         }
     return table
 
 
 def quartiles(values: list[float]) -> tuple[float, float]:
-    """The first and the third quartile; of one value, that value twice."""
+    """The first and the third quartile; for a single value, that value twice."""
     if len(values) == 1:
         return values[0], values[0]
     first, _, third = statistics.quantiles(values, n=4, method="inclusive")
@@ -66,14 +66,14 @@ def quartiles(values: list[float]) -> tuple[float, float]:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done all that it was given."""
+    """Wait until the device has finished all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
     """What a reader has to know about the machine to judge its times."""
-    facts = {
+    return {
         "date": date.today().isoformat(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
         "processor": _processor(),
@@ -82,11 +82,11 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "system": platform.system(),
+        "load_before": system_load(),
     }
-    return facts | {"load_before": load()}
 
 
-def load() -> float | None:
+def system_load() -> float | None:
     """Processes that wanted a core, on average over the last minute; None where the system does not say."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 

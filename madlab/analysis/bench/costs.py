@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from madlab.adapters import METHODS
 from madlab.adapters.base import split_method
-from madlab.analysis.bench.clock import Task, compare, interleave
+from madlab.analysis.bench.clock import Task, interleave, relative_times
 from madlab.backbones import load_base, resnet26
 from madlab.device import autocast
 from madlab.errors import MadlabError
@@ -27,32 +27,36 @@ MOST = 10_000
 """The largest width, size or batch that is measured."""
 PLAIN = "plain fine-tuning"
 AGAIN = "plain fine-tuning, again"
-"""A second copy of the reference: what its ratio is away from 1 is the noise of this machine."""
+"""A second copy of the reference: how far its ratio is from 1 shows the noise of this machine."""
 METHODS_MEASURED = [*METHODS, "mad:8"]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured: a base network ("resnet26", untrained, or what `load_base` takes), its width (channels of the
-    stem; resnet26 only), the side of the images in pixels, images in a batch."""
+    """What is measured."""
 
     base: str = "resnet26"
+    """The base network: "resnet26", untrained, or what `load_base` takes."""
     width: int | None = 32
+    """Channels of the stem; only resnet26 has a choice."""
     size: int = 64
+    """Side of the images in pixels."""
     batch: int = 32
+    """Images per batch."""
 
     def __post_init__(self) -> None:
         if self.base != "resnet26" and self.width is not None:
             raise MadlabError(f"Only resnet26 has a choice of width: leave --width out for {self.base}.")
-        for name in ("width", "size", "batch"):
-            value = getattr(self, name)
-            if value is not None and value < (8 if name == "size" else 1):
-                raise MadlabError(f"A {name} of {value} is too small to measure: choose a larger one.")
-            if value is not None and value > MOST:
+        for name, value, least in (("width", self.width, 1), ("size", self.size, 8), ("batch", self.batch, 1)):
+            if value is None:
+                continue
+            if value < least:
+                raise MadlabError(f"A {name} of {value} is too small to measure: choose at least {least}.")
+            if value > MOST:
                 raise MadlabError(f"A {name} of {value} is too large to measure: choose at most {MOST:,}.")
 
     def network(self, device: torch.device) -> nn.Module:
-        """The base network in channels_last memory, as `train` has it; random weights are the same every time."""
+        """The base network in channels_last memory, as in `train`; random weights are the same every time."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             base = resnet26(CLASSES, self.width or 32) if self.base == "resnet26" else load_base(self.base)
@@ -66,9 +70,9 @@ class Setting:
 
 
 def build(setting: Setting, methods: Sequence[str], device: torch.device) -> tuple[MultiDomainNet, dict[str, str]]:
-    """A network with one domain for each method, named as the method is written ("mad:8"), and why some are absent.
+    """A network with one domain per method, named as the method is written ("mad:8"), and why some methods are absent.
 
-    Raises MadlabError when a method does not exist or none can be built.
+    Raises MadlabError when a method does not exist or when none can be built.
     """
     net, absent = MultiDomainNet(setting.network(device)), {}
     for written in methods:
@@ -88,7 +92,7 @@ def build(setting: Setting, methods: Sequence[str], device: torch.device) -> tup
 
 
 def step_of(network: nn.Module, optimiser: torch.optim.Optimizer, images: Tensor) -> Task:
-    """One step of training on one batch: forward, backward, optimiser; the same for every method."""
+    """One training step on one batch: forward, backward, optimiser; the same for every method."""
     labels = torch.arange(len(images), device=images.device) % CLASSES
 
     def step() -> None:
@@ -102,14 +106,14 @@ def step_of(network: nn.Module, optimiser: torch.optim.Optimizer, images: Tensor
 
 
 def plain_step(setting: Setting, device: torch.device) -> Task:
-    """The reference: a copy of the base network of its own, every parameter trained, no class of madlab inside."""
+    """The reference: a separate copy of the base network with every parameter trained and no class of madlab inside."""
     network = copy.deepcopy(setting.network(device)).requires_grad_(True).train()
     optimiser = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, nesterov=True, fused=True)
     return step_of(network, optimiser, setting.images(device))
 
 
 def domain_step(net: MultiDomainNet, name: str, images: Tensor) -> Task:
-    """A step of training of one domain, with the optimiser of `train` at a thousandth of its rates."""
+    """One training step of one domain, with the optimiser of `train` at a thousandth of its rates."""
     optimiser = make_optimiser(net.view(name), Recipe())
     for group in optimiser.param_groups:
         group["lr"] = group["peak"] / 1000
@@ -122,7 +126,7 @@ def time_training(setting: Setting, methods: Sequence[str], rounds: int, device:
     images = setting.images(device)
     tasks = {PLAIN: plain_step(setting, device), AGAIN: plain_step(setting, device)}
     tasks |= {name: domain_step(net, name, images) for name in net.domains}
-    table = compare(interleave(tasks, rounds, device), PLAIN)
+    table = relative_times(interleave(tasks, rounds, device), PLAIN)
     for name in net.domains:
         table[name]["adapter_parameters"] = net.adapter_size(name)
     return {"methods": table, "absent": absent}
@@ -130,9 +134,9 @@ def time_training(setting: Setting, methods: Sequence[str], rounds: int, device:
 
 @torch.no_grad()
 def time_inference(setting: Setting, methods: Sequence[str], rounds: int, device: torch.device) -> dict[str, Any]:
-    """Answering one batch as a ratio to the base network: every method as it is, and "merged".
+    """Inference on one batch as a ratio to the base network: every method as it is, and "merged".
 
-    One merged network stands for all: a merged network is the base's own layers, whatever the method.
+    One merged network stands for all, because merging always leaves plain layers like the base's.
     """
     net, _ = build(setting, methods, device)
     images = setting.images(device)
@@ -149,33 +153,34 @@ def time_inference(setting: Setting, methods: Sequence[str], rounds: int, device
 
         return answer
 
-    return compare(interleave({name: task(n.eval()) for name, n in networks.items()}, rounds, device), "base")
+    tasks = {name: task(network.eval()) for name, network in networks.items()}
+    return relative_times(interleave(tasks, rounds, device), "base")
 
 
 @torch.no_grad()
 def time_mixed(setting: Setting, rounds: int, device: torch.device, count: int = 256, domains: int = 10) -> dict:
     """A batch of `count` images that mixes domains at random, as a ratio to the same batch of one domain (full MAD)."""
     net = MultiDomainNet(setting.network(device))
-    for i in range(domains):
-        net.add_domain(f"domain {i}", CLASSES)
-    net.eval()  # in training BatchNorm would measure every small part of the batch
+    for number in range(domains):
+        net.add_domain(f"domain {number}", CLASSES)
+    net.eval()  # in training mode BatchNorm would take statistics of every small part of the batch
     chosen = torch.randint(domains, (count,), generator=torch.Generator().manual_seed(0)).tolist()
-    images, names = setting.images(device, count), [f"domain {i}" for i in chosen]
+    images, names = setting.images(device, count), [f"domain {number}" for number in chosen]
     tasks = {"one domain": lambda: net(images, names[0]), f"{domains} domains": lambda: net(images, names)}
-    return compare(interleave(tasks, rounds, device), "one domain") | {"images": count}
+    return relative_times(interleave(tasks, rounds, device), "one domain") | {"images": count}
 
 
 def time_switching(setting: Setting, domains: int = 10, turns: int = 1000) -> float:
-    """Milliseconds from naming a domain to having the network that runs it, the domain named before being another."""
+    """Milliseconds from naming a domain to having the network that runs it, when another domain was used before."""
     net = MultiDomainNet(setting.network(torch.device("cpu")))
-    for i in range(domains):
-        net.add_domain(f"domain {i}", CLASSES)
-    return 1e3 * seconds_of_a_switch(net, turns)
+    for number in range(domains):
+        net.add_domain(f"domain {number}", CLASSES)
+    return 1e3 * seconds_per_switch(net, turns)
 
 
-def seconds_of_a_switch(net: MultiDomainNet, turns: int = 1000) -> float:
-    """Mean time of one look-up of a domain, over `turns` of them that never name the same domain twice running."""
-    names = [net.domains[i % len(net.domains)] for i in range(turns)]
+def seconds_per_switch(net: MultiDomainNet, turns: int = 1000) -> float:
+    """Mean time of looking up a domain, over `turns` look-ups that go through the domains one after another."""
+    names = [net.domains[turn % len(net.domains)] for turn in range(turns)]
     began = time.perf_counter()
     for name in names:
         net.view(name)
@@ -183,7 +188,7 @@ def seconds_of_a_switch(net: MultiDomainNet, turns: int = 1000) -> float:
 
 
 def measure_files(setting: Setting, methods: Sequence[str]) -> dict[str, int]:
-    """Bytes of every method's domain file: adapter, BatchNorm and head; "base" is the base network's own tensors."""
+    """Bytes of every method's domain file: adapter, BatchNorm and head; "base": of the base network's tensors."""
     net, _ = build(setting, methods, torch.device("cpu"))
     sizes = {"base": sum(tensor.numel() * tensor.element_size() for tensor in net.base.state_dict().values())}
     with tempfile.TemporaryDirectory() as folder:
@@ -195,6 +200,6 @@ def measure_files(setting: Setting, methods: Sequence[str]) -> dict[str, int]:
 
 
 def tensor_bytes(module: nn.Module) -> int:
-    """Memory of a module's parameters and buffers, what several share counted once."""
+    """Bytes of a module's parameters and buffers; memory that several share is counted once."""
     storages = [tensor.untyped_storage() for tensor in (*module.parameters(), *module.buffers())]
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())

@@ -1,4 +1,4 @@
-"""Whole epochs of full MAD from images to updated adapters: madlab's and the classical way, in images per second."""
+"""Whole epochs of full MAD, from images to updated adapters, in images per second: madlab and the classical way."""
 
 import os
 import tempfile
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader
 
-from madlab.analysis.bench.clock import Task, compare, interleave
+from madlab.analysis.bench.clock import Task, interleave, relative_times
 from madlab.analysis.bench.costs import CLASSES, Setting
 from madlab.analysis.bench.pipeline import classical_loader, random_pictures, write_pictures
 from madlab.benchmarks.domain import Domain, Split
@@ -29,12 +29,12 @@ COMPILED = "madlab, compiled"
 def time_epochs(
     setting: Setting, rounds: int, device: torch.device, count: int, workers: int | None = None
 ) -> dict[str, Any]:
-    """An epoch over `count` images, classical against `madlab.runs.epoch.train_epoch`, and on a GPU that compiled.
+    """An epoch over `count` images: the classical way, `madlab.runs.epoch.train_epoch`, and on a GPU that, compiled.
 
-    Classical: JPEG files in folders, PIL transforms in `workers` processes (four; on fewer cores, one a core), float32
-    in PyTorch's own memory format, the loss read at every step for the log. Both train the same full MAD with SGD at a
-    rate near zero. Ours leaves the coarse images of a usual recipe's first epochs out, so that both see
-    the same pixels.
+    Classical: JPEG files in folders, PIL transforms in `workers` processes (four, but at most one per core), float32 in
+    PyTorch's default memory format, the loss read at every step for the log. Both train the same full MAD with SGD at a
+    rate near zero. Ours does without the coarse images of a usual recipe's first epochs, so that both see the same
+    pixels.
     """
     images, labels = random_pictures(count, setting.size * 9 // 8, CLASSES)
     split = Split(images, labels)
@@ -47,7 +47,7 @@ def time_epochs(
         workers = min(4, os.cpu_count() or 4) if workers is None else workers
         loader = classical_loader(Path(folder), setting.size, setting.batch, workers)
         tasks[CLASSICAL] = _classical(setting, loader, device)
-        table = compare(interleave(tasks, rounds, device, warmup=1), CLASSICAL)
+        table = relative_times(interleave(tasks, rounds, device, warmup=1), CLASSICAL)
     for name, row in table.items():
         row["images_per_second"] = round(1e3 * count / row["milliseconds"])
         if device.type == "cuda" and name != CLASSICAL:  # a profiler does not see into worker processes
@@ -61,7 +61,7 @@ def _ours(setting: Setting, domain: Domain, device: torch.device, backend: str |
     view = net.view(domain.name)
     if backend is not None:
         view.compile(backend=backend, dynamic=False)
-    # So many epochs that the first is all warm-up, with rates near zero.
+    # With this many epochs the first is all warm-up, at rates near zero.
     recipe = Recipe(epochs=10**5, batch_size=setting.batch, coarse=0, crop=setting.size)
     optimiser = make_optimiser(view, recipe)
     return lambda: train_epoch(view, domain, recipe, optimiser, 0)
@@ -87,7 +87,7 @@ def _classical(setting: Setting, loader: DataLoader, device: torch.device) -> Ta
 
 
 def busy_share(task: Task) -> float:
-    """The share of a task's time in which the GPU computes or copies; the profiler, slowing the host, makes it less."""
+    """The share of a task's time in which the GPU computes or copies; the profiler slows the host and so lowers it."""
     torch.cuda.synchronize()
     with profile(activities=[ProfilerActivity.CUDA]) as recorded:
         began = time.perf_counter()

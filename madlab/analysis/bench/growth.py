@@ -1,4 +1,4 @@
-"""How the cost grows with the work: domains, rank, images, width. Each curve should rise at most in proportion."""
+"""How the cost grows with domains, rank, images and width. Each curve should rise at most in proportion."""
 
 import time
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from madlab.analysis.bench.clock import compare, interleave, synchronise
+from madlab.analysis.bench.clock import interleave, relative_times, synchronise
 from madlab.analysis.bench.costs import (
     CLASSES,
     PLAIN,
@@ -15,7 +15,7 @@ from madlab.analysis.bench.costs import (
     build,
     domain_step,
     plain_step,
-    seconds_of_a_switch,
+    seconds_per_switch,
     tensor_bytes,
 )
 from madlab.benchmarks.loader import batches
@@ -37,36 +37,36 @@ def measure_growth(setting: Setting, rounds: int, device: torch.device) -> dict[
 def grow_domains(
     setting: Setting, device: torch.device, counts: Sequence[int] = (1, 10, 100)
 ) -> list[dict[str, float]]:
-    """One network to which domains of full MAD are added: seconds each, bytes in all and of the base, switching."""
+    """Adding domains of full MAD to one network: seconds per domain, bytes of everything and of the base, switching."""
     net = MultiDomainNet(setting.network(device))
     base, points = tensor_bytes(net.base), []
     for count in counts:
         before, began = len(net.domains), time.perf_counter()
-        for i in range(before, count):
-            net.add_domain(f"domain {i}", CLASSES)
+        for number in range(before, count):
+            net.add_domain(f"domain {number}", CLASSES)
         synchronise(device)
         seconds, total = time.perf_counter() - began, tensor_bytes(net)
         points.append(
             {
                 "domains": count,
-                "seconds_a_domain": round(seconds / (count - before), 5),
+                "seconds_per_domain": round(seconds / (count - before), 5),
                 "bytes": total,
                 "base_bytes": base,
-                "bytes_a_domain": (total - base) // count,
-                "switch_milliseconds": round(1e3 * seconds_of_a_switch(net), 5),
+                "bytes_per_domain": (total - base) // count,
+                "switch_milliseconds": round(1e3 * seconds_per_switch(net), 5),
             }
         )
     return points
 
 
 def grow_rank(setting: Setting, rounds: int, device: torch.device) -> list[dict[str, Any]]:
-    """The training step of MAD by rank, 1 to the widest layer's limit in powers of two, then full; ratio to plain."""
+    """The training step of MAD, as a ratio to plain fine-tuning, by rank: powers of two, the highest possible, full."""
     limit = max(min(conv.weight.shape[:2]) for conv in MultiDomainNet(setting.network(device)).convs.values())
-    ranks = [2**i for i in range(limit.bit_length()) if 2**i < limit] + [limit]
+    ranks = [2**power for power in range(limit.bit_length()) if 2**power < limit] + [limit]
     net, _ = build(setting, [*(f"mad:{rank}" for rank in ranks), "mad"], device)
     images = setting.images(device)
     tasks = {PLAIN: plain_step(setting, device)} | {name: domain_step(net, name, images) for name in net.domains}
-    table = compare(interleave(tasks, rounds, device), PLAIN)
+    table = relative_times(interleave(tasks, rounds, device), PLAIN)
     return [
         {"rank": name.partition(":")[2] or "full", "adapter_parameters": net.adapter_size(name)} | table[name]
         for name in net.domains
@@ -76,7 +76,7 @@ def grow_rank(setting: Setting, rounds: int, device: torch.device) -> list[dict[
 def grow_images(
     setting: Setting, device: torch.device, counts: Sequence[int] = (1000, 4000, 16000)
 ) -> list[dict[str, float]]:
-    """An epoch of the loader over more and more images: microseconds per image, and bytes of the data in memory."""
+    """An epoch of the loader over more and more images: microseconds per image, and bytes of the images in memory."""
     points = []
     for count in counts:
         side = setting.size * 9 // 8
@@ -93,7 +93,7 @@ def grow_images(
             synchronise(device)
             seconds.append(time.perf_counter() - began)
         points.append(
-            {"images": count, "microseconds_an_image": round(1e6 * min(seconds) / count, 2), "bytes": images.numel()}
+            {"images": count, "microseconds_per_image": round(1e6 * min(seconds) / count, 2), "bytes": images.numel()}
         )
     return points
 
@@ -107,7 +107,7 @@ def grow_width(
         wide = replace(setting, width=width)
         net, _ = build(wide, ["mad"], device)
         tasks = {PLAIN: plain_step(wide, device), "mad": domain_step(net, "mad", wide.images(device))}
-        table = compare(interleave(tasks, rounds, device), PLAIN)
+        table = relative_times(interleave(tasks, rounds, device), PLAIN)
         weights = sum(conv.weight.numel() for conv in net.convs.values())
         points.append({"width": width, "conv_weights": weights} | table["mad"])
     return points

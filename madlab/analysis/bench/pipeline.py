@@ -1,4 +1,4 @@
-"""Images per second of the input pipeline, against the classical one: ImageFolder, PIL transforms, worker processes."""
+"""Images per second of our input pipeline and of the classical one: ImageFolder, PIL transforms, worker processes."""
 
 import statistics
 import tempfile
@@ -19,14 +19,16 @@ from madlab.benchmarks.loader import batches
 def time_pipeline(
     size: int, batch: int, device: torch.device, count: int = 2000, workers: int = 2, epochs: int = 5
 ) -> dict[str, Any]:
-    """Random crop of `size` pixels out of 9/8 of it, random flip, normalisation: images per second, median of `epochs`.
+    """Images per second, medians over `epochs`, with random crops, flips and normalisation.
 
-    Both read the same random pictures, ours from memory, torchvision's from JPEG files as the benchmarks have them. Its
-    workers are running before the clock starts; the two take turns, one epoch each.
+    Crops have `size` pixels, images 9/8 of that. Both pipelines read the same random pictures: ours from memory,
+    torchvision's from JPEG files, as in the benchmarks. Its workers are running before the clock starts, and the two
+    take turns, one epoch each.
     """
     images, labels = random_pictures(count, size * 9 // 8)
     ours: list[float] = []
     theirs: list[float] = []
+
     with tempfile.TemporaryDirectory() as folder:
         write_pictures(images, labels, Path(folder))
         classical = classical_loader(Path(folder), size, batch, workers)
@@ -40,12 +42,13 @@ def time_pipeline(
                     seen += len(pixels.to(device))
                 synchronise(device)
                 rates.append(seen / (time.perf_counter() - began))
-    mine, other = statistics.median(ours[1:]), statistics.median(theirs[1:])
+
+    our_rate, their_rate = statistics.median(ours[1:]), statistics.median(theirs[1:])
     return {
-        "images_per_second": round(mine),
-        "torchvision_images_per_second": round(other),
+        "images_per_second": round(our_rate),
+        "torchvision_images_per_second": round(their_rate),
         "torchvision_workers": workers,
-        "ratio": round(mine / other, 1),
+        "ratio": round(our_rate / their_rate, 1),
         "images": count,
         "pixels": size,
     }
@@ -64,12 +67,12 @@ def write_pictures(images: Tensor, labels: Tensor, folder: Path) -> None:
     """One JPEG file per picture, FOLDER/label/number.jpg, as ImageFolder reads them."""
     for label in labels.unique().tolist():
         (folder / str(label)).mkdir()
-    for i, (image, label) in enumerate(zip(images.numpy(), labels.tolist(), strict=True)):
-        Image.fromarray(image).save(folder / str(label) / f"{i}.jpg", quality=90)
+    for number, (image, label) in enumerate(zip(images.numpy(), labels.tolist(), strict=True)):
+        Image.fromarray(image).save(folder / str(label) / f"{number}.jpg", quality=90)
 
 
 def classical_loader(folder: Path, size: int, batch: int, workers: int) -> DataLoader:
-    """ImageFolder with PIL transforms, shuffled, in worker processes that live on between epochs."""
+    """ImageFolder with PIL transforms, shuffled, in worker processes that stay alive between epochs."""
     from torchvision import datasets, transforms
 
     augment = transforms.Compose(

@@ -28,8 +28,11 @@ print(json.dumps([lazy, time.perf_counter() - began]))
 
 
 def measure_start(times: int = 5) -> dict[str, float]:
-    """Seconds, medians of new processes: `import madlab` beyond torch and torchvision, the same with every public name
-    fetched once, and `madlab --help` from start to end."""
+    """Seconds, each the median of several new processes.
+
+    Measured are `import madlab` beyond torch and torchvision, the same with every public name fetched once, and
+    `madlab --help` from start to end.
+    """
     lazy, whole = zip(*(json.loads(_python("-c", START)) for _ in range(times)), strict=True)
     helps = [_seconds_of_help() for _ in range(times)]
     return {
@@ -41,16 +44,16 @@ def measure_start(times: int = 5) -> dict[str, float]:
 
 def measure_memory(setting: Setting, methods: Sequence[str], device: torch.device) -> dict[str, float]:
     """Peak memory in MB that three training steps need beyond the built network; each method in its own process."""
-    ask = {"setting": asdict(setting), "device": str(device), "threads": torch.get_num_threads()}
+    common = {"setting": asdict(setting), "device": str(device), "threads": torch.get_num_threads()}
     peaks = {}
     for method in (PLAIN, *methods):
-        answer = _python("-m", "madlab.analysis.bench.processes", json.dumps(ask | {"method": method}))
-        peaks[method] = json.loads(answer)
+        request = json.dumps(common | {"method": method})
+        peaks[method] = json.loads(_python("-m", "madlab.analysis.bench.processes", request))
     return peaks
 
 
 def peak_of_training(setting: Setting, method: str, device: torch.device) -> float:
-    """MB (10^6 bytes) by which three steps raise this process's peak; on a GPU, of the memory that PyTorch took."""
+    """MB (10^6 bytes) by which three steps raise the peak memory of this process; on a GPU, PyTorch's peak there."""
     if method == PLAIN:
         step = plain_step(setting, device)
     else:
@@ -66,7 +69,7 @@ def _peak(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
-    if status.exists():  # on Linux ru_maxrss begins with the peak of the process that started this one
+    if status.exists():  # on Linux ru_maxrss starts from the peak of the process that started this one
         fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
         return 1024 * int(fields["VmHWM"].split()[0])
     import resource  # absent on Windows
@@ -88,10 +91,10 @@ def _python(*arguments: str) -> str:
 
 
 def main(request: str) -> None:
-    """Print the peak of one method; what `measure_memory` starts."""
-    ask: dict[str, Any] = json.loads(request)
-    torch.set_num_threads(ask["threads"])
-    print(json.dumps(peak_of_training(Setting(**ask["setting"]), ask["method"], torch.device(ask["device"]))))
+    """Print the peak of one method; `measure_memory` starts this in a new process."""
+    asked: dict[str, Any] = json.loads(request)
+    torch.set_num_threads(asked["threads"])
+    print(json.dumps(peak_of_training(Setting(**asked["setting"]), asked["method"], torch.device(asked["device"]))))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`madlab bench` as one record: what was measured, with the bars of this project beside it."""
+"""The record of `madlab bench`: what was measured, beside the limits (bars) that this project sets itself."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from madlab.analysis.bench.clock import describe_machine, load
+from madlab.analysis.bench.clock import describe_machine, system_load
 from madlab.analysis.bench.costs import (
     METHODS_MEASURED,
     Setting,
@@ -24,29 +24,16 @@ from madlab.device import chosen_device
 from madlab.errors import MadlabError
 
 USUAL = (Setting(width=32, size=64, batch=32), Setting(width=16, size=32, batch=64))
-"""The decathlon's network as published, and the half of it that ships with madlab."""
+"""The decathlon's network as published, and the version of half its width that ships with madlab."""
 IN_MEMORY = ("finetune", "batchnorm", "mad", "mad:8")
 """Methods whose peak memory is measured: each takes a process of its own."""
 
-PARTS: dict[str, Callable[[Setting, Sequence[str], int, torch.device], Any]] = {
-    "training": lambda setting, methods, rounds, device: time_training(setting, methods, rounds, device),
-    "inference": lambda setting, methods, rounds, device: time_inference(setting, methods, rounds, device),
-    "mixed": lambda setting, _, rounds, device: time_mixed(setting, min(rounds, 7), device),
-    "switching": lambda setting, *_: {"milliseconds": time_switching(setting)},
-    "files": lambda setting, methods, *_: measure_files(setting, methods),
-    "memory": lambda setting, methods, _, device: measure_memory(
-        setting, [name for name in IN_MEMORY if name in methods], device
-    ),
-    "pipeline": lambda setting, _, __, device: time_pipeline(setting.size, setting.batch, device),
-    "epochs": lambda setting, _, rounds, device: time_epochs(
-        setting, min(rounds, 3), device, (256 if device.type == "cuda" else 8) * setting.batch
-    ),
-}
+PARTS = ("training", "inference", "mixed", "switching", "files", "memory", "pipeline", "epochs")
 """What is measured for each setting; "start" and "growth" are measured once."""
 ALL = [*PARTS, "start"]
 
 BARS_OF_TRAINING = {32: {"mad": 1.00, "mad:8": 1.03}, 16: {"mad": 1.03, "mad:8": 1.06}}
-"""By width of resnet26: method -> highest ratio to plain fine-tuning that is asked for."""
+"""Width of resnet26 -> method -> the highest ratio to plain fine-tuning that is allowed."""
 BARS: tuple[tuple[str, str, Callable[[dict[str, Any]], float], float], ...] = (
     ("inference", "merged inference / base", lambda found: found["merged"]["ratio"], 1.00),
     ("mixed", "mixed batch / one domain", lambda found: found["10 domains"]["ratio"], 1.30),
@@ -54,17 +41,41 @@ BARS: tuple[tuple[str, str, Callable[[dict[str, Any]], float], float], ...] = (
     ("epochs", "epoch / classical epoch", lambda found: found[OURS]["ratio"], 1.00),
     ("pipeline", "torchvision's images per second / ours", lambda found: 1 / found["ratio"], 0.1),
 )
-"""Part, what it says, its number in that part, and the highest that is asked for."""
+"""Part, description, how the value is found in that part, and the highest value that is allowed."""
+
+
+def measure(part: str, setting: Setting, methods: Sequence[str], rounds: int, device: torch.device) -> Any:
+    """Measure one of PARTS; returns what the record holds under its name."""
+    match part:
+        case "training":
+            return time_training(setting, methods, rounds, device)
+        case "inference":
+            return time_inference(setting, methods, rounds, device)
+        case "mixed":
+            return time_mixed(setting, min(rounds, 7), device)
+        case "switching":
+            return {"milliseconds": time_switching(setting)}
+        case "files":
+            return measure_files(setting, methods)
+        case "memory":
+            return measure_memory(setting, [name for name in IN_MEMORY if name in methods], device)
+        case "pipeline":
+            return time_pipeline(setting.size, setting.batch, device)
+        case "epochs":
+            count = (256 if device.type == "cuda" else 8) * setting.batch
+            return time_epochs(setting, min(rounds, 3), device, count)
+    raise ValueError(part)
 
 
 def chosen_settings(base: str | None, width: int | None, size: int | None, batch: int | None) -> Sequence[Setting]:
-    """The usual settings, or the one that these options ask for; what they leave out is that of the full width."""
-    if base is width is size is batch is None:
+    """The usual settings, or one with these options; what is None is as in the setting of full width."""
+    if all(option is None for option in (base, width, size, batch)):
         return USUAL
-    name = "resnet26" if base is None else base
-    if width is None and name == "resnet26":
-        width = 32
-    return [Setting(name, width, 64 if size is None else size, 32 if batch is None else batch)]
+    full = USUAL[0]
+    base = full.base if base is None else base
+    if width is None and base == full.base:
+        width = full.width
+    return [Setting(base, width, full.size if size is None else size, full.batch if batch is None else batch)]
 
 
 def run_bench(
@@ -76,39 +87,42 @@ def run_bench(
     device: torch.device | str | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Measure; returns the record that `--json` writes. tell gets a line before each part.
+    """Measure; returns the record that `--json` writes.
 
-    parts: some of ALL. growth: also the curves of `madlab.analysis.bench.growth`, for the last of the settings.
-    Raises MadlabError for a part, method or base that does not exist and for fewer than one round.
+    parts: some of ALL. growth: also the curves of `madlab.analysis.bench.growth`, for the last of the settings. tell:
+    called with a line before each part. Raises MadlabError for a part, method or base that does not exist and for
+    fewer than one round.
     """
     if rounds < 1:
         raise MadlabError(f"{rounds} rounds measure nothing: choose at least 1.")
-    for name in parts:
-        if name not in ALL:
-            raise MadlabError(f"There is no part {name!r}: choose some of {', '.join(ALL)}.")
-    where = chosen_device(device)
-    record: dict[str, Any] = {"machine": describe_machine(where), "rounds": rounds, "settings": []}
+    for part in parts:
+        if part not in ALL:
+            raise MadlabError(f"There is no part {part!r}: choose some of {', '.join(ALL)}.")
+
+    device = chosen_device(device)
+    record: dict[str, Any] = {"machine": describe_machine(device), "rounds": rounds, "settings": []}
     for setting in settings:
         tell(str(setting))
         found: dict[str, Any] = {"setting": asdict(setting)}
-        for name in PARTS:
-            if name in parts:
-                tell(name)
-                found[name] = PARTS[name](setting, methods, rounds, where)
+        for part in PARTS:
+            if part in parts:
+                tell(part)
+                found[part] = measure(part, setting, methods, rounds, device)
         record["settings"].append(found)
     if "start" in parts:
         tell("start")
         record["start"] = measure_start()
     if growth:
         tell("growth")
-        record["growth"] = {"setting": asdict(settings[-1])} | measure_growth(settings[-1], rounds, where)
-    record["machine"]["load_after"] = load()
+        record["growth"] = {"setting": asdict(settings[-1])} | measure_growth(settings[-1], rounds, device)
+
+    record["machine"]["load_after"] = system_load()
     record["bars"] = bars(record)
     return record
 
 
 def bars(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each bar of the project that this record has a number for: what, value, limit, met (to two digits)."""
+    """Each bar of the project for which this record has a value: what, value, limit, met (to two digits)."""
     found = []
     for part in record["settings"]:
         setting = part["setting"]
@@ -117,9 +131,9 @@ def bars(record: dict[str, Any]) -> list[dict[str, Any]]:
         table = part["training"]["methods"] if "training" in part else {}
         for method in limits.keys() & table.keys():
             found.append((f"{where}: training step, {method} / plain", table[method]["ratio"], limits[method]))
-        for name, what, value, limit in BARS:
+        for name, what, value_in, limit in BARS:
             if name in part and (name != "inference" or "merged" in part[name]):
-                found.append((f"{where}: {what}", value(part[name]), limit))
+                found.append((f"{where}: {what}", value_in(part[name]), limit))
     if "start" in record:
         found.append(("import madlab, seconds", record["start"]["import_all_names_seconds"], 0.3))
         found.append(("madlab --help, seconds", record["start"]["help_seconds"], 1.0))

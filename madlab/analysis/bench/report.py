@@ -9,7 +9,7 @@ from madlab.errors import MadlabError
 
 TIMED = {
     "training": "training step / plain fine-tuning",
-    "inference": "answering / base",
+    "inference": "inference / base",
     "mixed": "mixed batch / one domain",
     "epochs": "epoch of full MAD / classical",
 }
@@ -79,18 +79,23 @@ def draw(record: dict[str, Any], path: Path | str) -> None:
     from madlab import figures
     from madlab.figures.style import BLACK, BLUE, GREY, ORANGE
 
+    def colour_of(name: str) -> str:
+        if "plain" in name:
+            return GREY
+        return BLUE if name.split(":")[0] == "mad" else ORANGE
+
     settings = [part for part in record["settings"] if "training" in part]
     if not settings:
-        raise MadlabError("The record has no training steps to draw: measure the part training, too.")
+        raise MadlabError("The record has no training steps to draw: measure the part training as well.")
     rows = max(len(part["training"]["methods"]) for part in settings)
     figure, axes = figures.new(1, len(settings), size=(6 * len(settings), 1.2 + 0.26 * rows), squeeze=False)
     for ax, part in zip(axes[0], settings, strict=True):
         table = part["training"]["methods"]
         names = sorted(table, key=lambda name: table[name]["ratio"])
         ratios = [table[name]["ratio"] for name in names]
-        spread = [[abs(table[n]["quartiles"][i] - table[n]["ratio"]) for n in names] for i in (0, 1)]
-        colours = [GREY if "plain" in n else BLUE if n.split(":")[0] == "mad" else ORANGE for n in names]
-        ax.barh(names, ratios, xerr=spread, color=colours, error_kw={"elinewidth": 1})
+        below = [ratio - table[name]["quartiles"][0] for name, ratio in zip(names, ratios, strict=True)]
+        above = [table[name]["quartiles"][1] - ratio for name, ratio in zip(names, ratios, strict=True)]
+        ax.barh(names, ratios, xerr=(below, above), color=list(map(colour_of, names)), error_kw={"elinewidth": 1})
         ax.axvline(1, color=BLACK, linewidth=1)
         setting = part["setting"]
         ax.set_xlabel("time of a training step / plain fine-tuning (median, quartiles)")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from madlab.analysis.bench import Setting, as_text, costs, draw, record, run_bench
-from madlab.analysis.bench.clock import compare, interleave
+from madlab.analysis.bench.clock import interleave, relative_times
 from madlab.analysis.bench.epochs import time_epochs
 from madlab.analysis.bench.growth import grow_domains
 from madlab.analysis.bench.pipeline import time_pipeline
@@ -31,7 +31,8 @@ def test_every_round_runs_every_task_once_and_warm_up_does_not_count():
 def test_ratios_are_taken_within_a_round():
     """A machine that is ten times as slow in one round changes no ratio of that round."""
     clock = {"plain": [1.0, 10.0, 2.0], "mad": [1.1, 11.0, 2.2], "other": [2.0, 30.0, 8.0]}
-    table = compare({name: [(t, 0.5 + (name == "mad")) for t in seconds] for name, seconds in clock.items()}, "plain")
+    times = {name: [(t, 0.5 + (name == "mad")) for t in seconds] for name, seconds in clock.items()}
+    table = relative_times(times, "plain")
     assert table["plain"]["milliseconds"] == 2000
     assert [row["ratio"] for row in table.values()] == pytest.approx([1, 1.1, 3])
     assert table["other"]["quartiles"] == [2.5, 3.5]
@@ -78,7 +79,7 @@ def test_bytes_of_domains_are_counted_once_for_what_they_share():
     own = sum(t.numel() * t.element_size() for t in net.view("mad").own_state().values())
     base = sum(t.numel() * t.element_size() for t in net.base.state_dict().values())
     assert [point["bytes"] for point in points] == [base + own, base + 3 * own]
-    assert points[1]["bytes_a_domain"] == own
+    assert points[1]["bytes_per_domain"] == own
 
 
 def test_file_sizes_are_those_of_the_tensors_and_a_small_header():
