@@ -3,9 +3,10 @@
     python data_scripts/failures.py --out madlab/records/failures.jsonl
     python data_scripts/failures.py --out madlab/records/failures.jsonl --print
 
-Adapter rates from a hundredth to a hundred times the method's own, rates of head and BatchNorm that are too high, rank 1,
-no adapter, an untrained base network of width 4, two epochs, three images per class, and a loss that becomes NaN. The limits of the diagnosis were chosen on `signs`; the other domain was not looked at before. Runs that the file
-holds already are not made again. The second command prints the confusion tables.
+Adapter rates from a hundredth to a hundred times the method's own, rates of head and BatchNorm that are too high,
+rank 1, no adapter, an untrained base network of width 4, two epochs, three images per class, and a loss that becomes
+NaN. The limits of the diagnosis were chosen on `signs`; `digits` was not looked at before. Runs that the file holds
+already are not made again. The second command prints the confusion tables.
 """
 
 import argparse
