@@ -185,7 +185,9 @@ def _refuse_unusual_weights(base: nn.Module) -> None:
         if isinstance(module, torch.jit.ScriptModule) and any(True for _ in module.parameters()):
             raise MadlabError(f"Layer {name or 'of the network'} is TorchScript: hand over the network that it was.")
         if any(tensor is not None and tensor.is_inference() for tensor in module._parameters.values()):
-            raise MadlabError(f"Layer {name} was made in inference mode, which keeps gradients away for ever: make it outside.")
+            raise MadlabError(
+                f"Layer {name} was made in inference mode, which keeps gradients away for ever: make it outside."
+            )
 
 
 def _try_out(
@@ -261,7 +263,9 @@ def _refuse_moving_tensors(tensors: dict[str, Tensor], before: dict[str, Tensor]
 def _refuse_what_a_copy_does_not_reach(base: nn.Module, twin: nn.Module, called: set[nn.Module]) -> None:
     originals = {module: name for name, module in base.named_modules()}
     for name in dict(twin.named_modules()).keys() - set(originals.values()):
-        raise MadlabError(f"The network makes its layer {name} when it first runs: run it once before you hand it over.")
+        raise MadlabError(
+            f"The network makes its layer {name} when it first runs: run it once before you hand it over."
+        )
     for module in called & originals.keys():
         raise MadlabError(
             f"Layer {originals[module] or 'of the whole network'} is called through a function that holds the network "

@@ -4,7 +4,7 @@ The library is imported inside the functions, so that `--help` does not wait for
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,17 @@ def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | N
     tell(*table.split("\n"))
     if left_out:
         raise MadlabError(f"the table lacks {left_out} run{'s' if left_out > 1 else ''} that could not be read.")
+
+
+def diagnose(run: Path, beside: Sequence[Path], base: str | None) -> None:
+    """Say what is wrong with a run's training, why, and which command to try next; nothing is trained."""
+    from madlab.analysis.diagnosis import as_text
+    from madlab.analysis.diagnosis import diagnose as signature_of
+
+    def on_damage(error: MadlabError) -> None:
+        print(f"madlab: left out: {error}", file=sys.stderr)
+
+    tell(*as_text(signature_of(run, beside, base=base, on_damage=on_damage)).split("\n"))
 
 
 def prepare(benchmark: str, root: Path | None, domains: list[str] | None, **options: Any) -> None:

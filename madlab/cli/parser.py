@@ -43,6 +43,7 @@ def _parser() -> Parser:
         (commands.prepare, _prepare),
         (commands.bench, _bench),
         (commands.report, _report),
+        (commands.diagnose, _diagnose),
     ):
         sub = added.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
         sub.set_defaults(command=command)
@@ -125,6 +126,13 @@ def _report(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--benchmark", choices=["decathlon", "sketch"], help="beside the published rows, with sources")
     sub.add_argument("--csv", type=_path, help="write the table to this file, too")
     sub.add_argument("--figure", type=_path, help="draw it into this file (.png, .pdf, .svg)")
+
+
+def _diagnose(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("run", type=_path, metavar="RUN", help="a run folder, finished or not")
+    told = "run folders, or folders with runs in them, to compare it with"
+    sub.add_argument("--beside", type=_path, nargs="+", default=(), metavar="RUNS", help=told)
+    sub.add_argument("--base", type=_text, help="the runs' base network, where it has to be downloaded")
 
 
 def _add_network(sub: argparse.ArgumentParser) -> None:

@@ -22,7 +22,8 @@ from madlab.view import DomainView
 
 ADAPTER, CHECKPOINT = "adapter.safetensors", "checkpoint.safetensors"
 FAILURE = "failure.txt"
-"""The traceback of a defect that ended the run in a sweep; it goes when the run is finished."""
+"""Why a run ended early: a loss that is no number, or the traceback of a defect that ended it in a sweep. It goes when
+the run is finished."""
 
 
 def check_place(folder: Path, source: Path | str) -> None:

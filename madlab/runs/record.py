@@ -24,7 +24,7 @@ RECORDS = Path(__file__).parents[1] / "records"
 """The runs that ship with madlab, a file per grid: `pocket` on drawn domains, `photographs` on real pictures,
 `mini-decathlon` on nine and `mini-sketch` on five domains of them, both with `-64px` at full width and 64 pixels,
 `few-images-64px` on three of them again with slower heads, `frozen-batchnorm` on both with BatchNorm that does not
-learn, `densenet-layers` by adapted layers, `diagnosis` by learning rate and rank."""
+learn, `densenet-layers` by adapted layers, `diagnosis` by learning rate and rank, `failures` by what went wrong."""
 
 METRICS, RESULT = "metrics.jsonl", "result.json"
 

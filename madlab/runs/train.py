@@ -22,10 +22,11 @@ from madlab.benchmarks.domain import Domain
 from madlab.device import chosen_device
 from madlab.errors import MadlabError, MadlabWarning
 from madlab.files.locks import hold
-from madlab.files.plain import check_writable
+from madlab.files.plain import check_writable, write_bytes
 from madlab.files.schemas import sentence
 from madlab.guard import fingerprint
 from madlab.runs.config import CONFIG, BaseUsed, RunConfig
+from madlab.runs.epoch import Diverged
 from madlab.runs.folder import CHECKPOINT, FAILURE, check_place, claim
 from madlab.runs.recipe import Recipe, RecipeOptions, make_recipe
 from madlab.runs.record import RESULT, Epoch, Result
@@ -92,7 +93,12 @@ def train(
     def run() -> Result:
         with torch.random.fork_rng():
             training = Training(config, data.to(where), network.to(where), folder)
-            return training.run(progress, on_epoch)
+            try:
+                return training.run(progress, on_epoch)
+            except Diverged as error:
+                if folder is not None:
+                    write_bytes(folder / FAILURE, f"{error}\n".encode())
+                raise
 
     if folder is None:
         return run()

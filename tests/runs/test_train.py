@@ -275,7 +275,9 @@ def test_a_last_step_that_ruins_the_network_is_no_success(place):
         "config.json",
         "metrics.jsonl",
         "checkpoint.safetensors",
+        "failure.txt",
     }
+    assert "validation loss became nan in epoch 2" in (place / "late" / "failure.txt").read_text()
     assert "NaN" not in (place / "late" / "metrics.jsonl").read_text()
     tensors = load_file(place / "late" / "checkpoint.safetensors")
     assert tensors and all(tensor.isfinite().all() for tensor in tensors.values())

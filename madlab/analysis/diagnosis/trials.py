@@ -1,24 +1,17 @@
-"""Why a training run disappoints: how far its filters moved, and recorded runs that moved them too little or too much.
+"""Recorded runs at multiples of their method's learning rate, and what one says beside the others (notebook 11)."""
 
-Built in notebook 11; the runs come from data_scripts/diagnosis.py.
-"""
-
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic.dataclasses import dataclass
 
 from madlab.adapters.base import join_method
-from madlab.adapters.layer import AdaptedConv2d
 from madlab.errors import MadlabError
 from madlab.files.schemas import STRICT, validated
 from madlab.runs.config import RunConfig
 from madlab.runs.record import RECORDS, Epoch, Result, read_lines
-from madlab.view import DomainView
 
 HARDLY, WILDLY = 0.05, 2.0
 """Below and above which a rate is called wrong: change of the filters / that at the method's own rate."""
@@ -56,22 +49,6 @@ class Trial:
     def to_json(self) -> dict[str, Any]:
         """As a line of a trials file holds it."""
         return asdict(self)
-
-
-@torch.no_grad()
-def filter_change(view: DomainView) -> float:
-    """||W_d - W|| / ||W|| over all adapted convolutions together: 0 for a new adapter, 1 for as much as the filters.
-
-    Raises MadlabError for a domain that adapts no convolution.
-    """
-    layers = [module for module in view.modules() if isinstance(module, AdaptedConv2d)]
-    if not layers:
-        raise MadlabError(f"Method {view.method.name!r} leaves the filters as they are: there is no change to measure.")
-    # In double precision: the square of a weight that went far astray overflows single precision.
-    pairs = [(layer.conv.weight.double(), layer.adapter(layer.conv.weight).double()) for layer in layers]
-    change = sum((adapted - weight).square().sum() for weight, adapted in pairs)
-    whole = sum(weight.square().sum() for weight, _ in pairs)
-    return math.sqrt(change / whole)
 
 
 def verdict(trial: Trial, trials: Sequence[Trial]) -> str:

@@ -1,0 +1,129 @@
+"""Runs that are made to fail in every way that `madlab diagnose` names, on pocket domains.
+
+    python data_scripts/failures.py --out madlab/records/failures.jsonl
+    python data_scripts/failures.py --out madlab/records/failures.jsonl --print
+
+Adapter rates from a hundredth to a hundred times the method's own, rates of head and BatchNorm that are too high,
+rank 1, no adapter, an untrained base network of width 4, two epochs, three images per class, and a loss that becomes
+NaN. The limits of the diagnosis were chosen on `signs`; `digits` was not looked at before. Runs that the file holds
+already are not made again. The second command prints the confusion tables.
+"""
+
+import argparse
+import contextlib
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import madlab
+from madlab.adapters import METHODS
+from madlab.analysis.diagnosis import Failure, confusion, gather, read_failures
+from madlab.analysis.diagnosis.signatures import (
+    BASE,
+    BATCHNORM,
+    DIVERGED,
+    EPOCHS,
+    FORM,
+    HEAD,
+    NOTHING,
+    OVERFITTING,
+    RANK,
+    TOO_HIGH,
+    TOO_LOW,
+)
+from madlab.files.plain import write_bytes
+from madlab.lessons.small import few
+from madlab.runs.epoch import Diverged
+from madlab.runs.train import method_and_options
+
+DOMAINS = ("signs", "digits")
+PART = {"train": 20, "val": 8, "test": 30, "classes": 10, "size": 24}
+RECIPE: dict[str, Any] = {"epochs": 12, "batch_size": 20, "crop": 20, "coarse": 0.0}
+FACTORS = {1.0: NOTHING, 0.01: TOO_LOW, 100.0: TOO_HIGH, 0.1: TOO_LOW, 10.0: TOO_HIGH}
+OTHERS = ("finetune", "mad:4", "parallel")
+HEAD_RATE, BATCHNORM_RATE = 0.3 * 10 / 32, 0.3
+"""Those of mad with ten classes (`peak_rates`)."""
+
+
+def plan() -> list[tuple[str, str, str, str, dict[str, Any]]]:
+    """Every run as name, cause, reference, method and what differs from the recipe ("few" and "base" among it)."""
+    runs: list[tuple[str, str, str, str, dict[str, Any]]] = []
+    for method, factors in (("mad", FACTORS), *((method, (1.0, 0.01, 100.0)) for method in OTHERS)):
+        name, options = method_and_options(method)
+        for factor in factors:
+            changes = {} if factor == 1 else {"adapter_lr": factor * METHODS[name].rate(options)}
+            runs.append((f"{method} × {factor:g}", FACTORS[factor], f"{method} × 1", method, changes))
+    usual = "mad × 1"
+    runs += [
+        ("mad, NaN", DIVERGED, usual, "mad", {"adapter_lr": 1e30}),
+        ("mad:1", RANK, usual, "mad:1", {}),
+        ("batchnorm", FORM, usual, "batchnorm", {}),
+        ("mad, head × 100", HEAD, usual, "mad", {"head_lr": 100 * HEAD_RATE}),
+        ("mad, BatchNorm × 100", BATCHNORM, usual, "mad", {"batchnorm_lr": 100 * BATCHNORM_RATE}),
+        ("mad, 3 images", OVERFITTING, usual, "mad", {"few": 3, "epochs": 30}),
+    ]
+    for method in ("mad", "finetune"):
+        runs.append((f"{method}, 2 epochs", EPOCHS, f"{method} × 1", method, {"epochs": 2}))
+        runs.append((f"{method}, untrained base", BASE, f"{method} × 1", method, {"base": True}))
+    return runs
+
+
+def untrained() -> nn.Module:
+    """A ResNet-26 of width 4 with random filters."""
+    torch.manual_seed(0)
+    return madlab.resnet26(num_classes=10, width=4)
+
+
+def fail(domain: madlab.Domain, name: str, cause: str, reference: str, method: str, changes: dict[str, Any]) -> Failure:
+    """Make one run and gather its evidence."""
+    changes, start = dict(changes), f"{domain.name}/"
+    if images := changes.pop("few", None):
+        domain = replace(few(domain, **PART | {"train": images, "size": None}), name=f"{domain.name}-few")
+    base = untrained() if changes.pop("base", False) else madlab.load_base("pocket-resnet26")
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "run"
+        accuracy = None
+        with contextlib.suppress(Diverged):
+            settings = RECIPE | changes
+            accuracy = madlab.train(domain, method, base=base, out=place, progress=False, **settings).test_accuracy
+        evidence = replace(gather(place, base), path=start + name)
+    return Failure(cause, start + reference, evidence, accuracy)
+
+
+def show(failures: Sequence[Failure]) -> None:
+    """Print how often each true cause got which verdict, by domain, alone and beside the other runs."""
+    for domain in DOMAINS:
+        own = [failure for failure in failures if failure.evidence.path.startswith(f"{domain}/")]
+        for beside in (False, True):
+            print(f"\n{domain}, {'beside the other runs' if beside else 'alone'}: {len(own)} runs")
+            for truth, verdicts in sorted(confusion(own, beside).items()):
+                print(f"  {truth}: " + "; ".join(f"{said} {count}" for said, count in verdicts.most_common()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="the file to make, one line per run")
+    parser.add_argument("--print", action="store_true", help="only print the tables of a file that exists")
+    arguments = parser.parse_args()
+    out: Path = arguments.out
+    failures = read_failures(out) if out.exists() else []
+    if not arguments.print:
+        torch.set_num_threads(1)
+        done = {failure.evidence.path for failure in failures}
+        domains = [few(madlab.load_domain(name), **PART) for name in DOMAINS]
+        for domain, run in ((domain, run) for run in plan() for domain in domains):
+            if f"{domain.name}/{run[0]}" not in done:
+                failures.append(fail(domain, *run))
+                write_bytes(out, "".join(json.dumps(asdict(one)) + "\n" for one in failures).encode())
+                print(f"{domain.name}, {run[0]}: {failures[-1].test_accuracy}", flush=True)
+    show(failures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""Why a training disappoints: what is measured, what a run's numbers say, and recorded runs that were made to fail.
+
+`diagnose` is `madlab diagnose`. Built in notebook 11; the records come from data_scripts/diagnosis.py and
+data_scripts/failures.py.
+"""
+
+from madlab.analysis.diagnosis.change import filter_change as filter_change
+from madlab.analysis.diagnosis.change import filter_turn as filter_turn
+from madlab.analysis.diagnosis.diagnose import as_text as as_text
+from madlab.analysis.diagnosis.diagnose import diagnose as diagnose
+from madlab.analysis.diagnosis.evidence import Evidence as Evidence
+from madlab.analysis.diagnosis.evidence import gather as gather
+from madlab.analysis.diagnosis.failures import Failure as Failure
+from madlab.analysis.diagnosis.failures import confusion as confusion
+from madlab.analysis.diagnosis.failures import read_failures as read_failures
+from madlab.analysis.diagnosis.judge import Diagnosis as Diagnosis
+from madlab.analysis.diagnosis.judge import judge as judge
+from madlab.analysis.diagnosis.trials import Trial as Trial
+from madlab.analysis.diagnosis.trials import read_trials as read_trials
+from madlab.analysis.diagnosis.trials import verdict as verdict

@@ -1,0 +1,200 @@
+"""What a run folder says about how its training went, in a few numbers."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import nn
+
+from madlab.adapters import METHODS
+from madlab.adapters.base import join_method
+from madlab.analysis.diagnosis.change import (
+    batchnorm_change,
+    filter_change,
+    filter_turn,
+    has_statistics_of_base,
+    head_growth,
+)
+from madlab.backbones import load_base
+from madlab.errors import MadlabError
+from madlab.files.plain import read_bytes
+from madlab.files.schemas import STRICT, Whole
+from madlab.guard import fingerprint
+from madlab.network import MultiDomainNet
+from madlab.runs.config import CONFIG, RunConfig
+from madlab.runs.evaluate import base_of
+from madlab.runs.folder import ADAPTER, CHECKPOINT, FAILURE, Checkpoint
+from madlab.runs.rates import peak_rates
+from madlab.runs.recipe import Recipe
+from madlab.runs.record import METRICS, RESULT, Epoch, Result, read_log
+from madlab.runs.training import best_epoch
+from madlab.view import DomainView
+
+CEILING = {"piggyback": math.sqrt(0.5)}
+"""The turn of a method that cannot reach 1: a mask drawn with a coin leaves every filter a cosine of sqrt(1/2)."""
+LONGEST = 2**20
+"""Bytes of a failure that are read."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Evidence:
+    """The numbers of one run that a diagnosis rests on. The test images are not among them."""
+
+    path: str
+    """The run folder."""
+    config: RunConfig
+    log: tuple[Epoch, ...]
+    finished: bool
+    rates: dict[str, float]
+    """Peak learning rates of "adapter", "batchnorm" and "head"."""
+    own_rates: dict[str, float]
+    """Those that the method has by itself."""
+    failure: str = ""
+    """What ended the run early, in a line; "" if nothing is known."""
+    classes: Annotated[Whole, Field(ge=2)] | None = None
+    """How many the domain has. It is None, like all that follows, where the folder holds nothing trained."""
+    turn: Annotated[float, Field(ge=0)] | None = None
+    """`filter_turn`, as a share of what the method can reach; None where the method leaves the filters."""
+    change: Annotated[float, Field(ge=0)] | None = None
+    """`filter_change`, which is told and decides nothing, as most of it can be scale that BatchNorm hides."""
+    head: float | None = None
+    """`head_growth`."""
+    batchnorm: float | None = None
+    """`batchnorm_change`; None where the method does not learn it."""
+    stale: bool = False
+    """Whether BatchNorm still has the base's running averages, which the domain should have measured anew."""
+
+    @property
+    def method(self) -> str:
+        """As it is written for the command line, "mad:8" for MAD of rank 8."""
+        return join_method(self.config.method, self.config.rank)
+
+    @property
+    def fastest(self) -> str:
+        """The kind of parameters, "adapter", "batchnorm" or "head", whose rate is highest beside the method's own."""
+        return max(self.rates, key=lambda kind: self.rates[kind] / self.own_rates[kind] if self.own_rates[kind] else 0)
+
+    @property
+    def accuracy(self) -> float:
+        """Validation accuracy of the best epoch, in percent."""
+        return best_epoch(list(self.log)).val_accuracy
+
+    @property
+    def chance(self) -> float:
+        """Nats of loss of a network that knows nothing: ln of the number of classes."""
+        return math.log(self.classes or 2)
+
+    @property
+    def misfit(self) -> float:
+        """Nats of the last epoch's training loss above the least that label smoothing allows."""
+        return self.log[-1].train_loss - self.least(smoothed=True)
+
+    @property
+    def gap(self) -> float:
+        """Nats by which validation is worse than training, each above what a perfect fit to smoothed labels has."""
+        return self.log[-1].val_loss - self.least(smoothed=False) - self.misfit
+
+    @property
+    def peak(self) -> float:
+        """The largest validation loss of any epoch, in multiples of `chance`."""
+        return max(epoch.val_loss for epoch in self.log) / self.chance
+
+    @property
+    def loudest(self) -> float:
+        """The largest training loss of any epoch, in multiples of `chance`."""
+        return max(epoch.train_loss for epoch in self.log) / self.chance
+
+    def least(self, smoothed: bool) -> float:
+        """The lowest loss that logits trained on smoothed labels can have on these (as in training), or on plain ones.
+
+        The best logits give the right class 1 - s + s / C and each other one s / C (Szegedy et al., arXiv 1512.00567).
+        """
+        smoothing, classes = self.config.recipe.smoothing, self.classes or 2
+        right, other = 1 - smoothing + smoothing / classes, smoothing / classes
+        if not (smoothed and other):
+            return -math.log(right)
+        return -right * math.log(right) - (classes - 1) * other * math.log(other)
+
+
+def gather(run: Path | str, base: nn.Module | str | None = None) -> Evidence:
+    """The evidence of a run folder, finished or not; nothing is trained and no image is read.
+
+    base: as in `evaluate.restore`, needed where the run was given a network object or one that had to be downloaded.
+    Raises MadlabError for a folder that is no run, or whose files are absent where they should be or damaged.
+    """
+    folder = Path(run)
+    if not folder.is_dir():
+        raise MadlabError(f"There is no run folder {folder}: give the folder that `madlab train --out` made.")
+    if not (folder / CONFIG).exists():
+        raise MadlabError(f"{folder} is not a run folder, as it has no {CONFIG}: give one that has.")
+    config, log, finished = RunConfig.read(folder), read_log(folder), (folder / RESULT).exists()
+    if finished:
+        Result.read(folder)
+        for file, lost in ((METRICS, "how its loss went"), (ADAPTER, "what it trained")):
+            if not (folder / file).exists() or (file == METRICS and not log):
+                raise MadlabError(f"The run {folder} is finished but has no {file}, so nobody knows {lost}: repeat it.")
+    facts: dict[str, Any] = {"rates": _rates(config, config.recipe), "own_rates": _rates(config, Recipe())}
+    facts |= {"failure": _failure(folder)} | _trained(folder, config, base)
+    return Evidence(str(folder), config, log, finished, **facts)
+
+
+def _rates(config: RunConfig, recipe: Recipe) -> dict[str, float]:
+    """Peak rates where there is no domain to look at: `peak_rates` lowers the head's for some."""
+    method = METHODS[config.method]
+    own = {
+        "adapter": method.rate(config.options),
+        "batchnorm": method.rates.batchnorm,
+        "head": method.rates.head or method.rates.batchnorm,
+    }
+    asked = {"adapter": recipe.adapter_lr, "batchnorm": recipe.batchnorm_lr, "head": recipe.head_lr}
+    return own | {kind: rate for kind, rate in asked.items() if rate is not None}
+
+
+def _failure(folder: Path) -> str:
+    """The last line of what a failed run left: Diverged's own sentence, or the error of a traceback."""
+    if not (folder / FAILURE).exists():
+        return ""
+    lines = read_bytes(folder / FAILURE, LONGEST).decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def _trained(folder: Path, config: RunConfig, base: nn.Module | str | None) -> dict[str, Any]:
+    """What the adapter file, or the checkpoint of an unfinished run, shows; {} without either."""
+    if not any((folder / file).exists() for file in (ADAPTER, CHECKPOINT)):
+        return {}
+    network = base_of(config, folder) if base is None else load_base(base) if isinstance(base, str) else base
+    if fingerprint(network) != config.base.sha256:
+        raise MadlabError(f"The run {folder} was trained on another base network ({config.base.name}): give that one.")
+    view = _view(folder, config, network)
+    adapts = bool(view.adapted_layers())
+    return {
+        "rates": peak_rates(view, config.recipe),
+        "own_rates": peak_rates(view, Recipe()),
+        "classes": view.facts.num_classes,
+        "turn": filter_turn(view) / CEILING.get(config.method, 1.0) if adapts else None,
+        "change": filter_change(view) if adapts else None,
+        "head": head_growth(view),
+        "batchnorm": batchnorm_change(view, network),
+        "stale": has_statistics_of_base(view, network),
+    }
+
+
+def _view(folder: Path, config: RunConfig, network: nn.Module) -> DomainView:
+    net = MultiDomainNet(network)
+    if (folder / ADAPTER).exists():
+        return net.view(net.load_domain(folder / ADAPTER))
+    checkpoint = Checkpoint.read(folder / CHECKPOINT, torch.device("cpu"))
+    names, options = checkpoint.facts.class_names, cast(dict[str, Any], config.options)
+    crop = config.recipe.crop
+    net.add_domain(
+        config.domain, len(names), config.method, layers=config.layers, head=config.head, crop=crop, **options
+    )
+    view = net.view(config.domain)
+    try:
+        view.load_own_state(checkpoint.state)
+    except MadlabError as error:
+        raise MadlabError(f"The checkpoint of {folder} is not of the run that its config describes: {error}") from error
+    return view

@@ -1,0 +1,121 @@
+"""From the numbers of a run, and of other runs beside it, to the signature of a failure.
+
+First what a run says alone. Then what others say that differ from it in one respect: the one that is ahead decides, and
+those that are not ahead acquit. What the verdicts are worth on runs that were made to fail is recorded
+(`read_failures`).
+"""
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+
+from madlab.adapters import METHODS
+from madlab.analysis.diagnosis.evidence import Evidence
+from madlab.analysis.diagnosis.signatures import (
+    ASLEEP,
+    AWAY,
+    BASE,
+    BATCHNORM,
+    BETTER,
+    CLEAR,
+    DIVERGED,
+    EPOCHS,
+    EXPLODED,
+    FEW_EPOCHS,
+    FORM,
+    GAP,
+    HARDLY,
+    HEAD,
+    LOUD,
+    MISFIT,
+    NOTHING,
+    OVERFITTING,
+    RANK,
+    TOO_HIGH,
+    TOO_LOW,
+    UNFINISHED,
+    WILDLY,
+)
+from madlab.analysis.diagnosis.wording import commands, compared, measured
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is wrong with a run.
+
+    signatures: of SIGNATURES, one if the evidence decides, else all that it leaves. because: the numbers with their
+    yardsticks, and what runs beside it say. next: commands that try a remedy or, of several signatures, find out.
+    """
+
+    signatures: tuple[str, ...]
+    because: tuple[str, ...]
+    next: tuple[str, ...]
+
+
+def judge(run: Evidence, others: Sequence[Evidence] = ()) -> Diagnosis:
+    """The signature of a run, from its own numbers and from comparable ones among `others` (`respect` says which)."""
+    known = [(what, other) for other in others if (what := respect(run, other)) is not None]
+    best = {what: max((o for w, o in known if w == what), key=lambda o: o.accuracy) for what in dict(known)}
+    ahead = {what: other for what, other in best.items() if other.accuracy - run.accuracy >= BETTER}
+    acquitted = {what for what, other in best.items() if what not in ahead and _suspects(other)[0][0] not in CLEAR}
+    left = next(rest for group in _suspects(run) if (rest := tuple(s for s in group if s not in acquitted)))
+    if left[0] not in CLEAR and ahead:
+        left = _remedy(run, ahead, acquitted)
+    told = tuple(compared(what, run, other, what in ahead) for what, other in best.items())
+    return Diagnosis(left, measured(run) + told, commands(run, left))
+
+
+def _remedy(run: Evidence, ahead: Mapping[str, Evidence], acquitted: Set[str]) -> tuple[str, ...]:
+    """What is wrong with a run that clears itself or names several causes, where others are ahead of it."""
+    if RANK in ahead:  # the whole alpha does better: that fine-tuning does, too, says nothing more
+        ahead = {what: other for what, other in ahead.items() if what != FORM}
+    winner = max(ahead, key=lambda what: ahead[what].accuracy)
+    untried = winner == FORM and run.config.rank is not None and RANK not in acquitted
+    return (RANK, FORM) if untried else (winner,)
+
+
+def respect(run: Evidence, other: Evidence) -> str | None:
+    """The signature that `run` has if `other` is ahead of it, by the one respect in which their configs differ.
+
+    None if they cannot be compared: another domain, more than one difference, or no result. A method brings its own
+    rates with it; seeds, and how a step is compiled, do not count.
+    """
+    if not (run.finished and other.finished and run.classes == other.classes and run.path != other.path):
+        return None
+    changed = set(run.config.differences(other.config)) - {"seed", "compile", "head"}
+    if {"method", "options"} & changed:
+        return _capacity(run, other) if changed <= {"method", "options", "adapter_lr"} else None
+    rate = TOO_LOW if other.rates["adapter"] > run.rates["adapter"] else TOO_HIGH
+    longer = EPOCHS if other.config.recipe.epochs > run.config.recipe.epochs else None
+    known = {"adapter_lr": rate, "head_lr": HEAD, "batchnorm_lr": BATCHNORM, "epochs": longer, "base": BASE}
+    return known.get(changed.pop()) if len(changed) == 1 else None
+
+
+def _capacity(run: Evidence, other: Evidence) -> str | None:
+    """What a run with another adapter tests: the rank, the form of the adapter, or nothing if it can do less."""
+    if run.config.method == other.config.method:
+        more = other.config.rank is None or (run.config.rank or 0) < other.config.rank
+        return RANK if run.config.rank is not None and more else None
+    if METHODS[other.config.method].trains_everything:
+        return FORM
+    return None
+
+
+def _suspects(run: Evidence) -> list[tuple[str, ...]]:
+    """What a run's own numbers say: groups of signatures between which they cannot decide, the first one first."""
+    if not run.finished:
+        return [(DIVERGED if run.failure else UNFINISHED,)]
+    fits, few = run.misfit <= MISFIT, run.config.recipe.epochs <= FEW_EPOCHS
+    adapted = not METHODS[run.config.method].trains_everything
+    turn, head, batchnorm = run.turn, run.head, run.batchnorm
+    signs = {
+        (HEAD,): run.loudest > LOUD,
+        (BATCHNORM,): run.stale or (batchnorm is not None and batchnorm > AWAY),
+        (TOO_HIGH,): turn is not None and (turn > WILDLY or run.peak > EXPLODED),
+        (EPOCHS,): not fits and few,
+        (TOO_LOW,): turn is not None and turn < HARDLY,
+        (HEAD, BASE): not fits and head is not None and head < ASLEEP,
+        (OVERFITTING,): fits and run.gap > GAP,
+        (*[RANK] * (run.config.rank is not None), *[FORM] * adapted, BASE, EPOCHS): not fits,
+        (NOTHING,): True,
+    }
+    return [group for group, shown in signs.items() if shown]

@@ -1,0 +1,50 @@
+"""The signatures of failure by name, and the limits at which each is suspected.
+
+Three come from a summary of arXiv 2307.08528: capacity of the base, rank, learning rate. The others are ours. The
+limits were chosen by us on runs on `signs` alone.
+"""
+
+DIVERGED, UNFINISHED, NOTHING = "diverged", "unfinished", "nothing wrong"
+TOO_HIGH, TOO_LOW = "adapter's rate too high", "adapter's rate too low"
+HEAD, BATCHNORM = "head's rate", "BatchNorm"
+RANK, FORM, BASE = "rank too low", "adapter too small", "base too small"
+EPOCHS, OVERFITTING = "too few epochs", "overfitting"
+SIGNATURES = {
+    DIVERGED: "the loss became NaN",
+    UNFINISHED: "the run has no result",
+    TOO_HIGH: "the adapter's learning rate is too high",
+    TOO_LOW: "the adapter's learning rate is too low: what was trained is BatchNorm and head",
+    HEAD: "the head's learning rate is wrong, and not the adapter",
+    BATCHNORM: "BatchNorm is the culprit, and not the adapter",
+    RANK: "the rank is too low",
+    FORM: "this kind of adapter cannot do what fine-tuning can",
+    BASE: "even the best adapter of this base network does not fit: its capacity, or the labels",
+    EPOCHS: "the training was too short",
+    OVERFITTING: "the training images are learned and not what they stand for: too few images",
+    NOTHING: "no failure shows",
+}
+"""Each signature in words."""
+CLEAR = (DIVERGED, UNFINISHED, TOO_HIGH, TOO_LOW, HEAD, BATCHNORM)
+"""Those that spoil every comparison: a run that has one says nothing about capacity, epochs or images."""
+
+HARDLY, WILDLY = 0.1, 0.8
+"""Turns of the filters (`filter_turn`) below and above which the adapter's rate is suspected."""
+EXPLODED = 50.0
+"""Validation loss of any epoch, in multiples of ln(classes), above which the adapter's rate is suspected. Notebook 11
+has healthy runs with 32: while the rate is high, the running averages lag behind the filters."""
+LOUD = 2.5
+"""Training loss of any epoch, in multiples of ln(classes), above which the head is suspected. In training BatchNorm
+takes out whatever filters do to the size of features: only the head and BatchNorm's own scales make such logits."""
+ASLEEP = 1.1
+"""Growth of the head (`head_growth`) below which it has not learned. A run can fit all the same: filters can learn to
+suit a random head."""
+AWAY = 1.0
+"""Change of BatchNorm's scales (`batchnorm_change`) above which they ran away."""
+MISFIT = 0.3
+"""Nats of training loss above its floor beyond which a run does not fit its training images."""
+GAP = 1.0
+"""Nats by which validation is worse than training beyond which a run overfits."""
+FEW_EPOCHS = 4
+"""Epochs up to which a run that does not fit has simply had too few."""
+BETTER = 5.0
+"""Points of validation accuracy by which a run must be ahead of another to count as better."""
