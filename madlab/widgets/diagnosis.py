@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from madlab import figures
-from madlab.analysis.diagnosis import Trial, by_rate, verdict
+from madlab.analysis.diagnosis.trials import Trial, by_rate, verdict
 from madlab.widgets.panel import Panel, choice, slider
 from madlab.widgets.runs import QUANTITIES
 

@@ -1,5 +1,6 @@
 """Recorded runs at multiples of their method's learning rate, and what one says beside the others (notebook 11)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
