@@ -50,7 +50,7 @@ class Anatomy:
     def choose(self, layers: str | Sequence[str], heads: Collection[str]) -> dict[str, Layer]:
         """The filter banks of the body that are meant: an entry of LAYERS, or a list of names."""
         body = self.body(heads)
-        if isinstance(layers, str) and layers not in LAYERS:
+        if layers not in LAYERS if isinstance(layers, str) else not isinstance(layers, Collection):
             raise MadlabError(f"Unknown layers {layers!r}: choose one of {', '.join(LAYERS)}, or list layers.")
         for name in [] if isinstance(layers, str) else layers:
             if name not in body:
@@ -185,7 +185,9 @@ def _refuse_unusual_weights(base: nn.Module) -> None:
         if isinstance(module, torch.jit.ScriptModule) and any(True for _ in module.parameters()):
             raise MadlabError(f"Layer {name or 'of the network'} is TorchScript: hand over the network that it was.")
         if any(tensor is not None and tensor.is_inference() for tensor in module._parameters.values()):
-            raise MadlabError(f"Layer {name} was made in inference mode, which keeps gradients away for ever: make it outside.")
+            raise MadlabError(
+                f"Layer {name} was made in inference mode, which keeps gradients away for ever: make it outside."
+            )
 
 
 def _try_out(
@@ -261,7 +263,9 @@ def _refuse_moving_tensors(tensors: dict[str, Tensor], before: dict[str, Tensor]
 def _refuse_what_a_copy_does_not_reach(base: nn.Module, twin: nn.Module, called: set[nn.Module]) -> None:
     originals = {module: name for name, module in base.named_modules()}
     for name in dict(twin.named_modules()).keys() - set(originals.values()):
-        raise MadlabError(f"The network makes its layer {name} when it first runs: run it once before you hand it over.")
+        raise MadlabError(
+            f"The network makes its layer {name} when it first runs: run it once before you hand it over."
+        )
     for module in called & originals.keys():
         raise MadlabError(
             f"Layer {originals[module] or 'of the whole network'} is called through a function that holds the network "

@@ -17,6 +17,7 @@ from madlab.anatomy import SIDES, first_line, leaves
 from madlab.errors import MadlabError
 from madlab.sizes import image_size
 
+
 def find_heads(network: nn.Module, name: str | None = None) -> dict[str, nn.Module]:
     """Name -> module of a network's classifier head, nearly always one: an nn.Linear or an nn.Conv2d of 1x1.
 
