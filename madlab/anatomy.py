@@ -50,7 +50,7 @@ class Anatomy:
     def choose(self, layers: str | Sequence[str], heads: Collection[str]) -> dict[str, Layer]:
         """The filter banks of the body that are meant: an entry of LAYERS, or a list of names."""
         body = self.body(heads)
-        if isinstance(layers, str) and layers not in LAYERS:
+        if layers not in LAYERS if isinstance(layers, str) else not isinstance(layers, Collection):
             raise MadlabError(f"Unknown layers {layers!r}: choose one of {', '.join(LAYERS)}, or list layers.")
         for name in [] if isinstance(layers, str) else layers:
             if name not in body:

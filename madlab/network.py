@@ -95,7 +95,7 @@ class MultiDomainNet(nn.Module):
         names that do not fit, fewer than two classes, or a rank below 1 or above min(M, N) of every adapted layer; and
         if the base was changed since the first domain was added.
         """
-        method, rank = split_method(method)
+        method, rank = split_method(method) if isinstance(method, str) else (method, None)
         if rank is not None:
             if options.get("rank") is not None:
                 raise MadlabError(
@@ -256,7 +256,12 @@ class MultiDomainNet(nn.Module):
         """A domain as `facts` say, proved and not yet part of the network."""
         if facts.name in self._position:
             raise MadlabError(f"There is already a domain {facts.name!r}: choose another name or remove it first.")
-        method = METHODS[facts.method]
+        method, channels = METHODS[facts.method], self.anatomy.channels
+        if facts.normalization and len(facts.normalization["mean"]) != channels:
+            raise MadlabError(
+                f"The normalization {facts.normalization} does not fit the base network, whose images have {channels} "
+                "channels: give one number for each."
+            )
         adapted = self.anatomy.choose(layers, facts.heads) if method.adapter else {}
         facts = replace(facts, layers=list(adapted))
         if "rank" in facts.options:
@@ -317,7 +322,8 @@ def _checked_ranks(options: Mapping[str, Any], adapted: Mapping[str, Layer]) -> 
 
 def _uncompiled(network: nn.Module) -> nn.Module:
     """The network, and every part of it, without the wrappers of torch.compile, which hold what no copy can follow."""
-    network = network._modules["_orig_mod"] if "_orig_mod" in network._modules else network
+    if "_orig_mod" in network._modules:  # TorchScript's _modules have no get
+        network = network.get_submodule("_orig_mod")
     for module in list(network.modules()):
         for name, child in module._modules.items():
             if child is not None and "_orig_mod" in child._modules:

@@ -93,7 +93,7 @@ class DomainView(nn.Module):
         return self.network.get_submodule(self.facts.heads[0])
 
     def heads(self) -> dict[str, nn.Module]:
-        """Name in the base network -> the domain's own classifier head; more than one where the network adds them up."""
+        """Name in the base network -> the domain's own classifier head; several, where the network adds them up."""
         return {name: self.network.get_submodule(name) for name in self.facts.heads}
 
     def train(self, mode: bool = True) -> "DomainView":

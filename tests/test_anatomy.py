@@ -161,6 +161,36 @@ class Breaks(Body):
         raise KeyError("nothing works here")
 
 
+class Drifting(Body):
+    """Its running mean, a plain attribute, moves with every forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean = torch.zeros(8, 1, 1)
+
+    def forward(self, x):
+        x = self.conv(self.stem(x))
+        self.mean.mul_(0.9).add_(0.1 * x.detach().mean((0, 2, 3))[:, None, None])
+        return self.head(self.norm(x - self.mean).mean((2, 3)))
+
+
+class MadeLate(Body):
+    """Its last convolution is made by the first forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.late = None
+
+    def forward(self, x):
+        self.late = self.late or nn.Conv2d(8, 8, 1)
+        return self.head(self.late(self.norm(self.conv(self.stem(x)))).mean((2, 3)))
+
+
+def in_inference_mode():
+    with torch.inference_mode():
+        return Body()
+
+
 class Uncopied(Body):
     def __init__(self):
         super().__init__()
@@ -188,6 +218,10 @@ REFUSED = {
     ),
     "lazy": (lambda: nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten()), "Layer 0 has no weight yet: run"),
     "scripted": (scripted, "Layer head is TorchScript"),
+    "scripted as a whole": (lambda: torch.jit.script(Body()), "Layer of the network is TorchScript"),
+    "inference mode": (in_inference_mode, "Layer stem was made in inference mode"),
+    "drifting": (Drifting, "gives the same images other logits when it runs again"),
+    "made late": (MadeLate, "makes its layer late when it first runs: run it once before"),
     "moving buffer": (MovingBuffer, "changes its own calls even in eval mode"),
     "moving weight": (MovingWeight, "changes its own conv.weight even in eval mode"),
     "closure": (Closure, "Layer (stem|conv|norm) is called through a function that holds the network"),
@@ -248,8 +282,44 @@ class ConstantInTraining(Body):
         return super().forward(x)[:, :3] if self.head.out_features == 3 else super().forward(x)[:, :CLASSES]
 
 
+class Average(nn.Module):
+    """A running mean that is a plain attribute, so that no file would hold it."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean = torch.zeros(8, 1, 1)
+
+    def forward(self, x):
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.detach().mean((0, 2, 3))[:, None, None]
+        return x - self.mean
+
+
+class AverageNorm(Average):
+    """The same in a normalisation layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(8, 1, 1))
+
+    def forward(self, x):
+        return self.weight * super().forward(x)
+
+
+class HiddenAverage(Body):
+    def __init__(self):
+        super().__init__()
+        self.norm = Average()
+
+
+class HiddenStatistics(Body):
+    def __init__(self):
+        super().__init__()
+        self.norm = AverageNorm()
+
+
 class TwoHeads(Body):
-    """The mean of two heads, of which a domain replaces one."""
+    """The mean of two heads, of which one is named."""
 
     def __init__(self):
         super().__init__()
@@ -277,6 +347,8 @@ PROVED = {
     "moves the base": (TrainingBuffer, {}, "changes its own tensors when a domain trains"),
     "past autograd": (PastAutograd, {}, "Layer stem was adapted, but no gradient reaches its adapter"),
     "cut off": (ConstantInTraining, {"num_classes": 7}, r"shape \(2, 5\): madlab needs logits \(B, 7\)"),
+    "keeps an average": (HiddenAverage, {}, r"keeps something from training .*register_buffer"),
+    "norm keeps one": (HiddenStatistics, {}, r"keeps something from training .*register_buffer"),
     "two heads": (TwoHeads, {"head": "head"}, "does not run as domain 'd' with 3 classes .RuntimeError: The size of"),
 }
 

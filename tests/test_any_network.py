@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import torchvision
-from any_networks import CLASSES, HAND_WRITTEN, NETWORKS, lively, sized
+from any_networks import CLASSES, HAND_WRITTEN, NETWORKS, Body, lively, sized
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
@@ -51,7 +51,7 @@ def test_mad_is_the_network_with_every_weight_scaled_by_hand(name):
     net = MultiDomainNet(make(name))
     net.add_domain("d", CLASSES)
     view, plain = net.view("d"), copy.deepcopy(net.base)
-    head = view.facts.head
+    head = view.facts.heads[0]
     plain.get_submodule(head).load_state_dict(view.head.state_dict())
     with torch.no_grad():
         assert torch.equal(view(images(net)), plain(images(net))), "a new domain is the base, but for its head"
@@ -75,7 +75,7 @@ def test_finetune_is_plain_training_of_the_whole_network(name):
     net = MultiDomainNet(no_dropout(make(name)))
     net.add_domain("d", CLASSES, "finetune")
     plain = copy.deepcopy(net.base).requires_grad_(True)
-    plain.get_submodule(net.view("d").facts.head).load_state_dict(net.view("d").head.state_dict())
+    plain.get_submodule(net.view("d").facts.heads[0]).load_state_dict(net.view("d").head.state_dict())
     trained = sum(p.numel() for p in net.trainable_parameters("d"))
     assert trained == sum(p.numel() for p in plain.parameters())
     train(net.view("d").train(), net.trainable_parameters("d"), images(net))
@@ -127,7 +127,7 @@ def test_every_method_adapts_linear_layers_trains_merges_and_saves(name, method,
     rank = {"rank": 2} if "rank" in adapters.METHODS[method].options and method != "mad+wtpb" else {}
     net.add_domain("d", CLASSES, method, layers=layers, **rank)
     linears = [n for n, m in net.base.named_modules() if isinstance(m, nn.Linear)]
-    assert set(linears) - set(net.view("d").adapters()) == {net.view("d").facts.head}
+    assert set(linears) - set(net.view("d").adapters()) == {net.view("d").facts.heads[0]}
     train(net.view("d").train(), net.trainable_parameters("d"), images(net), rate=0.001)
     assert all(p.grad.abs().sum() > 0 for p in net.trainable_parameters("d"))
     expected = net.eval()(images(net), domain="d")
@@ -255,3 +255,55 @@ def test_removing_a_parametrization_from_a_merged_network_leaves_the_base_as_it_
     with torch.no_grad():
         close(plain(images(net)), net(images(net), domain="d"))
         net.base(images(net))
+
+
+class Tied(Body):
+    """Two convolutions with one weight, two norms with one gain."""
+
+    def __init__(self):
+        super().__init__()
+        self.again, self.norm_again = nn.Conv2d(6, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.again.weight, self.norm_again.weight = self.conv.weight, self.norm.weight
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        x = self.norm(self.conv(x)).mean((2, 3)) + self.norm_again(self.again(x)).relu().mean((2, 3))
+        return self.head(x)
+
+
+@pytest.mark.parametrize("method", ["finetune", "mad"])
+def test_tied_weights_stay_tied(method, tmp_path):
+    torch.manual_seed(0)
+    net = MultiDomainNet(lively(Tied()))
+    net.add_domain("d", CLASSES, method)
+    view, plain = net.view("d"), copy.deepcopy(net.base).requires_grad_(True)
+    assert set(view.adapted_layers()) == {"stem", "conv", "again"}
+    assert method != "mad" or net.adapter_size("d") == 3 * 6 + 6 * 8
+    plain.head.load_state_dict(view.head.state_dict())
+    batch = torch.randn(6, 3, 12, 12)
+    train(view.train(), net.trainable_parameters("d"), batch)
+    if method == "finetune":
+        assert sum(p.numel() for p in net.trainable_parameters("d")) == sum(p.numel() for p in plain.parameters())
+        train(plain.train(), plain.parameters(), batch)
+        with torch.no_grad():
+            close(net.eval()(batch, domain="d"), plain.eval()(batch), tolerance=2e-3)
+    merged = net.eval().merge("d")
+    assert merged.conv.weight is merged.again.weight and merged.norm.weight is merged.norm_again.weight
+    assert not torch.equal(merged.conv.weight, net.base.conv.weight)
+    with torch.no_grad():
+        close(merged(batch), net(batch, domain="d"))
+    net.save_domain("d", tmp_path / "d.safetensors")
+    net.load_domain(tmp_path / "d.safetensors", "again")
+    assert torch.equal(net(batch, domain="again"), net(batch, domain="d"))
+
+
+def test_inference_mode_leaves_nothing_that_cannot_be_trained(tmp_path):
+    torch.manual_seed(0)
+    net, batch = MultiDomainNet(lively(Body())), torch.randn(6, 3, 12, 12)
+    with torch.inference_mode():
+        net.add_domain("d", CLASSES)
+        net.save_domain("d", tmp_path / "d.safetensors")
+        net.load_domain(tmp_path / "d.safetensors", "loaded")
+        merged = net.merge("loaded")
+    train(merged.train(), merged.parameters(), batch)
+    train(net.view("loaded").train(), net.trainable_parameters("loaded"), batch)

@@ -8,7 +8,7 @@ import torch
 from any_networks import CLASSES, Body
 
 from madlab.errors import MadlabError
-from madlab.facts import DomainFacts
+from madlab.facts import DomainFacts, make_facts
 from madlab.files.tensors import load_tensors, save_tensors
 from madlab.network import MultiDomainNet
 
@@ -20,25 +20,30 @@ STORED = {
     "layers": ["conv"],
     "class_names": ["cat", "dog"],
     "normalization": {"mean": [0.5], "std": [0.5]},
-    "head": "head",
+    "heads": ["head"],
     "resize": 40,
     "crop": 32,
 }
 
 
 def test_facts_travel_through_json():
-    facts = DomainFacts.from_json(json.loads(json.dumps(STORED)))
+    facts = make_facts(json.loads(json.dumps(STORED)))
     assert facts.to_json() == STORED
     assert facts == DomainFacts(**STORED)
 
 
-def test_files_from_before_a_fact_existed_take_what_they_mean():
-    older = {key: value for key, value in STORED.items() if key not in ("head", "resize", "crop")}
-    assert DomainFacts.from_json(older, head="fc", resize=None, crop=24).to_json() == older | {
-        "head": "fc",
-        "resize": None,
-        "crop": 24,
-    }
+@pytest.mark.parametrize("head", [{}, {"head": "head"}])
+def test_a_file_of_madlab_0_1_leaves_head_and_sizes_to_the_base(head, tmp_path):
+    torch.manual_seed(0)
+    base, path = Body(), tmp_path / "d.safetensors"
+    base.crop = 24
+    net = MultiDomainNet(base)
+    net.add_domain("d", 2, crop=32)
+    net.save_domain("d", path)
+    tensors, stored = load_tensors(path)
+    save_tensors(path, tensors, {k: v for k, v in stored.items() if k not in ("heads", "resize", "crop")} | head)
+    facts = net.view(net.load_domain(path, "again")).facts
+    assert (facts.heads, facts.resize, facts.crop) == (["head"], None, 24)
 
 
 WRONG = [
@@ -49,39 +54,49 @@ WRONG = [
     ({"name": "a\nb"}, "cannot name a file"),
     ({"name": "a\x00"}, "cannot name a file"),
     ({"name": ".."}, "cannot name a file"),
-    ({"num_classes": 1}, "at least two"),
-    ({"num_classes": 10**10}, "num_classes=10000000000: no head of more than 10,000,000"),
-    ({"num_classes": True}, "num_classes of domain 'd' is True: give a whole number"),
-    ({"num_classes": 2.0}, "is 2.0: give a whole number"),
-    ({"num_classes": "2"}, "is '2': give a whole number"),
+    ({"num_classes": 1}, "num_classes is 1; it should be greater than or equal to 2"),
+    ({"num_classes": 10**10}, "num_classes is 10000000000; it should be less than or equal to 10000000"),
+    ({"num_classes": True}, "Domain 'd' is not valid .num_classes is True; it should be a valid integer"),
+    ({"num_classes": 2.0}, "num_classes is 2.0; it should be a valid integer"),
+    ({"num_classes": "2"}, "num_classes is '2'; it should be a valid integer"),
+    ({"num_classes": None}, "num_classes is None; it should be a valid integer"),
     ({"class_names": ["cat"]}, "2 classes but 1 class names"),
     ({"class_names": ["cat", "cat"]}, "'cat' twice"),
-    ({"class_names": ["cat", 3]}, "not a list of texts"),
+    ({"class_names": ["cat", 3]}, "class_names.1 is 3; it should be a valid string"),
+    ({"class_names": "cat"}, "class_names is 'cat'; it should be a valid array"),
     ({"method": "magic"}, "Unknown method 'magic': choose one of frozen, "),
     ({"options": {"speed": 2}}, "no option 'speed'"),
     ({"normalization": {"mean": [0.5]}}, "normalization .* cannot be used"),
     ({"normalization": {"mean": [0.5], "std": [0.0]}}, "std above 0"),
-    ({"normalization": {"mean": [0.5, 0.5], "std": [0.5]}}, "one finite number a channel"),
-    ({"normalization": {"mean": [float("nan")], "std": [0.5]}}, "one finite number"),
-    ({"resize": 0}, "resize is 0: give a whole number of pixels"),
-    ({"crop": 2.5}, "crop is 2.5"),
+    ({"normalization": {"mean": [0.5, 0.5], "std": [0.5]}}, "one number a channel"),
+    ({"normalization": {"mean": [], "std": []}}, "one number a channel"),
+    ({"normalization": {"mean": [0.5], "std": [0.5], "var": [1.0]}}, "normalization .* cannot be used"),
+    ({"normalization": {"mean": 0.5, "std": 0.5}}, "normalization.mean is 0.5; it should be a valid array"),
+    ({"resize": 0}, "resize is 0; it should be greater than or equal to 1"),
+    ({"crop": 2.5}, "crop is 2.5; it should be a valid integer"),
 ]
+INFINITE = [
+    ({"normalization": {"mean": [float("nan")], "std": [0.5]}}, "normalization.mean.0 is nan; it should be a finite"),
+    ({"normalization": {"mean": [0.5], "std": [float("inf")]}}, "normalization.std.0 is inf; it should be a finite"),
+]
+"""What no file can hold."""
 
 
-@pytest.mark.parametrize(("wrong", "sentence"), WRONG)
+@pytest.mark.parametrize(("wrong", "sentence"), [*WRONG, *INFINITE])
 def test_facts_that_cannot_be_are_refused(wrong, sentence):
     with pytest.raises(MadlabError, match=sentence):
-        DomainFacts(**(STORED | wrong))
+        make_facts(STORED | wrong)
 
 
 TYPES = [
-    ({"options": [2]}, r"'options' is \[2\], not a dict"),
-    ({"layers": "all"}, "'layers' is 'all', not a list"),
-    ({"layers": [3]}, "'layers' are not all names"),
-    ({"class_names": None}, "'class_names' is None, not a list"),
-    ({"head": 3}, "'head' is 3, not a str"),
-    ({"method": ["mad"]}, "not a str"),
-    ({"normalization": []}, "not a dict"),
+    ({"options": [2]}, r"options is \[2\]; it should be an object"),
+    ({"layers": "all"}, "layers is 'all'; it should be a valid array"),
+    ({"layers": [3]}, "layers.0 is 3; it should be a valid string"),
+    ({"heads": []}, r"heads is \[\]; list should have at least 1 item"),
+    ({"heads": [3]}, "heads.0 is 3; it should be a valid string"),
+    ({"heads": ["stem"]}, "no nn.Linear or 1x1 nn.Conv2d named 'stem'"),
+    ({"method": ["mad"]}, "it should be a valid string"),
+    ({"normalization": []}, "normalization is .*; it should be an object"),
 ]
 
 
@@ -135,7 +150,7 @@ def test_sizes_head_and_names_are_the_domains_and_reach_the_merged_network(tmp_p
         net.remove_domain(name)
         net.load_domain(tmp_path / "d.safetensors")
         facts, plain = net.view(name).facts, net.merge(name)
-        assert (facts.resize, facts.crop, facts.head) == (*sizes, "head")
+        assert (facts.resize, facts.crop, facts.heads) == (*sizes, ["head"])
         assert (plain.resize, plain.crop, plain.normalization, plain.class_names) == (*sizes, normalization, labels)
         assert facts.normalization == normalization
         assert not any(module.training for module in plain.modules())

@@ -46,12 +46,13 @@ NOTICED_AT_ONCE = {
     "statistics": lambda net: write(net.base.norm.running_mean.add_(1)),
     "other weights": load_other_weights,
     "unsaved buffer": lambda net: write(net.base.unsaved),
+    "other memory": lambda net: setattr(net.base.conv.weight, "data", torch.randn(8, 6, 3, 3)),
+    "half precision": lambda net: net.base.half(),
 }
 NOTICED_LATER = {
     "through .data": lambda net: net.base.conv.weight.data.mul_(2),
     "another layer": lambda net: setattr(net.base, "conv", nn.Conv2d(6, 8, 3, stride=2)),
     "training the base": train_base,
-    "half precision": lambda net: net.base.half(),
 }
 CHANGES = NOTICED_AT_ONCE | NOTICED_LATER
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from madlab.errors import MadlabError
-from madlab.heads import classes_of, features_of, find_head, new_head
+from madlab.heads import classes_of, features_of, find_heads, new_head
 from madlab.network import MultiDomainNet
 
 TIMM = (
@@ -75,18 +75,18 @@ class Wrapped(nn.Module):
 def test_timms_head_is_what_timm_says_and_what_a_forward_shows(name):
     network = timm.create_model(name)
     classifier = network.get_classifier()
-    path, head = find_head(network)
+    [(path, head)] = find_heads(network).items()
     assert head in set(classifier.modules())
     assert classes_of(head) == network.num_classes
     wrapped = Wrapped(network, network.pretrained_cfg["input_size"][-1])
-    assert find_head(wrapped) == (f"inner.{path}", head)
+    assert find_heads(wrapped) == {f"inner.{path}": head}
 
 
 @pytest.mark.parametrize(("name", "expected"), TORCHVISION.items())
 def test_torchvisions_head_is_found(name, expected):
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     network = torchvision.models.get_model(name, weights=None, num_classes=7, **options)
-    path, head = find_head(network.to("meta"))  # the calls are the same, and cost nothing
+    [(path, head)] = find_heads(network.to("meta")).items()  # the calls are the same, and cost nothing
     assert (path, classes_of(head)) == (expected, 7)
 
 
@@ -218,17 +218,7 @@ FOUND = {
 @pytest.mark.parametrize(("kind", "expected"), FOUND.items())
 def test_the_head_is_what_is_called_last(kind, expected):
     network = kind()
-    assert find_head(network) == (expected, network.get_submodule(expected))
-
-
-class Averaged(Base):
-    def __init__(self):
-        super().__init__()
-        self.second = nn.Linear(8, 5)
-
-    def forward(self, x):
-        x = self.features(x)
-        return (self.fc(x) + self.second(x)) / 2
+    assert find_heads(network) == {expected: network.get_submodule(expected)}
 
 
 class Residual(Base):
@@ -273,12 +263,11 @@ class Headless(nn.Module):
 
 
 REFUSED = {
-    Averaged: r"Several heads contribute to the network's logits \(.*second.*\)",
     Residual: r'cannot be told.*pass head="name", one of fc\.',
     NormalisedLogits: r'cannot be told.*pass head="name", one of fc\.',
     Grouped: r'cannot be told.*pass head="name", one of fc\.',
     Mapping: r"must return logits of shape \(B, classes\), but in eval mode it returns dict",
-    Unable: r"64, 224, 299, 32 pixels, .*KeyError: 'no such route'.*set network.crop.*one of fc\.",
+    Unable: r"64, 224, 299, 32, 28 pixels, .*KeyError: 'no such route'.*set network.crop.*one of fc\.",
     Headless: r"no nn.Linear and no 1x1 nn.Conv2d",
 }
 
@@ -286,41 +275,91 @@ REFUSED = {
 @pytest.mark.parametrize(("kind", "sentence"), REFUSED.items())
 def test_what_cannot_be_told_is_refused_with_one_sentence(kind, sentence):
     with pytest.raises(MadlabError, match=sentence):
-        find_head(kind())
+        find_heads(kind())
 
 
 def test_a_name_decides():
     network = NormalisedLogits()
-    assert find_head(network, "fc") == ("fc", network.fc)
+    assert find_heads(network, "fc") == {"fc": network.fc}
     with pytest.raises(MadlabError, match=r"named 'conv' to be its head: pass head=\"name\", one of fc\."):
-        find_head(network, "conv")
+        find_heads(network, "conv")
 
 
 def test_of_many_candidates_the_last_are_listed():
     network = Residual()
     network.many = nn.ModuleList(nn.Linear(2, 2) for _ in range(9))
     with pytest.raises(MadlabError, match=r"one of \.\.\., many\.1, many\.2, .*many\.8\.$"):
-        find_head(network, "nothing")
+        find_heads(network, "nothing")
 
 
-def test_two_heads_of_timm_are_refused_and_neither_is_guessed():
-    with pytest.raises(MadlabError, match=r"Several heads.*head_dist.*head"):
-        find_head(timm.create_model("levit_128s"))
+class Averaged(Base):
+    def __init__(self):
+        super().__init__()
+        self.second = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.features(x)
+        return (self.fc(x) + self.second(x)) / 2
+
+
+class Gated(Averaged):
+    def forward(self, x):
+        x = self.features(x)
+        return self.fc(x) * torch.sigmoid(self.second(x))
+
+
+class Mixed(Base):
+    """One head on pooled features, one of 1x1 before the pooling, on other features."""
+
+    def __init__(self):
+        super().__init__()
+        self.deeper, self.second = nn.Conv2d(8, 6, 3), nn.Conv2d(6, 5, 1)
+
+    def forward(self, x):
+        x = F.relu(self.bn(self.conv(x)))
+        return self.fc(x.mean((2, 3))) + self.second(self.deeper(x)).amax((2, 3))
+
+
+SEVERAL = {Averaged: ["fc", "second"], Gated: ["fc", "second"], Mixed: ["fc", "second"]}
+
+
+@pytest.mark.parametrize(("kind", "expected"), SEVERAL.items())
+def test_all_heads_of_a_network_become_the_domains(kind, expected, tmp_path):
+    """Against the same class, its heads made for as many classes as the domain has."""
+    torch.manual_seed(0)
+    base, images = kind().eval(), torch.randn(4, 3, 16, 16)
+    net = MultiDomainNet(copy.deepcopy(base))
+    net.add_domain("d", 7)
+    view = net.view("d")
+    assert list(view.heads()) == net.heads == expected
+    assert not set(expected) & set(view.adapters())
+    assert view.parameter_groups()["head"] == [p for name in expected for p in view.heads()[name].parameters()]
+    for name in expected:
+        base.set_submodule(name, copy.deepcopy(view.heads()[name]))
+    for logits in (net(images, "d"), net.merge("d")(images)):
+        torch.testing.assert_close(logits, base(images))
+    net.save_domain("d", tmp_path / "d.safetensors")
+    net.load_domain(tmp_path / "d.safetensors", "again")
+    assert torch.equal(net(images, "again"), net(images, "d"))
+
+
+def test_both_heads_of_a_distilled_network_of_timm_are_found():
+    network = timm.create_model("levit_128s")
+    assert set(find_heads(network).values()) == {part.linear for part in network.get_classifier()}
 
 
 def test_a_second_head_that_timm_does_not_name_is_seen():
     network = timm.models.volo.VOLO((1, 1, 1, 1), embed_dims=(32, 64, 64, 64), num_heads=(2, 2, 2, 2))
     assert network.get_classifier() is network.head
-    with pytest.raises(MadlabError, match=r"Several heads.*aux_head"):
-        find_head(network)
+    assert find_heads(network) == {"head": network.head, "aux_head": network.aux_head}
 
 
 def test_a_timm_network_with_another_head_or_none():
     network = timm.create_model("resnet10t", num_classes=0)
     with pytest.raises(MadlabError, match=r"without a classifier head \(num_classes=0\)"):
-        find_head(network)
+        find_heads(network)
     network.fc = nn.Sequential(nn.Linear(512, 16), nn.ReLU(), nn.Linear(16, 7))
-    assert find_head(network) == ("fc.2", network.fc[2])
+    assert find_heads(network) == {"fc.2": network.fc[2]}
 
 
 class Counting(Averaged):
@@ -341,7 +380,7 @@ def test_looking_for_the_head_leaves_everything_as_it_was():
     network = Counting().train()
     network.conv.requires_grad_(False)
     before, random = copy.deepcopy(network.state_dict()), torch.get_rng_state()
-    assert find_head(network)[0] == "fc"
+    assert list(find_heads(network)) == ["fc"]
     assert network.calls == 0
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random)
@@ -355,12 +394,12 @@ def test_looking_for_the_head_leaves_everything_as_it_was():
 def test_a_head_is_found_where_gradients_are_off(mode):
     network = ProjectionAfter()
     with mode():
-        assert find_head(network)[0] == "fc"
+        assert list(find_heads(network)) == ["fc"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_a_head_is_found_in_other_precisions(dtype):
-    assert find_head(ProjectionAfter().to(dtype))[0] == "fc"
+    assert list(find_heads(ProjectionAfter().to(dtype))) == ["fc"]
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -386,7 +425,7 @@ def test_a_new_head_is_like_the_old_one(kind, bias):
 
 def test_a_head_whose_weight_is_computed_becomes_a_plain_one():
     network = WeightNormHead()
-    new = new_head(find_head(network)[1], 9)
+    new = new_head(find_heads(network)["fc"], 9)
     assert type(new) is nn.Linear
     assert new.weight.shape == (9, 8)
 

@@ -13,7 +13,7 @@ import madlab
 from madlab.backbones import pocket_densenet, resnet26
 from madlab.errors import MadlabError
 from madlab.guard import fingerprint
-from madlab.heads import find_head
+from madlab.heads import find_heads
 from madlab.network import MultiDomainNet
 
 CLASSES = 5
@@ -84,7 +84,7 @@ def net():
 
 
 def with_head_of_base(net, domain):
-    net.view(domain).head.load_state_dict(find_head(net.base)[1].state_dict())
+    net.view(domain).head.load_state_dict(next(iter(find_heads(net.base).values())).state_dict())
 
 
 PLAIN = [name for name in madlab.METHODS if not name.startswith("peft:")]
@@ -409,7 +409,7 @@ def by_hand(net, domain):
     plain = copy.deepcopy(net.base)
     view = net.view(domain)
     own = view.own_state()
-    plain.set_submodule(view.facts.head, copy.deepcopy(view.head))
+    plain.set_submodule(view.facts.heads[0], copy.deepcopy(view.head))
     for name, module in plain.named_modules():
         if f"{name}.adapter.alpha" in own:
             alpha = own[f"{name}.adapter.alpha"]
@@ -454,7 +454,7 @@ def test_other_networks_are_adapted_without_a_fork(build):
 
 WRONG = [
     ({"name": "signs"}, "already a domain 'signs'"),
-    ({"num_classes": 1}, "at least two"),
+    ({"num_classes": 1}, "num_classes is 1; it should be greater than or equal to 2"),
     ({"class_names": ["only one"]}, "3 classes but 1 class names"),
     ({"method": "magic"}, "Unknown method 'magic'"),
     ({"speed": 3}, "no option 'speed'"),

@@ -14,7 +14,7 @@ from madlab.adapters.peers import EQUATIONS, PeftAdapter
 from madlab.backbones import pocket_densenet, resnet26
 from madlab.errors import MadlabError
 from madlab.guard import fingerprint
-from madlab.heads import find_head
+from madlab.heads import find_heads
 from madlab.network import MultiDomainNet
 
 KINDS = ["lora", "dora", "hira", "loha", "lokr", "ia3"]
@@ -58,7 +58,7 @@ def pair(peft, kind):
     net = MultiDomainNet(small())
     net.add_domain("signs", CLASSES, method=f"peft:{kind}", **OPTIONS.get(kind, {"rank": 2, "alpha": 6}))
     view = net.view("signs")
-    view.head.load_state_dict(find_head(net.base)[1].state_dict())
+    view.head.load_state_dict(next(iter(find_heads(net.base).values())).state_dict())
     wrapped = wrapped_by_peft(peft, kind, small())
     theirs = {name: p for name, p in wrapped.named_parameters() if p.requires_grad}
     ours = view.parameter_groups()["adapter"]
@@ -95,7 +95,7 @@ def test_peers_start_at_the_base_train_save_and_load(peft, kind, build, tmp_path
     sha = fingerprint(net.base)
     net.add_domain("signs", CLASSES, method=f"peft:{kind}")
     net.add_domain("other", CLASSES, method="mad")
-    net.view("signs").head.load_state_dict(find_head(net.base)[1].state_dict())
+    net.view("signs").head.load_state_dict(next(iter(find_heads(net.base).values())).state_dict())
     if kind == "hra":  # its reflections undo each other up to rounding
         torch.testing.assert_close(net(images(), domain="signs"), net.base(images()), rtol=1e-3, atol=1e-3)
     else:
