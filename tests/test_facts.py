@@ -63,7 +63,7 @@ WRONG = [
     ({"class_names": ["cat"]}, "2 classes but 1 class names"),
     ({"class_names": ["cat", "cat"]}, "'cat' twice"),
     ({"class_names": ["cat", 3]}, "class_names.1 is 3; it should be a valid string"),
-    ({"class_names": "cat"}, "class_names is 'cat'; it should be a valid array"),
+    ({"class_names": "cat"}, "class_names is 'cat'; it should be a valid list"),
     ({"method": "magic"}, "Unknown method 'magic': choose one of frozen, "),
     ({"options": {"speed": 2}}, "no option 'speed'"),
     ({"normalization": {"mean": [0.5]}}, "normalization .* cannot be used"),
@@ -71,7 +71,7 @@ WRONG = [
     ({"normalization": {"mean": [0.5, 0.5], "std": [0.5]}}, "one number a channel"),
     ({"normalization": {"mean": [], "std": []}}, "one number a channel"),
     ({"normalization": {"mean": [0.5], "std": [0.5], "var": [1.0]}}, "normalization .* cannot be used"),
-    ({"normalization": {"mean": 0.5, "std": 0.5}}, "normalization.mean is 0.5; it should be a valid array"),
+    ({"normalization": {"mean": 0.5, "std": 0.5}}, "normalization.mean is 0.5; it should be a valid list"),
     ({"resize": 0}, "resize is 0; it should be greater than or equal to 1"),
     ({"crop": 2.5}, "crop is 2.5; it should be a valid integer"),
 ]
@@ -89,14 +89,14 @@ def test_facts_that_cannot_be_are_refused(wrong, sentence):
 
 
 TYPES = [
-    ({"options": [2]}, r"options is \[2\]; it should be an object"),
-    ({"layers": "all"}, "layers is 'all'; it should be a valid array"),
+    ({"options": [2]}, r"options is \[2\]; it should be a mapping"),
+    ({"layers": "all"}, "layers is 'all'; it should be a valid list"),
     ({"layers": [3]}, "layers.0 is 3; it should be a valid string"),
     ({"heads": []}, r"heads is \[\]; list should have at least 1 item"),
     ({"heads": [3]}, "heads.0 is 3; it should be a valid string"),
     ({"heads": ["stem"]}, "no nn.Linear or 1x1 nn.Conv2d named 'stem'"),
     ({"method": ["mad"]}, "it should be a valid string"),
-    ({"normalization": []}, "normalization is .*; it should be an object"),
+    ({"normalization": []}, "normalization is .*; it should be a mapping"),
 ]
 
 
