@@ -16,11 +16,11 @@ def prove(view: DomainView, sides: tuple[int, ...]) -> None:
     """Run a new domain on two images of noise, in training mode and in eval mode.
 
     sides: pixels of the images that may be tried, for networks too deep for the smallest in training mode. Afterwards
-    random numbers, running statistics, gradients and modes are as they were. Raises MadlabError if the domain does not
+    random numbers, tensors, modes and whatever else modules hold as attributes are as they were. Raises MadlabError if the domain does not
     run, returns other logits than (2, num_classes), calls a layer of the base instead of its own, does not use an
     adapter or the head, or returns the same logits with other adapters.
     """
-    with _restored(view):
+    with _attributes_kept(view), _restored(view):
         failure = None
         for side in (view.prompt.side,) if isinstance(view.prompt, Frame) else sides:
             try:
@@ -102,6 +102,18 @@ def _run(view: DomainView, images: Tensor) -> Tensor:
             "function that holds it (a lambda, a closure, a global), which no copy can follow."
         )
     return logits
+
+
+@contextmanager
+def _attributes_kept(view: DomainView) -> Iterator[None]:
+    """Afterwards every module has the attributes that it had: no counter moved, no cache filled, the same mode."""
+    kept = [(module, dict(vars(module))) for module in view.modules()]
+    try:
+        yield
+    finally:
+        for module, attributes in kept:
+            vars(module).clear()
+            vars(module).update(attributes)
 
 
 @contextmanager
