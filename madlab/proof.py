@@ -16,9 +16,10 @@ def prove(view: DomainView, sides: tuple[int, ...]) -> None:
     """Run a new domain on two images of noise, in training mode and in eval mode.
 
     sides: pixels of the images that may be tried, for networks too deep for the smallest in training mode. Afterwards
-    random numbers, tensors, modes and whatever else modules hold as attributes are as they were. Raises MadlabError if the domain does not
-    run, returns other logits than (2, num_classes), calls a layer of the base instead of its own, does not use an
-    adapter or the head, or returns the same logits with other adapters.
+    random numbers, tensors, modes and whatever else modules hold as attributes are as they were. Raises MadlabError if
+    the domain does not run, returns other logits than (2, num_classes), calls a layer of the base instead of its own,
+    does not use an adapter or the head, returns the same logits with other adapters, or keeps from training what is no
+    tensor of a file.
     """
     with _attributes_kept(view), _restored(view):
         failure = None
@@ -123,13 +124,11 @@ def _restored(view: DomainView) -> Iterator[None]:
     buffers = [(module, dict(module._buffers)) for module in view.modules()]
     tensors = [*(parameter for parameter in view.parameters() if parameter not in base), *view.buffers()]
     values = [tensor.detach().clone() for tensor in tensors]
-    mode = view.training
     try:
         with torch.random.fork_rng([tensors[0].device] if tensors[0].is_cuda else []):
             torch.manual_seed(0)
             yield
     finally:
-        view.train(mode)
         for module, held in buffers:
             module._buffers.update(held)
         # By value: PyTorch does not count what batch norm writes to its running statistics.
