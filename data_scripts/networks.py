@@ -1,7 +1,7 @@
 r"""Which networks can be adapted: one of each of timm's families and all of torchvision's classification networks.
 
     python data_scripts/networks.py                  # about 15 minutes on one core; a stopped run goes on
-    python data_scripts/networks.py --print          # the record as a Markdown table
+    python data_scripts/networks.py --print > notebooks/site/networks.md
 
 Every network has random weights, and random BatchNorm statistics, so nothing is downloaded. It gets a domain of seven
 classes with method mad on all layers; every parameter of the domain is then moved at random. The network works if
@@ -48,7 +48,15 @@ CLASSES = 7
 SIDES = (64, 96, 128, 160, 192, 224, 256)
 """Pixels that are tried, the network's own size last."""
 
-COLUMNS = ("family", "network", "million", "adapted", "head", "difference", "verdict")
+NAMES = {"family": "family", "network": "network", "million": "million parameters"}
+WHY = NAMES | {"why": "why"}
+TABLES = {
+    "fails": WHY,
+    "refused": WHY,
+    "left out": WHY,
+    "works": NAMES | {"adapted": "layers adapted", "head": "head", "difference": "merged - view, of the largest logit"},
+}
+"""The tables of the page: what becomes of a network -> field of its line -> title of the column."""
 
 
 def networks() -> Iterator[tuple[str, str, str]]:
@@ -161,27 +169,43 @@ def row(library: str, family: str, name: str) -> dict[str, Any]:
     return line | {"seconds": round(time.time() - began, 1)}
 
 
-def table(record: dict[str, Any]) -> str:
-    """The record in Markdown: what works and how many, then a row for each network."""
-    kinds = [line["verdict"].partition(":")[0] for line in record["networks"]]
-    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(sorted(kinds, reverse=True)))
-    lines = [f"{len(kinds)} networks: {counts}.", "", "| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+def page(record: dict[str, Any]) -> str:
+    """The record as the page notebooks/site/networks.md: what works, what is refused and why, what is left out."""
+    groups: dict[str, list[dict[str, Any]]] = {"works": [], "refused": [], "left out": [], "fails": []}
     for line in record["networks"]:
-        shown = line | {"family": f"{line['library']} {line['family']}"}
+        kind, _, why = line["verdict"].partition(": ")
+        shown = line | {"family": f"{line['library']} {line['family']}", "why": why}
         if "difference" in line:
             shown["difference"] = f"{line['difference']:.0e}" if line["difference"] else "0"
-        lines.append("| " + " | ".join(str(shown.get(column) or "") for column in COLUMNS) + " |")
-    return "\n".join(lines)
+        groups[kind].append(shown)
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    parts = [
+        "# Networks that can be adapted",
+        "One network of each of timm's families, that with the fewest parameters, and all of torchvision's "
+        "classification networks: each with random weights, a domain of its own and all its layers adapted by MAD. It "
+        "works if every adapter gets a gradient, the merged network gives the logits of the domain, and the base stays "
+        "what it was.",
+        f"Of {len(record['networks'])} networks {len(groups['works'])} work, {len(groups['refused'])} are refused with "
+        f"a sentence, and {len(groups['left out'])} were left out"
+        f"{f', and {len(failed)} fail' if (failed := groups['fails']) else ''}. Made with {versions} by "
+        "`data_scripts/networks.py`, which can be run again; the record is `madlab/records/networks.json`.",
+    ]
+    for kind, columns in TABLES.items():
+        if groups[kind]:
+            rows = [[str(line.get(column) or "").replace("|", r"\|") for column in columns] for line in groups[kind]]
+            titled = [list(columns.values()), ["---"] * len(columns), *rows]
+            parts += [f"## {kind.capitalize()}", "\n".join(f"| {' | '.join(row)} |" for row in titled)]
+    return "\n\n".join(parts) + "\n"
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT, help="the record; what it holds already is not made again")
     parser.add_argument("--families", nargs="+", help="only these of timm's and torchvision's modules")
-    parser.add_argument("--print", action="store_true", help="print the record as a Markdown table, and make nothing")
+    parser.add_argument("--print", action="store_true", help="print the record as the site's page, and make nothing")
     args = parser.parse_args(arguments)
     if args.print:
-        print(table(read_json(args.out)))
+        print(page(read_json(args.out)), end="")
         return
     versions = {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "timm")}
     record: dict[str, Any] = read_json(args.out) if args.out.exists() else {"versions": versions, "networks": []}

@@ -103,9 +103,10 @@ def is_norm(module: nn.Module) -> bool:
         return True
     if isinstance(module, _ConvNd | nn.Linear):
         return False
-    own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    buffers = dict(module.named_buffers(recurse=False))
+    own = [*module.parameters(recurse=False), *buffers]
     all_held = [*module.parameters(), *module.buffers()]
-    named = "norm" in type(module).__name__.lower() or "running_mean" in module._buffers
+    named = "norm" in type(module).__name__.lower() or any(name.startswith("running_") for name in buffers)
     return named and bool(own) and len(own) == len(all_held)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from madlab.errors import MadlabError
+from madlab.files.schemas import as_plain
 from madlab.files.tensors import load_tensors, save_tensors
 from madlab.heads import classes_of, find_heads
 from madlab.hub import timm_network, torchvision_network
@@ -126,7 +127,7 @@ def save_base(network: nn.Module, path: Path | str, **metadata: str | int) -> No
         if value.is_floating_point() and value.dtype != torch.float32:
             raise MadlabError(f"{key} is {value.dtype}, but a base network is stored as float32: use network.float().")
     tensors = {key: _halved_if_exact(value) for key, value in state.items()}
-    metadata |= {k: getattr(network, k) for k in ("normalization", "resize", "crop") if hasattr(network, k)}
+    metadata |= {k: as_plain(getattr(network, k)) for k in ("normalization", "resize", "crop") if hasattr(network, k)}
     metadata["num_classes"] = classes_of(next(iter(find_heads(network).values())))
     save_tensors(path, tensors, metadata)
 
@@ -140,6 +141,8 @@ def load_base(name: str, download: bool = True) -> nn.Module:
     error hub.NotHere.
     `resize` and `crop` (pixels) say how images reach it: short side resized, then cropped.
     """
+    if not isinstance(name, str):
+        raise MadlabError(f"A base network is named by a text, but this is {name!r:.60}: see madlab.load_base.")
     shipped = WEIGHTS / f"{name}.safetensors"
     is_shipped = os.path.isfile(shipped)  # unlike Path.is_file, no error for a name that is too long
     if is_shipped or name.endswith(".safetensors"):

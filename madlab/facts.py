@@ -5,21 +5,20 @@ from dataclasses import asdict, fields, replace
 from math import inf
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, InstanceOf, ValidationError
 from pydantic.dataclasses import dataclass
 
 from madlab.adapters import METHODS
 from madlab.adapters.base import Method, whole_number
 from madlab.adapters.modulation import FORMS
 from madlab.errors import MadlabError
-from madlab.files.schemas import STRICT, validated
+from madlab.files.schemas import STRICT, as_plain, sentence
 
 MOST_CLASSES = 10_000_000
 """More would give a head that no memory holds."""
 MOST_PIXELS = 4096
 """The largest side of a prompt, and of a block of OFT."""
 
-REMEDY = "give what fits, or make the file anew"
 
 Pixels = Annotated[int, Field(ge=1)]
 
@@ -38,7 +37,7 @@ class DomainFacts:
     """Those of the method, with their defaults."""
     layers: list[str]
     """The names of the adapted layers."""
-    class_names: list[str]
+    class_names: list[InstanceOf[str]]  # a folder's name may hold bytes that pydantic's own text does not take
     """One a class; "0", "1", "2" ... unless given."""
     normalization: dict[str, list[float]]
     """{"mean": [...], "std": [...]} of pixels scaled to 0..1, one number for each channel; {} where it is not known."""
@@ -64,9 +63,12 @@ def make_facts(given: Mapping[str, Any]) -> DomainFacts:
         raise MadlabError(
             f"The domain name {name!r} cannot name a file: leave out slashes, line breaks and control characters."
         )
-    known = {f.name: _plain(given[f.name]) for f in fields(DomainFacts) if f.name in given}
+    known = {f.name: as_plain(given[f.name]) for f in fields(DomainFacts) if f.name in given}
     numbered = "class_names" in known and known["class_names"] is None
-    facts = validated(DomainFacts, known | ({"class_names": []} if numbered else {}), f"Domain {name!r}", REMEDY)
+    try:
+        facts = DomainFacts(**known | ({"class_names": []} if numbered else {}))
+    except ValidationError as error:
+        raise MadlabError(f"Domain {name!r} is not valid ({sentence(error)}): give what fits.") from None
     if facts.method not in METHODS:
         raise MadlabError(f"Unknown method {facts.method!r}: choose one of {', '.join(METHODS)}.")
     if numbered:
@@ -74,15 +76,6 @@ def make_facts(given: Mapping[str, Any]) -> DomainFacts:
     _check_class_names(facts)
     _check_normalization(facts.normalization)
     return replace(facts, options=_checked_options(METHODS[facts.method], facts.options))
-
-
-def _plain(value: Any) -> Any:
-    """Numbers and arrays of NumPy and PyTorch as Python's, which JSON can hold; all else as it is."""
-    if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _checked_options(method: Method, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -109,7 +109,7 @@ class MultiDomainNet(nn.Module):
             "method": method,
             "options": options,
             "class_names": class_names,
-            "normalization": normalization or getattr(self.base, "normalization", {}),
+            "normalization": normalization or getattr(self.base, "normalization", None) or {},
             "heads": self._heads(head),
             "resize": getattr(self.base, "resize", None) if resize is None else resize,
             "crop": getattr(self.base, "crop", None) if crop is None else crop,

@@ -16,11 +16,12 @@ def prove(view: DomainView, sides: tuple[int, ...]) -> None:
     """Run a new domain on two images of noise, in training mode and in eval mode.
 
     sides: pixels of the images that may be tried, for networks too deep for the smallest in training mode. Afterwards
-    random numbers, running statistics, gradients and modes are as they were. Raises MadlabError if the domain does not
-    run, returns other logits than (2, num_classes), calls a layer of the base instead of its own, does not use an
-    adapter or the head, or returns the same logits with other adapters.
+    random numbers, tensors, modes and whatever else modules hold as attributes are as they were. Raises MadlabError if
+    the domain does not run, returns other logits than (2, num_classes), calls a layer of the base instead of its own,
+    does not use an adapter or the head, returns the same logits with other adapters, or keeps from training what is no
+    tensor of a file.
     """
-    with _restored(view):
+    with _attributes_kept(view), _restored(view):
         failure = None
         for side in (view.prompt.side,) if isinstance(view.prompt, Frame) else sides:
             try:
@@ -110,19 +111,29 @@ def _run(view: DomainView, images: Tensor) -> Tensor:
 
 
 @contextmanager
+def _attributes_kept(view: DomainView) -> Iterator[None]:
+    """Afterwards every module has the attributes that it had: no counter moved, no cache filled, the same mode."""
+    kept = [(module, dict(vars(module))) for module in view.modules()]
+    try:
+        yield
+    finally:
+        for module, attributes in kept:
+            vars(module).clear()
+            vars(module).update(attributes)
+
+
+@contextmanager
 def _restored(view: DomainView) -> Iterator[None]:
     """Afterwards every tensor of the domain holds what it held, and the base must not have moved."""
     base = {*view.guard.base.parameters(), *view.guard.base.buffers()}
     buffers = [(module, dict(module._buffers)) for module in view.modules()]
     tensors = [*(parameter for parameter in view.parameters() if parameter not in base), *view.buffers()]
     values = [tensor.detach().clone() for tensor in tensors]
-    mode = view.training
     try:
         with torch.random.fork_rng([tensors[0].device] if tensors[0].is_cuda else []):
             torch.manual_seed(0)
             yield
     finally:
-        view.train(mode)
         for module, held in buffers:
             module._buffers.update(held)
         # By value: PyTorch does not count what batch norm writes to its running statistics.

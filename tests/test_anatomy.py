@@ -29,9 +29,18 @@ def test_every_norm_of_timm_is_one():
         assert is_norm(norm), type(norm).__name__
 
 
+class Evo(nn.Module):
+    """As EvoNorm-B0: no word of "norm" in its name, and a running variance alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(4))
+        self.register_buffer("running_var", torch.ones(4))
+
+
 NORMS = [nn.BatchNorm1d(4), nn.BatchNorm2d(4), nn.BatchNorm3d(4), nn.SyncBatchNorm(4), nn.GroupNorm(2, 4)]
 NORMS += [nn.LayerNorm(4), nn.RMSNorm(4), nn.InstanceNorm2d(4, affine=True, track_running_stats=True)]
-NORMS += [FrozenBatchNorm2d(4), Running(4), type("MyNorm", (Running,), {})(4)]
+NORMS += [FrozenBatchNorm2d(4), Running(4), Evo(), type("MyNorm", (Running,), {})(4)]
 
 
 @pytest.mark.parametrize("norm", NORMS, ids=lambda norm: type(norm).__name__)
@@ -365,6 +374,32 @@ def test_a_domain_that_would_not_really_run_is_refused(name):
     assert net.domains == [] and fingerprint(net.base) == sha
     assert name != "moves the base" or torch.equal(net.base.level, torch.zeros(8))
     torch.random.set_rng_state(state)
+
+
+class Counts(Body):
+    """Keeps numbers and a cache in plain attributes."""
+
+    class Slowing(nn.BatchNorm2d):
+        def forward(self, x):
+            if self.training:
+                self.momentum *= 0.5
+            return super().forward(x)
+
+    def __init__(self):
+        super().__init__(Counts.Slowing)
+        self.calls, self.features = 0, None
+
+    def forward(self, x):
+        self.calls, self.features = self.calls + 1, x
+        return super().forward(x)
+
+
+def test_the_proof_leaves_no_trace_in_attributes():
+    net = MultiDomainNet(Counts())
+    net.add_domain("d", 3)
+    network = net.view("d").network
+    assert (network.calls, network.features, network.norm.momentum) == (0, None, 0.1)
+    assert not any(module.training for module in net.modules())
 
 
 def test_layers_that_never_run_cannot_be_named():

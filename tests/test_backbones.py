@@ -37,6 +37,16 @@ def test_a_saved_base_is_the_base_bit_for_bit(tmp_path):
     assert bits(load_base(str(tmp_path / "b.safetensors"))) == bits(base)
 
 
+def test_what_the_base_says_of_its_images_may_be_numpys_or_pytorchs(tmp_path):
+    base = small()
+    base.normalization = {"mean": torch.zeros(3), "std": np.ones(3)}
+    base.crop = base.resize = np.int64(32)
+    save_base(base, tmp_path / "b.safetensors", name="b", architecture="resnet26", width=2)
+    again = load_base(str(tmp_path / "b.safetensors"))
+    assert again.normalization == {"mean": [0.0] * 3, "std": [1.0] * 3}
+    assert (again.resize, again.crop) == (32, 32)
+
+
 def test_an_adapter_trained_before_fits_the_saved_base(tmp_path):
     net = MultiDomainNet(small())
     net.add_domain("signs", 3)
@@ -144,7 +154,8 @@ def test_timms_sizes_are_those_of_its_own_transform(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["nothing", "torchvision:nothing", "torchvision:", "timm:", "timm:a:b", "other:resnet18", "a:b:c:d", ""]
+    "name",
+    ["nothing", "torchvision:nothing", "torchvision:", "timm:", "timm:a:b", "other:resnet18", "a:b:c:d", "", None, 3],
 )
 def test_names_of_no_network_are_refused(name):
     with pytest.raises(MadlabError):

@@ -62,7 +62,7 @@ WRONG = [
     ({"num_classes": None}, "num_classes is None; it should be a valid integer"),
     ({"class_names": ["cat"]}, "2 classes but 1 class names"),
     ({"class_names": ["cat", "cat"]}, "'cat' twice"),
-    ({"class_names": ["cat", 3]}, "class_names.1 is 3; it should be a valid string"),
+    ({"class_names": ["cat", 3]}, "class_names.1 is 3; it should be an instance of str"),
     ({"class_names": "cat"}, "class_names is 'cat'; it should be a valid list"),
     ({"method": "magic"}, "Unknown method 'magic': choose one of frozen, "),
     ({"options": {"speed": 2}}, "no option 'speed'"),
@@ -89,14 +89,14 @@ def test_facts_that_cannot_be_are_refused(wrong, sentence):
 
 
 TYPES = [
-    ({"options": [2]}, r"options is \[2\]; it should be a mapping"),
+    ({"options": [2]}, r"options is \[2\]; it should be a valid dictionary"),
     ({"layers": "all"}, "layers is 'all'; it should be a valid list"),
     ({"layers": [3]}, "layers.0 is 3; it should be a valid string"),
     ({"heads": []}, r"heads is \[\]; list should have at least 1 item"),
     ({"heads": [3]}, "heads.0 is 3; it should be a valid string"),
     ({"heads": ["stem"]}, "no nn.Linear or 1x1 nn.Conv2d named 'stem'"),
     ({"method": ["mad"]}, "it should be a valid string"),
-    ({"normalization": []}, "normalization is .*; it should be a mapping"),
+    ({"normalization": []}, "normalization is .*; it should be a valid dictionary"),
 ]
 
 
@@ -114,11 +114,27 @@ def test_files_that_say_what_cannot_be_are_refused(wrong, sentence, tmp_path):
     assert net.domains == []
 
 
-def test_numbers_of_numpy_are_numbers():
+@pytest.mark.parametrize("array", [np.array, torch.tensor])
+def test_numbers_of_numpy_and_pytorch_are_numbers(array):
     net = MultiDomainNet(Body())
-    net.add_domain("d", np.int64(3), rank=np.int32(2), normalization={"mean": np.ones(3), "std": np.ones(3)})
+    ones = array([1.0, 1.0, 1.0])
+    net.add_domain("d", array(3), rank=array(2), normalization={"mean": ones, "std": ones})
     assert json.loads(json.dumps(net.view("d").facts.to_json())) == net.view("d").facts.to_json()
     assert net(torch.randn(2, 3, 12, 12), domain="d").shape == (2, 3)
+
+
+def test_class_names_that_are_no_unicode_are_kept(tmp_path):
+    """As Python reads names of folders that are not UTF-8."""
+    net = MultiDomainNet(Body())
+    net.add_domain("d", 2, class_names=["a\udcff", "b"])
+    net.save_domain("d", tmp_path / "d.safetensors")
+    net.load_domain(tmp_path / "d.safetensors", "again")
+    assert net.view("again").facts.class_names == ["a\udcff", "b"]
+
+
+def test_a_normalisation_of_other_channels_than_the_networks_is_refused():
+    with pytest.raises(MadlabError, match=r"does not fit the base network, whose images have 3 channels"):
+        MultiDomainNet(Body()).add_domain("d", 2, normalization={"mean": [0.5], "std": [0.5]})
 
 
 def test_a_rank_may_stand_in_the_methods_name():

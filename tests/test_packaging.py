@@ -91,8 +91,13 @@ def test_the_wheel_has_at_most_250_files():
 
 
 def test_only_records_that_something_reads_ship():
-    """Each file of madlab/records is named in a notebook, the README or the library."""
-    readers = [*(ROOT / "notebooks").rglob("*.ipynb"), ROOT / "README.md", *(ROOT / "madlab").rglob("*.py")]
+    """Each file of madlab/records is named in a notebook, on a page of the site, in the README or in the library."""
+    readers = [
+        *(ROOT / "notebooks").rglob("*.ipynb"),
+        *(ROOT / "notebooks" / "site").glob("*.md"),
+        ROOT / "README.md",
+        *(ROOT / "madlab").rglob("*.py"),
+    ]
     text = "".join(path.read_text() for path in readers)
     unread = [p.name for p in (ROOT / "madlab" / "records").iterdir() if not re.search(rf"\b{p.stem}\b", text)]
     assert unread == []

@@ -6,6 +6,7 @@ Ranges stand beside the fields, once, and hold for Python, the command line and 
 import json
 import operator
 import reprlib
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
@@ -30,6 +31,15 @@ T = TypeVar("T")
 def as_whole(value: Any) -> Any:
     """NumPy's and PyTorch's whole numbers as Python's; a bool and everything else as it is."""
     return operator.index(value) if hasattr(value, "__index__") and not isinstance(value, bool) else value
+
+
+def as_plain(value: Any) -> Any:
+    """Numbers and arrays of NumPy and PyTorch as Python's, which JSON can hold; all else as it is."""
+    if isinstance(value, Mapping):
+        return {key: as_plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_plain(part) for part in value]
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 Whole = Annotated[int, BeforeValidator(as_whole)]
