@@ -20,8 +20,8 @@ class Normalization(BaseModel):
     """Statistics of the three channels, for pixels scaled to 0..1."""
 
     model_config = STRICT | {"extra": "forbid"}
-    mean: Annotated[list[float], Field(min_length=3, max_length=3)]
-    std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
+    mean: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=3, max_length=3)]
+    std: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=3, max_length=3)]
 
 
 class StoredArray(BaseModel):
