@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from madlab.errors import MadlabError
-from madlab.files.schemas import validated
+from madlab.files.schemas import Deviation, Mean, validated
 from madlab.files.tensors import load_tensors, save_tensors
 from madlab.heads import classes_of, find_head
 from madlab.hub import timm_network, torchvision_network
@@ -29,11 +29,11 @@ IMAGENET_NORMALIZATION = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0
 
 
 class BaseStatistics(BaseModel):
-    """Of each channel, for pixels scaled to 0..1."""
+    """Of each channel, however many there are."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-    mean: Annotated[list[float], Field(min_length=1)]
-    std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    mean: Annotated[list[Mean], Field(min_length=1)]
+    std: Annotated[list[Deviation], Field(min_length=1)]
 
 
 class BaseFacts(BaseModel):

@@ -88,7 +88,15 @@ WRONG_FACTS = {
     "architecture": [None, [], {}, "vit"],
     "num_classes": [None, 0, -1, 2.5, "3", True, []],
     "width": [0, -1, 1.5, "2", True, 10**30],
-    "normalization": [3, "imagenet", [], {}, {"mean": [0.5] * 3}, {"mean": [0.5] * 3, "std": [0.5, 0, 0.5]}],
+    "normalization": [
+        3,
+        "imagenet",
+        [],
+        {},
+        {"mean": [0.5] * 3},
+        {"mean": [0.5] * 3, "std": [0.5, 0, 0.5]},
+        {"mean": [120], "std": [60]},
+    ],
     "resize": [0, 1.5, "36"],
     "crop": [-1, True, [32]],
 }

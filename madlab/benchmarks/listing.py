@@ -64,7 +64,7 @@ def _list_split(place: Path, listing: Listing) -> dict[str, list[Path]]:
     if not folders:
         raise MadlabError(f"{place} has no class folders: make one for each class and put its images there.")
     for entry in others:
-        listing.left_out[NO_WAY if entry.is_symlink() else NO_IMAGE].append(entry)
+        listing.left_out[NO_WAY if entry.is_dir() or not entry.exists() else NO_IMAGE].append(entry)
     elsewhere = {identity(entry) for entry in folders.values()}
     return {name: _list_class(entry, elsewhere, listing) for name, entry in folders.items()}
 
