@@ -8,15 +8,16 @@ ResNet-26 follows Rebuffi et al., "Learning multiple visual domains with residua
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torchvision
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from madlab.errors import MadlabError
-from madlab.files.schemas import as_plain
+from madlab.files.schemas import Deviation, Mean, as_plain, validated
 from madlab.files.tensors import load_tensors, save_tensors
 from madlab.heads import classes_of, find_heads
 from madlab.hub import timm_network, torchvision_network
@@ -25,6 +26,27 @@ from madlab.sizes import image_size as image_size
 
 WEIGHTS = Path(__file__).parent / "weights"
 IMAGENET_NORMALIZATION = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+
+
+class BaseStatistics(BaseModel):
+    """Of each channel, however many there are."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    mean: Annotated[list[Mean], Field(min_length=1)]
+    std: Annotated[list[Deviation], Field(min_length=1)]
+
+
+class BaseFacts(BaseModel):
+    """What a base network's file says besides its tensors; it may say more."""
+
+    model_config = ConfigDict(strict=True)
+    name: str
+    architecture: str
+    num_classes: Annotated[int, Field(ge=1, le=10_000_000)]
+    width: Annotated[int, Field(ge=1, le=4096)] | None = None
+    normalization: BaseStatistics | None = None
+    resize: Annotated[int, Field(ge=1)] | None = None
+    crop: Annotated[int, Field(ge=1)] | None = None
 
 
 class BasicBlock(nn.Module):
@@ -162,20 +184,23 @@ def load_base(name: str, download: bool = True) -> nn.Module:
 
 def _from_file(path: Path) -> nn.Module:
     tensors, metadata = load_tensors(path)
-    if metadata.get("architecture") not in BACKBONES:
+    if metadata.get("architecture") not in list(BACKBONES):
         raise MadlabError(f"{path} is not a base network that madlab wrote; make one with madlab.save_base.")
-    options = {key: metadata[key] for key in ("num_classes", "width") if key in metadata}
+    facts = validated(BaseFacts, metadata, str(path)).model_dump(exclude_none=True)
+    options = {key: facts[key] for key in ("num_classes", "width") if key in facts}
     with torch.device("meta"):  # no memory for sizes that a file may declare and not hold, and no random numbers
-        network: Any = BACKBONES[metadata["architecture"]](**options)
+        network: Any = BACKBONES[facts["architecture"]](**options)
     state = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
-    try:
-        network.load_state_dict(state, assign=True)
-    except RuntimeError as error:
-        raise MadlabError(f"{path} does not hold the network that it names: make or fetch it anew.") from error
+    wanted, given = (
+        {key: (value.shape, value.dtype) for key, value in s.items()} for s in (network.state_dict(), state)
+    )
+    if given != wanted:
+        raise MadlabError(f"{path} does not hold the network that it names: make or fetch it anew.")
+    network.load_state_dict(state, assign=True)
     for key in ("normalization", "resize", "crop"):
-        if key in metadata:
-            setattr(network, key, metadata[key])
-    return _named(network, metadata["name"])
+        if key in facts:
+            setattr(network, key, facts[key])
+    return _named(network, facts["name"])
 
 
 def _halved_if_exact(value: Tensor) -> Tensor:

@@ -163,7 +163,7 @@ class DomainView(nn.Module):
     def load_own_state(self, state: dict[str, Tensor], packed: bool = False) -> None:
         """Take back what `own_state` gave; raises MadlabError, and changes nothing, if the tensors do not fit."""
         own = self.own_state(packed)
-        expected, given = ({name: tensor.shape for name, tensor in tensors.items()} for tensors in (own, state))
+        expected, given = ({name: _kind(tensor) for name, tensor in tensors.items()} for tensors in (own, state))
         wrong = sorted(name for name, _ in expected.items() ^ given.items())
         if wrong:
             raise MadlabError(f"The tensors do not fit this domain; the first that differs is {wrong[0]}.")
@@ -206,3 +206,8 @@ def shrink(images: Tensor, side: int) -> Tensor:
     """float (B, C, H, W) -> (B, C, side, side), anti-aliased, in channels_last memory."""
     small = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
     return small.contiguous(memory_format=torch.channels_last)
+
+
+def _kind(tensor: Tensor) -> tuple[torch.Size, bool | torch.dtype]:
+    """What must be equal for one tensor to take another's values; floats of all lengths count as one kind."""
+    return tensor.shape, tensor.is_floating_point() or tensor.dtype

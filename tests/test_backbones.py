@@ -89,7 +89,46 @@ def test_a_file_that_declares_another_network_is_refused_without_its_memory(decl
     save_base(small(), path, name="b", architecture="resnet26", width=2)
     tensors, facts = load_tensors(path)
     save_tensors(path, tensors, facts | declared)
-    with pytest.raises(MadlabError, match=f"{path} does not hold the network that it names"):
+    with pytest.raises(MadlabError, match=f"{path} (does not hold the network that it names|is not valid)"):
+        load_base(str(path))
+
+
+WRONG_FACTS = {
+    "name": [None, 3, []],
+    "architecture": [None, [], {}, "vit"],
+    "num_classes": [None, 0, -1, 2.5, "3", True, []],
+    "width": [0, -1, 1.5, "2", True, 10**30],
+    "normalization": [
+        3,
+        "imagenet",
+        [],
+        {},
+        {"mean": [0.5] * 3},
+        {"mean": [0.5] * 3, "std": [0.5, 0, 0.5]},
+        {"mean": [120], "std": [60]},
+    ],
+    "resize": [0, 1.5, "36"],
+    "crop": [-1, True, [32]],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG_FACTS.items() for value in values])
+def test_facts_of_another_type_are_refused(key, value, tmp_path):
+    path = tmp_path / "b.safetensors"
+    save_base(small(), path, name="b", architecture="resnet26", width=2)
+    tensors, facts = load_tensors(path)
+    save_tensors(path, tensors, facts | {key: value})
+    with pytest.raises(MadlabError, match=rf"^{path} [^\n]*\.$"):
+        load_base(str(path))
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.bool])
+def test_values_of_another_kind_are_refused(kind, tmp_path):
+    path = tmp_path / "b.safetensors"
+    save_base(small(), path, name="b", architecture="resnet26", width=2)
+    tensors, facts = load_tensors(path)
+    save_tensors(path, tensors | {"bn.running_mean": tensors["bn.running_mean"].to(kind)}, facts)
+    with pytest.raises(MadlabError, match="does not hold the network that it names"):
         load_base(str(path))
 
 

@@ -12,6 +12,7 @@ from torch import nn
 import madlab
 from madlab.backbones import pocket_densenet, resnet26
 from madlab.errors import MadlabError
+from madlab.files.tensors import load_tensors, save_tensors
 from madlab.guard import fingerprint
 from madlab.heads import find_heads
 from madlab.network import MultiDomainNet
@@ -354,6 +355,15 @@ def test_a_loaded_domain_can_be_trained_on(net, tmp_path):
     before = other(images(), domain="glyphs")
     train_steps(other, "glyphs")
     assert not torch.allclose(other(images(), domain="glyphs"), before)
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.bool])
+def test_values_of_another_kind_are_refused(kind, net, tmp_path):
+    net.save_domain("signs", tmp_path / "signs.safetensors")
+    tensors, facts = load_tensors(tmp_path / "signs.safetensors")
+    save_tensors(tmp_path / "other.safetensors", tensors | {"bn.weight": tensors["bn.weight"].to(kind)}, facts)
+    with pytest.raises(MadlabError, match=r"do not fit .* bn\.weight"):
+        MultiDomainNet(small()).load_domain(tmp_path / "other.safetensors")
 
 
 def test_another_base_is_refused(net, tmp_path):

@@ -47,8 +47,10 @@ def load_domain(name: Path | str, size: int = 36, flip: bool | None = None) -> D
 def source_of(name: Path | str) -> str:
     """How a domain's name or folder is written down, so that `load_domain` finds the same again.
 
-    A folder gets "./" in front where it would read as the name of a domain.
+    A folder gets "./" in front where it would read as the name of a domain. Raises MadlabError for what is neither.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise MadlabError(f"{name!r} is neither a domain's name nor a folder: give a text or a Path.")
     if isinstance(name, str) and (_is_name(name) or not name):
         return name
     path = str(Path(name))

@@ -60,7 +60,10 @@ def read_annotations(data: bytes, source: str, domain: DomainProtocol, split: st
         raise MadlabError(
             f"{source} does not have the test images {first} to {first + domain.test - 1}: fetch it again."
         )
-    category_of = {entry["image_id"]: entry["category_id"] for entry in content.annotations}
+    category_of: dict[int, int] = {}
+    for entry in content.annotations:
+        if category_of.setdefault(entry["image_id"], entry["category_id"]) != entry["category_id"]:
+            raise MadlabError(f"{source} gives image {entry['image_id']} two classes: fetch it again.")
     labels = np.array([category_of.get(image["id"], 0) for image in images], np.int64) - domain.index * OFFSET - 1
     unknown = (labels < 0) | (labels >= domain.classes)
     stripped = split == "test" and bool(unknown.all())

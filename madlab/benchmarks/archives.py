@@ -108,7 +108,7 @@ def _directory_bytes(path: Path) -> int:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - (1 << 16) - 200))
         tail = file.read()
-    if (end := tail.rfind(b"PK\5\6")) < 0:
+    if (end := tail.rfind(b"PK\5\6", 0, len(tail) - 18)) < 0:  # what follows it is 18 bytes or more, unless it was cut
         return 0
     sizes = [struct.unpack_from("<L", tail, end + 12)[0]]
     if tail[end - 20 : end - 16] == b"PK\6\7" and (large := tail.rfind(b"PK\6\6", 0, end)) >= 0:

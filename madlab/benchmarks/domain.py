@@ -13,7 +13,7 @@ from torch import Tensor
 
 from madlab.benchmarks.folder import read_folder
 from madlab.benchmarks.schemas import Normalization
-from madlab.benchmarks.split import SPLITS, Split
+from madlab.benchmarks.split import SPLITS, Split, check_size
 from madlab.benchmarks.text import some
 from madlab.errors import MadlabError, MadlabWarning
 from madlab.files.schemas import validated
@@ -40,10 +40,12 @@ class Domain:
     description: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name.strip():
+        if not _is_text(self.name):
             raise MadlabError(f"A domain cannot have the name {self.name!r}: give it a text of at least one letter.")
         if not isinstance(self.flip, bool | np.bool_):
             raise MadlabError(f"Domain {self.name!r} has flip={self.flip!r}: give True or False.")
+        if not isinstance(self.description, str):
+            raise MadlabError(f"Domain {self.name!r} has description={self.description!r}: give a text.")
         object.__setattr__(self, "class_names", _checked_names(self.class_names, f"domain {self.name!r}"))
         for split in SPLITS:
             _check_split(getattr(self, split), split, self)
@@ -54,16 +56,21 @@ class Domain:
             object.__setattr__(self, "normalization", _checked_normalization(self.normalization, self.name))
         else:
             object.__setattr__(self, "normalization", measure_normalization(self.train.images))
-            self._warn_when_black()
+            self._warn_of_doubts()
 
-    def _warn_when_black(self) -> None:
+    def _warn_of_doubts(self) -> None:
         if _sample(self.train.images).max() <= 1:
-            warnings.warn(
+            self._warn(
                 f"No training image of domain {self.name!r} has a pixel above 1 of 255: were floats from 0 to 1 turned "
-                "into bytes without multiplying them by 255?",
-                MadlabWarning,
-                stacklevel=4,  # past __post_init__ and __init__, to whoever made the domain
+                "into bytes without multiplying them by 255?"
             )
+        count = torch.bincount(self.train.labels, minlength=self.num_classes).tolist()
+        if absent := [name for name, images in zip(self.class_names, count, strict=True) if not images]:
+            self._warn(f"Domain {self.name!r} has no training image of {some(absent)}: no network can learn that.")
+
+    def _warn(self, sentence: str) -> None:
+        # The level is past __post_init__ and __init__, at whoever made the domain.
+        warnings.warn(sentence, MadlabWarning, stacklevel=5)
 
     @property
     def num_classes(self) -> int:
@@ -80,6 +87,7 @@ class Domain:
 
     def shrunk(self, size: int) -> "Domain":
         """The same domain, its images scaled down to a short side of `size` pixels; smaller ones stay as they are."""
+        check_size(size)
         if self.size <= size:
             return self
         return replace(self, **{split: getattr(self, split).shrunk(size) for split in SPLITS})
@@ -137,12 +145,12 @@ def _renumbered(split: Split, number: Tensor) -> Split:
 
 def _checked_names(names: Any, owner: str) -> list[str]:
     """A list of texts, all different, at least two; whole numbers become text. owner: a phrase for messages."""
-    if isinstance(names, str | Mapping) or not isinstance(names, Iterable):
+    if isinstance(names, str | bytes | Mapping | set | frozenset) or not isinstance(names, Iterable):
         raise MadlabError(f"The class names of {owner} must be a list of texts, in the order of the labels.")
     texts = []
     for name in names:
         number = isinstance(name, int | np.integer) and not isinstance(name, bool)
-        if not number and not (isinstance(name, str) and name.strip()):
+        if not number and not _is_text(name):
             raise MadlabError(f"{name!r} cannot be the name of a class of {owner}: give each class a text.")
         texts.append(str(name))  # NumPy's texts become Python's
     if repeated := [name for name, count in Counter(texts).items() if count > 1]:
@@ -152,6 +160,11 @@ def _checked_names(names: Any, owner: str) -> list[str]:
             f"A classifier needs at least two classes, and {owner} names {len(texts)}: give the others too."
         )
     return texts
+
+
+def _is_text(name: Any) -> bool:
+    """Whether it is a text with something in it that a file can hold, as it cannot hold half of a surrogate pair."""
+    return isinstance(name, str) and bool(name.strip()) and not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _check_split(part: Any, split: str, domain: Domain) -> None:
@@ -175,6 +188,5 @@ def _check_sizes(domain: Domain) -> None:
 
 
 def _checked_normalization(given: Any, name: str) -> dict[str, list[float]]:
-    plain = {key: np.asarray(values).tolist() for key, values in given.items()} if isinstance(given, Mapping) else given
-    what = f"The normalization of domain {name!r}"
-    return validated(Normalization, plain, what, 'give {"mean": [r, g, b], "std": [r, g, b]}').model_dump()
+    remedy = 'give {"mean": [r, g, b], "std": [r, g, b]}, for pixels scaled to 0..1'
+    return validated(Normalization, given, f"The normalization of domain {name!r}", remedy).model_dump()

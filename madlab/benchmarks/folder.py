@@ -4,9 +4,10 @@ Every image becomes one square of RGB bytes, whatever it was stored as. What is 
 interpreted, is told in a `MadlabWarning`; what cannot be used is named in a MadlabError.
 """
 
+import hashlib
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from tqdm.auto import tqdm
 
 from madlab.benchmarks.images import Square, read_square, scale_of
 from madlab.benchmarks.listing import list_images
-from madlab.benchmarks.split import SPLITS, Split
+from madlab.benchmarks.split import SPLITS, Split, check_size
 from madlab.benchmarks.text import reason, some
 from madlab.errors import MadlabError, MadlabWarning
 
@@ -35,11 +36,12 @@ class FolderContent:
 
 @dataclass
 class _Reading:
-    """A split while it is read: images uint8 (N, S, S, 3), and what is known about some of them, by place.
+    """A split while it is read: images uint8 (N, S, S, 3) of `files`, and what is known about some of them, by place.
 
     deep: greys that wait for a scale; halved: colours of 16 bits; broken: why an image could not be read.
     """
 
+    files: list[Path]
     images: np.ndarray
     deep: dict[int, Square] = field(default_factory=dict)
     halved: list[Path] = field(default_factory=list)
@@ -56,9 +58,10 @@ def read_folder(path: Path | str, size: int = 36) -> FolderContent:
     Raises MadlabError, naming the file or folder, for a missing or empty folder, classes that are not the same in all
     three splits, and images that cannot be read.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise MadlabError(f"{path!r} is no folder: give a text or a Path.")
     folder = Path(path)
-    if not isinstance(size, int | np.integer) or size < 1:
-        raise MadlabError(f"Images of {size} pixels are not possible: choose a whole number of at least 1.")
+    check_size(size)
     listing = list_images(folder)
     class_names = list(listing.files["train"])
     labels, readings = {}, {}
@@ -69,6 +72,7 @@ def read_folder(path: Path | str, size: int = 36) -> FolderContent:
         readings[split] = _read_split(in_order, size, f"{folder.resolve().name} {split}")
     _check_all_read(folder, readings.values())
     _scale_deep(folder, readings.values())
+    _tell_copies(folder, readings)
     splits = {split: Split(torch.from_numpy(readings[split].images), labels[split]) for split in SPLITS}
     return FolderContent(class_names, splits)
 
@@ -83,7 +87,7 @@ def _read_split(files: list[Path], size: int, title: str) -> _Reading:
             return error
 
     try:
-        reading = _Reading(np.zeros((len(files), size, size, 3), np.uint8))
+        reading = _Reading(files, np.zeros((len(files), size, size, 3), np.uint8))
     except (MemoryError, ValueError) as error:
         needed = len(files) * size**2 * 3 / 1e9
         raise MadlabError(
@@ -134,6 +138,20 @@ def _scale_deep(folder: Path, readings: Iterable[_Reading]) -> None:
     for reading in readings:
         for place, square in reading.deep.items():
             reading.images[place] = scale.bytes_of(square.pixels)
+
+
+def _tell_copies(folder: Path, readings: Mapping[str, _Reading]) -> None:
+    """Warn of images that an earlier split has too, whatever their files are called: they measure memory."""
+    seen: set[bytes] = set()
+    for split, reading in readings.items():
+        prints = [hashlib.sha256(image).digest() for image in reading.images]
+        if copies := [file for file, known in zip(reading.files, prints, strict=True) if known in seen]:
+            names = some(file.relative_to(folder).as_posix() for file in copies)
+            _warn(
+                f"{folder}: {len(copies)} of the {len(prints)} images in {split} look exactly like one in an earlier "
+                f"split ({names}): keep each in one split only, for a network may know them by heart."
+            )
+        seen.update(prints)
 
 
 def _warn(sentence: str) -> None:

@@ -96,7 +96,8 @@ def read_square(file: Path | str | BinaryIO, size: int, squash: bool = False, na
             with _one_large_at_a_time if large else contextlib.nullcontext():
                 return _cut(image, size, squash)
     except Exception as error:  # damaged bytes make Pillow's decoders raise nearly anything
-        why = reason(error)
+        unknown = isinstance(error, UnidentifiedImageError)
+        why = "it is empty or begins like no format that Pillow can read" if unknown else reason(error)
         raise MadlabError(f"{name or file} cannot be read as an image ({why}): repair it or take it out.") from error
 
 
@@ -115,16 +116,16 @@ def is_image(file: Path) -> bool:
 
     A link that leads nowhere counts by its ending, so that reading it tells what is wrong; a pipe or device never does.
     """
-    if file.exists() and not file.is_file():
-        return False
     if file.suffix.lower() in _endings():
-        return True
+        return file.is_file() or not file.exists()
+    if not file.is_file():
+        return False
     try:
         with Image.open(file, formats=_formats(with_magic=True)):
             return True
-    except (UnidentifiedImageError, OSError):
+    except UnidentifiedImageError:
         return False
-    except Exception:  # it begins like an image and is damaged: reading it tells how
+    except Exception:  # it cannot be opened, or begins like an image and is damaged: reading it tells how
         return True
 
 

@@ -1,88 +1,112 @@
 """Which files of an image folder are whose images, and what lies between them: found and checked, not yet read."""
 
+import unicodedata
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from madlab.benchmarks.images import is_image
+from madlab.benchmarks.layout import check_layout
 from madlab.benchmarks.split import SPLITS
 from madlab.benchmarks.text import some
 from madlab.benchmarks.walk import files_below, hidden, identity
 from madlab.errors import MadlabError, MadlabWarning
 
+NO_IMAGE = "in no format that Pillow can read"
+NO_WAY = "a link that leads nowhere, or to a folder that is read anyway"
+BESIDE = "outside of train, val and test"
+
 
 @dataclass
 class Listing:
-    """files: split -> class -> its image files, in ImageFolder's order; what is left out; folders inside of classes."""
+    """files: split -> class -> its image files, in ImageFolder's order; nested: folders inside of classes.
+
+    left_out: reason -> what is not read for it.
+    """
 
     files: dict[str, dict[str, list[Path]]] = field(default_factory=dict)
-    left_out: list[Path] = field(default_factory=list)
+    left_out: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
     nested: list[Path] = field(default_factory=list)
 
 
 def list_images(folder: Path) -> Listing:
-    """The images of FOLDER/train, FOLDER/val and FOLDER/test, one folder a class; a warning tells what is left out.
+    """The images of FOLDER/train, FOLDER/val and FOLDER/test, one folder a class; warnings tell what is left out.
 
+    A class has the name of its folder, its accents composed (NFC): macOS may take them apart on the way.
     Raises MadlabError for a missing or empty folder and for classes that are not the same in all three splits.
     """
-    _check_layout(folder)
+    listing = Listing()
     try:
-        listing = _list(folder)
+        check_layout(folder)
+        for split in SPLITS:
+            listing.files[split] = _list_split(folder / split, listing)
+        beside = [entry for entry in folder.iterdir() if entry.name not in SPLITS and not hidden(entry.name)]
+        listing.left_out[BESIDE] += [entry for entry in beside if entry.is_dir() or is_image(entry)]
     except OSError as error:
-        raise MadlabError(f"{error.filename} cannot be opened ({error.strerror}): check its permissions.") from error
+        raise MadlabError(
+            f"{error.filename} cannot be opened ({error.strerror}): give what this user can read."
+        ) from error
     _check_classes(folder, listing.files)
     _tell(listing, folder)
     return listing
 
 
-def _check_layout(folder: Path) -> None:
-    if not folder.is_dir():
-        raise MadlabError(f"There is no folder {folder}: give one that holds train/, val/ and test/.")
-    missing = [split for split in SPLITS if not (folder / split).is_dir()]
-    if missing:
-        raise MadlabError(
-            f"{folder} has no folder {' and no folder '.join(missing)}: lay it out as train/CLASS/IMAGE, "
-            "val/CLASS/IMAGE and test/CLASS/IMAGE, with the same class folders in all three."
-        )
-
-
-def _list(folder: Path) -> Listing:
+def _list_split(place: Path, listing: Listing) -> dict[str, list[Path]]:
     """Raises OSError for a folder that cannot be opened, MadlabError for one without classes or images."""
-    listing = Listing()
-    for split in SPLITS:
-        place = folder / split
-        above = {identity(parent) for parent in (place, *place.resolve().parents)}
-        classes: dict[str, list[Path]] = {}
-        loose: list[Path] = []
-        for entry in sorted(place.iterdir(), key=lambda entry: entry.name):
-            if hidden(entry.name):
-                continue
-            if entry.is_dir() and identity(entry) not in above:
-                classes[entry.name] = _list_class(entry, listing)
-            else:
-                (loose if is_image(entry) and not entry.is_dir() else listing.left_out).append(entry)
-        if loose:
+    folders, others = _class_folders(place)
+    if loose := [entry for entry in others if is_image(entry)]:
+        raise MadlabError(
+            f"{place} has images outside of a class folder ({some(file.name for file in loose)}): put each into "
+            "the folder of its class."
+        )
+    if not folders:
+        raise MadlabError(f"{place} has no class folders: make one for each class and put its images there.")
+    for entry in others:
+        listing.left_out[NO_WAY if entry.is_dir() or not entry.exists() else NO_IMAGE].append(entry)
+    elsewhere = {identity(entry) for entry in folders.values()}
+    return {name: _list_class(entry, elsewhere, listing) for name, entry in folders.items()}
+
+
+def _class_folders(place: Path) -> tuple[dict[str, Path], list[Path]]:
+    """Class -> its folder, and whatever else lies there; MadlabError for two names of one class or folder."""
+    above = {identity(parent) for parent in (place, *place.resolve().parents)}
+    folders: dict[str, Path] = {}
+    seen: dict[tuple[int, int], str] = {}
+    others = []
+    for entry in sorted(place.iterdir(), key=lambda entry: (_composed(entry.name), entry.name)):
+        if hidden(entry.name):
+            continue
+        if not entry.is_dir() or identity(entry) in above:
+            others.append(entry)
+            continue
+        name = _composed(entry.name)
+        if name in folders:
             raise MadlabError(
-                f"{place} has images outside of a class folder ({some(file.name for file in loose)}): put each into "
-                "the folder of its class."
+                f"{place} has two class folders {name!r}, once with accents composed and once not: make them one."
             )
-        if not classes:
-            raise MadlabError(f"{place} has no class folders: make one for each class and put its images there.")
-        listing.files[split] = classes
-    return listing
+        if (twin := seen.setdefault(identity(entry), name)) != name:
+            raise MadlabError(f"{entry} is the folder of the class {twin!r} too: give each class images of its own.")
+        folders[name] = entry
+    return folders, others
 
 
-def _list_class(folder: Path, listing: Listing) -> list[Path]:
-    files, not_followed = files_below(folder)
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _list_class(folder: Path, elsewhere: Iterable[tuple[int, int]], listing: Listing) -> list[Path]:
+    files, not_followed = files_below(folder, elsewhere)
     images = [file for file in files if is_image(file)]
     if not images:
         raise MadlabError(
             f"The class folder {folder} has no images that Pillow can open ({_content(files)}): fill it, or remove the "
             "class from all three splits."
         )
-    taken = set(images)
-    listing.left_out += [file for file in files if file not in taken] + not_followed
+    for file in set(files).difference(images):
+        listing.left_out[NO_IMAGE if file.exists() else NO_WAY].append(file)
+    listing.left_out[NO_WAY] += not_followed
     listing.nested += dict.fromkeys(file.parent for file in images if file.parent != folder)
     return images
 
@@ -96,32 +120,30 @@ def _check_classes(folder: Path, files: dict[str, dict[str, list[Path]]]) -> Non
     if len(train) < 2:
         raise MadlabError(f"{folder / 'train'} has one class only ({some(train)}): a classifier needs at least two.")
     for split in SPLITS[1:]:
-        other = set(files[split])
-        if lacking := train - other:
-            raise MadlabError(
-                f"{folder / split} lacks class folders that train has ({some(lacking)}): all splits need the same."
-            )
-        if unknown := other - train:
-            raise MadlabError(
-                f"{folder / split} has class folders that train lacks ({some(unknown)}): all splits need the same."
-            )
+        lacking, unknown = train - set(files[split]), set(files[split]) - train
+        told = [f"lacks class folders that train has ({some(lacking)})"] if lacking else []
+        told += [f"has class folders that train lacks ({some(unknown)})"] if unknown else []
+        if told:
+            raise MadlabError(f"{folder / split} {' and '.join(told)}: all splits need the same.")
 
 
 def _tell(listing: Listing, folder: Path) -> None:
-    """One warning for what was left out, one for folders that look like classes and are none."""
-    if listing.left_out:
-        count = len(listing.left_out)
-        what = "1 entry is" if count == 1 else f"{count} entries are"
-        _warn(
-            f"{folder}: {what} left out, being no image or a link to a folder that is read anyway",
-            _below(folder, listing.left_out),
-        )
+    """One warning for each reason why something was left out, and for folders that look like classes and are none."""
+    for reason, places in listing.left_out.items():
+        if places:
+            what = "1 entry is" if len(places) == 1 else f"{len(places)} entries are"
+            _warn(f"{folder}: {what} left out, being {reason}", _below(folder, places))
     if listing.nested:
         _warn(
             f"{folder}: folders inside of class folders are no classes of their own, their images belong to the class "
             "folder they lie in",
             _below(folder, listing.nested),
         )
+    alike = defaultdict(list)
+    for name in listing.files["train"]:
+        alike[name.casefold().strip()].append(name)
+    if pairs := [" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1]:
+        _warn(f"{folder}: classes that differ only in case or spaces are different classes", pairs)
 
 
 def _below(folder: Path, places: Iterable[Path]) -> list[str]:

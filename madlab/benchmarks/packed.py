@@ -113,7 +113,8 @@ def open_packed(folder: Path, command: str) -> Packed:
     """Open a packed domain; when it is not there or not whole, a MadlabError names the command that makes it."""
     manifest = _manifest_of(folder)
     if manifest is None:
-        raise MadlabError(f"There is no prepared domain in {folder}: make it with `{command}`.")
+        what = "only a part, or an older kind, of a" if (folder / MANIFEST).exists() else "no"
+        raise MadlabError(f"There is {what} prepared domain in {folder}: make it with `{command}`.")
     packed = Packed(folder, manifest)
     version = folder.resolve(), (folder / MANIFEST).stat().st_mtime_ns
     if version not in _compared:

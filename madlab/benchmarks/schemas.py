@@ -9,6 +9,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from madlab.files.schemas import Deviation, Mean
+
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 Count = Annotated[int, Field(ge=0, lt=2**62)]
 """A count, a label or an id: it fits NumPy's int64."""
@@ -20,8 +22,8 @@ class Normalization(BaseModel):
     """Statistics of the three channels, for pixels scaled to 0..1."""
 
     model_config = STRICT | {"extra": "forbid"}
-    mean: Annotated[list[float], Field(min_length=3, max_length=3)]
-    std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
+    mean: Annotated[list[Mean], Field(min_length=3, max_length=3)]
+    std: Annotated[list[Deviation], Field(min_length=3, max_length=3)]
 
 
 class StoredArray(BaseModel):

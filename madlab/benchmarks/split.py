@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from madlab.device import chosen_device
 from madlab.errors import MadlabError
 
 SPLITS = ("train", "val", "test")
@@ -41,10 +42,12 @@ class Split:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> "Split":
+        device = chosen_device(device)
         return Split(self.images.to(device), self.labels.to(device))
 
     def shrunk(self, size: int) -> "Split":
         """The same split, its images scaled down to a short side of `size` pixels; smaller ones stay as they are."""
+        check_size(size)
         sides = self.images.shape[1:3]
         if min(sides) <= size:
             return self
@@ -57,20 +60,30 @@ class Split:
         return Split(images, self.labels)
 
 
+def check_size(size: Any) -> None:
+    """Raise MadlabError unless `size` is a whole number of pixels, of at least one."""
+    if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
+        raise MadlabError(f"Images of {size!r} pixels are not possible: choose a whole number of at least 1.")
+
+
 def whole_numbers(values: Any, what: str) -> Tensor:
     """int64 (N,) of a tensor, array or list of whole numbers of any type; what: "labels" or "ids", for the message."""
     numbers = _tensor(values, what)
     if numbers.ndim != 1:
         remedy = "take argmax(1) of one-hot labels" if numbers.ndim == 2 and numbers.shape[1] > 1 else "flatten them"
         raise MadlabError(f"The {what} of shape {tuple(numbers.shape)} are not one number per image: {remedy}.")
-    if numbers.is_complex() or (numbers.is_floating_point() and not bool((numbers == numbers.round()).all())):
-        raise MadlabError(f"The {what} of a split are not whole numbers: number the classes from 0 on.")
+    exact = numbers.real.double()
+    if numbers.is_complex() or not bool(((exact == exact.round()) & (exact.abs() < 2**63)).all()):
+        raise MadlabError(f"The {what} of a split are not whole numbers of 64 bits: number the classes from 0 on.")
     return numbers.to(torch.int64)
 
 
 def _tensor(values: Any, what: str) -> Tensor:
     """A tensor of a user's tensor, array or list, in an order of bytes and of memory that torch understands."""
     if isinstance(values, Tensor):
+        if values.is_meta or values.is_quantized or values.layout != torch.strided:
+            unusual = "meta" if values.is_meta else "quantized" if values.is_quantized else "sparse"
+            raise MadlabError(f"The {what} of a split are a {unusual} tensor: give a dense one of plain numbers.")
         return values.detach()
     try:
         array = np.asarray(values)
@@ -86,7 +99,9 @@ def _check_shape(images: Tensor) -> None:
     shape = tuple(images.shape)
     if len(shape) == 4 and shape[3] == 3 and shape[1] and shape[2]:
         return
-    if len(shape) == 3 or (len(shape) == 4 and 1 in (shape[1], shape[3])):
+    if len(shape) == 3 and shape[2] == 3:
+        remedy = "make a single image a batch of one, image[None], and repeat the grey channel of many three times"
+    elif len(shape) == 3 or (len(shape) == 4 and 1 in (shape[1], shape[3])):
         remedy = "repeat the grey channel three times, as the last dimension"
     elif len(shape) == 4 and shape[1] == 3:
         remedy = "move the channels to the end, images.permute(0, 2, 3, 1) in PyTorch"

@@ -1,12 +1,16 @@
 """The files below a folder, each folder entered once, however links lead around."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
+
+SYSTEM = {"__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information", "Thumbs.db", "desktop.ini"}
+"""What macOS, Synology, Linux and Windows put beside people's files; some of it holds small copies of their images."""
 
 
 def hidden(name: str) -> bool:
-    """Whether a file or folder is the system's own: a name with a leading dot, or what macOS puts into archives."""
-    return name.startswith(".") or name == "__MACOSX"
+    """Whether a file or folder is the system's own: a name with a leading dot, or one of `SYSTEM`."""
+    return name.startswith(".") or name in SYSTEM
 
 
 def identity(folder: Path | str) -> tuple[int, int]:
@@ -15,17 +19,19 @@ def identity(folder: Path | str) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def files_below(folder: Path) -> tuple[list[Path], list[Path]]:
+def files_below(folder: Path, elsewhere: Iterable[tuple[int, int]] = ()) -> tuple[list[Path], list[Path]]:
     """All files that are not hidden, folder by folder in sorted order, and the links that were not followed.
 
     Links to folders are followed, unless they lead back to a folder that was entered already or that holds this one:
-    its files would come twice. Raises OSError for a folder that cannot be opened.
+    its files would come twice. elsewhere: the `identity` of folders that are read from another place, and not from
+    here. Raises OSError for a folder that cannot be opened.
     """
 
     def fail(error: OSError) -> None:
         raise error
 
-    files, back, entered = [], [], {identity(place) for place in (folder, *folder.resolve().parents)}
+    files, back = [], []
+    entered = {identity(place) for place in (folder, *folder.resolve().parents)} | set(elsewhere)
     for root, subfolders, names in os.walk(folder, followlinks=True, onerror=fail):
         seen = sorted(name for name in subfolders if not hidden(name))
         subfolders.clear()

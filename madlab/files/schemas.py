@@ -9,7 +9,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from madlab.errors import MadlabError
 from madlab.files.jsonfiles import unpacked
@@ -44,6 +44,10 @@ def as_plain(value: Any) -> Any:
 
 Whole = Annotated[int, BeforeValidator(as_whole)]
 """A whole number of Python, NumPy or PyTorch."""
+Mean = Annotated[float, Field(ge=0, le=1)]
+"""Of one channel, for pixels scaled to 0..1."""
+Deviation = Annotated[float, Field(gt=0, le=1)]
+"""Of one channel, for pixels scaled to 0..1; 1 leaves them as they are."""
 
 
 def validated(kind: type[T], data: Any, where: str, remedy: str = "correct it or make it anew") -> T:

@@ -5,7 +5,6 @@ sweep: a finished run is skipped, a half-done one goes on, and progress is count
 that fails does not stop the others.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import nn
 
 from madlab.adapters import METHODS
 from madlab.backbones import load_base
-from madlab.benchmarks import load_domain
+from madlab.benchmarks import load_domain, short_name, source_of
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
 from madlab.files.plain import check_writable
@@ -62,7 +61,7 @@ class Grid:
             raise MadlabError(f"{self.seeds} seeds are too many: choose at most {MOST_SEEDS}.")
         if "seed" in self.recipe:
             raise MadlabError("A sweep takes the number of seeds (seeds=3), not one seed.")
-        names = [domain_name(domain) for domain in self.domains]
+        names = [short_name(domain) for domain in self.domains]
         for name in self.no_flip:
             if name not in names:
                 raise MadlabError(f"No domain {name!r} to leave unmirrored: the sweep has {', '.join(names)}.")
@@ -83,7 +82,7 @@ class Grid:
         for seed in range(self.seeds):
             recipe = make_recipe(self.recipe | {"seed": seed})
             for domain in self.domains:
-                name = domain_name(domain)
+                name = short_name(domain)
                 for text in self.methods:
                     folder = self.out / name / text.replace(":", "-") / f"seed{seed}"
                     if folder in cells:
@@ -158,8 +157,8 @@ def sweep(
     layers = layers if isinstance(layers, str) else tuple(layers)
     common = {"base": base, "layers": layers, "head": head, "device": device, "compile": compile}
     given = {name: value for name, value in (options or {}).items() if value is not None}
-    paths = [str(Path(domain)) if os.path.exists(domain) else domain for domain in domains]
-    grid = Grid(paths, list(methods), seeds, Path(out), no_flip, given, common, dict(recipe))
+    sources = [source_of(domain) for domain in domains]
+    grid = Grid(sources, list(methods), seeds, Path(out), no_flip, given, common, dict(recipe))
     bring_to_end = choose_engine(engine, workers, address, gpus_per_run, devices)
     network, cells = load_base(base), grid.cells()
     _try_methods(network, grid)
@@ -170,11 +169,6 @@ def sweep(
     images = {name: len(load_domain(name, size).train) for name in dict.fromkeys(cell.domain for cell in pending)}
     failures = _follow(bring_to_end, pending, images, progress) if pending else {}
     return Outcome({cell.folder: Result.read(cell.folder) for cell in cells if cell.finished}, failures)
-
-
-def domain_name(domain: str) -> str:
-    """The name of a domain that is a folder or has its benchmark before it, "flowers" for "sketch:flowers"."""
-    return Path(domain).resolve().name if os.path.exists(domain) else domain.rpartition(":")[2]
 
 
 def _try_methods(network: nn.Module, grid: Grid) -> None:

@@ -17,7 +17,7 @@ from torch import nn
 from madlab.adapters import METHODS
 from madlab.adapters.base import split_method
 from madlab.backbones import load_base
-from madlab.benchmarks import load_domain
+from madlab.benchmarks import load_domain, source_of
 from madlab.benchmarks.domain import Domain
 from madlab.device import chosen_device
 from madlab.errors import MadlabError, MadlabWarning
@@ -79,7 +79,7 @@ def train(
     data = _load(domain, network, flip)
     config = _config(
         domain=data.name,
-        source=None if isinstance(domain, Domain) else str(domain),
+        source=None if isinstance(domain, Domain) else source_of(domain),
         flip=data.flip,
         base=BaseUsed(getattr(network, "name", ""), fingerprint(network), base if isinstance(base, str) else None),
         method=method,
@@ -142,7 +142,7 @@ def _load(domain: Domain | Path | str, network: nn.Module, flip: bool | None) ->
     size = image_size(network)
     if not size.declared:
         warn(size.notice, MadlabWarning, stacklevel=3)
-    return load_domain(str(domain), size=size.resize, flip=flip)
+    return load_domain(domain, size=size.resize, flip=flip)
 
 
 def _config(recipe: Recipe, **fields: Any) -> RunConfig:

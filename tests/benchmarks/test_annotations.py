@@ -72,6 +72,14 @@ def test_what_is_no_annotation_file_is_told(fault: str) -> None:
         read_annotations(FAULTS[fault], "the file", GTSRB, "test")
 
 
+def test_an_image_of_two_classes_is_told() -> None:
+    given = json.loads(changed())["annotations"]
+    assert read_annotations(changed(annotations=given + given[:1]), "the file", GTSRB, "test").labels is not None
+    other = given[0] | {"category_id": given[0]["category_id"] + 1}
+    with pytest.raises(MadlabError, match=f"the file gives image {other['image_id']} two classes"):
+        read_annotations(changed(annotations=[*given, other]), "the file", GTSRB, "test")
+
+
 def test_files_changed_at_random() -> None:
     """Read, or refused in one sentence; nothing else is raised."""
     generator, whole, refused = random.Random(0), changed(), 0

@@ -108,6 +108,13 @@ def test_truncated_archives_are_told(tmp_path: Path, name: str) -> None:
             read(1 << 20)
 
 
+@pytest.mark.parametrize("left", [1, 4, 12, 20, 21])
+def test_a_zip_cut_in_its_last_record_is_told(left: int, tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(zip_bytes({"a.bin": DATA[:50]})[: left - 22])
+    with pytest.raises(MadlabError, match=r"a\.zip cannot be read to its end \(File is not a zip file\)"):
+        list(members(tmp_path / "a.zip", 100))
+
+
 def test_no_archive_at_all(tmp_path: Path) -> None:
     (tmp_path / "a.tar.gz").write_bytes(b"<html>Not found</html>")
     with pytest.raises(MadlabError, match="cannot be read to its end"):

@@ -150,7 +150,12 @@ BAD_SPLITS = {
     "no labels": (PIXELS, None, ["labels", "must be numbers"]),
     "halves": (PIXELS, LABELS / 2, ["not whole numbers"]),
     "NaN as label": (PIXELS, [0, 1, 2, 0, 1, math.nan], ["not whole numbers"]),
-    "infinite label": (PIXELS, [0, 1, 2, 0, 1, math.inf], ["no class name", "own"]),
+    "infinite label": (PIXELS, [0, 1, 2, 0, 1, math.inf], ["not whole numbers"]),
+    "labels beyond 64 bits": (PIXELS, [0, 1, 2, 0, 1, 1e300], ["not whole numbers of 64 bits"]),
+    "unsigned labels beyond 63": (PIXELS, np.array([0, 1, 2, 0, 1, 2**63 + 1], np.uint64), ["64 bits"]),
+    "one image": (PIXELS[0], LABELS, ["(5, 7, 3)", "image[None]"]),
+    "sparse": (torch.from_numpy(PIXELS).to_sparse(), LABELS, ["sparse", "dense"]),
+    "no memory": (torch.from_numpy(PIXELS).to("meta"), LABELS, ["meta"]),
     "names as labels": (PIXELS, ["ant"] * 6, ["labels", "must be numbers"]),
 }
 
@@ -193,6 +198,14 @@ BAD_DOMAINS = {
     "one number": ({"normalization": {"mean": 0.5, "std": 0.5}}, ["mean", "list"]),
     "text": ({"normalization": {"mean": ["a", "b", "c"], "std": [0.5] * 3}}, ["mean.0", "number"]),
     "a flip that is text": ({"flip": "no"}, ["flip='no'", "True or False"]),
+    "values of 0 to 255": ({"normalization": {"mean": [120.0] * 3, "std": [60.0] * 3}}, ["mean.0 is 120", "0..1"]),
+    "a ragged mean": ({"normalization": {"mean": [[1], [1, 2], 0], "std": [0.5] * 3}}, ["mean.0"]),
+    "keys that are no texts": ({"normalization": {(0, 1): [0.5] * 3}}, ["keys must be"]),
+    "half a surrogate pair": ({"class_names": ["ant", "bee", "cat\udcff"]}, ["cannot be the name of a class"]),
+    "a name that no file can hold": ({"name": "own\ud800"}, ["at least one letter"]),
+    "a set of classes": ({"class_names": {"ant", "bee", "cat"}}, ["list of texts"]),
+    "bytes": ({"class_names": b"abc"}, ["list of texts"]),
+    "a description that is None": ({"description": None}, ["description=None"]),
     "no mapping": ({"normalization": [0.5, 0.5]}, ["normalization of domain 'own'"]),
 }
 
@@ -273,9 +286,32 @@ def test_other_classes_are_told_with_their_difference(names, words):
         assert word in message
 
 
+def test_a_class_that_train_does_not_show_is_told():
+    labels = [0, 1, 1, 0, 1, 0]
+    with pytest.warns(MadlabWarning, match="'own' has no training image of cat:"):
+        domain(train=split(labels=labels))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        domain(val=split(labels=labels))
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, True, "36", None])
+def test_images_are_not_shrunk_to_what_is_no_size(size):
+    for given in (domain(), split()):
+        with pytest.raises(MadlabError, match="choose a whole number of at least 1"):
+            given.shrunk(size)
+
+
+@pytest.mark.parametrize("device", ["meta", "cuda:99", "nowhere"])
+def test_a_device_that_is_not_there_is_told(device):
+    with pytest.raises(MadlabError, match=r"There is no device .* choose one of cpu"):
+        domain().to(device)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_labels_follow_their_images_to_a_device():
-    part = Split(torch.from_numpy(PIXELS), LABELS).to("meta")
-    assert part.images.device == part.labels.device == torch.device("meta")
+    part = Split(torch.from_numpy(PIXELS), LABELS).to("cuda")
+    assert part.images.device == part.labels.device and part.images.device.type == "cuda"
 
 
 def test_replacing_a_split_checks_it_again():

@@ -212,11 +212,31 @@ def _extra_class(tree):
 
 BAD = {
     "no such folder": (shutil.rmtree, ["There is no folder", "own", "train/"]),
-    "a file": (lambda tree: (shutil.rmtree(tree), tree.write_text("x")), ["There is no folder", "own"]),
-    "no val": (lambda tree: shutil.rmtree(tree / "val"), ["no folder val:", "val/CLASS/IMAGE"]),
+    "a file": (lambda tree: (shutil.rmtree(tree), tree.write_text("x")), ["own is a file, not a folder"]),
+    "no val": (lambda tree: shutil.rmtree(tree / "val"), ["no folder val, only test, train:", "val/CLASS/IMAGE"]),
     "no val, no test": (
         lambda tree: (shutil.rmtree(tree / "val"), shutil.rmtree(tree / "test")),
-        ["no folder val and no folder test:"],
+        ["no folder val and no folder test, only train:"],
+    ),
+    "other names": (
+        lambda tree: ((tree / "val").rename(tree / "Validation"), (tree / "test").rename(tree / "testing")),
+        ["no folder val and no folder test, but Validation, testing: rename Validation to val and testing to test."],
+    ),
+    "one folder too high": (
+        lambda tree: shutil.move(tree, tree.parent / "x") and shutil.move(tree.parent / "x", tree / "photos"),
+        ["no folder train", "but photos has: give", "own/photos."],
+    ),
+    "other capitals": (
+        lambda tree: (tree / "val" / "ant").rename(tree / "val" / "Ant"),
+        ["val lacks class folders that train has (ant) and has class folders that train lacks (Ant)"],
+    ),
+    "one folder for two classes": (
+        lambda tree: (tree / "train" / "bee").symlink_to("ant"),
+        ["train/bee is the folder of the class 'ant' too"],
+    ),
+    "two spellings of one name": (
+        lambda tree: [(tree / "train" / name).mkdir() for name in ("caf\u00e9", "cafe\u0301")],
+        ["train has two class folders 'caf\u00e9'"],
     ),
     "no class folders": (_no_class, ["val has no class folders"]),
     "empty class": (_empty_class, ["test/ant has no images", "only notes.txt"]),
@@ -224,8 +244,14 @@ BAD = {
     "class lacking": (_fewer_classes, ["val lacks", "10, Zebra, ant and 1 more"]),
     "class too many": (_extra_class, ["test has", "train lacks", "wasp"]),
     "loose image": (lambda tree: Image.new("L", (4, 4)).save(tree / "train" / "x.png"), ["train has images", "x.png"]),
-    "not an image": (lambda tree: (tree / "val" / "ant" / "b.png").write_text("x"), ["val/ant/b.png cannot be read"]),
-    "no bytes": (lambda tree: (tree / "val" / "ant" / "b.png").write_bytes(b""), ["val/ant/b.png cannot be read"]),
+    "not an image": (
+        lambda tree: (tree / "val" / "ant" / "b.png").write_text("x"),
+        ["val/ant/b.png cannot be read", "no format"],
+    ),
+    "no bytes": (
+        lambda tree: (tree / "val" / "ant" / "b.png").write_bytes(b""),
+        ["val/ant/b.png cannot be read", "empty"],
+    ),
     "truncated": (
         lambda tree: (tree / "test" / "9" / "b.png").write_bytes(_half_a_png()),
         ["test/9/b.png", "truncated"],
@@ -245,7 +271,14 @@ def test_bad_input_is_one_sentence_that_names_it(case, tree):
         assert word in message.replace("\\", "/")
 
 
-@pytest.mark.parametrize("size", [0, -3, 36.5, "36", None])
+@pytest.mark.parametrize("path", [None, 3, b"photos", "x" * 5000, "null\0byte", "half\ud800", ""])
+def test_what_is_no_path_of_a_folder_is_told(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MadlabError, match=r"is no folder: give|There is no folder|cannot be opened|has no folder"):
+        Domain.from_folder(path)
+
+
+@pytest.mark.parametrize("size", [0, -3, 36.5, "36", None, True])
 def test_a_size_that_is_no_number_of_pixels_is_refused(tree, size):
     with pytest.raises(MadlabError, match="at least 1"):
         Domain.from_folder(tree, size=size)
@@ -295,19 +328,68 @@ def flat(tree):
 
 
 def test_nothing_is_said_about_a_good_folder(flat):
-    for name in (".hidden", "._x.png", "__MACOSX"):
+    for name in (".hidden", "._x.png", "__MACOSX", "@eaDir", "lost+found"):
         (flat / "train" / "ant" / name).mkdir()
     (flat / "train" / "__MACOSX").mkdir()
+    Image.fromarray(painted()).save(flat / "train" / "ant" / "@eaDir" / "thumbnail.jpg")
+    (flat / "train" / "ant" / "Thumbs.db").write_bytes(b"no image")
     assert warned(flat) == []
 
 
 def test_what_is_left_out_is_named_and_counted(flat):
-    for name in ("train/ant/notes.txt", "train/list.csv", "val/9/drawing.eps", "test/9/film.mpg", "test/9/Thumbs.db"):
+    for name in ("train/ant/notes.txt", "train/list.csv", "val/9/drawing.eps", "test/9/film.mpg", "test/9/x.heic"):
         (flat / name).write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n" if name.endswith("eps") else b"no image")
     os.mkfifo(flat / "test/9/pipe.png")
     (told,) = warned(flat)
     assert "6 entries are left out" in told
-    assert "test/9/Thumbs.db, test/9/film.mpg, test/9/pipe.png and 3 more" in told
+    assert "in no format that Pillow can read (test/9/film.mpg, test/9/pipe.png, test/9/x.heic and 3 more)" in told
+
+
+def test_what_lies_beside_the_splits_is_named(flat):
+    shutil.copytree(flat / "train", flat / "unlabelled")
+    (flat / "README.md").write_text("no image")
+    (told,) = warned(flat)
+    assert "1 entry is left out, being outside of train, val and test (unlabelled)" in told
+
+
+def test_accents_that_a_file_system_takes_apart_make_no_other_class(flat):
+    """HFS+ stores é as e and an accent."""
+    for split, name in zip(SPLITS, ("caf\u00e9", "cafe\u0301", "cafe\u0301"), strict=True):
+        (flat / split / "ant").rename(flat / split / name)
+    domain = Domain.from_folder(flat, size=SIZE)
+    assert "caf\u00e9" in domain.class_names and len(domain.class_names) == 5
+    assert warned(flat) == []
+
+
+def test_classes_that_differ_in_capitals_only_are_named(flat):
+    for split in SPLITS:
+        (flat / split / "bee 2").rename(flat / split / "Ant")
+    (told,) = warned(flat)
+    assert "'Ant' and 'ant'" in told and len(Domain.from_folder(flat, size=SIZE).class_names) == 5
+
+
+def test_an_image_in_two_splits_is_named_whatever_it_is_called(flat):
+    shutil.copy(flat / "train" / "ant" / "b.png", flat / "val" / "9" / "other.png")
+    Image.open(flat / "val" / "Zebra" / "b.png").save(flat / "test" / "10" / "same.tif")
+    val, test = warned(flat)
+    assert "1 of the 11 images in val look" in val and "(val/9/other.png)" in val
+    assert "images in test" in test and "(test/10/same.tif)" in test
+
+
+def test_a_link_that_leads_nowhere_is_named(flat):
+    (flat / "train" / "ant" / "gone").symlink_to("nowhere")
+    (flat / "train" / "wasp").symlink_to("nowhere")
+    (flat / "list.txt").write_text("no image")
+    (flat / "train" / "list").symlink_to("../list.txt")
+    nowhere, no_image = sorted(warned(flat), reverse=True, key=lambda told: "leads nowhere" in told)
+    assert "2 entries are left out, being a link that leads nowhere" in nowhere and "(train/list)" in no_image
+
+
+def test_a_link_to_another_class_is_not_followed(flat):
+    before = files_of(quietly(flat))
+    (flat / "train" / "9" / "link").symlink_to("../ant")
+    assert files_of(quietly(flat)) == before
+    assert "(train/9/link)" in warned(flat)[0]
 
 
 def test_folders_inside_of_class_folders_are_named(flat):
@@ -344,7 +426,8 @@ def test_links_to_images_and_folders_elsewhere_are_followed(flat, tmp_path):
     (flat / "val" / "ant" / "z.png").symlink_to(elsewhere / "b.png")
     domain = Domain.from_folder(flat, size=SIZE)
     assert len(domain.train) == 10 and len(domain.val) == 11
-    assert warned(flat) == []
+    (told,) = warned(flat)
+    assert "images in val look exactly like one in an earlier split (val/ant/z.png)" in told
 
 
 def test_all_broken_images_are_counted(flat):
@@ -388,7 +471,7 @@ def test_deep_greys_are_scaled_alike_and_with_a_word(kind, tmp_path):
     domain = quietly(folder)
     shown = [int(image[0, 0, 0]) for split in SPLITS for image in getattr(domain, split).images]
     assert shown == pytest.approx([255 * value / white for value in values], abs=0.501)
-    (told,) = warned(folder)
+    told = warned(folder)[0]
     assert "grey images of more than 8 bits (6)" in told and words in told
 
 

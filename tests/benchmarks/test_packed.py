@@ -239,7 +239,9 @@ def test_no_file_in_a_file_s_place(folder: Path, place: str, name: str) -> None:
         path.mkdir()
     elif place == "a link loop":
         path.symlink_to(path)
-    with pytest.raises(MadlabError, match=r"There is no prepared domain in .*: make it with `madlab prepare`"):
+    with pytest.raises(
+        MadlabError, match=r"There is (no|only a part.*) prepared domain in .*: make it with `madlab prepare`"
+    ):
         read(folder)
 
 

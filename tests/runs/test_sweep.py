@@ -464,9 +464,9 @@ def test_without_ray_the_extra_is_named(place, monkeypatch):
 
 
 class Witness(str):
-    """In the place of a domain: what it says is which GPUs the process sees that asks for its name."""
+    """In the place of a domain: what it says is which GPUs the process sees that looks at its name."""
 
-    def __str__(self):
+    def partition(self, *_):
         raise MadlabError(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
 
 
