@@ -46,7 +46,7 @@ def label(run: Run) -> str:
     """What was trained, in short: "mad:8", and in brackets the layers and options that are not the usual ones."""
     usual = METHODS[run.result.method].options if run.result.method in METHODS else {}
     rank, layers = run.result.rank, run.config.layers
-    own = {} if rank is None or isinstance(rank, int) else {"rank": rank}
+    own: dict[str, Any] = {} if rank is None or isinstance(rank, int) else {"rank": rank}
     own |= {name: value for name, value in run.config.options.items() if name != "rank" and value != usual.get(name)}
     said = [] if layers == "all" else [_short(layers)]
     said += [f"{name} {_short(value)}" for name, value in own.items()]
