@@ -19,7 +19,9 @@ def chosen_device(device: torch.device | str | None) -> torch.device:
         chosen = torch.device(device)
     except (RuntimeError, TypeError):
         chosen = None
-    if chosen is None or (chosen.index or 0) >= counts.get(chosen.type, 0):
+    # PyTorch keeps an index in eight bits: "cuda:256" would be the first GPU.
+    wrapped = isinstance(device, str) and str(chosen) != device
+    if chosen is None or wrapped or not 0 <= (chosen.index or 0) < counts.get(chosen.type, 0):
         there = ", ".join(kind if count == 1 else f"{kind}:0 to {kind}:{count - 1}" for kind, count in counts.items())
         raise MadlabError(f"There is no device {str(device)!r:.60} here: choose one of {there}.")
     return chosen

@@ -50,11 +50,16 @@ def source_of(name: Path | str) -> str:
     A folder gets "./" in front where it would read as the name of a domain. Raises MadlabError for what is neither.
     """
     if not isinstance(name, str | os.PathLike):
-        raise MadlabError(f"{name!r} is neither a domain's name nor a folder: give a text or a Path.")
+        raise MadlabError(f"A domain is given as a Domain, its name or its folder, not as {name!r:.60}.")
     if isinstance(name, str) and (_is_name(name) or not name):
         return name
     path = str(Path(name))
     return f"./{path}" if _is_name(path) else path
+
+
+def is_folder(source: str) -> bool:
+    """Whether `load_domain` takes the text for a folder, and there is one."""
+    return not _is_name(source) and os.path.isdir(source)
 
 
 def short_name(source: str) -> str:

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from madlab.errors import MadlabError
 from madlab.files.locks import hold
+from madlab.progress import progress_bar
 
 ROUNDS = 3
 """How often every address is tried before giving up; each try goes on where the last one stopped."""
@@ -92,7 +91,7 @@ def _download(url: str, part: Path, archive: Archive, timeout: float, say: Say) 
                 say(f"Fetching {url}" + (f", from byte {start} on." if start else "."))
                 start, chunks = _request(url, start, archive.size, timeout)
                 file.truncate(start)
-                with tqdm(total=archive.size, initial=start, unit="B", unit_scale=True, desc=archive.name) as bar:
+                with progress_bar(archive.name, archive.size, "bytes", done=start) as bar:
                     for chunk in chunks:
                         file.write(chunk)
                         bar.update(len(chunk))

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from madlab.benchmarks.images import Square, read_square, scale_of
 from madlab.benchmarks.listing import list_images
 from madlab.benchmarks.split import SPLITS, Split, check_size
 from madlab.benchmarks.text import reason, some
 from madlab.errors import MadlabError, MadlabWarning
+from madlab.progress import track
 
 BAR_FROM = 2000
 """A split with more images than this shows a progress bar."""
@@ -96,8 +96,7 @@ def _read_split(files: list[Path], size: int, title: str) -> _Reading:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         squares: Iterable[Square | MadlabError] = threads.map(read, files)
         if len(files) > BAR_FROM:
-            # `disable` is not given, so that tqdm obeys TQDM_DISABLE.
-            squares = tqdm(squares, desc=title, total=len(files), unit="img")
+            squares = track(squares, title, len(files), "images")
         for place, square in enumerate(squares):
             if isinstance(square, MadlabError):
                 reading.broken[files[place]] = square

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from madlab.benchmarks.domain import measure_normalization
 from madlab.benchmarks.fetch import sha256_of
@@ -20,6 +19,7 @@ from madlab.benchmarks.packed import MANIFEST, image_counts, official_facts, sam
 from madlab.benchmarks.protocol import DomainProtocol
 from madlab.errors import MadlabError
 from madlab.files.jsonfiles import write_json
+from madlab.progress import progress_bar
 
 CHUNK = 512
 """Images that are decoded side by side."""
@@ -100,7 +100,7 @@ def decode(
     items = iter(items)
     with (
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads,
-        tqdm(total=total, desc=protocol.name, unit="img") as bar,
+        progress_bar(protocol.name, total, "images") as bar,
     ):
         while chunk := list(itertools.islice(items, CHUNK)):
             yield from threads.map(one, chunk)

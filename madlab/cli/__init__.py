@@ -3,14 +3,13 @@
 Bad input ends with one sentence and exit code 2; a traceback is a defect of madlab.
 """
 
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from madlab.cli.parser import parse
-from madlab.cli.terminal import ending
-from madlab.errors import MadlabWarning, printable
+from madlab.cli.terminal import ending, warn
+from madlab.errors import MadlabWarning
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +26,7 @@ def _show(usual: Callable[..., None]) -> Callable[..., None]:
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, MadlabWarning):
-            print(f"madlab: {printable(str(message))}", file=sys.stderr)
+            warn(str(message))
         else:
             usual(message, category, *place, **more)
 

@@ -3,12 +3,11 @@
 The library is imported inside the functions, so that `--help` does not wait for PyTorch.
 """
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from madlab.cli.terminal import tell
+from madlab.cli.terminal import tell, warn
 from madlab.errors import MadlabError
 
 
@@ -77,7 +76,7 @@ def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | N
     def on_damage(error: MadlabError) -> None:
         nonlocal left_out
         left_out += 1
-        print(f"madlab: left out: {error}", file=sys.stderr)
+        warn(f"left out: {error}")
 
     _check_outputs(csv, figure)
     if benchmark:
@@ -95,7 +94,7 @@ def diagnose(run: Path, beside: Sequence[Path], base: str | None) -> None:
     from madlab.analysis.diagnosis import diagnose as signature_of
 
     def on_damage(error: MadlabError) -> None:
-        print(f"madlab: left out: {error}", file=sys.stderr)
+        warn(f"left out: {error}")
 
     tell(*as_text(signature_of(run, beside, base=base, on_damage=on_damage)).split("\n"))
 
@@ -104,7 +103,7 @@ def prepare(benchmark: str, root: Path | None, domains: list[str] | None, **opti
     """Fetch, check and pack a benchmark's data; an interrupted call goes on with the next one."""
     from madlab.benchmarks.decathlon import prepare_decathlon
     from madlab.benchmarks.open_data import prepare_open
-    from madlab.benchmarks.pocket import cache_folder
+    from madlab.benchmarks.cache import cache_folder
     from madlab.benchmarks.sketch import prepare_sketch
 
     works: dict[str, tuple[Callable[..., list[Path]], tuple[str, ...]]] = {
@@ -117,7 +116,7 @@ def prepare(benchmark: str, root: Path | None, domains: list[str] | None, **opti
     for name in given:
         if name not in own:
             raise MadlabError(f"prepare {benchmark} has no option --{name.replace('_', '-')}: leave it out.")
-    folders = work(cache_folder() if root is None else root, domains=domains, **given)
+    folders = work(cache_folder() if root is None else root, domains=domains, say=tell, **given)
     if not options["list_only"]:
         tell(*map(str, folders))
 
@@ -131,7 +130,7 @@ def bench(json: Path | None, figure: Path | None, **options: Any) -> None:
     settings = chosen_settings(*(options.pop(name) for name in ("base", "width", "size", "batch")))
     record = run_bench(
         settings,
-        tell=lambda line: print(line, file=sys.stderr),
+        tell=warn,
         **{name: value for name, value in options.items() if value is not None},
     )
     if json is not None:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
@@ -197,17 +198,16 @@ def _names(text: str) -> list[str]:
 
 
 def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r:.60} is no whole number") from None
+    """A whole number in plain digits, of which int() would let "1_0" and those of other scripts pass."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,19}", text):
+        raise argparse.ArgumentTypeError(f"{text!r:.60} is no whole number")
+    return int(text)
 
 
 def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r:.60} is no number") from None
+    if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(inf|nan)", text, re.IGNORECASE):
+        raise argparse.ArgumentTypeError(f"{text!r:.60} is no number")
+    return float(text)
 
 
 def _path(text: str) -> Path:

@@ -43,6 +43,13 @@ def tell(*lines: str) -> None:
         raise OutputError from error
 
 
+def warn(*lines: str) -> None:
+    """Print lines on standard error as `tell` does on standard output, "madlab: " before the first."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):  # nobody is left who could be told
+            _write(sys.stderr, [f"madlab: {lines[0]}", *lines[1:]])
+
+
 @contextlib.contextmanager
 def ending() -> Iterator[Ending]:
     """Run a command within this: what ends it early is told on standard error, and `code` says how it ended.
@@ -56,10 +63,10 @@ def ending() -> Iterator[Ending]:
             yield end
         except MadlabError as error:
             end.code = BAD_INPUT
-            _complain(str(error))
+            warn(*error.args)
         except KeyboardInterrupt as stop:
             end.code = 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
-            _complain(STOPPED)
+            warn(STOPPED)
         except OutputError as error:
             end.code = _give_up(error.__cause__)
         except BrokenPipeError as error:  # a print that is not `tell`; what else has pipes looks after them itself
@@ -89,14 +96,8 @@ def _give_up(error: BaseException | None) -> int:
     if isinstance(error, BrokenPipeError):
         return BROKEN_PIPE
     reason = error.strerror if isinstance(error, OSError) else error
-    _complain(f"Standard output cannot be written to ({reason}): free some space or send it elsewhere.")
+    warn(f"Standard output cannot be written to ({reason}): free some space or send it elsewhere.")
     return NO_OUTPUT
-
-
-def _complain(message: str) -> None:
-    if sys.stderr is not None:
-        with contextlib.suppress(OSError):  # nobody is left who could be told
-            _write(sys.stderr, f"madlab: {message}".split("\n"))
 
 
 def _write(stream: TextIO, lines: Iterable[str]) -> None:

@@ -30,7 +30,12 @@ T = TypeVar("T")
 
 def as_whole(value: Any) -> Any:
     """NumPy's and PyTorch's whole numbers as Python's; a bool and everything else as it is."""
-    return operator.index(value) if hasattr(value, "__index__") and not isinstance(value, bool) else value
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        return value
+    try:
+        return operator.index(value)
+    except TypeError:  # PyTorch's tensors have the method whatever they hold
+        return value
 
 
 def as_plain(value: Any) -> Any:

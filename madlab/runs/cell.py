@@ -33,7 +33,7 @@ class Cell:
     def epochs_done(self) -> int:
         """How many epochs it has logged."""
         metrics = self.folder / METRICS
-        return len(metrics.read_bytes().splitlines()) if metrics.exists() else 0
+        return len(metrics.read_bytes().splitlines()) if metrics.is_file() else 0
 
 
 def finish(cell: Cell, on_epoch: Callable[[Any], None] | None = None) -> str | None:

@@ -5,7 +5,7 @@ from dataclasses import asdict, field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, JsonValue
+from pydantic import AfterValidator, BeforeValidator, JsonValue
 from pydantic.dataclasses import dataclass
 
 from madlab.errors import MadlabError
@@ -14,6 +14,15 @@ from madlab.files.schemas import STRICT, as_whole, validated
 from madlab.runs.recipe import Recipe
 
 CONFIG = "config.json"
+
+
+def _checked_name(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise ValueError("it should be a text that can be printed")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_checked_name)]
 
 Option = Annotated[JsonValue, BeforeValidator(as_whole)]
 """What an option of a method may be: a number, a text, or several of them, as JSON has it."""
@@ -35,14 +44,14 @@ class BaseUsed:
 class RunConfig:
     """What a run was asked to do. Two runs with equal configs end, on a CPU, with the same bytes."""
 
-    domain: str
+    domain: Name
     """The domain's name."""
     source: str | None
     """What `load_domain` takes to read it again; None for a Domain object."""
     flip: bool
     """Whether training images may be mirrored."""
     base: BaseUsed
-    method: str
+    method: Name
     """A key of `madlab.METHODS`."""
     options: dict[str, Option] = field(default_factory=dict)
     """The method's own options as they were given, its rank among them."""
@@ -67,7 +76,7 @@ class RunConfig:
     @staticmethod
     def from_json(facts: Any, where: str) -> "RunConfig":
         """The other way; MadlabError, naming `where` the facts are from, if they are no config."""
-        return validated(RunConfig, _upgraded(facts), where)
+        return validated(RunConfig, _upgraded(facts, where), where)
 
     def write(self, folder: Path | str) -> None:
         """Write config.json into a run folder."""
@@ -89,13 +98,13 @@ class RunConfig:
         return changed + [f.name for f in fields(Recipe) if len({getattr(recipe, f.name) for recipe in recipes}) > 1]
 
 
-def _upgraded(facts: Any) -> Any:
+def _upgraded(facts: Any, where: str) -> Any:
     """A config of madlab 0.1, which had a rank and the base's source apart, in today's form; any other as it is."""
     if not isinstance(facts, Mapping) or "base_source" not in facts:
         return facts
     new = {key: value for key, value in facts.items() if key not in ("rank", "base_source")}
     if not isinstance(new.get("base"), Mapping):
-        raise MadlabError("The config has no base network: it is damaged.")
+        raise MadlabError(f"{where} says nothing of a base network: correct it or make it anew.")
     new["base"] = dict(new["base"]) | {"source": facts["base_source"]}
     new["options"] = {} if facts.get("rank") is None else {"rank": facts["rank"]}
     return new

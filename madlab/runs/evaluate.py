@@ -11,6 +11,7 @@ from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain, match_classes
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
+from madlab.facts import DomainFacts
 from madlab.hub import NotHere
 from madlab.network import MultiDomainNet
 from madlab.runs.config import RunConfig
@@ -42,7 +43,7 @@ class Trained:
 def evaluate(
     run: Path | str,
     domain: Domain | None = None,
-    base: nn.Module | str | None = None,
+    base: nn.Module | Path | str | None = None,
     device: torch.device | str | None = None,
 ) -> float:
     """Test accuracy in percent of a finished run, from its config and its adapter file alone: `madlab evaluate`.
@@ -62,7 +63,7 @@ def evaluate(
     return accuracy_and_loss(trained.network, domain.test.to(where), trained.normalization, crop)[0]
 
 
-def restore(run: Path | str, base: nn.Module | str | None, device: torch.device) -> Trained:
+def restore(run: Path | str, base: nn.Module | Path | str | None, device: torch.device) -> Trained:
     """What a finished run trained, from its config and its adapter file.
 
     base: the base network, or what `load_base` takes. It is needed where the run was given a network object, and where
@@ -70,14 +71,28 @@ def restore(run: Path | str, base: nn.Module | str | None, device: torch.device)
     downloaded at its word. Another network than the run's is refused either way.
     """
     config = RunConfig.read(run)
-    network = base_of(config, run) if base is None else load_base(base) if isinstance(base, str) else base
+    network = base_of(config, run) if base is None else base if isinstance(base, nn.Module) else load_base(str(base))
     net = MultiDomainNet(network.to(memory_format=torch.channels_last))
     name = net.load_domain(Path(run) / ADAPTER)
     facts = net.view(name).facts
+    _check_adapter(config, facts, Path(run) / ADAPTER)
     network = network_to_evaluate(net.to(device), name)
     # Domain files of madlab 0.1 do not say the size.
     size = ImageSize(facts.resize, facts.crop) if facts.resize and facts.crop else image_size(net.base)
     return Trained(config, network, size, dict(facts.normalization), list(facts.class_names))
+
+
+def _check_adapter(config: RunConfig, facts: DomainFacts, file: Path) -> None:
+    """Raise MadlabError if an adapter file is not what a run of this config trains, as when it was copied there."""
+    same = {
+        "domain": config.domain == facts.name,
+        "method": config.method == facts.method,
+        "options": all(facts.options.get(name) == value for name, value in config.options.items()),
+        "head": config.head in (None, facts.head),
+        "crop": facts.crop is None or config.recipe.crop in (None, facts.crop),
+    }
+    if differing := [name for name, alike in same.items() if not alike]:
+        raise MadlabError(f"{file} is not of the run that its config.json asks for ({', '.join(differing)}): train it.")
 
 
 def base_of(config: RunConfig, where: Path | str) -> nn.Module:

@@ -12,6 +12,8 @@ import torch
 from pydantic.dataclasses import dataclass as schema
 from torch import Tensor
 
+from madlab.benchmarks import is_folder
+from madlab.benchmarks.domain import Domain, match_classes
 from madlab.errors import MadlabError
 from madlab.files.locks import LOCK
 from madlab.files.schemas import STRICT, validated
@@ -26,15 +28,18 @@ FAILURE = "failure.txt"
 the run is finished."""
 
 
-def check_place(folder: Path, source: Path | str) -> None:
-    """Raise MadlabError if `folder` lies inside the data set that it is to be trained on, whose classes are folders."""
-    if os.path.isdir(source) and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(source)):
+def check_place(folder: Path, source: str) -> None:
+    """Raise MadlabError if `folder` lies inside the data that it is to be trained on, whose classes are folders.
+
+    source: the domain as `load_domain` takes it.
+    """
+    if is_folder(source) and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(source)):
         raise MadlabError(f"{folder} lies inside the data of {source}, where folders are classes: choose another one.")
 
 
 def check_config(folder: Path, config: RunConfig) -> None:
     """Raise MadlabError unless the run in `folder` was started with this config."""
-    if changed := RunConfig.read(folder).differences(config):
+    if changed := config.differences(RunConfig.read(folder)):
         raise MadlabError(
             f"The run in {folder} was started with other options ({', '.join(changed)}): choose another folder."
         )
@@ -46,6 +51,8 @@ def claim(folder: Path, config: RunConfig, resume: bool) -> None:
     if held and CONFIG not in held:
         raise MadlabError(f"The folder {folder} holds something else than a run: choose another one.")
     if held <= {CONFIG}:  # nothing came of it yet, as after a rank that was too large: there is nothing to lose
+        if held:
+            RunConfig.read(folder)  # or is it somebody else's config.json?
         config.write(folder)
     elif not resume:
         raise MadlabError(f"The run folder {folder} exists: resume it (--resume) or choose another one.")
@@ -53,13 +60,52 @@ def claim(folder: Path, config: RunConfig, resume: bool) -> None:
         check_config(folder, config)
 
 
+def clear_leftovers(folder: Path) -> None:
+    """Remove from a finished run what only an unfinished one needs; MadlabError if that is not possible."""
+    for path in (folder / CHECKPOINT, folder / FAILURE):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise MadlabError(
+                f"The run is finished, but {path} could not be removed ({error.strerror}): remove it."
+            ) from error
+
+
 @schema(frozen=True, config=STRICT)
 class CheckpointFacts:
-    """What a checkpoint says besides its tensors: the epochs so far, the seconds they took, the labels' meaning."""
+    """What a checkpoint says besides its tensors.
 
+    config: of its run. images: how many there were in "train" and "val". class_names: what the labels mean. log: the
+    epochs so far; seconds: the time that they took.
+    """
+
+    config: RunConfig
+    images: dict[str, int]
+    class_names: tuple[str, ...]
     log: tuple[Epoch, ...]
     seconds: float
-    class_names: tuple[str, ...]
+
+    def matched(self, config: RunConfig, domain: Domain, folder: Path) -> Domain:
+        """The domain in the order of these classes; MadlabError if a run of `config` on it would not be the same run.
+
+        folder: the run folder, for the message.
+        """
+        if changed := config.differences(self.config):
+            raise MadlabError(
+                f"{folder / CHECKPOINT} is of a run with other options ({', '.join(changed)}): remove it to begin anew."
+            )
+        if (images := images_of(domain)) != self.images:
+            before, now = (", ".join(f"{n} in {split}" for split, n in own.items()) for own in (self.images, images))
+            raise MadlabError(
+                f"When the run in {folder} was stopped, domain {domain.name!r} had other images ({before}; now {now}): "
+                "bring them back, or choose another folder."
+            )
+        return match_classes(domain, self.class_names, f"the run in {folder}")
+
+
+def images_of(domain: Domain) -> dict[str, int]:
+    """How many images a training sees of a domain."""
+    return {"train": len(domain.train), "val": len(domain.val)}
 
 
 @dataclass(frozen=True)

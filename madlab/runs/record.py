@@ -5,6 +5,7 @@ and everything that takes a folder of runs takes such a file as well.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, field
 from pathlib import Path
@@ -15,10 +16,10 @@ from pydantic.dataclasses import dataclass
 
 from madlab.adapters.base import join_method
 from madlab.errors import MadlabError
-from madlab.files.jsonfiles import read_json, write_json
-from madlab.files.plain import write_bytes
+from madlab.files.jsonfiles import MOST, parse_json, read_json, write_json
+from madlab.files.plain import read_bytes, write_bytes
 from madlab.files.schemas import STRICT, Whole, validated
-from madlab.runs.config import BaseUsed, RunConfig
+from madlab.runs.config import BaseUsed, Name, RunConfig
 
 RECORDS = Path(__file__).parents[1] / "records"
 """The runs that ship with madlab, a file per grid: `pocket` on drawn domains, `photographs` on real pictures,
@@ -32,7 +33,9 @@ T = TypeVar("T")
 OnDamage = Callable[[MadlabError], None]
 
 Percent = Annotated[float, Field(ge=0, le=100)]
-Count = Annotated[Whole, Field(ge=0)]
+Count = Annotated[Whole, Field(ge=0, lt=2**53)]
+Rank = Annotated[Whole, Field(ge=1)]
+Day = Annotated[str, Field(pattern=r"^(\d{4}-\d{2}-\d{2})?$")]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -54,9 +57,9 @@ class Result:
     "head" that it was trained with. Both are empty for runs that were made before they were recorded.
     """
 
-    domain: str
-    method: str
-    rank: Any
+    domain: Name
+    method: Name
+    rank: Rank | dict[str, Rank] | None
     seed: Count
     base: BaseUsed
     base_parameters: Count
@@ -68,7 +71,7 @@ class Result:
     seconds: Annotated[float, Field(ge=0)]
     device: str
     versions: dict[str, str]
-    date: str = ""
+    date: Day = ""
     rates: dict[str, float] = field(default_factory=dict)
 
     def write(self, folder: Path | str) -> None:
@@ -105,13 +108,15 @@ class Run:
     def read(folder: Path | str) -> "Run":
         """The run of a run folder; MadlabError if it has not finished or a file of it is damaged."""
         folder = Path(folder)
-        return Run(RunConfig.read(folder), Result.read(folder), read_log(folder), str(folder))
+        return _checked(Run(RunConfig.read(folder), Result.read(folder), read_log(folder), str(folder)))
 
 
 def read_log(folder: Path | str) -> tuple[Epoch, ...]:
     """The epochs that a run folder has logged so far; none if there is no metrics.jsonl."""
     file = Path(folder) / METRICS
-    return tuple(read_lines(file, lambda facts, where: validated(Epoch, facts, where))) if file.exists() else ()
+    if not os.path.lexists(file):
+        return ()
+    return tuple(read_lines(file, lambda facts, where: validated(Epoch, facts, where)))
 
 
 def write_log(folder: Path | str, log: Iterable[Epoch]) -> None:
@@ -126,7 +131,7 @@ def read_runs(path: Path | str, on_damage: OnDamage | None = None) -> list[Run]:
     raised. Raises MadlabError if there is no such file or folder.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise MadlabError(f"There is no file or folder {path}: give a file of runs, or a folder with runs in it.")
     if not path.is_dir():
         return read_lines(path, _run, on_damage)
@@ -138,11 +143,10 @@ def read_lines(file: Path | str, read: Callable[[Any, str], T], on_damage: OnDam
 
     on_damage: as in `read_runs`. Raises MadlabError if there is no such file, and for a line that is not JSON.
     """
-    file = Path(file)
-    if not file.is_file():
-        raise MadlabError(f"There is no file {file}.")
-    lines = [(line, f"{file}, line {number}") for number, line in enumerate(file.read_bytes().splitlines(), start=1)]
-    return _each(lambda line, where: read(_parsed(line, where), where), lines, on_damage)
+    data = read_bytes(file, MOST)
+    lines = [(line, f"{file}, line {number}") for number, line in enumerate(data.splitlines(), start=1)]
+    # finite=False: the schemas of `read` refuse NaN.
+    return _each(lambda line, where: read(parse_json(line, where, finite=False), where), lines, on_damage)
 
 
 def write_runs(path: Path | str, runs: Iterable[Run]) -> None:
@@ -154,7 +158,26 @@ def _run(facts: Any, where: str) -> Run:
     if not isinstance(facts, dict) or not {"config", "result", "log"} <= facts.keys():
         raise MadlabError(f"{where} is not a recorded run: it needs config, result and log.")
     log = validated(tuple[Epoch, ...], facts["log"], where)
-    return Run(RunConfig.from_json(facts["config"], where), validated(Result, facts["result"], where), log, where)
+    config, result = RunConfig.from_json(facts["config"], where), validated(Result, facts["result"], where)
+    return _checked(Run(config, result, log, where))
+
+
+def _checked(run: Run) -> Run:
+    """The run; MadlabError if its config and its result are not of one run, as when one of the files was copied."""
+    config, result = run.config, run.result
+    pairs = {
+        "domain": (config.domain, result.domain),
+        "method": (config.method, result.method),
+        "rank": (config.options.get("rank", result.rank), result.rank),
+        "seed": (config.recipe.seed, result.seed),
+        "epochs": (config.recipe.epochs, result.epochs),
+        "base": (config.base.sha256, result.base.sha256),
+    }
+    if differing := [name for name, (asked, done) in pairs.items() if asked != done]:
+        raise MadlabError(
+            f"{run.path} holds the config of one run and the result of another ({', '.join(differing)}): train it anew."
+        )
+    return run
 
 
 def _each(read: Callable[..., T], places: Iterable[tuple[Any, ...]], on_damage: OnDamage | None) -> list[T]:
@@ -168,10 +191,3 @@ def _each(read: Callable[..., T], places: Iterable[tuple[Any, ...]], on_damage: 
                 raise
             on_damage(error)
     return found
-
-
-def _parsed(line: bytes, where: str) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise MadlabError(f"{where} is damaged ({error}): remove it and make it anew.") from error

@@ -13,6 +13,7 @@ from typing import Any, Unpack
 from torch import nn
 
 from madlab.adapters import METHODS
+from madlab.adapters.base import join_method, split_method, whole_number
 from madlab.backbones import load_base
 from madlab.benchmarks import load_domain, short_name, source_of
 from madlab.device import chosen_device
@@ -26,8 +27,8 @@ from madlab.runs.config import CONFIG, BaseUsed, RunConfig
 from madlab.runs.engines import Engine, choose_engine
 from madlab.runs.folder import check_config, check_place
 from madlab.runs.recipe import RecipeOptions, make_recipe
-from madlab.runs.record import Result
-from madlab.runs.train import check_backend, method_and_options
+from madlab.runs.record import Result, Run
+from madlab.runs.train import check_backend, checked_layers, method_and_options
 from madlab.sizes import image_size
 
 MOST_SEEDS = 1000
@@ -55,9 +56,12 @@ class Grid:
     recipe: dict[str, Any]
 
     def __post_init__(self) -> None:
-        if not self.domains or not self.methods or self.seeds < 1:
+        seeds = whole_number(self.seeds)
+        if seeds is None:
+            raise MadlabError(f"{self.seeds!r:.60} is no number of seeds: choose a whole number of at least 1.")
+        if not self.domains or not self.methods or seeds < 1:
             raise MadlabError("There is nothing to do: give at least one domain, one method and one seed.")
-        if self.seeds > MOST_SEEDS:
+        if seeds > MOST_SEEDS:
             raise MadlabError(f"{self.seeds} seeds are too many: choose at most {MOST_SEEDS}.")
         if "seed" in self.recipe:
             raise MadlabError("A sweep takes the number of seeds (seeds=3), not one seed.")
@@ -84,12 +88,13 @@ class Grid:
             for domain in self.domains:
                 name = short_name(domain)
                 for text in self.methods:
-                    folder = self.out / name / text.replace(":", "-") / f"seed{seed}"
+                    method, options = self.options_of(text)
+                    written = join_method(*split_method(text))  # "mad:08" is "mad:8"
+                    folder = self.out / name / written.replace(":", "-") / f"seed{seed}"
                     if folder in cells:
                         raise MadlabError(f"Two runs have the name {folder}: give each domain and each method once.")
                     check_place(folder, domain)
                     check_writable(folder / CONFIG)
-                    method, options = self.options_of(text)
                     own = {"method": method, "options": options} | ({"flip": False} if name in self.no_flip else {})
                     cells[folder] = Cell(
                         folder, domain, self.common | own | self.recipe | {"seed": seed}, recipe.epochs
@@ -97,8 +102,10 @@ class Grid:
         return list(cells.values())
 
     def check_started(self, cell: Cell, network: nn.Module) -> None:
-        """Raise MadlabError if the run is on disk already, but was started with other options."""
-        if not cell.finished and not cell.epochs_done():
+        """Raise MadlabError if the run is on disk already, but damaged or started with other options."""
+        if cell.finished:
+            Run.read(cell.folder)
+        elif not cell.epochs_done():
             return
         before, options = RunConfig.read(cell.folder), cell.options
         config = replace(
@@ -117,13 +124,13 @@ class Grid:
 
 
 def sweep(
-    domains: Sequence[str],
+    domains: Sequence[Path | str],
     methods: Sequence[str],
     seeds: int = 1,
     out: Path | str = "runs",
     *,
     options: Mapping[str, Any] | None = None,
-    base: str = "pocket-resnet26",
+    base: Path | str = "pocket-resnet26",
     layers: str | Sequence[str] = "all",
     head: str | None = None,
     no_flip: Sequence[str] = (),
@@ -154,8 +161,11 @@ def sweep(
     """
     chosen_device(device)
     check_backend(compile)
-    layers = layers if isinstance(layers, str) else tuple(layers)
-    common = {"base": base, "layers": layers, "head": head, "device": device, "compile": compile}
+    for what, names in (("domains", domains), ("methods", methods), ("no_flip", no_flip)):
+        if isinstance(names, str):
+            raise MadlabError(f"{what} is the text {names!r:.60}: give a list of them.")
+    base = str(base)
+    common = {"base": base, "layers": checked_layers(layers), "head": head, "device": device, "compile": compile}
     given = {name: value for name, value in (options or {}).items() if value is not None}
     sources = [source_of(domain) for domain in domains]
     grid = Grid(sources, list(methods), seeds, Path(out), no_flip, given, common, dict(recipe))
@@ -176,7 +186,7 @@ def _try_methods(network: nn.Module, grid: Grid) -> None:
     net = MultiDomainNet(network)
     for text in grid.methods:
         method, options = grid.options_of(text)
-        net.add_domain("trial", 2, method, layers=grid.common["layers"], **options)
+        net.add_domain("trial", 2, method, layers=grid.common["layers"], head=grid.common["head"], **options)
         net.remove_domain("trial")
 
 

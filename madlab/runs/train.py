@@ -27,9 +27,9 @@ from madlab.files.schemas import sentence
 from madlab.guard import fingerprint
 from madlab.runs.config import CONFIG, BaseUsed, RunConfig
 from madlab.runs.epoch import Diverged
-from madlab.runs.folder import CHECKPOINT, FAILURE, check_place, claim
+from madlab.runs.folder import FAILURE, check_place, claim, clear_leftovers
 from madlab.runs.recipe import Recipe, RecipeOptions, make_recipe
-from madlab.runs.record import RESULT, Epoch, Result
+from madlab.runs.record import RESULT, Epoch, Result, Run
 from madlab.runs.training import Training
 from madlab.sizes import image_size
 
@@ -42,7 +42,7 @@ def train(
     options: Mapping[str, Any] | None = None,
     layers: str | Sequence[str] = "all",
     head: str | None = None,
-    base: nn.Module | str = "pocket-resnet26",
+    base: nn.Module | Path | str = "pocket-resnet26",
     out: Path | str | None = None,
     resume: bool = False,
     flip: bool | None = None,
@@ -70,21 +70,24 @@ def train(
     settings, where = make_recipe(recipe), chosen_device(device)
     method, options = method_and_options(method, rank, options)
     check_backend(compile)
+    layers = checked_layers(layers)
+    source = None if isinstance(domain, Domain) else source_of(domain)
     folder = None if out is None else Path(out)
     if folder is not None:
         check_writable(folder / CONFIG)
-        if not isinstance(domain, Domain):
-            check_place(folder, domain)
-    network = load_base(base) if isinstance(base, str) else base
+        if source is not None:
+            check_place(folder, source)
+    named = None if isinstance(base, nn.Module) else str(base)
+    network = base if isinstance(base, nn.Module) else load_base(str(base))
     data = _load(domain, network, flip)
     config = _config(
         domain=data.name,
-        source=None if isinstance(domain, Domain) else source_of(domain),
+        source=source,
         flip=data.flip,
-        base=BaseUsed(getattr(network, "name", ""), fingerprint(network), base if isinstance(base, str) else None),
+        base=BaseUsed(getattr(network, "name", ""), fingerprint(network), named),
         method=method,
         options=options,
-        layers=layers if isinstance(layers, str) else tuple(layers),
+        layers=layers,
         head=head,
         compile=compile,
         recipe=settings,
@@ -104,9 +107,8 @@ def train(
         return run()
     with hold(folder):
         claim(folder, config, resume)
-        result = Result.read(folder) if (folder / RESULT).exists() else run()
-        for leftover in (CHECKPOINT, FAILURE):
-            (folder / leftover).unlink(missing_ok=True)
+        result = Run.read(folder).result if (folder / RESULT).exists() else run()
+        clear_leftovers(folder)
         return result
 
 
@@ -115,12 +117,18 @@ def method_and_options(
 ) -> tuple[str, dict[str, Any]]:
     """A method's plain name and all its options, the rank among them, wherever that was given.
 
-    Raises MadlabError for an unknown method, and for a rank that was given twice.
+    Raises MadlabError for an unknown method, for options that it does not have, and for a rank that was given twice.
     """
-    name, written = split_method(method)
-    if name not in METHODS:
+    name, written = split_method(method) if isinstance(method, str) else (method, None)
+    if not isinstance(name, str) or name not in METHODS:
         raise MadlabError(f"Unknown method {method!r:.60}: choose one of {', '.join(METHODS)}.")
+    if not isinstance(options, Mapping | None):
+        raise MadlabError(f"The options of a method are a mapping from name to value, not {options!r:.60}.")
     given = {key: value for key, value in (options or {}).items() if value is not None}
+    for key in given:
+        if key not in METHODS[name].options:
+            has = ", ".join(METHODS[name].options) or "none"
+            raise MadlabError(f"Method {name!r} takes no option {key!r:.60}: leave it out; it has {has}.")
     ranks = [one for one in (written, rank, given.get("rank")) if one is not None]
     if len(ranks) > 1:
         told = " and ".join(str(one) for one in ranks)
@@ -135,8 +143,17 @@ def check_backend(compile: str | None) -> None:
         raise MadlabError(f"torch.compile has no backend {compile!r:.60}: choose one of {backends}.")
 
 
+def checked_layers(layers: str | Sequence[str]) -> str | tuple[str, ...]:
+    """The layers to adapt as a config holds them; MadlabError for what has no order of its own, or is no list."""
+    if not isinstance(layers, Sequence):
+        raise MadlabError(f"The layers are {layers!r:.60}: give a kind of layer, or a list of their names.")
+    return layers if isinstance(layers, str) else tuple(layers)
+
+
 def _load(domain: Domain | Path | str, network: nn.Module, flip: bool | None) -> Domain:
     """The domain, at the size that the network wants."""
+    if not isinstance(flip, bool | None):
+        raise MadlabError(f"flip is {flip!r:.60}: give True, False, or None to leave it to the domain.")
     if isinstance(domain, Domain):
         return domain if flip is None else replace(domain, flip=flip)
     size = image_size(network)

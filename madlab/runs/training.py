@@ -14,13 +14,13 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from madlab.benchmarks.domain import Domain, Split, match_classes
+from madlab.benchmarks.domain import Domain, Split
 from madlab.errors import MadlabError
 from madlab.network import MultiDomainNet
 from madlab.progress import progress_bar
 from madlab.runs.config import RunConfig
 from madlab.runs.epoch import accuracy_and_loss, crop_of, diverged, train_epoch
-from madlab.runs.folder import ADAPTER, CHECKPOINT, Checkpoint, CheckpointFacts
+from madlab.runs.folder import ADAPTER, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
 from madlab.runs.rates import make_optimiser, peak_rates
 from madlab.runs.record import Epoch, Result, write_log
 from madlab.sizes import image_size
@@ -39,7 +39,8 @@ class Training:
         self.device = domain.train.images.device
         stopped = self._checkpoint()
         if stopped is not None:
-            domain = match_classes(domain, stopped.facts.class_names, f"the run in {folder}")
+            assert folder is not None, "where the checkpoint is"
+            domain = stopped.facts.matched(config, domain, folder)
         torch.manual_seed(config.recipe.seed)
         self.domain, self.crop = domain, crop_of(image_size(base), domain.size, config.recipe)
         self.net = network_for(config, domain, base, self.crop)
@@ -119,7 +120,8 @@ class Training:
             return
         # The metrics first: a run that is killed between the two repeats the epoch and writes the same line once more.
         write_log(self.folder, self.log)
-        facts = CheckpointFacts(tuple(self.log), self._elapsed(), tuple(self.domain.class_names))
+        names, images = tuple(self.domain.class_names), images_of(self.domain)
+        facts = CheckpointFacts(self.config, images, names, tuple(self.log), self._elapsed())
         Checkpoint.take(self.view, self.optimiser, self.best, facts).write(self.folder / CHECKPOINT)
 
     def _finish(self) -> Result:

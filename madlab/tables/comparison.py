@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, printable
 from madlab.files.plain import write_bytes
 from madlab.runs.record import OnDamage, read_runs
 from madlab.tables.entries import BASELINES, Entry, benchmark_entries, published_entries
@@ -94,7 +94,7 @@ def _as_text(comparison: Comparison) -> str:
     columns["source"] = [f"[{sources.index(entry.source) + 1}]" for entry in entries]
     if comparison.benchmark == "sketch":
         notes.append("We assume that the published scores use the ResNet-50 baseline of ivclab/CPG.")
-    notes += [f"[{i}] {source}" for i, source in enumerate(sources, start=1)]
+    notes += [f"[{i}] {printable(source)}" for i, source in enumerate(sources, start=1)]
     text = markdown(list(columns), columns.values())
     return "\n".join([f"{comparison.benchmark}: published rows and ours", "", text, "", *notes])
 

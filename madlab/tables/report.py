@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from madlab.benchmarks.score import decathlon_score
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, printable
 from madlab.files.plain import write_bytes
 from madlab.runs.record import OnDamage, Run, read_runs
 from madlab.tables.frame import as_frame
@@ -111,8 +111,9 @@ def file_of(figure: Any, format: str) -> bytes:
 
 
 def markdown(heads: Sequence[str], columns: Iterable[Sequence[str]]) -> str:
-    """Columns of texts as a Markdown table of even width."""
-    rows = pd.DataFrame(list(zip(*columns, strict=True)), columns=list(heads))
+    """Columns of texts as a Markdown table of even width; a line break in a text does not begin a row."""
+    cells = [[printable(cell) for cell in column] for column in columns]
+    rows = pd.DataFrame(list(zip(*cells, strict=True)), columns=[printable(head) for head in heads])
     return rows.to_markdown(index=False, disable_numparse=True)
 
 
@@ -192,7 +193,7 @@ def _as_text(table: Table) -> str:
     )
     note += "." if table.why_no_score else "; S: against finetune of these runs, which is 250 per domain by definition."
     text = markdown(heads, [*columns.values(), *cells, methods["seeds"].map(str)])
-    return "\n".join([table.protocol, "", text, "", note, *filter(None, [table.why_no_score])])
+    return "\n".join([printable(table.protocol), "", text, "", note, *filter(None, [printable(table.why_no_score)])])
 
 
 def _numbers(values: pd.Series, spreads: pd.Series, digits: int) -> list[str]:

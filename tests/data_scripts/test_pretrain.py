@@ -62,8 +62,8 @@ def test_a_base_for_64_of_72_pixels_and_a_kill_changes_nothing(script, place, mo
 
     real = script.save_tensors
 
-    def stop(*given: object) -> None:
-        real(*given)
+    def stop(*given: object, **options: object) -> None:
+        real(*given, **options)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(script, "save_tensors", stop)

@@ -6,6 +6,7 @@ same files.
 
 from collections.abc import Callable, Iterator
 
+from madlab.adapters.base import whole_number
 from madlab.errors import MadlabError
 from madlab.runs.cell import Cell
 
@@ -21,8 +22,9 @@ def choose_engine(
     """The engine of a name with its settings, as `sweep` takes them; MadlabError for what cannot work."""
     if name not in ENGINES:
         raise MadlabError(f"Unknown engine {name!r:.60}: choose one of {', '.join(ENGINES)}.")
-    if workers is not None and workers < 1:
-        raise MadlabError(f"{workers} workers cannot work: choose at least 1.")
+    for what, number in (("workers", workers), ("devices", devices)):
+        if number is not None and (whole_number(number) or 0) < 1:
+            raise MadlabError(f"{number!r} {what} are not possible: choose a whole number of at least 1.")
     if name == "ray":
         if devices is not None:
             raise MadlabError("Ray spreads runs over its GPUs by itself: leave out the devices, or the engine ray.")
