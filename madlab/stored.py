@@ -222,6 +222,8 @@ def _unpack(
         length = int.from_bytes(data[:LENGTH], "little")
         streams.append(torch.from_numpy(unpack_symbols(data[LENGTH : LENGTH + length], b, count)))
         data = data[LENGTH + length :]
+    if data:
+        raise MadlabError("its packed numbers are more than this domain has: make or fetch it anew.")
     units, levels, rest = streams
     found, u, v, e = {}, 0, 0, 0
     for name, tensor in like.items():

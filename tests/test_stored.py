@@ -15,6 +15,25 @@ from madlab.errors import MadlabError
 from madlab.files.tensors import load_tensors, save_tensors
 from madlab.network import MultiDomainNet
 
+
+class Small(nn.Module):
+    """Two convolutions with BatchNorm, of which the statistics are not the usual ones, and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU(),
+            nn.Conv2d(12, 40, 3, stride=2), nn.BatchNorm2d(40), nn.ReLU(),
+        )  # fmt: skip
+        self.head = nn.Linear(40, CLASSES)
+        for norm in (self.body[1], self.body[4]):
+            norm.running_mean.normal_(std=0.3)
+            norm.running_var.uniform_(0.5, 2)
+
+    def forward(self, x):
+        return self.head(self.body(x).mean((2, 3)))
+
+
 SIZE = {"prompt": {"size": 16, "frame": 2}}
 OPTIONS = SIZE | {name: {"rank": 2} for name, method in madlab.METHODS.items() if "rank" in method.options}
 OPTIONS |= {"mad": {}, "mad+wtpb": {}}
@@ -32,12 +51,7 @@ def trained(variant, seed=2):
     if method.startswith("peft:"):
         pytest.importorskip("peft", reason="PEFT is in the extra 'peers'")
     torch.manual_seed(0)
-    base = madlab.resnet26(CLASSES, width=4)
-    for module in base.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(std=0.3)
-            module.running_var.uniform_(0.5, 2)
-    net = MultiDomainNet(base)
+    net = MultiDomainNet(Small())
     net.add_domain("d", CLASSES, method, **options)
     generator = torch.Generator().manual_seed(seed)
     view = net.view("d")
@@ -77,8 +91,7 @@ def numbers_by_name(net):
     return found | view.own
 
 
-@pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("variant", "bits"), [*((v, 3) for v in VARIANTS), *(("mad", b) for b in (2, 4, 8))])
 def test_every_method_comes_back_rounded_and_merges(variant, bits, tmp_path) -> None:
     net = trained(variant)
     exact = {name: value.clone() for name, value in net.view("d").own_state(packed=True).items()}
@@ -91,8 +104,9 @@ def test_every_method_comes_back_rounded_and_merges(variant, bits, tmp_path) -> 
         if name not in numbers or value.numel() < 8:  # masks, norms, head, and what is too small to round
             assert torch.equal(back[name], value), name
     if rounded := [name for name in numbers if exact[name].numel() >= 8]:
-        away = torch.cat([(back[name] - exact[name]).flatten() for name in rounded]).abs()
-        assert 0 < away.max() < {2: 1.0, 3: 0.3, 4: 0.2, 8: 0.02}[bits]
+        for name in rounded:
+            share = (back[name] - exact[name]).abs().max() / exact[name].abs().max()
+            assert 0 < share < {2: 0.8, 3: 0.5, 4: 0.25, 8: 0.02}[bits], name
     with torch.no_grad():
         logits = other(images(), domain="d")
         if variant != "prompt":
@@ -111,11 +125,12 @@ def test_what_was_lost_is_told_exactly(variant, tmp_path) -> None:
     assert told.keys() == {*view.adapters(), *view.own}
     if variant == "prompt":
         exact, rounded, start = view.prompt.pixels, other.prompt.pixels, torch.zeros_like(view.prompt.pixels)
-        assert told["images"] == pytest.approx(float((rounded - exact).norm() / (exact - start).norm()), rel=1e-4)
+        expected = ((rounded - exact).norm() / (exact - start).norm()).item()
+        assert told["images"] == pytest.approx(expected, rel=1e-4)
         return
     for name, layer in view.adapted_layers().items():
         exact, rounded, start = layer.weight, other.adapted_layers()[name].weight, layer.conv.weight
-        expected = float((rounded - exact).norm() / (exact - start).norm())
+        expected = ((rounded - exact).norm() / (exact - start).norm()).item()
         assert told[name] == pytest.approx(expected, rel=1e-4) and expected > 0
     assert net.save_domain("d", tmp_path / "d.safetensors") == {}
 
@@ -125,7 +140,7 @@ def test_a_file_can_be_unpacked_by_hand(tmp_path) -> None:
     torch.manual_seed(0)
     net = MultiDomainNet(Body())
     net.add_domain("d", CLASSES)
-    adapters = {name: adapter for name, adapter in net.view("d").adapters().items()}
+    adapters = net.view("d").adapters()
     with torch.no_grad():
         for adapter in adapters.values():
             adapter.alpha.add_(0.3 * torch.randn_like(adapter.alpha))
@@ -170,7 +185,7 @@ def test_folded_norms_are_scale_and_shift(method, bits, tmp_path) -> None:
         start = base.weight / (base.running_var + base.eps) ** 0.5
         back = folded.view("d").norm_layers()[name]
         assert torch.equal(back.running_mean, torch.zeros_like(shift))
-        tolerance = 1e-6 if bits is None else 0.01 * float((scale - start).abs().max()) + 1e-6
+        tolerance = 1e-6 if bits is None else 0.01 * (scale - start).abs().max().item() + 1e-6
         torch.testing.assert_close(back.weight, scale, rtol=0, atol=tolerance)
         if bits is None:
             torch.testing.assert_close(back.bias, shift)
@@ -197,7 +212,10 @@ def test_stored_bytes_are_those_of_the_file(variant, form, tmp_path) -> None:
     assert stored.adapter + stored.norms + stored.head == sum(sizes.values())
     assert stored.head == sum(4 * p.numel() for p in net.view("d").head.parameters())
     if "bits" in form:
-        assert stored.adapter == sizes["packed:adapter"] < net.stored_bytes("d").adapter or variant == "frozen"
+        assert stored.adapter == sizes["packed:adapter"] < net.stored_bytes("d").adapter or variant in (
+            "frozen",
+            "piggyback",  # random bits cannot be coded
+        )
     if "norms" in form:
         assert stored.norms == sizes["packed:norms"] < net.stored_bytes("d").norms
 
@@ -207,7 +225,7 @@ def test_fewer_bits_take_fewer_bytes() -> None:
     sizes = [net.stored_bytes("d", bits=bits).adapter for bits in BITS]
     numbers = net.adapter_size("d")
     assert sizes == sorted(sizes) and len(set(sizes)) == len(BITS)
-    assert all(size < numbers * bits / 8 + 2 * 300 for size, bits in zip(sizes, BITS, strict=True))
+    assert all(size < numbers * bits / 8 + 2 * 52 + 40 for size, bits in zip(sizes, BITS, strict=True))
 
 
 def test_half_precision_stays(tmp_path) -> None:
@@ -225,7 +243,7 @@ def test_forms_that_cannot_be_are_told(tmp_path) -> None:
             lambda b=wrong: net.save_domain("d", tmp_path / "x", bits=b),
             lambda b=wrong: net.stored_bytes("d", b),
         ):
-            with pytest.raises(MadlabError, match="cannot be stored in .* bits: choose one of 2, 3, 4, 8"):
+            with pytest.raises(MadlabError, match=r"cannot be stored in .* bits: choose one of 2, 3, 4, 8"):
                 act()
     with pytest.raises(MadlabError, match="Norms cannot be stored as 'none': choose one of full, folded"):
         net.save_domain("d", tmp_path / "x", norms="none")
@@ -242,13 +260,13 @@ def test_files_that_do_not_fit_are_told(tmp_path) -> None:
         (tensors, {"stored": {"bits": 4}}, "does not say how it is stored"),
         (tensors, {"stored": [4]}, "does not say how it is stored"),
         (tensors, {"stored": None}, "do not fit this domain"),
-        (tensors, {"stored": {"bits": 3, "norms": "folded"}}, "packed numbers"),
+        (tensors, {"stored": {"bits": 2, "norms": "folded"}}, "packed numbers"),
         (tensors | {"packed:adapter": blob[:-5]}, {}, "packed numbers"),
         (tensors | {"packed:adapter": torch.cat([blob, blob])}, {}, "packed numbers"),
         (tensors | {"packed:adapter": blob[:2]}, {}, "packed numbers"),
         (tensors | {"packed:adapter": blob.float()}, {}, "packed numbers are missing"),
         ({k: t for k, t in tensors.items() if k != "packed:norms"}, {}, "packed numbers are missing"),
-        (tensors | {"more": blob}, {}, "do not fit this domain"),
+        (tensors | {"more": blob.clone()}, {}, "do not fit this domain"),
     ]
     for number, (wrong, how, sentence) in enumerate(damaged):
         save_tensors(tmp_path / f"{number}", wrong, facts | how)

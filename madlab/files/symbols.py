@@ -37,8 +37,8 @@ def unpack_symbols(data: bytes, bits: int, count: int) -> np.ndarray:
     try:
         packed = decoder.decompress(data, expected + 1)  # a byte more would show; what expands to gigabytes is cut off
     except zlib.error as error:
-        raise MadlabError(f"Its packed numbers are damaged ({error}): make or fetch it anew.") from error
+        raise MadlabError(f"its packed numbers are damaged ({error}): make or fetch it anew.") from error
     if len(packed) != expected or not decoder.eof or decoder.unused_data:
-        raise MadlabError("Its packed numbers are not as many as this domain has: make or fetch it anew.")
+        raise MadlabError("its packed numbers are not as many as this domain has: make or fetch it anew.")
     groups = np.frombuffer(packed, np.uint8)[:, None] >> (bits * np.arange(each, dtype=np.uint8))
     return (groups & (2**bits - 1)).astype(np.uint8).reshape(-1)[:count]

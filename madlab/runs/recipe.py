@@ -2,18 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, TypedDict
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from madlab.errors import MadlabError
-from madlab.files.schemas import STRICT, Whole, as_whole, sentence
+from madlab.files.schemas import STRICT, Whole, sentence
 
 Rate = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 FINISH = 0.2
 """Share of the epochs, the last ones, in which `Recipe.finish_bits` rounds."""
+
+
+def _storable(bits: int) -> int:
+    if bits not in (2, 3, 4, 8):
+        raise ValueError("it should be 2, 3, 4 or 8")
+    return bits
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -51,7 +57,7 @@ class Recipe:
     """Side of the training window in pixels; left out, what the base network was trained with."""
     accumulate: Annotated[Whole, Field(ge=1, le=1_000_000)] = 1
     """Batches whose mean gradient makes one step; BatchNorm takes its statistics from each batch alone."""
-    finish_bits: Annotated[Literal[2, 3, 4, 8], BeforeValidator(as_whole)] | None = None
+    finish_bits: Annotated[Whole, AfterValidator(_storable)] | None = None
     """In the last fifth of the epochs, round the adapter to so many bits (2, 3, 4 or 8), and store it so."""
 
     def bits(self, epoch: int) -> int | None:

@@ -53,7 +53,7 @@ class Training:
             self.view.compile(backend=config.compile, dynamic=False)
         self.optimiser = make_optimiser(self.view, config.recipe)
         self.log: list[Epoch] = []
-        self.best, self.seconds = self.view.own_state(), 0.0
+        self.best, self.seconds = self._copied_state(), 0.0
         if stopped is not None:
             self._take_up(stopped)
 
@@ -100,9 +100,12 @@ class Training:
             raise diverged("A weight or its momentum became infinite", self.view, recipe, epoch)
         self.log.append(Epoch(epoch + 1, train_loss, loss, accuracy))
         if (eligible := self._eligible()) and best_epoch(eligible) is self.log[-1]:
-            self.best = {name: tensor.clone() for name, tensor in self.view.own_state().items()}
+            self.best = self._copied_state()
         self._store()
         return self.log[-1]
+
+    def _copied_state(self) -> dict[str, Tensor]:
+        return {name: tensor.clone() for name, tensor in self.view.own_state().items()}
 
     def _eligible(self) -> list[Epoch]:
         """The epochs that may be the best: where the recipe rounds, those that were trained and validated rounded."""

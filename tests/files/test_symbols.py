@@ -42,7 +42,7 @@ def test_damaged_symbols_are_told() -> None:
     symbols = np.random.default_rng(0).integers(0, 16, 500).astype(np.uint8)
     data = pack_symbols(symbols, 4)
     for wrong in (data[:-3], data + b"x", b"", pack_symbols(symbols[:-3], 4), pack_symbols(np.tile(symbols, 2), 4)):
-        with pytest.raises(MadlabError, match=r"Its packed numbers are (not as many|damaged)"):
+        with pytest.raises(MadlabError, match=r"its packed numbers are (not as many|damaged)"):
             unpack_symbols(wrong, 4, 500)
     with pytest.raises(MadlabError, match="damaged"):
         unpack_symbols(b"\xff" * 50, 4, 500)
