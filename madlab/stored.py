@@ -8,6 +8,7 @@ safetensors file. Which numbers a blob holds, and where they rest, the view itse
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ class Form:
 
     def __post_init__(self) -> None:
         if self.bits is not None:
-            check_bits(self.bits)
+            object.__setattr__(self, "bits", check_bits(self.bits))  # NumPy's number as Python's
         if self.norms not in NORMS:
             raise MadlabError(f"Norms cannot be stored as {self.norms!r}: choose one of {', '.join(NORMS)}.")
 
@@ -130,7 +131,7 @@ def _lost(change: Callable[[], Tensor], pairs: Iterable[tuple[nn.Parameter, Tens
     exact = change().clone()
     with rounded(pairs, bits):
         error, whole = (change() - exact).double().norm().item(), exact.double().norm().item()
-    return error / whole if error > 0 else 0.0
+    return error / whole if whole > 0 else inf if error > 0 else 0.0
 
 
 def _change(layer: AdaptedConv2d | None, adapter: Adapter) -> Tensor:
@@ -197,6 +198,7 @@ def _pack(tensors: Mapping[str, Tensor], rests: Mapping[str, Tensor], bits: int)
     """One blob, uint8: units, levels, and the bytes of what has no rest or is too small to round, each coded."""
     units, levels, exact = ([np.zeros(0, np.uint8)] for _ in range(3))
     for name, tensor in tensors.items():
+        _check_finite(name, tensor)
         if name in rests and tensor.numel() >= FEW:
             codes, signed = (part.cpu() for part in round_numbers(tensor, rests[name], bits))
             units.append(codes.numpy())
@@ -236,7 +238,14 @@ def _unpack(
             raw = rest[e : e + exact[name]].clone()
             found[name] = raw.view(tensor.dtype).view(tensor.shape).to(tensor.device)
             e += exact[name]
+            _check_finite(name, found[name])
     return found
+
+
+def _check_finite(name: str, tensor: Tensor) -> None:
+    """`files.tensors` looks at tensors, not into blobs."""
+    if not torch.isfinite(tensor).all():
+        raise MadlabError(f"{name} holds NaN or infinity, which cannot be stored: train with lower learning rates.")
 
 
 def _middle(bits: int) -> int:

@@ -3,6 +3,7 @@
 import copy
 import zlib
 
+import numpy as np
 import pytest
 import torch
 from any_networks import CLASSES, Body, convnext
@@ -220,6 +221,12 @@ def test_stored_bytes_are_those_of_the_file(variant, form, tmp_path) -> None:
         assert stored.norms == sizes["packed:norms"] < net.stored_bytes("d").norms
 
 
+def test_bits_of_numpy_are_bits(tmp_path) -> None:
+    net = trained("mad")
+    net.save_domain("d", tmp_path / "d.safetensors", bits=np.int64(4))
+    assert again(net, tmp_path / "d.safetensors").domains == ["d"]
+
+
 def test_fewer_bits_take_fewer_bytes() -> None:
     net = trained("mad")
     sizes = [net.stored_bytes("d", bits=bits).adapter for bits in BITS]
@@ -238,7 +245,7 @@ def test_half_precision_stays(tmp_path) -> None:
 
 def test_forms_that_cannot_be_are_told(tmp_path) -> None:
     net = trained("mad")
-    for wrong in (1, 5, 32, 4.5, True, "4"):
+    for wrong in (1, 5, 32, 4.0, True, "4"):
         for act in (
             lambda b=wrong: net.save_domain("d", tmp_path / "x", bits=b),
             lambda b=wrong: net.stored_bytes("d", b),
@@ -248,6 +255,18 @@ def test_forms_that_cannot_be_are_told(tmp_path) -> None:
     with pytest.raises(MadlabError, match="Norms cannot be stored as 'none': choose one of full, folded"):
         net.save_domain("d", tmp_path / "x", norms="none")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("what", ["adapter", "norm"])
+def test_what_is_no_number_is_not_stored(what, tmp_path) -> None:
+    net = trained("mad")
+    view = net.view("d")
+    tensor = view.adapters()["body.0"].alpha if what == "adapter" else view.norm_layers()["body.1"].bias
+    with torch.no_grad():
+        tensor[0] = float("nan")
+    with pytest.raises(MadlabError, match=r"body.* holds NaN or infinity.*lower learning rates"):
+        net.save_domain("d", tmp_path / "d.safetensors", bits=4, norms="folded")
+    assert not (tmp_path / "d.safetensors").exists()
 
 
 def test_files_that_do_not_fit_are_told(tmp_path) -> None:

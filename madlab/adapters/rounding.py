@@ -10,11 +10,13 @@ notebook 10, there with the unit that clips nothing.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from madlab.adapters.base import whole_number
 from madlab.errors import MadlabError
 
 BITS = (2, 3, 4, 8)
@@ -34,9 +36,10 @@ SEARCHED = 16
 
 def check_bits(bits: Any) -> int:
     """The number of bits; raises MadlabError for one that is not in BITS."""
-    if isinstance(bits, bool) or bits not in BITS:
+    number = whole_number(bits)
+    if number not in BITS:
         raise MadlabError(f"Numbers cannot be stored in {bits!r} bits: choose one of {', '.join(map(str, BITS))}.")
-    return int(bits)
+    return number
 
 
 def as_rows(tensor: Tensor) -> Tensor:
@@ -52,9 +55,16 @@ def from_rows(rows: Tensor, shape: torch.Size) -> Tensor:
     return torch.empty_like(rows.reshape(-1)).index_copy(0, places.reshape(-1), rows.reshape(-1)).view(shape)
 
 
+@cache
+def _grid(device: torch.device) -> Tensor:
+    """The units as a tensor, made once: a training step looks them up some hundred times."""
+    with torch.inference_mode(False):
+        return torch.tensor(GRID, device=device)
+
+
 def units_of(codes: Tensor) -> Tensor:
     """uint8 codes -> the units of the grid that they stand for, float32."""
-    return torch.tensor(GRID, device=codes.device)[codes.long()]
+    return _grid(codes.device)[codes.long()]
 
 
 def to_levels(rows: Tensor, units: Tensor, bits: int) -> Tensor:

@@ -74,7 +74,7 @@ def test_a_row_is_a_filter_unless_it_is_short(shape, rows) -> None:
 
 
 def test_bits_that_cannot_be_are_told() -> None:
-    for wrong in (0, 1, 5, 16, True, 2.5, "4", None):
+    for wrong in (0, 1, 5, 16, True, 2.0, "4", None):
         with pytest.raises(MadlabError, match="choose one of 2, 3, 4, 8"):
             check_bits(wrong)
 
