@@ -58,9 +58,7 @@ METHODS: dict[str, Method] = {
         Method("parallel", "W + A on the central tap", "arXiv 1803.10082", ParallelAdapter, rates=Rates(1.0, head=0.1)),
         Method("series", "(Id + A) W", "arXiv 1705.08045", SeriesAdapter, rates=Rates(0.3)),
         Method("lora", "W + B∘A", "arXiv 2106.09685, as in PEFT", LowRankDelta, LORA, Rates(0.3, batchnorm=1.0)),
-        Method(
-            "hira", "W ⊙ (1 + B∘A)", "ICLR 2025, as in PEFT", HadamardLowRank, {"rank": 8}, Rates(0.3, batchnorm=1.0)
-        ),
+        Method("hira", "W ⊙ (1 + B∘A)", "ICLR 2025, as in PEFT", HadamardLowRank, HIRA, Rates(0.015)),
         Method("ksm", "W ⊙ (1[m > τ] ⊙ A)", "arXiv 2009.05668", KernelMask, rates=Rates(0.05)),
         Method("filter-subspace", "C (D + Δ), W = C D", "arXiv 2403.00269", FilterSubspace, rates=Rates(0.3)),
         Method("prompt", "W; x + frame", "arXiv 2203.17274", None, FRAME, Rates(30.0, batchnorm=1.0), prompt=Frame),

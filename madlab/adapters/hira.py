@@ -28,5 +28,5 @@ class HadamardLowRank(Adapter):
         return weight * (1 + (self.b @ self.a.flatten(1)).view(weight.shape))
 
     def rate_factors(self, weight: Tensor) -> dict[nn.Parameter, float]:
-        """1 / mean(W^2), for the reason that MAD has (modulation.py): with it, the rate is in LoRA's units."""
+        """1 / mean(W^2), for the reason that MAD has (modulation.py)."""
         return dict.fromkeys(self.parameters(), 1 / mean_square(weight))

@@ -160,11 +160,11 @@ EQUATIONS = {
 RATES = {
     "lora": Rates(0.3, batchnorm=1.0),
     "dora": Rates(0.3, batchnorm=1.0),
-    "hira": Rates(0.3, batchnorm=1.0),
+    "hira": Rates(0.015),
     "loha": Rates(3.0, batchnorm=1.0),
     "lokr": Rates(1.0),
     "ia3": Rates(3.0),
-    "oft": Rates(0.3),
+    "oft": Rates(0.03),
     "hra": Rates(0.3),
 }
 RANK = {"rank": 8}

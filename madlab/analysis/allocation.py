@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from madlab.adapters.rounding import quantise as quantise
+from madlab.adapters.rounding import quantised_bits as quantised_bits
 from madlab.errors import MadlabError
 
 
@@ -122,25 +124,6 @@ ALLOCATIONS: dict[str, Callable[[Mapping[str, Spectrum], int], dict[str, int]]] 
     "greedy": greedy_ranks,
 }
 """The ways to spend a budget, by name."""
-
-
-def quantise(alpha: Tensor, bits: int) -> Tensor:
-    """Alpha (M, N) as it comes back from `bits` bits per entry and one scale (a float32) per filter.
-
-    The distances from one in a filter's row are kept as whole numbers from -L to L, with L = 2^(bits - 1) - 1, in units
-    of the largest distance / L: an entry of exactly one stays there. Raises MadlabError for fewer than 2 bits.
-    """
-    if bits < 2:
-        raise MadlabError(f"{bits} bits cannot hold a sign and a size: choose at least 2.")
-    levels = 2 ** (bits - 1) - 1
-    away = alpha - 1
-    unit = away.abs().amax(1, keepdim=True).clamp(min=torch.finfo(alpha.dtype).tiny) / levels
-    return 1 + unit * (away / unit).round()
-
-
-def quantised_bits(alpha: Tensor, bits: int) -> int:
-    """Bits needed to store what `quantise` keeps of alpha (M, N): its entries, and 32 bits per filter for the scale."""
-    return bits * alpha.numel() + 32 * alpha.shape[0]
 
 
 def _check(spectra: Mapping[str, Spectrum], budget: int) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from madlab.adapters.rounding import rounded
 from madlab.benchmarks.domain import Domain, Split
 from madlab.benchmarks.loader import batches
 from madlab.device import autocast
@@ -14,6 +15,7 @@ from madlab.errors import MadlabError
 from madlab.runs.rates import peak_rates, warmup_cosine
 from madlab.runs.recipe import Recipe
 from madlab.sizes import ImageSize, image_size
+from madlab.stored import numbers
 from madlab.view import DomainView
 
 COARSE_SIDE = 0.625
@@ -55,18 +57,21 @@ def train_epoch(
     train, crop = domain.train, crop_of(image_size(view.network), domain.size, recipe)
     steps = math.ceil((len(train) - 1) / recipe.batch_size)  # the loader leaves out a last batch of a single image
     loader = batches(train.images, train.labels, recipe.batch_size, crop, domain.flip, generator, domain.normalization)
+    bits = recipe.bits(epoch)
+    adapted = [] if bits is None else list(numbers(view).values())
     side = round(COARSE_SIDE * crop) if epoch < recipe.coarse * recipe.epochs else None
     total = torch.zeros((), device=train.images.device)
     for step, (images, labels) in enumerate(loader):
         share = warmup_cosine((epoch + step / steps) / recipe.epochs, recipe.warmup)
         for group in optimiser.param_groups:
             group["lr"] = share * group["peak"]
-        with autocast(images.device):
-            loss = F.cross_entropy(view(images, side), labels, label_smoothing=recipe.smoothing)
         if step % recipe.accumulate == 0:
             optimiser.zero_grad()
             together = min(recipe.accumulate, steps - step)
-        (loss / together).backward()
+        with rounded(adapted, bits):
+            with autocast(images.device):
+                loss = F.cross_entropy(view(images, side), labels, label_smoothing=recipe.smoothing)
+            (loss / together).backward()
         if (step + 1) % recipe.accumulate == 0 or step + 1 == steps:
             optimiser.step()
         total += loss.detach()

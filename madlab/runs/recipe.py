@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Any, TypedDict
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from madlab.errors import MadlabError
@@ -12,6 +12,14 @@ from madlab.files.schemas import STRICT, Whole, sentence
 
 Rate = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+FINISH = 0.2
+"""Share of the epochs, the last ones, in which `Recipe.finish_bits` rounds."""
+
+
+def _storable(bits: int) -> int:
+    if bits not in (2, 3, 4, 8):
+        raise ValueError("it should be 2, 3, 4 or 8")
+    return bits
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -49,6 +57,16 @@ class Recipe:
     """Side of the training window in pixels; left out, what the base network was trained with."""
     accumulate: Annotated[Whole, Field(ge=1, le=1_000_000)] = 1
     """Batches whose mean gradient makes one step; BatchNorm takes its statistics from each batch alone."""
+    finish_bits: Annotated[Whole, AfterValidator(_storable)] | None = None
+    """In the last fifth of the epochs, round the adapter to so many bits (2, 3, 4 or 8), and store it so."""
+
+    def bits(self, epoch: int) -> int | None:
+        """The bits to which the adapter is rounded in this epoch, counted from 0; None where it is not.
+
+        It is rounded in the last fifth of the epochs and at least in one, in training and in validation, with
+        straight-through gradients (`adapters.rounding.rounded`).
+        """
+        return self.finish_bits if epoch >= self.epochs - max(1, round(FINISH * self.epochs)) else None
 
 
 class RecipeOptions(TypedDict, total=False):
@@ -68,6 +86,7 @@ class RecipeOptions(TypedDict, total=False):
     coarse: float
     crop: int | None
     accumulate: int
+    finish_bits: int | None
 
 
 def make_recipe(options: Mapping[str, Any]) -> Recipe:

@@ -54,7 +54,8 @@ class Result:
 
     base_parameters: weights of all the base's convolutions; adapter_parameters: as `MultiDomainNet.adapter_size`.
     date: the day on which it finished, YYYY-MM-DD in UTC. rates: the peak learning rates of "adapter", "batchnorm" and
-    "head" that it was trained with. Both are empty for runs that were made before they were recorded.
+    "head" that it was trained with. stored_bytes: of "adapter", "norms" and "head" in its adapter file. The last three
+    are empty for runs that were made before they were recorded.
     """
 
     domain: Name
@@ -73,6 +74,7 @@ class Result:
     versions: dict[str, str]
     date: Day = ""
     rates: dict[str, float] = field(default_factory=dict)
+    stored_bytes: dict[str, Count] = field(default_factory=dict)
 
     def write(self, folder: Path | str) -> None:
         """Write result.json into a run folder."""

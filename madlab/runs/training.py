@@ -7,6 +7,7 @@ import math
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from madlab.adapters.rounding import rounded
 from madlab.benchmarks.domain import Domain, Split
 from madlab.errors import MadlabError
 from madlab.network import MultiDomainNet
@@ -24,6 +26,7 @@ from madlab.runs.folder import ADAPTER, CHECKPOINT, Checkpoint, CheckpointFacts,
 from madlab.runs.rates import make_optimiser, peak_rates
 from madlab.runs.record import Epoch, Result, write_log
 from madlab.sizes import image_size
+from madlab.stored import Form, decode, encode, numbers, stored_bytes
 from madlab.view import DomainView
 
 
@@ -44,12 +47,14 @@ class Training:
         torch.manual_seed(config.recipe.seed)
         self.domain, self.crop = domain, crop_of(image_size(base), domain.size, config.recipe)
         self.net = network_for(config, domain, base, self.crop)
+        bits = config.recipe.finish_bits
+        self.form = Form(bits, "full" if bits is None else "folded")
         self.view = self.net.view(domain.name)
         if config.compile is not None:
             self.view.compile(backend=config.compile, dynamic=False)
         self.optimiser = make_optimiser(self.view, config.recipe)
         self.log: list[Epoch] = []
-        self.best, self.seconds = self.view.own_state(), 0.0
+        self.best, self.seconds = self._copied_state(), 0.0
         if stopped is not None:
             self._take_up(stopped)
 
@@ -87,17 +92,26 @@ class Training:
         """Train one epoch, counted from 0, look at validation, and store both."""
         recipe = self.config.recipe
         train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved)
-        accuracy, loss = self._measure(self.domain.val)
+        with rounded(numbers(self.view).values(), recipe.bits(epoch)):
+            accuracy, loss = self._measure(self.domain.val)
         # The last step of an epoch can ruin what the loss of that epoch does not show yet.
         if not math.isfinite(loss):
             raise diverged(f"The validation loss became {loss}", self.view, recipe, epoch)
         if not self._all_finite():
             raise diverged("A weight or its momentum became infinite", self.view, recipe, epoch)
         self.log.append(Epoch(epoch + 1, train_loss, loss, accuracy))
-        if best_epoch(self.log) is self.log[-1]:
-            self.best = {name: tensor.clone() for name, tensor in self.view.own_state().items()}
+        if (eligible := self._eligible()) and best_epoch(eligible) is self.log[-1]:
+            self.best = self._copied_state()
         self._store()
         return self.log[-1]
+
+    def _copied_state(self) -> dict[str, Tensor]:
+        return {name: tensor.clone() for name, tensor in self.view.own_state().items()}
+
+    def _eligible(self) -> list[Epoch]:
+        """The epochs that may be the best: where the recipe rounds, those that were trained and validated rounded."""
+        recipe = self.config.recipe
+        return [entry for entry in self.log if recipe.bits(entry.epoch - 1) == recipe.finish_bits]
 
     def _all_finite(self) -> bool:
         momentum = [state["momentum_buffer"] for state in self.optimiser.state.values() if "momentum_buffer" in state]
@@ -127,18 +141,20 @@ class Training:
     def _finish(self) -> Result:
         """Test the best epoch and write adapter and result; the checkpoint is left to whoever holds the folder."""
         self.view.load_own_state(self.best)
+        if self.form.bits is not None:  # tested is what is stored, to the last bit
+            self.view.load_own_state(decode(self.view, encode(self.view, self.form), self.form), packed=True)
         accuracy, loss = self._measure(self.domain.test)
         if not math.isfinite(loss):
             raise diverged(f"The test loss is {loss}", self.view, self.config.recipe, len(self.log) - 1)
         self.net.check_base()
         result = self._result(accuracy)
         if self.folder is not None:
-            self.net.save_domain(self.domain.name, self.folder / ADAPTER)
+            self.net.save_domain(self.domain.name, self.folder / ADAPTER, self.form.bits, self.form.norms)
             result.write(self.folder)
         return result
 
     def _result(self, test_accuracy: float) -> Result:
-        best, on_gpu = best_epoch(self.log), self.device.type == "cuda"
+        best, on_gpu = best_epoch(self._eligible()), self.device.type == "cuda"
         return Result(
             domain=self.domain.name,
             method=self.config.method,
@@ -162,6 +178,7 @@ class Training:
             },
             date=time.strftime("%Y-%m-%d", time.gmtime()),
             rates=peak_rates(self.view, self.config.recipe),
+            stored_bytes=asdict(stored_bytes(self.view, self.form)),
         )
 
     def _measure(self, split: Split) -> tuple[float, float]:

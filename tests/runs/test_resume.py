@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import madlab
+from madlab.adapters.peers import LIMITS
 from madlab.benchmarks.domain import Domain, Split
 from madlab.errors import MadlabError
 
@@ -61,7 +62,7 @@ def noise(names=("a", "b", "c")):
 def base(method):
     torch.manual_seed(0)
     network = Small()
-    if method == "peft:lora":  # PEFT cannot merge it into grouped convolutions
+    if method in {f"peft:{kind}" for kind in LIMITS}:  # PEFT cannot adapt or merge grouped convolutions
         network.body[6] = nn.Conv2d(12, 12, 3, padding=1)
     return network
 

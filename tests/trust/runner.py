@@ -158,8 +158,9 @@ def adapters(folder: Path) -> FileKind:
         ):  # as training would: otherwise many tensors are equal, and exchanging them changes nothing
             for parameter in net.trainable_parameters(f"domain{number}"):
                 parameter.add_(0.1 * torch.randn_like(parameter))
-        paths.append(folder / f"adapter{number}.safetensors")
-        net.save_domain(f"domain{number}", paths[-1])
+        paths += [folder / f"adapter{number}.safetensors", folder / f"packed{number}.safetensors"]
+        net.save_domain(f"domain{number}", paths[-2])
+        net.save_domain(f"domain{number}", paths[-1], bits=4, norms="folded")
 
     def read(path: Path) -> Any:
         other = madlab.MultiDomainNet(base)

@@ -1,0 +1,253 @@
+"""How a domain is stored in few bytes: its adapters rounded and packed, its norms as the scale and shift they are.
+
+Both are blobs of bytes, one for all layers, because the name and shape of a tensor alone take a hundred bytes of a
+safetensors file. Which numbers a blob holds, and where they rest, the view itself says (`DomainView.own_state`,
+`Adapter.rest`).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from madlab.adapters.base import Adapter
+from madlab.adapters.layer import AdaptedConv2d
+from madlab.adapters.rounding import FEW, as_rows, check_bits, restore_numbers, round_numbers, rounded
+from madlab.errors import MadlabError
+from madlab.files.symbols import pack_symbols, unpack_symbols
+from madlab.view import DomainView
+
+NORMS = ("full", "folded")
+"""With running statistics, for further training; or as scale and shift, all that inference needs."""
+NORM_BITS = 8
+"""Of the numbers of folded norms, once an adapter is rounded."""
+ADAPTER, FOLDED = "packed:adapter", "packed:norms"
+LENGTH = 4
+"""Bytes in which a blob tells the length of each of its streams."""
+
+
+@dataclass(frozen=True)
+class StoredBytes:
+    """Bytes of a domain's file by what they hold, without the file's header and names."""
+
+    adapter: int
+    norms: int
+    head: int
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a domain is stored. bits: of the adapter's numbers, None for exact ones. norms: one of NORMS.
+
+    Raises MadlabError for another number of bits or form of norms.
+    """
+
+    bits: int | None = None
+    norms: str = "full"
+
+    def __post_init__(self) -> None:
+        if self.bits is not None:
+            object.__setattr__(self, "bits", check_bits(self.bits))  # NumPy's number as Python's
+        if self.norms not in NORMS:
+            raise MadlabError(f"Norms cannot be stored as {self.norms!r}: choose one of {', '.join(NORMS)}.")
+
+    @staticmethod
+    def from_json(stored: Any) -> "Form":
+        """The form that a domain's file tells; a file that tells none is exact and full."""
+        if stored is None:
+            return Form()
+        if not isinstance(stored, dict) or stored.keys() != {"bits", "norms"}:
+            raise MadlabError("it does not say how it is stored.")
+        return Form(**stored)
+
+
+def numbers(view: DomainView) -> dict[str, tuple[nn.Parameter, Tensor]]:
+    """What is rounded, and no mask is: name, as in `own_state(packed=True)` -> parameter and where it rests."""
+    found = {name: (parameter, view.guard.base.get_parameter(name).detach()) for name, parameter in view.own.items()}
+    for place, adapter in view.adapters().items():
+        found |= {f"{place}.adapter.{name}": pair for name, pair in _numbers_of(adapter).items()}
+    return found
+
+
+def encode(view: DomainView, form: Form) -> dict[str, Tensor]:
+    """A domain's tensors as its file holds them."""
+    adapter, norms, head = _parts(view)
+    if form.bits is not None:
+        adapter = {ADAPTER: _pack(adapter, _rests(view), form.bits)}
+    if form.norms == "folded":
+        norms = {FOLDED: _pack(_folded(view, view.network), _norm_rests(view, form), NORM_BITS)}
+    return adapter | norms | head
+
+
+def decode(view: DomainView, tensors: Mapping[str, Tensor], form: Form) -> dict[str, Tensor]:
+    """The other way: what `DomainView.load_own_state(packed=True)` takes. MadlabError if a blob does not fit."""
+    adapter, norms, _ = _parts(view)
+    state = {name: tensor for name, tensor in tensors.items() if name not in (ADAPTER, FOLDED)}
+    if form.bits is not None:
+        state |= _unpack(tensors.get(ADAPTER), adapter, _rests(view), form.bits)
+    if form.norms == "folded":
+        folded = _unpack(tensors.get(FOLDED), _folded(view, view.network), _norm_rests(view, form), NORM_BITS)
+        state |= {name: folded[name] if name in folded else _neutral(view, name, norms[name]) for name in norms}
+    return state
+
+
+def stored_bytes(view: DomainView, form: Form) -> StoredBytes:
+    """Bytes that the domain takes in this form."""
+    sizes = {name: tensor.numel() * tensor.element_size() for name, tensor in encode(view, form).items()}
+    adapter, norms, head = (set(part) for part in _parts(view))
+    return StoredBytes(*(sum(sizes.get(n, 0) for n in p) for p in (adapter | {ADAPTER}, norms | {FOLDED}, head)))
+
+
+def lost(view: DomainView, bits: int) -> dict[str, float]:
+    """Adapted layer (or "images", or own copy) -> |W_r - W_d| / |W_d - W|: what rounding to W_r takes from the change.
+
+    Exact: W_r is what a network that loads the file runs with. 0 where nothing was lost or nothing had changed.
+    """
+    check_bits(bits)
+    layers, errors = view.adapted_layers(), {}
+    for place, adapter in view.adapters().items():
+        change = partial(_change, layers.get(place), adapter)
+        errors[place] = _lost(change, _numbers_of(adapter).values(), bits)
+    for name, parameter in view.own.items():
+        rest = view.guard.base.get_parameter(name)
+        errors[name] = _lost(partial(torch.sub, parameter, rest), [(parameter, rest)], bits)
+    return errors
+
+
+def _numbers_of(adapter: Adapter) -> dict[str, tuple[nn.Parameter, Tensor]]:
+    parameters, rest = dict(adapter.named_parameters()), adapter.rest()
+    names = [name for name in adapter.pack() if name in parameters]
+    return {n: (parameters[n], rest.get(n, torch.zeros_like(parameters[n])).detach()) for n in names}
+
+
+@torch.no_grad()
+def _lost(change: Callable[[], Tensor], pairs: Iterable[tuple[nn.Parameter, Tensor]], bits: int) -> float:
+    exact = change().clone()
+    with rounded(pairs, bits):
+        error, whole = (change() - exact).double().norm().item(), exact.double().norm().item()
+    return error / whole if whole > 0 else inf if error > 0 else 0.0
+
+
+def _change(layer: AdaptedConv2d | None, adapter: Adapter) -> Tensor:
+    """What an adapter adds: to a layer's filters, or a prompt to the images."""
+    if layer is not None:
+        return layer.weight - layer.conv.weight
+    return torch.cat([parameter.flatten() for parameter in adapter.parameters()])
+
+
+def _parts(view: DomainView) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """The domain's tensors, packed: of adapters and own copies, of norms, of the head."""
+    adapter = view.own_state(packed=True)
+    norms: dict[str, Tensor] = {}
+    for name, norm in view.norm_layers().items():
+        norms |= {f"{name}.{key}": adapter.pop(f"{name}.{key}") for key in norm.state_dict()}
+    head = {name: adapter.pop(name) for name in [f"{view.facts.head}.{key}" for key in view.head.state_dict()]}
+    return adapter, norms, head
+
+
+def _rests(view: DomainView) -> dict[str, Tensor]:
+    return {name: rest for name, (_, rest) in numbers(view).items()}
+
+
+def _norm_rests(view: DomainView, form: Form) -> dict[str, Tensor]:
+    """Where folded norms rest: at the base's own. Nothing is rounded with exact adapters, nor what cannot be folded."""
+    if form.bits is None:
+        return {}
+    known = [name for name, norm in view.norm_layers().items() if _fold(norm) is not None]
+    rests = _folded(view, view.guard.base)
+    return {name: rest for name, rest in rests.items() if name.rpartition(".")[0] in known}
+
+
+def _fold(norm: nn.Module) -> dict[str, Tensor] | None:
+    """Scale and shift that a norm multiplies by and adds in eval mode; None for one that is not PyTorch's."""
+    if isinstance(norm, _NormBase) and norm.affine and norm.running_mean is not None:
+        assert norm.running_var is not None
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        return {"weight": scale.detach(), "bias": (norm.bias - norm.running_mean * scale).detach()}
+    if isinstance(norm, nn.GroupNorm | nn.LayerNorm | nn.RMSNorm):
+        return {name: parameter.detach() for name, parameter in norm.named_parameters()}
+    return None
+
+
+def _folded(view: DomainView, network: nn.Module) -> dict[str, Tensor]:
+    """The norms of a network, folded; those that cannot be, as they are."""
+    folded: dict[str, Tensor] = {}
+    for name in view.norms:
+        norm = network.get_submodule(name)
+        own = _fold(norm)
+        folded |= {f"{name}.{key}": tensor for key, tensor in (norm.state_dict() if own is None else own).items()}
+    return folded
+
+
+def _neutral(view: DomainView, name: str, like: Tensor) -> Tensor:
+    """The running statistics with which a norm computes nothing but scale and shift."""
+    module, _, key = name.rpartition(".")
+    if key == "running_var":
+        norm: Any = view.network.get_submodule(module)
+        return torch.full_like(like, 1 - norm.eps)
+    return torch.zeros_like(like)
+
+
+def _pack(tensors: Mapping[str, Tensor], rests: Mapping[str, Tensor], bits: int) -> Tensor:
+    """One blob, uint8: units, levels, and the bytes of what has no rest or is too small to round, each coded."""
+    units, levels, exact = ([np.zeros(0, np.uint8)] for _ in range(3))
+    for name, tensor in tensors.items():
+        _check_finite(name, tensor)
+        if name in rests and tensor.numel() >= FEW:
+            codes, signed = (part.cpu() for part in round_numbers(tensor, rests[name], bits))
+            units.append(codes.numpy())
+            levels.append((signed.reshape(-1).short() + _middle(bits)).to(torch.uint8).numpy())
+        else:
+            exact.append(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    streams = [pack_symbols(np.concatenate(part), b) for part, b in ((units, 8), (levels, bits), (exact, 8))]
+    data = b"".join(len(stream).to_bytes(LENGTH, "little") + stream for stream in streams)
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+
+
+def _unpack(
+    blob: Tensor | None, like: Mapping[str, Tensor], rests: Mapping[str, Tensor], bits: int
+) -> dict[str, Tensor]:
+    """The tensors of `_pack`, in the shapes and number formats of `like`."""
+    if blob is None or blob.dtype != torch.uint8:
+        raise MadlabError("its packed numbers are missing: make or fetch it anew.")
+    rows = {n: as_rows(t).shape for n, t in like.items() if n in rests and t.numel() >= FEW}
+    exact = {name: tensor.numel() * tensor.element_size() for name, tensor in like.items() if name not in rows}
+    counts = (sum(r for r, _ in rows.values()), sum(r * n for r, n in rows.values()), sum(exact.values()))
+    data, streams = blob.cpu().numpy().tobytes(), []
+    for count, b in zip(counts, (8, bits, 8), strict=True):
+        length = int.from_bytes(data[:LENGTH], "little")
+        streams.append(torch.from_numpy(unpack_symbols(data[LENGTH : LENGTH + length], b, count)))
+        data = data[LENGTH + length :]
+    if data:
+        raise MadlabError("its packed numbers are more than this domain has: make or fetch it anew.")
+    units, levels, rest = streams
+    found, u, v, e = {}, 0, 0, 0
+    for name, tensor in like.items():
+        if name in rows:
+            r, n = rows[name]
+            signed = (levels[v : v + r * n].short() - _middle(bits)).view(r, n).to(tensor.device)
+            found[name] = restore_numbers(units[u : u + r].to(tensor.device), signed, rests[name])
+            u, v = u + r, v + r * n
+        else:
+            raw = rest[e : e + exact[name]].clone()
+            found[name] = raw.view(tensor.dtype).view(tensor.shape).to(tensor.device)
+            e += exact[name]
+            _check_finite(name, found[name])
+    return found
+
+
+def _check_finite(name: str, tensor: Tensor) -> None:
+    """`files.tensors` looks at tensors, not into blobs."""
+    if not torch.isfinite(tensor).all():
+        raise MadlabError(f"{name} holds NaN or infinity, which cannot be stored: train with lower learning rates.")
+
+
+def _middle(bits: int) -> int:
+    """The symbol of level 0."""
+    return int(2 ** (bits - 1) - 1)

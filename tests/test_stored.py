@@ -1,0 +1,294 @@
+"""Domains in few bytes: every method's file unpacked by hand, what was lost, norms folded, sizes, and bad input."""
+
+import copy
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from any_networks import CLASSES, Body, convnext
+from safetensors.torch import load_file
+from torch import nn
+
+import madlab
+from madlab.adapters.rounding import BITS
+from madlab.errors import MadlabError
+from madlab.files.tensors import load_tensors, save_tensors
+from madlab.network import MultiDomainNet
+
+
+class Small(nn.Module):
+    """Two convolutions with BatchNorm, of which the statistics are not the usual ones, and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU(),
+            nn.Conv2d(12, 40, 3, stride=2), nn.BatchNorm2d(40), nn.ReLU(),
+        )  # fmt: skip
+        self.head = nn.Linear(40, CLASSES)
+        for norm in (self.body[1], self.body[4]):
+            norm.running_mean.normal_(std=0.3)
+            norm.running_var.uniform_(0.5, 2)
+
+    def forward(self, x):
+        return self.head(self.body(x).mean((2, 3)))
+
+
+SIZE = {"prompt": {"size": 16, "frame": 2}}
+OPTIONS = SIZE | {name: {"rank": 2} for name, method in madlab.METHODS.items() if "rank" in method.options}
+OPTIONS |= {"mad": {}, "mad+wtpb": {}}
+VARIANTS = {name: (name, OPTIONS.get(name, {})) for name in madlab.METHODS}
+VARIANTS |= {"mad:3": ("mad", {"rank": 3}), "residual": ("mad", {"rank": 3, "form": "residual"})}
+
+
+def images():
+    return torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def trained(variant, seed=2):
+    """A network with a domain in which nothing is as it was at the start, and everything small."""
+    method, options = VARIANTS[variant]
+    if method.startswith("peft:"):
+        pytest.importorskip("peft", reason="PEFT is in the extra 'peers'")
+    torch.manual_seed(0)
+    net = MultiDomainNet(Small())
+    net.add_domain("d", CLASSES, method, **options)
+    generator = torch.Generator().manual_seed(seed)
+    view = net.view("d")
+    with torch.no_grad():
+        for adapter in view.adapters().values():
+            for name, parameter in adapter.named_parameters():
+                size = adapter.margin if name == "mask" else 1.5e-5 if name.endswith("mask") else 0.05
+                parameter.add_(size * torch.randn(parameter.shape, generator=generator))
+        for own in (*view.own.values(), *view.head.parameters()):
+            own.add_(0.1 * torch.randn(own.shape, generator=generator))
+        if view.method.adapts_batchnorm:
+            for norm in view.norm_layers().values():
+                norm.weight.add_(0.1 * torch.randn(norm.weight.shape, generator=generator))
+                norm.bias.add_(0.1 * torch.randn(norm.bias.shape, generator=generator))
+                norm.running_mean.add_(0.1 * torch.randn(norm.bias.shape, generator=generator))
+                norm.running_var.mul_(1.3)
+    return net
+
+
+def again(net, path):
+    other = MultiDomainNet(copy.deepcopy(net.base))
+    other.load_domain(path)
+    return other
+
+
+def close(one, other, tolerance=1e-5):
+    torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * float(other.detach().abs().max()))
+
+
+def numbers_by_name(net):
+    """Every real number that a domain learns and where it rests, found without the code that is tested."""
+    view, found = net.view("d"), {}
+    for place, adapter in view.adapters().items():
+        for name, parameter in adapter.named_parameters():
+            if name.rpartition(".")[2] != "mask":
+                found[f"{place}.adapter.{name}"] = parameter
+    return found | view.own
+
+
+@pytest.mark.parametrize(("variant", "bits"), [*((v, 3) for v in VARIANTS), *(("mad", b) for b in (2, 4, 8))])
+def test_every_method_comes_back_rounded_and_merges(variant, bits, tmp_path) -> None:
+    net = trained(variant)
+    exact = {name: value.clone() for name, value in net.view("d").own_state(packed=True).items()}
+    net.save_domain("d", tmp_path / "d.safetensors", bits=bits)
+    assert all(torch.equal(value, exact[name]) for name, value in net.view("d").own_state(packed=True).items())
+    other = again(net, tmp_path / "d.safetensors")
+    back, numbers = other.view("d").own_state(packed=True), numbers_by_name(net)
+    assert back.keys() == exact.keys()
+    for name, value in exact.items():
+        if name not in numbers or value.numel() < 8:  # masks, norms, head, and what is too small to round
+            assert torch.equal(back[name], value), name
+    if rounded := [name for name in numbers if exact[name].numel() >= 8]:
+        for name in rounded:
+            share = (back[name] - exact[name]).abs().max() / exact[name].abs().max()
+            assert 0 < share < {2: 0.8, 3: 0.5, 4: 0.25, 8: 0.02}[bits], name
+    with torch.no_grad():
+        logits = other(images(), domain="d")
+        if variant != "prompt":
+            close(other.merge("d")(images()), logits)
+    other.save_domain("d", tmp_path / "e.safetensors", bits=bits)  # what was rounded is stored without a further loss
+    assert all(
+        torch.equal(v, back[n]) for n, v in again(net, tmp_path / "e.safetensors").view("d").own_state(True).items()
+    )
+
+
+@pytest.mark.parametrize("variant", ["mad", "mad:3", "hira", "parallel", "prompt", "finetune", "peft:dora"])
+def test_what_was_lost_is_told_exactly(variant, tmp_path) -> None:
+    net = trained(variant)
+    told = net.save_domain("d", tmp_path / "d.safetensors", bits=3)
+    view, other = net.view("d"), again(net, tmp_path / "d.safetensors").view("d")
+    assert told.keys() == {*view.adapters(), *view.own}
+    if variant == "prompt":
+        exact, rounded, start = view.prompt.pixels, other.prompt.pixels, torch.zeros_like(view.prompt.pixels)
+        expected = ((rounded - exact).norm() / (exact - start).norm()).item()
+        assert told["images"] == pytest.approx(expected, rel=1e-4)
+        return
+    for name, layer in view.adapted_layers().items():
+        exact, rounded, start = layer.weight, other.adapted_layers()[name].weight, layer.conv.weight
+        expected = ((rounded - exact).norm() / (exact - start).norm()).item()
+        assert told[name] == pytest.approx(expected, rel=1e-4) and expected > 0
+    assert net.save_domain("d", tmp_path / "d.safetensors") == {}
+
+
+def test_a_file_can_be_unpacked_by_hand(tmp_path) -> None:
+    """alpha of 4 bits with nothing but zlib and arithmetic: three streams, each behind its length."""
+    torch.manual_seed(0)
+    net = MultiDomainNet(Body())
+    net.add_domain("d", CLASSES)
+    adapters = net.view("d").adapters()
+    with torch.no_grad():
+        for adapter in adapters.values():
+            adapter.alpha.add_(0.3 * torch.randn_like(adapter.alpha))
+    net.save_domain("d", tmp_path / "d.safetensors", bits=4)
+    data = load_file(tmp_path / "d.safetensors")["packed:adapter"].numpy().tobytes()
+    streams = []
+    while data:
+        length = int.from_bytes(data[:4], "little")
+        streams.append(zlib.decompress(data[4 : 4 + length], wbits=-15))
+        data = data[4 + length :]
+    codes, pairs, exact = streams
+    levels = [(byte % 16, byte // 16) for byte in pairs]
+    levels = [level - 7 for pair in levels for level in pair]
+    assert set(levels) <= set(range(-7, 8)) and not exact
+    other = again(net, tmp_path / "d.safetensors").view("d").adapters()
+    for name, adapter in adapters.items():
+        m, n = adapter.alpha.shape
+        turned = n < 32 and n < m  # fewer columns than rows, and short rows: columns have the units
+        rows, length = (n, m) if turned else (m, n)
+        table = [[1 + 2 ** (16 - codes[r] / 4) * levels[r * length + i] for i in range(length)] for r in range(rows)]
+        codes, levels = codes[rows:], levels[rows * length :]
+        alpha = torch.tensor(table).T if turned else torch.tensor(table)
+        torch.testing.assert_close(other[name].alpha.detach(), alpha)
+    assert not codes and set(levels) <= {-7}  # the padding of the last byte
+
+
+@pytest.mark.parametrize("bits", [None, 4])
+@pytest.mark.parametrize("method", ["mad", "frozen"])
+def test_folded_norms_are_scale_and_shift(method, bits, tmp_path) -> None:
+    net = trained(method)
+    net.save_domain("d", tmp_path / "folded.safetensors", bits=bits, norms="folded")
+    net.save_domain("d", tmp_path / "full.safetensors", bits=bits)
+    folded, full = (again(net, tmp_path / f"{kind}.safetensors") for kind in ("folded", "full"))
+    x = images()
+    with torch.no_grad():
+        close(folded(x, domain="d"), full(x, domain="d"), 1e-4 if bits is None or method == "frozen" else 0.05)
+        close(folded.merge("d")(x), folded(x, domain="d"))
+    for name, norm in net.view("d").norm_layers().items():
+        scale = norm.weight / (norm.running_var + norm.eps) ** 0.5
+        shift = norm.bias - norm.running_mean * scale
+        base = net.base.get_submodule(name)
+        start = base.weight / (base.running_var + base.eps) ** 0.5
+        back = folded.view("d").norm_layers()[name]
+        assert torch.equal(back.running_mean, torch.zeros_like(shift))
+        tolerance = 1e-6 if bits is None else 0.01 * (scale - start).abs().max().item() + 1e-6
+        torch.testing.assert_close(back.weight, scale, rtol=0, atol=tolerance)
+        if bits is None:
+            torch.testing.assert_close(back.bias, shift)
+
+
+def test_layer_norms_and_linear_layers_are_stored_in_few_bits_too(tmp_path) -> None:
+    net = MultiDomainNet(convnext())
+    net.add_domain("d", CLASSES, "finetune")
+    with torch.no_grad():
+        for parameter in net.trainable_parameters("d"):
+            parameter.add_(0.02 * torch.randn_like(parameter))
+        x = torch.randn(2, 3, 32, 32)
+        net.save_domain("d", tmp_path / "d.safetensors", bits=8, norms="folded")
+        close(again(net, tmp_path / "d.safetensors")(x, domain="d"), net(x, domain="d"), 0.05)
+
+
+@pytest.mark.parametrize("form", [{}, {"bits": 2}, {"bits": 8, "norms": "folded"}, {"norms": "folded"}])
+@pytest.mark.parametrize("variant", ["mad", "piggyback", "ksm", "finetune", "frozen", "prompt"])
+def test_stored_bytes_are_those_of_the_file(variant, form, tmp_path) -> None:
+    net = trained(variant)
+    net.save_domain("d", tmp_path / "d.safetensors", **form)
+    sizes = {name: t.numel() * t.element_size() for name, t in load_file(tmp_path / "d.safetensors").items()}
+    stored = net.stored_bytes("d", **form)
+    assert stored.adapter + stored.norms + stored.head == sum(sizes.values())
+    assert stored.head == sum(4 * p.numel() for p in net.view("d").head.parameters())
+    if "bits" in form:
+        assert stored.adapter == sizes["packed:adapter"] < net.stored_bytes("d").adapter or variant in (
+            "frozen",
+            "piggyback",  # random bits cannot be coded
+        )
+    if "norms" in form:
+        assert stored.norms == sizes["packed:norms"] < net.stored_bytes("d").norms
+
+
+def test_bits_of_numpy_are_bits(tmp_path) -> None:
+    net = trained("mad")
+    net.save_domain("d", tmp_path / "d.safetensors", bits=np.int64(4))
+    assert again(net, tmp_path / "d.safetensors").domains == ["d"]
+
+
+def test_fewer_bits_take_fewer_bytes() -> None:
+    net = trained("mad")
+    sizes = [net.stored_bytes("d", bits=bits).adapter for bits in BITS]
+    numbers = net.adapter_size("d")
+    assert sizes == sorted(sizes) and len(set(sizes)) == len(BITS)
+    assert all(size < numbers * bits / 8 + 2 * 52 + 40 for size, bits in zip(sizes, BITS, strict=True))
+
+
+def test_half_precision_stays(tmp_path) -> None:
+    net = trained("mad").half()
+    net.save_domain("d", tmp_path / "d.safetensors", bits=4, norms="folded")
+    other = MultiDomainNet(copy.deepcopy(net.base))
+    other.load_domain(tmp_path / "d.safetensors")
+    assert {t.dtype for n, t in other.view("d").own_state().items() if "num_batches" not in n} == {torch.float16}
+
+
+def test_forms_that_cannot_be_are_told(tmp_path) -> None:
+    net = trained("mad")
+    for wrong in (1, 5, 32, 4.0, True, "4"):
+        for act in (
+            lambda b=wrong: net.save_domain("d", tmp_path / "x", bits=b),
+            lambda b=wrong: net.stored_bytes("d", b),
+        ):
+            with pytest.raises(MadlabError, match=r"cannot be stored in .* bits: choose one of 2, 3, 4, 8"):
+                act()
+    with pytest.raises(MadlabError, match="Norms cannot be stored as 'none': choose one of full, folded"):
+        net.save_domain("d", tmp_path / "x", norms="none")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("what", ["adapter", "norm"])
+def test_what_is_no_number_is_not_stored(what, tmp_path) -> None:
+    net = trained("mad")
+    view = net.view("d")
+    tensor = view.adapters()["body.0"].alpha if what == "adapter" else view.norm_layers()["body.1"].bias
+    with torch.no_grad():
+        tensor[0] = float("nan")
+    with pytest.raises(MadlabError, match=r"body.* holds NaN or infinity.*lower learning rates"):
+        net.save_domain("d", tmp_path / "d.safetensors", bits=4, norms="folded")
+    assert not (tmp_path / "d.safetensors").exists()
+
+
+def test_files_that_do_not_fit_are_told(tmp_path) -> None:
+    net, path = trained("mad"), tmp_path / "d.safetensors"
+    net.save_domain("d", path, bits=4, norms="folded")
+    tensors, facts = load_tensors(path)
+    blob = tensors["packed:adapter"]
+    damaged = [
+        (tensors, {"stored": {"bits": 5, "norms": "full"}}, "cannot be stored in 5 bits"),
+        (tensors, {"stored": {"bits": 4}}, "does not say how it is stored"),
+        (tensors, {"stored": [4]}, "does not say how it is stored"),
+        (tensors, {"stored": None}, "do not fit this domain"),
+        (tensors, {"stored": {"bits": 2, "norms": "folded"}}, "packed numbers"),
+        (tensors | {"packed:adapter": blob[:-5]}, {}, "packed numbers"),
+        (tensors | {"packed:adapter": torch.cat([blob, blob])}, {}, "packed numbers"),
+        (tensors | {"packed:adapter": blob[:2]}, {}, "packed numbers"),
+        (tensors | {"packed:adapter": blob.float()}, {}, "packed numbers are missing"),
+        ({k: t for k, t in tensors.items() if k != "packed:norms"}, {}, "packed numbers are missing"),
+        (tensors | {"more": blob.clone()}, {}, "do not fit this domain"),
+    ]
+    for number, (wrong, how, sentence) in enumerate(damaged):
+        save_tensors(tmp_path / f"{number}", wrong, facts | how)
+        with pytest.raises(MadlabError, match=sentence):
+            net.load_domain(tmp_path / f"{number}", "e")
+    assert net.domains == ["d"]
