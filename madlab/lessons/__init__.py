@@ -1,6 +1,6 @@
 """What the notebooks need to teach: set-up and tiers, exercise checks, quizzes. Not loaded by `import madlab`.
 
-session    how a notebook begins, and how it speaks
+session    how a notebook begins, and how it shows text
 checks     exercises that check themselves
 quizzes    questions with feedback for every answer
 exercises  the checks and questions of each notebook
