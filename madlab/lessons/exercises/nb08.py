@@ -85,9 +85,8 @@ def fair(answer: Callable[..., Any]) -> str:
     for _ in range(4):
         names = [f"domain {number}" for number in range(6)]
         finetuned = {name: float(random.randint(50, 95)) for name in names}
-        ours, theirs = (
-            {name: finetuned[name] + random.randint(-4, 4) for name in part} for part in (names[:4], names[1:])
-        )
+        ours = {name: finetuned[name] + random.randint(-4, 4) for name in names[:4]}
+        theirs = {name: finetuned[name] + random.randint(-4, 4) for name in names[1:]}
         shared = names[1:4]
         ours[shared[0]] = 1.8 * finetuned[shared[0]] - 100  # an error above Emax
 
