@@ -88,6 +88,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+
     flips = {folder: False if folder.name in args.no_flip else None for folder in (*args.tune, *args.domains)}
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
         file = args.out / "trials.json"

@@ -248,6 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             loss.backward()
             optimiser.step()
             total += loss.detach()
+
         if not torch.isfinite(total):
             raise MadlabError(f"The loss became {total.item()} in epoch {epoch + 1}: lower the learning rate (--lr).")
         if rank == 0:
@@ -258,6 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             state = {f"base.{k}": v for k, v in base.state_dict().items()}
             state |= {f"momentum.{names[p]}": s["momentum_buffer"] for p, s in optimiser.state.items()}
             save_tensors(checkpoint, state, {"config": config, "log": log}, finite=False)
+
     if rank == 0:
         path = args.out / f"{args.name}.safetensors"
         round_to_half(base.cpu())

@@ -18,12 +18,12 @@ MOST_PIXELS = 4096
 
 @dataclass(frozen=True)
 class DomainFacts:
-    """A domain as it was added, checked; NumPy's whole numbers become Python's. Raises MadlabError for what cannot be.
+    """What is known of a domain besides its tensors, checked. Raises MadlabError for values that are not possible.
 
     options: the method's, with their defaults. layers: the names of the adapted layers. normalization: {"mean": [...],
     "std": [...]} of pixels scaled to 0..1, one number for each channel, or {}. head: the name of the base's layer that
     the domain replaces by its own head. resize, crop: of its images, in pixels: the shorter side is resized, then a
-    square cut out; None where it is not known.
+    square cut out; None where that is not known. NumPy's whole numbers become Python's.
     """
 
     name: str
@@ -95,7 +95,7 @@ def _check_name(name: Any) -> None:
 
 
 def check_classes(name: str, num_classes: Any) -> int:
-    """The number of classes of a domain as an int; raises MadlabError for what is none."""
+    """The number of classes of a domain as an int; raises MadlabError if it is not a possible one."""
     number = whole_number(num_classes)
     if number is None:
         raise MadlabError(f"num_classes of domain {name!r} is {num_classes!r}: give a whole number.")
@@ -118,7 +118,7 @@ def _checked_options(method: Method, options: Mapping[str, Any]) -> dict[str, An
 
 
 def _check_option(key: str, value: Any) -> None:
-    """Raise MadlabError for a scale or a number of pixels that cannot be; ranks are checked with their layers."""
+    """Raise MadlabError for an impossible scale or number of pixels; ranks are checked together with their layers."""
     if key == "alpha" and not (isinstance(value, float | int) and value is not True and 0 < value < inf):
         raise MadlabError(f"The option alpha cannot be {value!r}: give a number above 0.")
     if key in ("frame", "size") and not 1 <= (whole_number(value) or 0) <= MOST_PIXELS:
@@ -138,7 +138,7 @@ def _plain_number(value: Any) -> Any:
 
 def _checked_class_names(name: str, num_classes: int, class_names: list[str]) -> list[str]:
     if not all(isinstance(label, str) for label in class_names):
-        raise MadlabError(f"The class names of domain {name!r} are not a list of texts: give one text a class.")
+        raise MadlabError(f"The class names of domain {name!r} are not a list of texts: give one text per class.")
     if len(class_names) != num_classes:
         raise MadlabError(f"Domain {name!r} has {num_classes} classes but {len(class_names)} class names.")
     seen: set[str] = set()
@@ -158,8 +158,8 @@ def _checked_normalization(normalization: dict[str, list[float]]) -> dict[str, l
         mean, std = [], []
     if not len(mean) == len(std) > 0 or not all(map(isfinite, mean + std)) or min(std) <= 0:
         raise MadlabError(
-            f"The normalization {normalization} cannot be used: give 'mean' and 'std', each one finite number a "
-            "channel for pixels scaled to 0..1, and std above 0."
+            f"The normalization {normalization} cannot be used: give 'mean' and 'std', each one finite number per "
+            "channel for pixels scaled to 0..1, with std above 0."
         )
     return {"mean": mean, "std": std}
 

@@ -1,4 +1,4 @@
-"""A base network never moves: its fingerprint, and a guard that notices when it moved all the same."""
+"""A base network never changes: its fingerprint, and a guard that notices if it was changed after all."""
 
 import hashlib
 from typing import Any
@@ -37,23 +37,25 @@ class Guard:
         self.count_writes()
 
     def count_writes(self) -> None:
-        """Take what has been written to the base's tensors so far as known."""
+        """Accept everything that has been written to the base's tensors so far."""
         self.tensors = [t for t in (*self.base.parameters(), *self.base.buffers()) if not t.is_inference()]
         self.writes = [tensor._version for tensor in self.tensors]
 
     def was_written_to(self) -> bool:
-        """Whether anything was written to the base's tensors: PyTorch counts the writes, but for those
-        through `.data` and those of batch norm to its statistics."""
+        """Whether anything was written to the base's tensors.
+
+        PyTorch counts the writes, except those through `.data` and those of batch norm to its statistics.
+        """
         return [tensor._version for tensor in self.tensors] != self.writes
 
     def check_writes(self) -> None:
-        """The check that costs microseconds, for every forward."""
+        """The check for every forward, which costs microseconds: compare values only if something was written."""
         if self.was_written_to():
             self.check_values()
             self.count_writes()
 
     def check_values(self) -> None:
-        """The whole check: raises MadlabError if any value of the base differs from what it was."""
+        """The complete check: raises MadlabError if any value of the base differs from what it was."""
         if fingerprint(self.base) != self.sha256:
             raise MadlabError(
                 "The base network was changed after its first domain was added, and all its domains with it: undo the "

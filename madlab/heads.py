@@ -16,7 +16,7 @@ from madlab.errors import MadlabError
 from madlab.sizes import image_size
 
 SIDES = (64, 224, 299, 32)
-"""Pixels of the square images that are tried, after the network's own size, on a network of unknown head."""
+"""Sides in pixels of the images that are tried, after the network's own size, to find its head."""
 
 
 def find_head(network: nn.Module, name: str | None = None) -> tuple[str, nn.Module]:
@@ -24,7 +24,7 @@ def find_head(network: nn.Module, name: str | None = None) -> tuple[str, nn.Modu
 
     name: the head, where the network's author knows better. The network is left as it is; what runs is a copy.
     Raises MadlabError if there is no head, if several contribute to the logits (distilled networks add up two), or if
-    it cannot be told; the sentence lists what could be passed as `name`.
+    it cannot be found; the message lists what could be passed as `name`.
     """
     candidates = {path: module for path, module in network.named_modules() if _could_be_head(module)}
     if not candidates:
@@ -48,13 +48,13 @@ def new_head(head: nn.Module, num_classes: int) -> nn.Module:
 
 
 def classes_of(head: nn.Module) -> int:
-    """The number of classes that a head tells apart."""
+    """The number of classes that a head distinguishes."""
     assert isinstance(head, nn.Linear | nn.Conv2d)
     return head.out_channels if isinstance(head, nn.Conv2d) else head.out_features
 
 
 def features_of(head: nn.Module) -> int:
-    """The number of features that a head sees of each image."""
+    """The number of features per image that a head takes."""
     assert isinstance(head, nn.Linear | nn.Conv2d)
     return head.in_channels if isinstance(head, nn.Conv2d) else head.in_features
 

@@ -1,4 +1,4 @@
-"""The proof that a new domain really runs: its adapters, its head, its classes, and what a changed adapter changes."""
+"""The proof that a new domain really runs: its adapters and head are used, and changed adapters change the logits."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,7 +45,7 @@ class _CannotRun(Exception):
 
 def _prove_at(view: DomainView, images: Tensor) -> None:
     _check_reached(view, _run(view.train(), images))
-    # Where a norm's gain or the head starts at zero, no adapter would show.
+    # If a norm's gain or the head starts at zero, a change of the adapters does not reach the logits.
     _stir([p for kind, group in view.parameter_groups().items() if kind != "adapter" for p in group], 0.1)
     before = _run(view.eval(), images)
     _check_reached(view, before)

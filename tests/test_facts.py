@@ -61,7 +61,7 @@ WRONG = [
     ({"options": {"speed": 2}}, "no option 'speed'"),
     ({"normalization": {"mean": [0.5]}}, "normalization .* cannot be used"),
     ({"normalization": {"mean": [0.5], "std": [0.0]}}, "std above 0"),
-    ({"normalization": {"mean": [0.5, 0.5], "std": [0.5]}}, "one finite number a channel"),
+    ({"normalization": {"mean": [0.5, 0.5], "std": [0.5]}}, "one finite number per channel"),
     ({"normalization": {"mean": [float("nan")], "std": [0.5]}}, "one finite number"),
     ({"resize": 0}, "resize is 0: give a whole number of pixels"),
     ({"crop": 2.5}, "crop is 2.5"),

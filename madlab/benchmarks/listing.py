@@ -22,7 +22,7 @@ class Listing:
 
 
 def list_images(folder: Path) -> Listing:
-    """The images of FOLDER/train, FOLDER/val and FOLDER/test, one folder a class; a warning tells what is left out.
+    """The images of FOLDER/train, FOLDER/val and FOLDER/test, one folder per class; a warning says what is left out.
 
     Raises MadlabError for a missing or empty folder and for classes that are not the same in all three splits.
     """

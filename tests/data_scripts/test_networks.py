@@ -71,7 +71,7 @@ class Idle(nn.Module):
 
 
 class Stateful(Idle):
-    """Another result every time."""
+    """A different result every time."""
 
     def forward(self, x):
         return self.fc(self.beside(self.conv(x)).mean((2, 3))) + torch.rand(())

@@ -60,7 +60,7 @@ QUIZ = (
         "A new domain is added to a network that already serves nine. What happens to the nine?",
         {
             "They get a little worse": "That happens when shared weights are retrained. Here they are frozen.",
-            "Nothing at all": "The base and the other adapters are not touched, so their answers do not change by a bit.",
+            "Nothing at all": "The base and the other adapters are not touched, so their answers stay the same.",
             "They have to be trained again": "They do not: nothing that they use has changed.",
         },
         "Nothing at all",
