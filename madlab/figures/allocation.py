@@ -64,7 +64,7 @@ def accuracy_by_kilobytes(
     ax: Axes, families: Mapping[str, Mapping[str, tuple[float, float]]], *, ylabel: str = "held-out accuracy (%)"
 ) -> None:
     """Draw families of compressed adapters: family -> {compression: (kilobytes, accuracy in %)}."""
-    all_sizes = []
+    all_sizes: list[float] = []
     for points, colour, marker in zip(families.values(), PALETTE, MARKERS, strict=False):
         sizes, accuracies = zip(*sorted(points.values()), strict=True)
         all_sizes += sizes

@@ -21,7 +21,7 @@ class Wrong(Exception):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckResult:
     """The outcome of a check; shown as Markdown when it is the last value of a cell."""
 
     passed: bool
@@ -37,7 +37,7 @@ class Verdict:
         return f"{'✓ **Right.**' if self.passed else '✗ **Not yet.**'} {self.message}"
 
 
-def check(name: str, answer: Any) -> Verdict:
+def check(name: str, answer: Any) -> CheckResult:
     """Check the answer to an exercise. name: notebook and exercise, e.g. "02.merge".
 
     Nothing is raised for a wrong answer, so that the notebook runs on; the verdict says what is wrong.
@@ -49,16 +49,16 @@ def check(name: str, answer: Any) -> Verdict:
     except (ModuleNotFoundError, KeyError):
         raise MadlabError(f"There is no exercise {name!r}: take its name from the notebook.") from None
     if answer is None or answer is ...:
-        return Verdict(False, "There is no answer yet: replace the `...`.")
+        return CheckResult(False, "There is no answer yet: replace the `...`.")
     try:
-        return Verdict(True, judge(answer))
+        return CheckResult(True, judge(answer))
     except Wrong as wrong:
         message = str(wrong)
         if message[:1].isascii():  # a Greek letter stays small, because a capital β looks like B
             message = message[:1].upper() + message[1:]
-        return Verdict(False, message)
+        return CheckResult(False, message)
     except Exception as error:
-        return Verdict(False, f"It stopped with {type(error).__name__}: {error}{_place(error, answer)}")
+        return CheckResult(False, f"It stopped with {type(error).__name__}: {error}{_place(error, answer)}")
 
 
 def _place(error: Exception, answer: Any) -> str:

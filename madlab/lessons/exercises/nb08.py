@@ -84,7 +84,7 @@ def fair(answer: Callable[..., Any]) -> str:
     """fair(ours, theirs, finetuned) -> both scores over the domains that both rows have; all map domain to percent."""
     for _ in range(4):
         names = [f"domain {number}" for number in range(6)]
-        finetuned = {name: float(random.randint(50, 95)) for name in names}
+        finetuned = {name: float(random.randint(60, 95)) for name in names}
         ours = {name: finetuned[name] + random.randint(-4, 4) for name in names[:4]}
         theirs = {name: finetuned[name] + random.randint(-4, 4) for name in names[1:]}
         shared = names[1:4]

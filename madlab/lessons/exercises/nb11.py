@@ -96,8 +96,8 @@ def split(answer: Callable[[list[tuple[str, str, str]]], Any]) -> str:
     for trial in range(4):
         files = []
         for label in ("bolt", "nut", "washer", "screw"):
-            for thing in range(random.randint(6, 9)):
-                name = f"{label}-{thing}"
+            for number in range(random.randint(6, 9)):
+                name = f"{label}-{number}"
                 files += [(f"{trial}-{name}-{shot}.png", label, name) for shot in range(random.randint(2, 4))]
         random.shuffle(files)
 
