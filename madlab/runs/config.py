@@ -1,4 +1,4 @@
-"""What a run was asked to do: everything that its outcome depends on, in one thing that reads and compares itself."""
+"""What a run was asked to do: everything that its outcome depends on, in one object that reads and compares itself."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, field, fields
@@ -24,7 +24,7 @@ class BaseUsed:
     """The base network of a run."""
 
     name: str
-    """What the network calls itself, "" if nothing."""
+    """The network's own `name`; "" if it has none."""
     sha256: str
     """Its fingerprint (`network.fingerprint`), in hexadecimal."""
     source: str | None = None
@@ -66,7 +66,7 @@ class RunConfig:
 
     @staticmethod
     def from_json(facts: Any, where: str) -> "RunConfig":
-        """The other way; MadlabError, naming `where` the facts are from, if they are no config."""
+        """The inverse of `to_json`; MadlabError, naming `where` the facts are from, if they are not a config."""
         return validated(RunConfig, _upgraded(facts), where)
 
     def write(self, folder: Path | str) -> None:
@@ -81,7 +81,7 @@ class RunConfig:
         return RunConfig.from_json(read_json(file), str(file))
 
     def differences(self, other: "RunConfig") -> list[str]:
-        """Names of the fields in which another config differs; those of the recipe by their own names."""
+        """Names of the fields in which another config differs; fields of the recipe go by their own names."""
         changed = [
             f.name for f in fields(self) if f.name != "recipe" and getattr(self, f.name) != getattr(other, f.name)
         ]
@@ -90,7 +90,7 @@ class RunConfig:
 
 
 def _upgraded(facts: Any) -> Any:
-    """A config of madlab 0.1, which had a rank and the base's source apart, in today's form; any other as it is."""
+    """A config of madlab 0.1, where rank and base source were separate fields, in today's form; others as they are."""
     if not isinstance(facts, Mapping) or "base_source" not in facts:
         return facts
     new = {key: value for key, value in facts.items() if key not in ("rank", "base_source")}
