@@ -1,15 +1,16 @@
-"""The recorded runs of notebook 11: capacities x learning rates, right ones and wrong ones, on one pocket domain.
+"""The recorded runs of notebook 11: capacities x learning rates, right and wrong ones, on one pocket domain.
 
     python data_scripts/diagnosis.py --out madlab/records/diagnosis.jsonl
 
-Each method is trained at a hundredth, a tenth, one, ten and a hundred times its own adapter rate; all else is madlab's
-recipe, shortened, on twenty classes with images of 24 pixels. Trials that the file holds already are not run again. A
-loss that becomes NaN is an outcome here.
+Each method is trained at 0.01, 0.1, 1, 10 and 100 times its own adapter rate. Everything else is madlab's recipe,
+shortened, on twenty classes with images of 24 pixels. Trials that the file already holds are not run again. A loss that
+becomes NaN is a valid outcome here.
 """
 
 import argparse
 import json
 import tempfile
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,11 @@ def main() -> None:
     domain = few(madlab.load_domain(DOMAIN), **PART)
     trials = read_trials(out) if out.exists() else []
     done = {(one.method, one.factor) for one in trials}
-    for method, factor in ((method, factor) for factor in FACTORS for method in CAPACITIES):
+    for factor, method in product(FACTORS, CAPACITIES):
         if (method, factor) not in done:
             trials.append(trial(domain, method, factor))
             write_bytes(out, "".join(json.dumps(one.to_json()) + "\n" for one in trials).encode())
-        print(f"{method} at {factor:g} of its rate", flush=True)
+        print(f"{method} at {factor:g} times its own rate", flush=True)
 
 
 if __name__ == "__main__":

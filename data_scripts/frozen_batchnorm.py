@@ -5,26 +5,26 @@ r"""Masks and MAD with BatchNorm frozen at the base network's, the default of Pi
     python data_scripts/frozen_batchnorm.py --tune data/gtsrb data/flowers --domains $NINE data/pacs_art \
         data/pacs_sketch --no-flip gtsrb omniglot chars74k --seeds 3 --out runs/frozen-batchnorm
 
-In madlab every domain owns its BatchNorm, whatever the method. Whether that decides the comparison with masks is asked
-here, with the grids' recipe. Each method gets four values of the adapter's rate, about a factor of three apart, on the
-validation images of the --tune domains (OUT/trials.json); then the best of them on all --domains. The values are far
-below those of tune.py, because nothing rescales the features any more: at the lowest of those the loss of MAD was no
-number after one epoch. Where they begin was looked for on flowers. A trial that diverges has 0 %.
+In madlab every domain owns its BatchNorm, whatever the method. This script asks whether that decides the comparison
+with masks, using the recipe of the grids. Each method gets four values of the adapter's rate, about a factor of three
+apart, on the validation images of the --tune domains (OUT/trials.json), and then the best of them on all --domains. The
+values are far below those of tune.py, because nothing rescales the features any more: at the lowest of those values the
+loss of MAD was NaN after one epoch. The lower end of each range was found on flowers. A trial that diverges has 0 %.
 
-Methods are called METHOD-frozen-batchnorm in configs and results. What OUT holds already is not run again.
+Methods are called METHOD-frozen-batchnorm in configs and results. What OUT already holds is not run again.
 """
 
 import argparse
 import json
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
+import pandas as pd
 import torch
 from tqdm.auto import tqdm
 from tune import trial
@@ -42,7 +42,7 @@ RATES = {
     "wtpb": (0.01, 0.03, 0.1, 0.3),
 }
 COMPARED = {f"{name}-frozen-batchnorm": rates for name, rates in RATES.items()}
-for key, name in zip(COMPARED, RATES, strict=True):  # here and not in main(), so that worker processes know them, too
+for key, name in zip(COMPARED, RATES, strict=True):  # here and not in main(), so that worker processes have them too
     METHODS[key] = replace(METHODS[name], name=key, adapts_batchnorm=False)
 
 
@@ -58,7 +58,7 @@ def careful_trial(path: str, flip: bool | None, method: str, rate: float) -> dic
 
 
 def run(folder: Path, out: Path, method: str, rates: dict[str, Any], flip: bool | None, seed: int) -> str:
-    """Train and test in OUT/DOMAIN/METHOD/seedK on one thread; returns a line for the eye."""
+    """Train and test in OUT/DOMAIN/METHOD/seedK on one thread; returns a line to print."""
     torch.set_num_threads(1)
     place = out / folder.name / method / f"seed{seed}"
     options: dict[str, Any] = {"base": BASE, "epochs": EPOCHS, "seed": seed, "flip": flip, "progress": False}
@@ -73,11 +73,10 @@ def side_by_side(pool: ProcessPoolExecutor, work: Callable, calls: Iterable[tupl
 
 
 def best_rates(trials: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Method -> the rates with the highest validation accuracy, the mean of the domains."""
-    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for line in trials:
-        found[line["method"]][json.dumps(line["rates"])].append(line["val_accuracy"])
-    return {method: json.loads(max(tried, key=lambda r: fmean(tried[r]))) for method, tried in found.items()}
+    """Method -> the rates with the highest validation accuracy, averaged over domains."""
+    frame = pd.DataFrame(trials).assign(rates=[json.dumps(line["rates"]) for line in trials])
+    means = frame.groupby(["method", "rates"], sort=False)["val_accuracy"].mean()
+    return {method: json.loads(tried.droplevel("method").idxmax()) for method, tried in means.groupby("method")}
 
 
 def main() -> None:
@@ -89,17 +88,24 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+
     flips = {folder: False if folder.name in args.no_flip else None for folder in (*args.tune, *args.domains)}
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
         file = args.out / "trials.json"
         if not file.exists():
             args.out.mkdir(parents=True, exist_ok=True)
-            tries = [(key, rate) for key, rates in COMPARED.items() for rate in rates]
-            calls = [(str(folder), flips[folder], *one) for folder in args.tune for one in tries]
-            write_json(file, list(side_by_side(pool, careful_trial, calls, "trials")))
+            tries = [
+                (str(folder), flips[folder], method, rate)
+                for folder, (method, values) in product(args.tune, COMPARED.items())
+                for rate in values
+            ]
+            write_json(file, list(side_by_side(pool, careful_trial, tries, "trials")))
         rates = best_rates(json.loads(file.read_text()))
-        grid = [(s, f, k) for s in range(args.seeds) for f in args.domains for k in COMPARED]
-        for line in side_by_side(pool, run, [(f, args.out, k, rates[k], flips[f], s) for s, f, k in grid], "runs"):
+        calls = [
+            (folder, args.out, method, rates[method], flips[folder], seed)
+            for seed, folder, method in product(range(args.seeds), args.domains, COMPARED)
+        ]
+        for line in side_by_side(pool, run, calls, "runs"):
             tqdm.write(line)
 
 

@@ -1,20 +1,20 @@
-r"""Which networks can be adapted: one of each of timm's families and all of torchvision's classification networks.
+r"""Which networks can be adapted: one from each of timm's families, and all of torchvision's classification networks.
 
     python data_scripts/networks.py                  # about 15 minutes on one core; a stopped run goes on
     python data_scripts/networks.py --print > notebooks/site/networks.md
 
-Every network has random weights, and random BatchNorm statistics, so nothing is downloaded. It gets a domain of seven
-classes with method mad on all layers; every parameter of the domain is then moved at random. The network works if
+Every network has random weights and random BatchNorm statistics, so nothing is downloaded. It gets a domain of seven
+classes with the method mad on all layers, every parameter of which is then moved at random. The network works if
 
-- the view gives logits of the right shape and every adapter gets a gradient,
-- the merged network gives the same logits, to LARGEST of the largest one, and
+- the view returns logits of the right shape and every adapter gets a gradient,
+- the merged network returns the same logits, up to LARGEST times the largest one, and
 - the base is what it was.
 
-It is refused if madlab says so in a sentence; anything else fails, and is a defect. Of each of timm's families (the
-modules of timm.models) the network with the fewest parameters is taken, among those that have a classifier; to save
-time those whose name has a word of BIG are not looked at where there are others, nor those made for timm's own tests.
-Images are as small as the network accepts. What has more than LIMIT parameters, or no classifier, is left out and
-listed with the reason.
+It is refused if madlab says so in a sentence; anything else is a failure, and a defect. Of each of timm's families (the
+modules of timm.models) the network with the fewest parameters is taken, among those that have a classifier. To save
+time, networks whose names contain a word of BIG are skipped where there are others, and so are those made for timm's
+own tests. Images are as small as the network accepts. Networks with more than LIMIT parameters or without a classifier
+are left out, and listed with the reason.
 """
 
 import argparse
@@ -40,13 +40,13 @@ from madlab.sizes import image_size
 
 OUT = Path(__file__).parents[1] / "madlab" / "records" / "networks.json"
 LIMIT = 150_000_000
-"""Parameters: with the adapters, their gradients and the merged copy that is about 3 GB."""
+"""Parameters; with the adapters, their gradients and the merged copy that takes about 3 GB."""
 
 BIG = ("base", "large", "huge", "giant")
 LARGEST = 1e-4
 CLASSES = 7
 SIDES = (64, 96, 128, 160, 192, 224, 256)
-"""Pixels that are tried, the network's own size last."""
+"""Sides of images in pixels that are tried, before the network's own size."""
 
 NAMES = {"family": "family", "network": "network", "million": "million parameters"}
 WHY = NAMES | {"why": "why"}
@@ -60,7 +60,7 @@ TABLES = {
 
 
 def networks() -> Iterator[tuple[str, str, str]]:
-    """Library, family and name of every network that is examined; the name is empty where a family has to choose."""
+    """Library, family and name of every network to try; the name is empty where the family's smallest is taken."""
     for family in timm.list_modules():
         yield "timm", family, ""
     for name in torchvision.models.list_models(torchvision.models):
@@ -97,7 +97,7 @@ def build(library: str, name: str, device: str) -> nn.Module:
 
 @torch.no_grad()
 def enliven(network: nn.Module) -> None:
-    """Random statistics for every BatchNorm, so that using another's shows."""
+    """Give every BatchNorm random statistics, so that it shows if those of another are used."""
     for module in network.modules():
         mean, variance = getattr(module, "running_mean", None), getattr(module, "running_var", None)
         if mean is not None and variance is not None:
@@ -107,24 +107,25 @@ def enliven(network: nn.Module) -> None:
 
 @torch.no_grad()
 def smallest_side(network: nn.Module) -> int:
-    """The fewest pixels a side that the network runs on, of SIDES and its own size; its own if it runs on none."""
+    """The smallest of SIDES, in pixels, on which the network runs; its own size if it runs on none of them."""
     own = image_size(network).crop
     for side in (side for side in SIDES if side < own):
         try:
             network(torch.zeros(1, 3, side, side))
-        except Exception:  # whatever a network raises for images that it does not take
+        except Exception:  # a network may raise anything for images that it does not accept
             continue
         return side
     return own
 
 
-def examine(network: Any) -> dict[str, Any]:
-    """What becomes of a network with random weights: its line of the record from "adapted" on."""
+def try_to_adapt(network: Any) -> dict[str, Any]:
+    """Adapt a network with random weights and check the result; returns its entries in the record."""
     enliven(network)
     side = smallest_side(network)
     network.resize = network.crop = side
     images = torch.randn(2, 3, side, side)
     found: dict[str, Any] = {"pixels": side}
+
     try:
         found |= {"head": ", ".join(find_heads(network))}
         net = MultiDomainNet(network)
@@ -145,6 +146,7 @@ def examine(network: Any) -> dict[str, Any]:
         return found | {"verdict": f"refused: {error}"}
     except Exception as error:  # a defect of madlab, which the record shows
         return found | {"verdict": f"fails: {type(error).__name__}: {error}".splitlines()[0]}
+
     faults = {
         f"logits of shape {tuple(logits.shape)}": logits.shape != (2, CLASSES),
         f"no gradient in {len(idle)} adapters, such as that of {', '.join(idle[:1])}": bool(idle),
@@ -165,7 +167,7 @@ def row(library: str, family: str, name: str) -> dict[str, Any]:
     if count > LIMIT:
         return line | {"verdict": f"left out: more than {LIMIT // 10**6} million parameters"}
     began = time.time()
-    line |= examine(build(library, line["network"], "cpu"))
+    line |= try_to_adapt(build(library, line["network"], "cpu"))
     return line | {"seconds": round(time.time() - began, 1)}
 
 
@@ -200,7 +202,7 @@ def page(record: dict[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=OUT, help="the record; what it holds already is not made again")
+    parser.add_argument("--out", type=Path, default=OUT, help="the record; what it already holds is not run again")
     parser.add_argument("--families", nargs="+", help="only these of timm's and torchvision's modules")
     parser.add_argument("--print", action="store_true", help="print the record as the site's page, and make nothing")
     args = parser.parse_args(arguments)
@@ -210,7 +212,7 @@ def main(arguments: list[str] | None = None) -> None:
     versions = {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "timm")}
     record: dict[str, Any] = read_json(args.out) if args.out.exists() else {"versions": versions, "networks": []}
     if record["versions"] != versions:
-        raise SystemExit(f"{args.out} was made with {record['versions']}: move it away to make it anew.")
+        raise SystemExit(f"{args.out} was made with {record['versions']}: move it away to make a new one.")
     done = {tuple(line[key] for key in ("library", "family", "network")) for line in record["networks"]}
     done |= {(library, family, "") for library, family, _ in done if library == "timm"}
     wanted = [network for network in networks() if args.families is None or network[1] in args.families]

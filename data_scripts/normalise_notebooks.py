@@ -1,11 +1,11 @@
-"""Bring notebooks into the form in which they are committed, so that diffs are small and nbval compares what it should.
+"""Bring notebooks into their committed form, so that diffs are small and nbval compares what it should.
 
     python data_scripts/normalise_notebooks.py [--run] [NOTEBOOK ...]
 
-Without NOTEBOOK: the whole course and the template. Outputs are kept only in cells tagged `nbval-check-output`, with
-execution count 1; all others are emptied. Widget state is removed, every notebook names the same kernel, and every cell
-keeps its id. With --run the notebook is executed first, so that the outputs are up to date; if a cell fails, the file
-stays as it was.
+Without NOTEBOOK it takes the whole course and the template. Outputs are kept only in cells tagged `nbval-check-output`,
+with execution count 1; all others are removed. Widget state is removed too, every notebook names the same kernel, and
+every cell keeps its id. With --run the notebook is executed first, so that the outputs are up to date; if a cell fails,
+the file stays as it was.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def main() -> int:
             NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
         data = as_bytes(normalised(notebook))
         if data != path.read_bytes():
-            from madlab.files.plain import write_bytes  # brings PyTorch along: only when there is something to write
+            from madlab.files.plain import write_bytes  # imports PyTorch, so only when there is something to write
 
             write_bytes(path, data)
             print(f"{path} normalised")

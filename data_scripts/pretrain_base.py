@@ -2,26 +2,27 @@
 
     torchrun --nproc-per-node 2 data_scripts/pretrain_base.py --data tinyimagenet36.npz --name pocket-resnet26
 
-is how the weights were made that ship with madlab, from a 36-pixel copy of Tiny-ImageNet; pocket-densenet with
-`--name pocket-densenet --architecture pocket_densenet`. ResNet-26 of full width for 64 of 72 pixels, from the same
-pictures enlarged, in 100 seconds on an H200:
+is how the weights that ship with madlab were made, from a 36-pixel copy of Tiny-ImageNet; pocket-densenet with
+`--name pocket-densenet --architecture pocket_densenet`. ResNet-26 of full width, for 64-pixel crops of the same images
+enlarged to 72 pixels, was made in 100 seconds on an H200:
 
     python data_scripts/pretrain_base.py --data tinyimagenet36.npz --name resnet26-tinyimagenet --width 32 \
         --enlarge 72 --sizes 8x40,8x48,8x64 --batch 256
 
-The Decathlon's base network, of the same width and size, on the ImageNet part that `madlab prepare decathlon` packed:
+The Decathlon's base network has the same width and size, and is trained on the ImageNet part of the Decathlon, as
+`madlab prepare decathlon` packs it:
 
     python data_scripts/pretrain_base.py --data imagenet72 --out .                                  # one GPU
     torchrun --nproc-per-node 4 data_scripts/pretrain_base.py --data imagenet72 --batch 64 --out .  # four
 
-One process a GPU, or one a core: on a CPU two processes with one thread each train 1.4 times as many images a second
-as one process with two threads. A run that was killed goes on from its last epoch when the same command is given.
-Small pictures first (`--sizes`): most of what a network learns early, it learns as well from 20 pixels as from 32.
-Images lie on the device where they fill less than half of its free memory; else they stay memory-mapped on disk, and
-the next batch is cut while the device works on this one.
+Use one process per GPU, or one per core: on a CPU, two processes with one thread each train 1.4 times as many images
+per second as one process with two threads. A run that was killed continues from its last epoch when the same command is
+given. Small images come first (`--sizes`): most of what a network learns early, it learns as well from 20 pixels as
+from 32. Images are kept on the device if they fill less than half of its free memory; otherwise they stay memory-mapped
+on disk, and the next batch is cut while the device works on the current one.
 
-The file ends up in --out, with a log (data, epochs, accuracy, seed, seconds) as JSON beside it. The recipe for
-imagenet72 is our choice and has not been run yet on the whole data.
+The file is written to --out, with a log (data, epochs, accuracy, seed, seconds) as JSON beside it. The recipe for
+imagenet72 is our choice, and has not yet been run on the whole data.
 """
 
 import argparse
@@ -64,16 +65,15 @@ DEFAULTS = {
     "": {"name": "pocket-resnet26", "width": 16, "sizes": "6x20,5x24,4x32", "batch": 96},
     IMAGENET72: {"name": "resnet26-imagenet72", "width": 32, "sizes": "10x40,10x48,20x64", "batch": 256},
 }
-"""What is left to the data: name, width, sizes and images a step."""
+"""Data ("": any other) -> the defaults that depend on them: name, width, sizes and images per step."""
 
 
 def read_npz(path: Path, split: str, side: int | None = None) -> tuple[Tensor, Tensor]:
     """One split of an .npz archive of encoded images: uint8 (N, H, W, 3), int64 (N,).
 
-    The archive holds, per split, the files one after another (`train_blob`), where each begins and ends
-    (`train_offsets`, N + 1 numbers) and the classes (`train_labels`).
-
-    side: pixels to scale the square images to, as `load_domain` scales those of a folder; None leaves them as they are.
+    For each split the archive holds the files one after another (`train_blob`), where each begins and ends
+    (`train_offsets`, N + 1 integers) and the classes (`train_labels`). side: pixels to scale the square images to, as
+    `load_domain` scales those of a folder; None leaves them as they are.
     """
     archive = np.load(path)
     blob, offsets = archive[f"{split}_blob"].tobytes(), archive[f"{split}_offsets"]
@@ -88,7 +88,7 @@ def read_npz(path: Path, split: str, side: int | None = None) -> tuple[Tensor, T
 
 
 def read(data: str, side: int | None) -> tuple[Domain, Path]:
-    """The images to train on, and the file whose hash stands for all of them."""
+    """The images to train on, and the file whose hash identifies them."""
     if data == IMAGENET72:
         return load_domain("decathlon:imagenet12", size=72), cache_folder() / "decathlon" / "imagenet12" / MANIFEST
     path = Path(data)
@@ -100,9 +100,9 @@ def read(data: str, side: int | None) -> tuple[Domain, Path]:
 def cuts(
     train: Split, index: Tensor, batch: int, crop: int, generator: torch.Generator, ahead: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Cropped and mirrored batches of the samples in `index`, shuffled: uint8 (B, 3, crop, crop), labels (B,).
+    """Shuffled, cropped and mirrored batches of the samples in `index`: uint8 (B, 3, crop, crop), labels (B,).
 
-    ahead: cut the next batch in a thread of its own while this one is used.
+    ahead: whether to cut the next batch in a separate thread while the current one is used.
     """
     index = index[torch.randperm(len(index), generator=generator)]
     parts = [part.to(train.images.device) for part in index.split(batch) if len(part) > 1]
@@ -122,7 +122,7 @@ def cuts(
 
 
 def size_at(epoch: int, sizes: list[tuple[int, int]]) -> int:
-    """Image size in pixels of an epoch, for sizes given as [(epochs, pixels), ...]."""
+    """The image size of an epoch in pixels; sizes: [(epochs, pixels), ...]."""
     for epochs, pixels in sizes:
         if epoch < epochs:
             return pixels
@@ -131,21 +131,22 @@ def size_at(epoch: int, sizes: list[tuple[int, int]]) -> int:
 
 
 def triangular(progress: float, peak: float, warmup: float = 0.15) -> float:
-    """The learning rate of one cycle: a linear rise to `peak`, a linear fall to zero; progress runs from 0 to 1."""
+    """The learning rate at `progress` (0 to 1) of the training: a linear rise to `peak`, then a linear fall to zero."""
     return peak * min(progress / warmup, (1 - progress) / (1 - warmup))
 
 
 @torch.no_grad()
 def accuracy(network: nn.Module, split: Split, crop: int, normalization: dict) -> float:
+    """Accuracy in percent on the centre crops of a split; leaves the network in eval mode."""
     network.eval()
     correct = 0
-    for x, y in batches(split.images, split.labels, 500, crop, normalization=normalization):
-        correct += (network(x).argmax(1) == y).sum().item()
+    for images, labels in batches(split.images, split.labels, 500, crop, normalization=normalization):
+        correct += (network(images).argmax(1) == labels).sum().item()
     return 100 * correct / len(split)
 
 
 def round_to_half(network: nn.Module) -> None:
-    """Round the parameters to fp16, so that `save_base` stores them in it; BatchNorm's statistics stay as they are."""
+    """Round the parameters to half precision, in which `save_base` then stores them; BatchNorm's statistics stay."""
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(parameter.half())
@@ -158,14 +159,14 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--architecture", default="resnet26", choices=sorted(BACKBONES))
     parser.add_argument("--width", type=int)
     parser.add_argument("--enlarge", type=int, help="side to scale an .npz file's images to, in pixels")
-    parser.add_argument("--sizes", help="epochs x pixels, one after another: 6x20,5x24,4x32")
-    parser.add_argument("--batch", type=int, help="images a process and step")
+    parser.add_argument("--sizes", help="epochs x pixels, in this order: 6x20,5x24,4x32")
+    parser.add_argument("--batch", type=int, help="images per process and step")
     parser.add_argument("--lr", type=float, default=0.4)
     parser.add_argument("--weight-decay", type=float, default=2e-4)
     parser.add_argument("--smoothing", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--checkpoint", type=Path, default=Path("runs/pretrain"))
-    parser.add_argument("--limit", type=int, help="only so many training images (to try the script out)")
+    parser.add_argument("--limit", type=int, help="use only this many training images, to try the script out")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     args = parser.parse_args(arguments)
     for name, value in DEFAULTS[args.data if args.data in DEFAULTS else ""].items():
@@ -181,6 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if gpu else torch.device("cpu")
     if gpu:
         torch.cuda.set_device(device)
+
     domain, stands_for = read(args.data, args.enlarge)
     if world > 1:
         dist.init_process_group("nccl" if gpu else "gloo")
@@ -203,20 +205,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     base: Any = BACKBONES[args.architecture](num_classes=domain.num_classes, width=args.width)
     base = base.to(device, memory_format=torch.channels_last)
     base.normalization, base.resize, base.crop = statistics, domain.size, crop
-    decayed = [p for p in base.parameters() if p.ndim > 1]
-    plain = [p for p in base.parameters() if p.ndim == 1]
+    decayed = [parameter for parameter in base.parameters() if parameter.ndim > 1]
+    plain = [parameter for parameter in base.parameters() if parameter.ndim == 1]
     optimiser = torch.optim.SGD(
         [{"params": decayed, "weight_decay": args.weight_decay}, {"params": plain}], lr=0.1, momentum=0.9, nesterov=True
     )
     names = {parameter: name for name, parameter in base.named_parameters()}
+
     config = {k: v.name if isinstance(v, Path) else v for k, v in vars(args).items()} | {"data": Path(args.data).name}
     log, first = [], 0
     checkpoint = args.checkpoint / f"{args.name}.safetensors"
     if checkpoint.exists():
         tensors, state = load_tensors(checkpoint, device, finite=False)
         if state["config"] != config:
-            raise MadlabError(f"{checkpoint} is of a run with other options: remove it, or give another --checkpoint.")
-        base.load_state_dict({k[5:]: v for k, v in tensors.items() if k.startswith("base.")})
+            raise MadlabError(
+                f"{checkpoint} is from a run with other options: remove it, or name another --checkpoint."
+            )
+        weights = {name: tensor for name, tensor in tensors.items() if name.startswith("base.")}
+        base.load_state_dict({name.removeprefix("base."): tensor for name, tensor in weights.items()})
         for parameter, name in names.items():
             optimiser.state[parameter]["momentum_buffer"] = tensors[f"momentum.{name}"].clone()
         log, first = state["log"], len(state["log"])
@@ -230,18 +236,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         mine = chosen[order[rank * share : (rank + 1) * share]]
         generator = torch.Generator().manual_seed(1_000_000 * (rank + 1) + 1000 * args.seed + epoch)
         network.train()
-        for step, (cut, y) in enumerate(cuts(train, mine, args.batch, crop, generator, ahead)):
+        for step, (cut, labels) in enumerate(cuts(train, mine, args.batch, crop, generator, ahead)):
             for group in optimiser.param_groups:
                 group["lr"] = triangular((epoch + step / steps) / epochs, args.lr)
-            x = normalise(cut.to(device), statistics)
+            images = normalise(cut.to(device), statistics)
             if pixels != crop:
-                x = shrink(x, pixels)
+                images = shrink(images, pixels)
             with autocast(device):
-                loss = F.cross_entropy(network(x), y.to(device), label_smoothing=args.smoothing)
+                loss = F.cross_entropy(network(images), labels.to(device), label_smoothing=args.smoothing)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             total += loss.detach()
+
         if not torch.isfinite(total):
             raise MadlabError(f"The loss became {total.item()} in epoch {epoch + 1}: lower the learning rate (--lr).")
         if rank == 0:
@@ -252,6 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             state = {f"base.{k}": v for k, v in base.state_dict().items()}
             state |= {f"momentum.{names[p]}": s["momentum_buffer"] for p, s in optimiser.state.items()}
             save_tensors(checkpoint, state, {"config": config, "log": log}, finite=False)
+
     if rank == 0:
         path = args.out / f"{args.name}.safetensors"
         round_to_half(base.cpu())

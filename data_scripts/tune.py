@@ -6,35 +6,36 @@ r"""Learning rates by trial: the same number of trials for every method, judged 
     python data_scripts/tune.py --domains data/gtsrb data/flowers --both $OPTIONS
     python data_scripts/tune.py --domains data/dtd10 data/pacs_art --head --methods finetune mad mad:8 $OPTIONS
 
-Every method gets four values of the rate that decides for it, about a factor of three apart: the adapter's, or, where
-there is no adapter, that of head and BatchNorm. Where the ranges begin and end was found before, on the validation
-images of signs: those of finetune, mad and mad:8 got a fourth value beyond their first three, those of piggyback,
-wtpb, parallel, prompt, peft:loha and peft:lokr moved, in some thirty runs, until the best lay inside. A trial is
-short (6 epochs, at most 2,200 training images), and its domain has no test images at all: the validation images stand
-in their place. Trials that the file holds already are not run again.
+Every method gets four values of its most important rate, about a factor of three apart: the adapter's or, where there
+is no adapter, that of head and BatchNorm. The ends of the ranges were found before, on the validation images of signs:
+those of finetune, mad and mad:8 got a fourth value beyond their first three; those of piggyback, wtpb, parallel,
+prompt, peft:loha and peft:lokr were moved, in some thirty runs, until the best value lay inside. A trial is short
+(6 epochs, at most 2,200 training images), and its domain has no test images at all: validation images take their
+place. Trials that the file already holds are not run again.
 
-The second command tries the head's rate, 0.1 instead of 0.3, at the adapter's rate that the first one chose; the third
-1.0 for head and BatchNorm both, because BatchNorm alone wants it, and a small adapter might, too. The fourth was made
-because on domains of seven and ten classes most methods ended near the frozen network or below it; it is why a head
-of few classes learns more slowly (`madlab.runs.rates.peak_rates`).
+The second command tries the head's rate, 0.1 instead of 0.3, at the adapter's rate that the first command chose. The
+third tries 1.0 for both head and BatchNorm, because the method batchnorm needs it, and a small adapter might need it
+too. The fourth was added because on domains of seven and ten classes most methods ended near the frozen network or
+below it; it is the reason why a head with few classes learns more slowly (`madlab.runs.rates.peak_rates`).
 
-One thing of MAD was tried beyond the rates, at rank 8 and on the validation images of six domains (gtsrb, flowers,
-cars196, pacs_art, dtd10, chars74k), some twenty runs: how large the random half of the factors starts. Standard
-deviations of 3, 1 and 0.3 were tried on the first two, the last two on all: 53.3 and 55.7 % on average. It is
-1 / sqrt(I) now, which is 0.35. Rates that fall with a layer's width were tried as well, and did not help. Because rank
-39 is hardly better than rank 13, a start of 1/2 at every rank was tried later, with rates of 0.01 and 0.005, on five of
-these domains: at rank 8 51.7 and 51.2 instead of 50.2 %, at rank 39 50.6 and 52.6 instead of 52.3. The same run with
-other rounding differed by two points on signs and by one on flowers, so this decides nothing, and the start stayed.
+Besides the rates, one property of MAD was tried, at rank 8 on the validation images of six domains (gtsrb, flowers,
+cars196, pacs_art, dtd10, chars74k), in some twenty runs: the size at which the random half of the factors starts.
+Standard deviations of 3, 1 and 0.3 were tried on the first two domains, the last two of them on all: 53.3 and 55.7 % on
+average. Now it is 1 / sqrt(I), which is 0.35. Rates that fall with a layer's width were tried as well, and did not
+help. Because rank 39 is hardly better than rank 13, a start of 1/2 at every rank was tried later, with rates of 0.01
+and 0.005, on five of these domains: 51.7 and 51.2 instead of 50.2 % at rank 8, 50.6 and 52.6 instead of 52.3 % at rank
+39. The same run with other rounding differed by two points on signs and by one on flowers, so this decides nothing, and
+the start was kept.
 
-The base network of full width got the same four values of the deciding rate, with the head and BatchNorm as chosen
+The base network of full width got the same four values of the most important rate, with head and BatchNorm as chosen
 above, on a GPU:
 
     python data_scripts/tune.py --domains data/gtsrb data/flowers --no-flip gtsrb --base resnet26-tinyimagenet \
         --out madlab/records/trials-full-width.json
 
-The head's rates should have been tried there as well. How much they matter was seen afterwards, when there was no GPU
-any more: on a CPU, on two domains with few images and for eight methods, three values each, about a factor of three
-apart. Every method goes on from its best rate of the adapter:
+The head's rates should have been tried there as well. How much they matter was found afterwards, when no GPU was
+available any more: on a CPU, on two domains with few images, for eight methods, with three values each, about a factor
+of three apart. Every method uses its best rate for the adapter:
 
     HEAD="--base resnet26-tinyimagenet --chosen madlab/records/trials-full-width.json \
         --out madlab/records/trials-full-width-head.json"
@@ -42,9 +43,9 @@ apart. Every method goes on from its best rate of the adapter:
     python data_scripts/tune.py --domains data/flowers --methods $EIGHT --head 0.015 0.05 0.15 $HEAD
     python data_scripts/tune.py --domains data/dtd10 --methods $EIGHT --head 0.0046875 0.015625 0.046875 $HEAD
 
-The second row has the rates of the first one times 10 / 32, because a head of few classes learns more slowly. Three
-single trials were made before: 0.1 for mad on flowers and 0.03125 on dtd10, and for lora 0.5, half of what the grid
-had, which collapsed. That full MAD gains on flowers at 0.15 and at 0.1 is why a head of many features learns more
+The second command has the rates of the first times 10 / 32, because a head with few classes learns more slowly. Three
+single trials were made before: 0.1 for mad on flowers and 0.03125 on dtd10, and 0.5 for lora, half of the rate in the
+grid, which collapsed. Because full MAD gains on flowers at 0.15 and at 0.1, a head with many features learns more
 slowly, too.
 """
 
@@ -53,6 +54,7 @@ import json
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
@@ -101,7 +103,10 @@ EPOCHS, IMAGES = 6, 2200
 
 
 def without_test(path: str, size: int, flip: bool | None) -> Domain:
-    """A domain with few training images, spread evenly, and with validation in the place of test; size in pixels."""
+    """A domain with at most IMAGES training images, spread evenly, and validation images as its test images.
+
+    size: short side in pixels.
+    """
     domain = load_domain(path, size=size, flip=flip)
     step = -(-len(domain.train) // IMAGES)
     few = Split(domain.train.images[::step], domain.train.labels[::step])
@@ -137,13 +142,13 @@ def chosen_rates(lines: list[dict], method: str, base: str) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--domains", nargs="+", required=True, help="folders or names, as madlab train takes them")
-    parser.add_argument("--no-flip", nargs="*", default=[], help="names of domains that are not mirrored")
+    parser.add_argument("--no-flip", nargs="*", default=[], help="names of domains whose images are not mirrored")
     parser.add_argument(
         "--head",
         type=float,
         nargs="*",
         metavar="RATE",
-        help="try rates of the head, not of the adapter; these or HEADS",
+        help="try rates of the head, not of the adapter: these, or those of HEADS",
     )
     parser.add_argument("--both", action="store_true", help="try a higher rate of head and BatchNorm")
     parser.add_argument("--methods", nargs="+", choices=list(RATES), help="all that have trials, when not given")
@@ -152,9 +157,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    tried = BOTH if args.both else RATES if args.head is None else HEADS
-    if args.head:
-        tried = {method: [{"head_lr": rate} for rate in args.head] for method in HEADS}
+
+    tried = rates_to_try(args.head, args.both)
     lines = json.loads(args.out.read_text()) if args.out.exists() else []
     network: Any = load_base(args.base)
     base = network.name
@@ -162,19 +166,30 @@ def main() -> None:
     done = {(line["domain"], line["method"], json.dumps(line["rates"]), line["base"]["name"]) for line in lines}
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
         waiting = []
-        for path in args.domains:
+        for path, method in product(args.domains, args.methods or tried):
             flip = False if Path(path).name in args.no_flip else None
-            for method in args.methods or tried:
-                for rates in (chosen_rates(earlier, method, base) | rates for rates in tried[method]):
-                    if (Path(path).name, method, json.dumps(rates), base) not in done:
-                        waiting.append(pool.submit(trial, path, flip, method, rates, args.base))
+            for own_rates in tried[method]:
+                rates = chosen_rates(earlier, method, base) | own_rates
+                if (Path(path).name, method, json.dumps(rates), base) not in done:
+                    waiting.append(pool.submit(trial, path, flip, method, rates, args.base))
         for future in as_completed(waiting):
             lines.append(future.result())
             print(" ".join(str(lines[-1][key]) for key in ("domain", "method", "rates", "val_accuracy")))
-            order = sorted(
-                lines, key=lambda line: (line["domain"], list(RATES).index(line["method"]), str(line["rates"]))
-            )
-            write_json(args.out, order)
+            write_json(args.out, sorted(lines, key=place_in_file))
+
+
+def rates_to_try(head: list[float] | None, both: bool) -> dict[str, list[dict[str, float]]]:
+    """Method -> rates to try. head: values of --head, of which an empty list means HEADS; both: whether --both."""
+    if head:
+        return {method: [{"head_lr": rate} for rate in head] for method in HEADS}
+    if both:
+        return BOTH
+    return RATES if head is None else HEADS
+
+
+def place_in_file(line: dict) -> tuple[str, int, str]:
+    """Lines are sorted by domain, method in the order of RATES, and rates."""
+    return line["domain"], list(RATES).index(line["method"]), str(line["rates"])
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from madlab.adapters.layer import rebuild
 from madlab.errors import MadlabError
 
 LAYERS = ("all", "conv", "3x3", "1x1")
-"""Kinds of filter banks that can be adapted; an nn.Linear is a 1x1 one, but no "conv"."""
+"""Kinds of filter banks that can be adapted; an nn.Linear is a "1x1", but not a "conv"."""
 
 SIDES = (64, 224, 299, 32, 28)
 """Pixels of the images that are tried on a network that does not say its `crop`."""
@@ -65,10 +65,10 @@ class Anatomy:
 
 
 def examine(base: nn.Module) -> Anatomy:
-    """Freeze a base network, run it once, on a copy that shares its tensors, and see what it uses.
+    """Freeze a base network, run it once, as a copy that shares its tensors, and see what it uses.
 
-    Auxiliary heads, which eval mode skips, are no part of it. Raises MadlabError if the network has no convolution,
-    cannot run, does not return logits (B, classes), or does what no domain could keep apart.
+    Auxiliary heads, which eval mode skips, are not part of it. Raises MadlabError if the network has no convolution,
+    cannot run, does not return logits (B, classes), or does something that would let its domains change each other.
     """
     layers = {n: m for n, m in base.named_modules() if isinstance(m, Layer) and not _is_inner(n)}
     norms = {n: m for n, m in base.named_modules() if is_norm(m) and not _is_inner(n)}
@@ -94,10 +94,10 @@ def examine(base: nn.Module) -> Anatomy:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether a module is a normalisation layer, of PyTorch or of anybody else.
+    """Whether a module is a normalisation layer, PyTorch's or anybody else's.
 
-    Those of others are known by their name or by running statistics, if what they hold (parameters, buffers) is their
-    own and not that of layers inside, as in a block with a norm first.
+    Those of others are recognised by their name or by running statistics, if the parameters and buffers that they hold
+    are their own and not those of layers inside, as in a block that begins with a norm.
     """
     if isinstance(module, _NormBase | nn.GroupNorm | nn.LayerNorm | nn.RMSNorm):
         return True
@@ -133,7 +133,7 @@ def sample(channels: int, side: int, like: Tensor) -> Tensor:
 
 @contextmanager
 def aside(device: torch.device) -> Iterator[set[nn.Module]]:
-    """Run networks without leaving a trace in the random numbers; gives the set of all modules that are called."""
+    """Run networks without changing the state of the random numbers; gives the set of all modules that are called."""
     called: set[nn.Module] = set()
     handle = register_module_forward_pre_hook(lambda module, _: called.add(module))
     try:
@@ -173,7 +173,7 @@ def _is_inner(name: str) -> bool:
 
 
 def _refuse_unusual_weights(base: nn.Module) -> None:
-    """What computes a weight in a hook, has none yet, or is no Python any more cannot be run with another weight."""
+    """Refuse layers that cannot run with another weight: computed in a hook, not created yet, or TorchScript."""
     old = (WeightNorm, SpectralNorm, BasePruningMethod)
     for name, module in base.named_modules():
         if any(isinstance(hook, old) for hook in module._forward_pre_hooks.values()):

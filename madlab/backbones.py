@@ -159,9 +159,9 @@ def load_base(name: str, download: bool = True) -> nn.Module:
 
     name: weights that ship with madlab ("pocket-resnet26", offline), a file that `save_base` wrote, "densenet121" or
     "resnet50" (IMAGENET1K_V1), "torchvision:NAME" (its DEFAULT weights), "torchvision:NAME:WEIGHTS" or "timm:NAME".
-    What is not on this machine is downloaded once, and no file of it can run code; without `download`, that is the
-    error hub.NotHere.
-    `resize` and `crop` (pixels) say how images reach it: short side resized, then cropped.
+    Weights that are not on this machine are downloaded once, or with download=False raise hub.NotHere; none of these
+    files can run code. The network's `resize` and `crop` (pixels) say how its images are prepared: the short side is
+    resized, then a square cut out.
     """
     if not isinstance(name, str):
         raise MadlabError(f"A base network is named by a text, but this is {name!r:.60}: see madlab.load_base.")

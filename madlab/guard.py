@@ -1,4 +1,4 @@
-"""A base network never moves: its fingerprint, and a guard that notices when it moved all the same."""
+"""A base network never changes: its fingerprint, and a guard that notices if it was changed after all."""
 
 import hashlib
 from typing import Any
@@ -37,7 +37,7 @@ class Guard:
         self.count_writes()
 
     def count_writes(self) -> None:
-        """Take what has been written to the base's tensors so far as known."""
+        """Accept everything that has been written to the base's tensors so far."""
         self.tensors = [t for t in (*self.base.parameters(), *self.base.buffers()) if not t.is_inference()]
         self.writes = self._count()
 
@@ -47,13 +47,13 @@ class Guard:
         return self._count() != self.writes
 
     def check_writes(self) -> None:
-        """The check that costs microseconds, for every forward."""
+        """The check for every forward, which costs microseconds: compare values only if something was written."""
         if self.was_written_to():
             self.check_values()
             self.count_writes()
 
     def check_values(self) -> None:
-        """The whole check: raises MadlabError if any value of the base differs from what it was."""
+        """The complete check: raises MadlabError if any value of the base differs from what it was."""
         if fingerprint(self.base) != self.sha256:
             raise MadlabError(
                 "The base network was changed after its first domain was added, and all its domains with it: undo the "

@@ -47,13 +47,13 @@ def new_head(head: nn.Module, num_classes: int) -> nn.Module:
 
 
 def classes_of(head: nn.Module) -> int:
-    """The number of classes that a head tells apart."""
+    """The number of classes that a head distinguishes."""
     assert isinstance(head, nn.Linear | nn.Conv2d)
     return head.out_channels if isinstance(head, nn.Conv2d) else head.out_features
 
 
 def features_of(head: nn.Module) -> int:
-    """The number of features that a head sees of each image."""
+    """The number of features per image that a head takes."""
     assert isinstance(head, nn.Linear | nn.Conv2d)
     return head.in_channels if isinstance(head, nn.Conv2d) else head.in_features
 

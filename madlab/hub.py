@@ -1,7 +1,7 @@
-"""Networks of torchvision and timm with their published weights, of which no file can run code.
+"""Networks of torchvision and timm with their published weights, read so that no file can run code.
 
-A file of torchvision's is checked against the sha256 in its name each time, also in the cache, and read with
-`torch.load(weights_only=True)`; of timm's networks only safetensors are read.
+A file of torchvision's is checked against the sha256 in its name every time, also in the cache, and read with
+`torch.load(weights_only=True)`; for timm's networks only safetensors are read.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from madlab.sizes import timm_size
 
 
 class NotHere(MadlabError):
-    """Weights would have to be downloaded, and were not to be."""
+    """Weights would have to be downloaded, but downloading was not allowed."""
 
 
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"

@@ -84,12 +84,12 @@ class MultiDomainNet(nn.Module):
     ) -> None:
         """Add a domain; the base and the other domains do not notice.
 
-        method: a key of `madlab.METHODS`, with a rank perhaps ("mad:8"). options: the method's own, e.g. rank=8 for
+        method: a key of `madlab.METHODS`, possibly with a rank ("mad:8"). options: the method's own, e.g. rank=8 for
         "mad"; rank may also be a mapping from layer to rank. layers: which filter banks are adapted: "all", "conv" (no
         nn.Linear), "3x3", "1x1" (an nn.Linear is one) or a list of their names. The packed input projection of
         nn.MultiheadAttention is a bare parameter and not among them; only "finetune" trains it. class_names,
         normalization, resize and crop (pixels; the last three are the base's unless given) are kept in the domain's
-        file. head: the name of the base's classifier, where it is not found by itself.
+        file. head: the name of the base's classifier, where madlab cannot find it.
 
         The new domain is run once on two images of noise, to prove that every adapter and the head are at work. Raises
         MadlabError if they are not; for an unknown method or layer, a name that is taken or cannot name a file, class
@@ -133,13 +133,13 @@ class MultiDomainNet(nn.Module):
     def forward(self, images: Tensor, domain: str | Sequence[str]) -> Tensor | list[Tensor]:
         """Logits of a batch: images float (B, C, H, W), normalised with the domain's statistics.
 
-        domain: one name, which gives (B, classes); or one name a sample, which gives a list of B tensors (classes,)
-        in the order of the samples, each what its domain alone would give.
+        domain: one name, which gives (B, classes); or one name per sample, which gives a list of B tensors (classes,)
+        in the order of the samples, each as its domain alone would give it.
         """
         if isinstance(domain, str):
             return self.view(domain)(images)
         if len(domain) != len(images):
-            raise MadlabError(f"{len(images)} images came with {len(domain)} domain names: give one name a sample.")
+            raise MadlabError(f"{len(images)} images came with {len(domain)} domain names: give one name per sample.")
         places: dict[str, list[int]] = {}
         for i, name in enumerate(domain):
             places.setdefault(name, []).append(i)
@@ -231,7 +231,7 @@ class MultiDomainNet(nn.Module):
         return facts.name
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "MultiDomainNet":
-        """What `to`, `half` and the like do; in another number format, the base is another one but was not changed."""
+        """What `to`, `half` and the like do: they may change the base's number format, which is no forbidden change."""
         self.guard.check_writes()
         before = [tensor.dtype for tensor in self.guard.tensors]
         super()._apply(fn, recurse)

@@ -21,7 +21,7 @@ class ImageSize:
     declared: bool = True
 
     def crop_from(self, side: int) -> int:
-        """The crop for images that are already there, `side` pixels square: the default one never exceeds them."""
+        """The crop for images of `side` x `side` pixels: a crop that is only madlab's default never exceeds them."""
         return self.crop if self.declared else min(self.crop, side)
 
     @property

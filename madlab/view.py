@@ -99,8 +99,8 @@ class DomainView(nn.Module):
     def train(self, mode: bool = True) -> "DomainView":
         """Training mode for what the domain owns; all other modules stay in eval mode, as the base is.
 
-        So the auxiliary outputs of some networks stay off, and no running value of the base moves. What has no state,
-        such as dropout, follows the mode: as a layer it belongs to training, and it has nothing to keep.
+        So the auxiliary outputs of some networks stay off, and no running statistics of the base change. Modules
+        without state, such as dropout, follow the mode: they belong to training, and have nothing to keep.
         """
         super().train(False)
         self.training = mode
@@ -144,7 +144,7 @@ class DomainView(nn.Module):
         return round(adapters + sum(parameter.numel() for parameter in self.own.values()))
 
     def rate_factors(self) -> dict[nn.Parameter, float]:
-        """By what the learning rate of an adapter's parameter is multiplied in its layer; what is left out: by 1."""
+        """What the learning rate of an adapter's parameter is multiplied by in its layer; 1 if it is not listed."""
         layers = self.adapted_layers().values()
         return {p: f for layer in layers for p, f in layer.adapter.rate_factors(filters_of(layer.conv)).items()}
 

@@ -47,7 +47,7 @@ def jpeg(pixels: np.ndarray) -> bytes:
 
 
 def tiny(name: str, classes: int, per_class: tuple[int, int, int], height: int = 72, width: int = 72) -> Mini:
-    """A domain of generated pictures, each one another: smooth colours that depend on its number."""
+    """A domain of generated pictures, all different: smooth colours that depend on a picture's number."""
     rng = np.random.default_rng(len(name))
     splits: dict[str, list[Picture]] = {}
     for split, count in zip(("train", "val", "test"), per_class, strict=True):
@@ -116,7 +116,7 @@ def described(name: str, data: bytes, urls: tuple[str, ...] = (), manual: str = 
 
 
 def decathlon_names(mini: Mini, split: str) -> list[str]:
-    """The official places: train and val in a folder a class, test flat, all numbered from 1."""
+    """The official places: train and val with one folder per class, test flat, all numbered from 1."""
     names = []
     for number, (_, label) in enumerate(mini.splits[split], start=1):
         of_class = "" if split == "test" else f"{label + 1:04d}/"

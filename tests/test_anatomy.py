@@ -49,7 +49,7 @@ def test_norms_of_pytorch_torchvision_and_of_ones_own(norm):
 
 
 class NormFirst(nn.Module):
-    """A block with "norm" in its name, which is none."""
+    """A block with "norm" in its name that is not a norm."""
 
     def __init__(self):
         super().__init__()

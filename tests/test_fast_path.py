@@ -33,7 +33,7 @@ def gradients_by_loop(weight, alpha, upstream):
 
 
 def layouts(gradient):
-    """The same gradient as different layers hand it back: rows, channels_last, and with gaps between its numbers."""
+    """The same gradient as different layers pass it back: in rows, in channels_last, and with gaps between entries."""
     gaps = gradient.new_zeros(*gradient.shape[:3], 2 * gradient.shape[3])[..., ::2].copy_(gradient)
     return [gradient.contiguous(), gradient.contiguous(memory_format=torch.channels_last), gaps]
 
@@ -75,7 +75,7 @@ def test_autograd_keeps_the_frozen_filters_and_no_copy_for_the_backward_pass():
 
 
 def test_the_gradient_reaches_the_product_in_channels_last():
-    """Else every layer's backward pass would lay its filters out anew: that is what the format of the base is for."""
+    """Otherwise every layer's backward pass would rearrange its filters: the base's memory format avoids that."""
     base = madlab.resnet26(4, width=8).to(memory_format=torch.channels_last)
     net = MultiDomainNet(base).train()
     net.add_domain("d", 3)

@@ -12,7 +12,7 @@ WIDTH = 4
 
 
 def write_folder(path: Path, classes: int = 3, counts: tuple[int, int, int] = (8, 4, 6), seed: int = 0) -> Path:
-    """train/ val/ test/ with `counts` images a class of 36 x 36 noise, each class a little brighter."""
+    """train/ val/ test/ with `counts` images per class, 36 x 36 noise, each class a little brighter."""
     rng = np.random.default_rng(seed)
     for split, count in zip(("train", "val", "test"), counts, strict=True):
         for label in range(classes):

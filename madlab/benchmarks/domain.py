@@ -1,4 +1,4 @@
-"""A visual domain: images and labels in three splits, and what the training has to know about them."""
+"""A visual domain: images and labels in three splits, and what training has to know about them."""
 
 import warnings
 from collections import Counter
@@ -94,7 +94,7 @@ class Domain:
 
     @staticmethod
     def from_folder(path: Path | str, size: int = 36, flip: bool = True, name: str | None = None) -> "Domain":
-        """Read train/ val/ test/ with one folder a class (torchvision's ImageFolder); see `madlab.benchmarks.folder`.
+        """Read train/ val/ test/, one folder per class (torchvision's ImageFolder); see `madlab.benchmarks.folder`.
 
         size: images are scaled to this short side, then cut square around their centre, in pixels.
         flip: whether a mirrored image is still of its class. name: the folder's name when not given.

@@ -142,7 +142,7 @@ def _chunks(response: http.client.HTTPResponse, expected: int, timeout: float) -
             yield chunk
             if time.monotonic() - since > timeout:
                 if received - marked < SLOWEST * timeout:
-                    raise HostError(f"sends less than {SLOWEST} bytes a second")
+                    raise HostError(f"sends less than {SLOWEST} bytes per second")
                 since, marked = time.monotonic(), received
 
 

@@ -1,4 +1,4 @@
-"""An own image folder: train/ val/ test/ with one folder a class, as torchvision's ImageFolder reads it.
+"""A folder of your own images: train/ val/ test/ with one folder per class, as torchvision's ImageFolder reads it.
 
 Every image becomes one square of RGB bytes, whatever it was stored as. What is left out, and what had to be
 interpreted, is told in a `MadlabWarning`; what cannot be used is named in a MadlabError.
@@ -49,7 +49,7 @@ class _Reading:
 
 
 def read_folder(path: Path | str, size: int = 36) -> FolderContent:
-    """Read PATH/train, PATH/val and PATH/test, each with one folder a class.
+    """Read PATH/train, PATH/val and PATH/test, each with one folder per class.
 
     Classes are numbered in the sorted order of their names, as ImageFolder does, and images in deeper folders belong to
     the class they lie in. Hidden files and folders are ignored; whatever Pillow decodes is read, whatever its name.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def crop_and_flip(images: Tensor, index: Tensor, crop: int, flip: bool, generator: torch.Generator | None) -> Tensor:
-    """Cut one window a sample: at random, and mirrored half of the time, or (no generator) from the centre.
+    """Cut one window per sample: at random and mirrored half of the time or, without a generator, from the centre.
 
     images: uint8 (N, H, W, 3); index: int64 (B,), the samples wanted, on the images' device; generator: on the CPU.
     Returns uint8 (B, 3, crop, crop) in channels_last memory.

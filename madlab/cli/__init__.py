@@ -1,4 +1,4 @@
-"""The command line, `madlab ...`: one thin function per command, all work is done in the library.
+"""The command line, `madlab ...`: one thin function per command; all work is done in the library.
 
 Bad input ends with one sentence and exit code 2; a traceback is a defect of madlab.
 """

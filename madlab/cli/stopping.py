@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a command as Ctrl-C does: what is half-done is tidied up, and one sentence is said."""
+"""SIGTERM and SIGHUP end a command as Ctrl-C does: half-done work is tidied up, and one sentence is printed."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""JSON that is read strictly, whoever wrote it: one sentence that names the file, or a value that can be trusted."""
+"""JSON that is read strictly, whoever wrote it: either a value that can be trusted, or one sentence with the file."""
 
 import json
 import math

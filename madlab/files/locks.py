@@ -1,4 +1,4 @@
-"""One writer for a folder: a lock that dies with its holder, however that ends."""
+"""One writer per folder: a lock that ends with the process that holds it, however that ends."""
 
 import contextlib
 import errno

@@ -1,21 +1,21 @@
 """What the notebooks need to teach: set-up and tiers, exercise checks, quizzes. Not loaded by `import madlab`.
 
-session    how a notebook begins, and how it speaks
+session    how a notebook begins, and how it shows text
 checks     exercises that check themselves
 quizzes    questions with feedback for every answer
 exercises  the checks and questions of each notebook
 small      small parts of domains, for training in front of the reader
 """
 
-from madlab.lessons.checks import Verdict, Wrong, check, random_convs, same_number, same_tensor
+from madlab.lessons.checks import CheckResult, Wrong, check, random_convs, same_number, same_tensor
 from madlab.lessons.quizzes import Question, Quiz, quiz
 from madlab.lessons.session import in_colab, say, setup, tier
 from madlab.lessons.small import few
 
 __all__ = [
+    "CheckResult",
     "Question",
     "Quiz",
-    "Verdict",
     "Wrong",
     "check",
     "few",

@@ -1,7 +1,7 @@
 """Exercises that check themselves: the reader's answer against an oracle on random shapes.
 
 A check is a function that takes the answer and raises `Wrong` with a sentence that says what is wrong. The checks of
-notebook 02 are in exercises/nb02.py, in a dict EXERCISES from name to check: `lessons.check("02.merge", merge)`.
+notebook 02 are in exercises/nb02.py, where the dict EXERCISES maps names to checks: `lessons.check("02.merge", merge)`.
 """
 
 import traceback
@@ -17,11 +17,11 @@ from madlab.errors import MadlabError
 
 
 class Wrong(Exception):
-    """The answer is wrong; the message tells the reader how."""
+    """The answer is wrong; the message tells the reader what is wrong with it."""
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckResult:
     """The outcome of a check; shown as Markdown when it is the last value of a cell."""
 
     passed: bool
@@ -37,7 +37,7 @@ class Verdict:
         return f"{'✓ **Right.**' if self.passed else '✗ **Not yet.**'} {self.message}"
 
 
-def check(name: str, answer: Any) -> Verdict:
+def check(name: str, answer: Any) -> CheckResult:
     """Check the answer to an exercise. name: notebook and exercise, e.g. "02.merge".
 
     Nothing is raised for a wrong answer, so that the notebook runs on; the verdict says what is wrong.
@@ -49,28 +49,33 @@ def check(name: str, answer: Any) -> Verdict:
     except (ModuleNotFoundError, KeyError):
         raise MadlabError(f"There is no exercise {name!r}: take its name from the notebook.") from None
     if answer is None or answer is ...:
-        return Verdict(False, "There is no answer yet: replace the `...`.")
+        return CheckResult(False, "There is no answer yet: replace the `...`.")
     try:
-        return Verdict(True, judge(answer))
+        return CheckResult(True, judge(answer))
     except Wrong as wrong:
         message = str(wrong)
-        # A Greek letter stays: a capital β looks like B.
-        return Verdict(False, message[:1].upper() + message[1:] if message[:1].isascii() else message)
+        if message[:1].isascii():  # a Greek letter stays small, because a capital β looks like B
+            message = message[:1].upper() + message[1:]
+        return CheckResult(False, message)
     except Exception as error:
-        return Verdict(False, f"It stopped with {type(error).__name__}: {error}{_place(error, answer)}")
+        return CheckResult(False, f"It stopped with {type(error).__name__}: {error}{_place(error, answer)}")
 
 
 def _place(error: Exception, answer: Any) -> str:
-    """Where the answer stopped. The lines of the check itself are not shown: they hold the solution."""
-    if code := getattr(answer, "__code__", None):
-        own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == code.co_filename]
-        if own:
-            return f", in `{own[-1].line or own[-1].name}`."
+    """Where the answer stopped. The lines of the check itself are not shown, because they contain the solution."""
+    code = getattr(answer, "__code__", None)
+    if code is not None:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == code.co_filename]
+        if frames:
+            return f", in `{frames[-1].line or frames[-1].name}`."
     return ". Does the answer take and return what the exercise says?"
 
 
 def same_tensor(got: Any, want: Tensor, what: str, tolerance: float = 1e-5) -> None:
-    """Raise Wrong unless `got` is `want`, up to tolerance * (largest value of want). what: e.g. "the merged weight"."""
+    """Raise Wrong unless `got` equals `want`, up to tolerance * max(1, largest value of want).
+
+    what: the name of the result in messages, e.g. "the merged weight".
+    """
     present(got, what)
     if not isinstance(got, Tensor):
         raise Wrong(f"{what} should be a tensor, not {type(got).__name__}.")
@@ -78,24 +83,25 @@ def same_tensor(got: Any, want: Tensor, what: str, tolerance: float = 1e-5) -> N
         raise Wrong(f"{what} has the shape {tuple(got.shape)}; it should be {tuple(want.shape)}.")
     if got.is_floating_point() and not got.isfinite().all():
         raise Wrong(f"{what} has values that are not finite.")
+
     got, want = got.detach(), want.detach()
     distance = (got.to(want.dtype) - want).abs()
     if distance.numel() and distance.max() > tolerance * max(1.0, float(want.abs().max())):
-        place = tuple(int(i) for i in torch.unravel_index(distance.argmax(), distance.shape))
-        at = f" at {list(place)}" if place else ""
-        here, there = float(got[place]), float(want[place])
-        digits = 4 if f"{here:.4g}" != f"{there:.4g}" else 8
-        raise Wrong(f"{what} is wrong{at}: {here:.{digits}g} instead of {there:.{digits}g}.")
+        place = tuple(int(index) for index in torch.unravel_index(distance.argmax(), distance.shape))
+        where = f" at {list(place)}" if place else ""
+        wrong, right = float(got[place]), float(want[place])
+        digits = 4 if f"{wrong:.4g}" != f"{right:.4g}" else 8
+        raise Wrong(f"{what} is wrong{where}: {wrong:.{digits}g} instead of {right:.{digits}g}.")
 
 
 def number_in(got: Any, what: str) -> float:
-    """An answer as a number, whether Python's, NumPy's or PyTorch's; Wrong if it is none."""
+    """An answer as a number, whether Python's, NumPy's or PyTorch's; raises Wrong if it is not a number."""
     present(got, what)
     try:
         if isinstance(got, str):
             raise TypeError
         return float(got)
-    except (TypeError, ValueError, RuntimeError):  # the last: a tensor of several numbers
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor with several values
         raise Wrong(f"{what} should be a number, not {type(got).__name__}.") from None
 
 
@@ -107,7 +113,7 @@ def same_number(got: Any, want: float, what: str, tolerance: float = 1e-6) -> No
 
 
 def present(got: Any, what: str) -> None:
-    """Raise Wrong if an answer is still the `...` of the exercise, or nothing."""
+    """Raise Wrong if an answer is still the `...` of the exercise, or None."""
     if got is ...:
         raise Wrong("there is no answer yet: replace the `...`.")
     if got is None:
@@ -118,7 +124,7 @@ def random_convs(count: int = 3, **options: Any) -> Iterator[tuple[torch.nn.Conv
     """Yield convolutions of random shapes with images that fit: (conv, x of shape (B, N, H, W)).
 
     M, N and k are drawn anew each time, and M is never N, so that an answer that mixes them up is caught. The first
-    kernel is larger than 1 × 1, so that one that forgets to sum over it is caught, too. options: of nn.Conv2d.
+    kernel is larger than 1 × 1, so that an answer that forgets to sum over it is caught too. options: of nn.Conv2d.
     """
     for number in range(count):
         in_channels, more, size, batch = (int(torch.randint(1, 5, ())) for _ in range(4))

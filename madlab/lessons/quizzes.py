@@ -1,4 +1,4 @@
-"""Quizzes: three questions per notebook, and feedback of its own for each answer."""
+"""Quizzes: three questions per notebook, with separate feedback for each answer."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from madlab.errors import MadlabError
 
 @dataclass(frozen=True)
 class Question:
-    """A question. answers: text of the answer -> feedback for whoever chose it. right: the text of the right answer."""
+    """A question. answers: text of an answer -> feedback for those who choose it. right: the text of the right one."""
 
     text: str
     answers: Mapping[str, str]
@@ -28,7 +28,8 @@ class Question:
 class Quiz:
     """Questions as radio buttons; choosing an answer shows its feedback.
 
-    choices and feedback: the controls and texts, one per question, so that `quiz.choices[0].value = "..."` answers.
+    Its attributes choices and feedback are lists of the controls and texts, one per question, so that
+    `quiz.choices[0].value = "..."` answers the first question.
     """
 
     def __init__(self, questions: tuple[Question, ...]):
@@ -37,20 +38,25 @@ class Quiz:
         wide = ipywidgets.Layout(width="auto", max_width="64em")
         tall = ipywidgets.Layout(min_height="30px", max_width="64em")
         self.questions = questions
-        self.choices = [ipywidgets.RadioButtons(options=list(q.answers), value=None, layout=wide) for q in questions]
-        self.feedback = [ipywidgets.HTML(layout=tall) for _ in questions]
+        self.choices: list[Any] = []
+        self.feedback: list[Any] = []
         self.total = ipywidgets.HTML()
         rows: list[Any] = []
         for number, question in enumerate(questions):
-            self.choices[number].observe(lambda _, number=number: self._answered(number), names="value")
             title = ipywidgets.HTML(f"<b>{number + 1}. {question.text}</b>", layout=wide)
-            rows += [title, self.choices[number], self.feedback[number]]
+            choice = ipywidgets.RadioButtons(options=list(question.answers), value=None, layout=wide)
+            choice.observe(lambda _, number=number: self._answered(number), names="value")
+            feedback = ipywidgets.HTML(layout=tall)
+            self.choices.append(choice)
+            self.feedback.append(feedback)
+            rows += [title, choice, feedback]
         self.box = ipywidgets.VBox([*rows, self.total])
 
     @property
     def right(self) -> int:
         """How many questions are answered correctly at the moment."""
-        return sum(choice.value == q.right for choice, q in zip(self.choices, self.questions, strict=True))
+        pairs = zip(self.choices, self.questions, strict=True)
+        return sum(choice.value == question.right for choice, question in pairs)
 
     def _answered(self, number: int) -> None:
         answer = self.choices[number].value

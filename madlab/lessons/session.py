@@ -1,4 +1,4 @@
-"""How a notebook begins, and how it speaks: the set-up, the tier, and Markdown with numbers that were just computed."""
+"""How a notebook begins, and how it shows text: set-up, tier, and Markdown with values that were just computed."""
 
 import atexit
 import gc
@@ -24,8 +24,8 @@ def setup(seed: int = 0) -> torch.device:
     from madlab.figures import use_style
 
     use_style()
-    gc.freeze()  # to look through PyTorch's 400,000 objects takes half a second, always while a slider is moving
-    atexit.register(gc.unfreeze)  # else PyTorch's compiler takes them for leaked, and says so at the end
+    gc.freeze()  # looking through PyTorch's 400,000 objects takes half a second, often while a slider is moving
+    atexit.register(gc.unfreeze)  # otherwise PyTorch's compiler takes them for leaks, and says so at exit
     torch.manual_seed(seed)
     device = default_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
@@ -35,14 +35,14 @@ def setup(seed: int = 0) -> torch.device:
         print(
             "Colab lends you a GPU: menu Runtime > Change runtime type > T4 GPU > Save. Then run this notebook again."
         )
-        print("Without one everything works too, on smaller data.")
+        print("Without one everything still works, on less data.")
     return device
 
 
 def tier() -> str:
-    """ "quick" (two CPU cores, pocket data) or "full" (a GPU, and the data that is there).
+    """The tier: "quick" (two CPU cores, pocket data) or "full" (a GPU, and whatever data is there).
 
-    The environment variable MADLAB_TIER decides when it is set.
+    The environment variable MADLAB_TIER overrides what the hardware suggests.
     """
     wanted = os.environ.get("MADLAB_TIER", "")
     if wanted:
@@ -58,7 +58,7 @@ def in_colab() -> bool:
 
 
 def say(text: str) -> None:
-    """Show Markdown: sentences that contain numbers which the notebook has just computed."""
+    """Show Markdown: sentences with values that the notebook has just computed."""
     from IPython.display import Markdown, display
 
     display(Markdown(text))

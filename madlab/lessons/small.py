@@ -11,9 +11,10 @@ from madlab.benchmarks.domain import Domain, Split
 def few(
     domain: Domain, train: int = 20, val: int = 8, test: int = 15, classes: int = 10, size: int | None = 24
 ) -> Domain:
-    """The first classes of a domain, with the first train, val and test images of each; it has its own statistics.
+    """A domain of the first `classes` classes, with the first `train`, `val` and `test` images of each class.
 
-    size: the side of the images in pixels; None leaves it as it is. Notebooks 04 and 05 write this in their own cells.
+    Its normalisation is measured anew. size: the side of the images in pixels; None leaves it as it is. Notebooks 04
+    and 05 write this in their own cells.
     """
     counts = {"train": train, "val": val, "test": test}
     parts: dict[str, Any] = {split: _first(getattr(domain, split), n, classes) for split, n in counts.items()}

@@ -1,4 +1,4 @@
-"""One cell of a sweep's grid, and how it is brought to its end."""
+"""One cell of a sweep's grid, and how its run is finished."""
 
 import os
 import traceback
@@ -37,7 +37,7 @@ class Cell:
 
 
 def finish(cell: Cell, on_epoch: Callable[[Any], None] | None = None) -> str | None:
-    """Bring one run to its end, from wherever it stands; returns what went wrong, in a sentence, or None."""
+    """Finish one run, from wherever it stands; returns what went wrong, in a sentence, or None."""
     try:
         train(cell.domain, out=cell.folder, resume=True, progress=False, on_epoch=on_epoch, **cell.options)
     except MadlabError as error:
@@ -55,7 +55,7 @@ def finish_in_worker(cell: Cell, folder: str) -> str | None:
 
 
 def _told(cell: Cell, error: Exception) -> str:
-    """A sentence for an error that is not ours, whose traceback goes into the run folder."""
+    """A sentence for an error that is not a MadlabError; its traceback goes into the run folder."""
     file = cell.folder / FAILURE
     first = next(iter(str(error).splitlines()), "")
     told = f"{type(error).__name__}" + (f" ({first[:200]})" if first else "")

@@ -1,4 +1,4 @@
-"""What a run was asked to do: everything that its outcome depends on, in one thing that reads and compares itself."""
+"""What a run was asked to do: everything that its outcome depends on, in one object that reads and compares itself."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, field, fields
@@ -33,7 +33,7 @@ class BaseUsed:
     """The base network of a run."""
 
     name: str
-    """What the network calls itself, "" if nothing."""
+    """The network's own `name`; "" if it has none."""
     sha256: str
     """Its fingerprint (`network.fingerprint`), in hexadecimal."""
     source: str | None = None
@@ -90,7 +90,7 @@ class RunConfig:
         return RunConfig.from_json(read_json(file), str(file))
 
     def differences(self, other: "RunConfig") -> list[str]:
-        """Names of the fields in which another config differs; those of the recipe by their own names."""
+        """Names of the fields in which another config differs; fields of the recipe go by their own names."""
         changed = [
             f.name for f in fields(self) if f.name != "recipe" and getattr(self, f.name) != getattr(other, f.name)
         ]

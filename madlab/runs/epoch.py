@@ -1,4 +1,4 @@
-"""One epoch of one domain: a pass over its training images, and a look at another split."""
+"""One epoch of one domain: a pass over its training images, and the accuracy on another split."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a finished run is worth, from its config and its adapter file alone."""
+"""How good a finished run is, computed from its config and its adapter file alone."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from madlab.sizes import ImageSize, image_size
 
 @dataclass(frozen=True)
 class Trained:
-    """What a finished run trained, ready to answer.
+    """What a finished run trained, ready for inference.
 
     network: (B, 3, crop, crop) -> (B, classes), in eval mode on the device asked for. size: of the images that it was
     trained with. normalization: of pixels. class_names: in the order of the logits.

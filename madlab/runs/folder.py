@@ -1,4 +1,4 @@
-"""What a run folder holds, and how a run is claimed, stopped and taken up again.
+"""What a run folder holds, and how a run is claimed, stopped and resumed.
 
 config.json says what was asked for, metrics.jsonl has one line per epoch, adapter.safetensors is the epoch that was
 best on validation, and result.json is written last: a folder that has it is finished. Until then there is a checkpoint.
@@ -110,7 +110,7 @@ def images_of(domain: Domain) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that a training needs to go on as if it had not been stopped.
+    """Everything that a training run needs in order to continue as if it had not been stopped.
 
     state: the view's own state; best: that of the best epoch; momentum: of each trained parameter, by its number, where
     it has any. It has none with a momentum of 0, nor before the parameter's first gradient.

@@ -1,4 +1,4 @@
-"""How a run trains: the numbers that a person may want to change. Imports no PyTorch, so that `--help` is quick."""
+"""How a run trains: the settings that a person may want to change. Imports no PyTorch, so that `--help` is quick."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -90,7 +90,7 @@ class RecipeOptions(TypedDict, total=False):
 
 
 def make_recipe(options: Mapping[str, Any]) -> Recipe:
-    """A recipe from the names of its fields; MadlabError for a name that is none and for a value out of range."""
+    """A recipe from its fields by name; MadlabError for an unknown name and for a value out of range."""
     known = [field.name for field in fields(Recipe)]
     for name in options:
         if name not in known:

@@ -1,4 +1,4 @@
-"""A run once more, from its config.json."""
+"""Repeating a run from its config.json."""
 
 from dataclasses import asdict
 from pathlib import Path

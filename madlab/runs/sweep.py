@@ -36,7 +36,7 @@ MOST_SEEDS = 1000
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a sweep came to, by run folder: results, old and new, and for runs that failed what went wrong."""
+    """The outcome of a sweep, by run folder: results, old and new, and what went wrong in runs that failed."""
 
     results: dict[Path, Result]
     failures: dict[Path, str]
@@ -44,7 +44,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Grid:
-    """What all runs of a sweep share, and which of them there are; see `sweep`."""
+    """What all runs of a sweep have in common, and which runs there are; see `sweep`."""
 
     domains: list[str]
     methods: list[str]
@@ -191,7 +191,7 @@ def _try_methods(network: nn.Module, grid: Grid) -> None:
 
 
 def _follow(bring_to_end: Engine, cells: list[Cell], images: dict[str, int], progress: bool) -> dict[Path, str]:
-    """Bring cells to their ends under a progress bar, which counts images; returns the failures."""
+    """Finish cells under a progress bar, which counts images; returns the failures."""
     settled: set[Path] = set()
     failures: dict[Path, str] = {}
 

@@ -1,6 +1,6 @@
-"""A training on its way, from the first step to the test: network, optimiser, the log so far and the best epoch.
+"""A training run in progress, from the first step to the test: network, optimiser, log so far and best epoch.
 
-`train` makes one from what its caller gave; `Training.run` brings it to its end.
+`train` makes one from its arguments; `Training.run` carries it through.
 """
 
 import math
@@ -80,7 +80,7 @@ class Training:
         return self._finish()
 
     def _look(self) -> None:
-        """Look at validation before the first step, so that whatever is wrong with it shows now and not in an hour."""
+        """Compute the validation loss before the first step, so that a fault shows now and not in an hour."""
         _, loss = self._measure(self.domain.val)
         if not math.isfinite(loss):
             raise MadlabError(
@@ -89,7 +89,7 @@ class Training:
             )
 
     def _epoch(self, epoch: int, moved: Callable[[Tensor], None]) -> Epoch:
-        """Train one epoch, counted from 0, look at validation, and store both."""
+        """Train one epoch, counted from 0, validate it, and store both results."""
         recipe = self.config.recipe
         train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved)
         with rounded(numbers(self.view).values(), recipe.bits(epoch)):

@@ -74,26 +74,13 @@ def write_report(
     if figure is not None:
         if len(tables) > 1:
             raise MadlabError(f"{runs} has runs of {len(tables)} protocols: draw the figure for runs of one protocol.")
-        write_bytes(figure, draw(tables[0], Path(figure).suffix[1:]))
+        write_bytes(figure, _draw(tables[0], Path(figure).suffix[1:]))
     return "\n\n".join(map(_as_text, tables))
 
 
 def collect(runs: Iterable[Run]) -> list[Table]:
     """The tables of some runs, one per protocol; MadlabError when two runs belong to the same cell of a table."""
     return [_table(str(protocol), rows) for protocol, rows in as_frame(runs).groupby("protocol")]
-
-
-def draw(table: Table, format: str) -> bytes:
-    """A table drawn in one of matplotlib's file formats: mean accuracy against adapter parameters."""
-    from madlab import figures
-    from madlab.figures.runs import pareto_line
-
-    points = {str(method): (row.parameters, row["mean"]) for method, row in table.whole.iterrows()}
-    drawn, ax = figures.new(size=(7, 4.5))
-    figures.accuracy_against_parameters(ax, points, ylabel=f"mean test accuracy of {len(table.domains)} domains (%)")
-    pareto_line(ax, list(points.values()))
-    ax.set_title(table.protocol)
-    return file_of(drawn, format)
 
 
 def file_of(figure: Any, format: str) -> bytes:
@@ -175,6 +162,19 @@ def _why_no_score(accuracies: pd.DataFrame) -> str:
         perfect = ", ".join(finetune.index[finetune >= 100])
         return f"S is left out, because its baseline, finetune, makes no error on {perfect}."
     return ""
+
+
+def _draw(table: Table, format: str) -> bytes:
+    """A table drawn in one of matplotlib's file formats: mean accuracy against adapter parameters."""
+    from madlab import figures
+    from madlab.figures.runs import pareto_line
+
+    points = {str(method): (row.parameters, row["mean"]) for method, row in table.whole.iterrows()}
+    drawn, ax = figures.new(size=(7, 4.5))
+    figures.accuracy_against_parameters(ax, points, ylabel=f"mean test accuracy of {len(table.domains)} domains (%)")
+    pareto_line(ax, list(points.values()))
+    ax.set_title(table.protocol)
+    return file_of(drawn, format)
 
 
 def _as_text(table: Table) -> str:

@@ -86,7 +86,7 @@ class Idle(nn.Module):
 
 
 class Stateful(Idle):
-    """Another result every time."""
+    """A different result every time."""
 
     def forward(self, x):
         return self.fc(self.beside(self.conv(x)).mean((2, 3))) + torch.rand(())
@@ -95,6 +95,6 @@ class Stateful(Idle):
 @pytest.mark.parametrize(("network", "fault"), [(Idle, "beside"), (Stateful, "merge differs")])
 def test_what_goes_wrong_is_no_success(script, network, fault):
     torch.manual_seed(0)
-    verdict = script.examine(network().eval())["verdict"]
+    verdict = script.try_to_adapt(network().eval())["verdict"]
     assert not verdict.startswith("works")
     assert fault in verdict or verdict.startswith("refused")

@@ -20,7 +20,7 @@ KINDS = ("folder", "FIFO", "socket", "device", "loop")
 
 
 def put(kind: str, path: Path) -> str:
-    """Something that is no plain file at `path`; returns what a sentence must say of it."""
+    """Something at `path` that is not a plain file; returns what the message must say of it."""
     if kind == "folder":
         path.mkdir()
     elif kind == "FIFO":

@@ -53,7 +53,7 @@ TRAINING = ["--epochs", "1", "--batch-size", "8", "--device", "cpu"]
 
 
 class Size(NamedTuple):
-    """How much of the real domains: their names, classes, images a class and split (None: all), and epochs."""
+    """How much of the real domains: their names, classes, images per class and split (None: all), and epochs."""
 
     domains: tuple[str, ...] | None
     classes: int | None
@@ -102,7 +102,7 @@ def decathlon(place: Path, official: Callable[[Protocol, Protocol], None]) -> It
 
 
 def madlab(capsys: pytest.CaptureFixture[str], *command: object) -> str:
-    """Run one command to a good end; what it printed."""
+    """Run one command, which has to succeed; returns what it printed."""
     assert cli.main([str(part) for part in command]) == 0
     return capsys.readouterr().out
 

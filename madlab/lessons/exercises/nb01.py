@@ -1,6 +1,7 @@
 """Exercises and quiz of notebook 01, "Domains, and how they are scored"."""
 
 from collections.abc import Callable
+from itertools import permutations
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from madlab.lessons.quizzes import Question
 
 
 def _points(error: float, finetuned_error: float) -> float:
-    """A domain's share of the score, written out anew for the checks."""
+    """A domain's share of the score, written out independently of the library."""
     most = 2 * finetuned_error
     return 0.0 if error >= most else 1000 * ((most - error) / most) ** 2
 
@@ -19,7 +20,8 @@ def _percent(low: float, high: float) -> float:
     return low + (high - low) * float(torch.rand(()))
 
 
-def _next_point(answer: Callable[[float], float]) -> str:
+def next_point(answer: Callable[[float], float]) -> str:
+    """next_point(finetuned) -> points of the score for one more point of accuracy than fine-tuning; both in percent."""
     for finetuned in (97.53, 51.2, *(_percent(5, 98.5) for _ in range(4))):
         error = 100 - finetuned
         what = f"The gain at a fine-tuned accuracy of {finetuned:.2f} %"
@@ -33,12 +35,13 @@ def _next_point(answer: Callable[[float], float]) -> str:
         if abs(got - (_points(error - 1, error / 2) - 1000)) < 1e-6:
             raise Wrong("Emax is <i>twice</i> the error of the fine-tuned network.")
         if abs(got - want - 250) < 1e-6:
-            raise Wrong("These are all points of the next accuracy. Take off the 250 that fine-tuning has already.")
+            raise Wrong("This is the whole score at the next accuracy. Subtract the 250 that fine-tuning already has.")
         same_number(got, want, what)
     return "Correct for six baselines. With errors of 2.47 and 48.8 it gives 243 and 10."
 
 
-def _accuracy_needed(answer: Callable[[float, float], float]) -> str:
+def accuracy_needed(answer: Callable[[float, float], float]) -> str:
+    """accuracy_needed(points, finetuned) -> the accuracy in percent that earns so many points."""
     for points in (0.0, 250.0, 1000.0, *(_percent(1, 999) for _ in range(4))):
         finetuned = _percent(51, 99)
         error = 100 - finetuned
@@ -46,22 +49,28 @@ def _accuracy_needed(answer: Callable[[float, float], float]) -> str:
         what = f"The accuracy for {points:.0f} points over a fine-tuned {finetuned:.2f} %"
         got = number_in(answer(points, finetuned), what)
         if abs(got - (100 - want)) < 1e-6 * max(1, want) and points < 1000:
-            raise Wrong("This is the error; the question was for the accuracy, 100 minus it.")
+            raise Wrong("This is the error. The exercise asks for the accuracy, 100 minus the error.")
         straight = 100 - 2 * error * (1 - points / 1000)
         if 0 < points < 1000 and abs(got - straight) < 1e-6 * straight:
-            raise Wrong("The score is quadratic: solving it for the error takes a square root.")
+            raise Wrong("The score is quadratic: solving for the error takes a square root.")
         same_number(got, want, what)
     return "Correct: for 0, 250 and 1000 points it gives twice the baseline's error, the baseline itself, and 100 %."
 
 
-def _disagreements(answer: Callable[[list[dict[str, Any]]], Any]) -> str:
+def disagreements(answer: Callable[[list[dict[str, Any]]], Any]) -> str:
+    """disagreements(rows) -> all pairs of methods (the one with the higher mean, the one with the higher score)."""
     for count in (2, 5, 7):
-        mean, score = torch.randperm(100)[:count].tolist(), torch.randperm(4000)[:count].tolist()
-        rows = [{"method": f"method {i}", "mean": float(mean[i]), "score": score[i]} for i in range(count)]
+        means, scores = torch.randperm(100)[:count].tolist(), torch.randperm(4000)[:count].tolist()
+        rows = [
+            {"method": f"method {number}", "mean": float(mean), "score": score}
+            for number, (mean, score) in enumerate(zip(means, scores, strict=True))
+        ]
         rows.append({"method": "twin", "mean": rows[0]["mean"], "score": rows[0]["score"] + 1})  # no higher mean
-        want = {
-            (a["method"], b["method"]) for a in rows for b in rows if a["mean"] > b["mean"] and a["score"] < b["score"]
-        }
+        want = set()
+        for first, second in permutations(rows, 2):
+            if first["mean"] > second["mean"] and first["score"] < second["score"]:
+                want.add((first["method"], second["method"]))
+
         got = answer(rows)
         present(got, "the list of pairs")
         try:
@@ -70,53 +79,51 @@ def _disagreements(answer: Callable[[list[dict[str, Any]]], Any]) -> str:
             raise Wrong("The answer should be a list of pairs of names, [(a, b), ...].") from None
         if len(set(pairs)) < len(pairs):
             raise Wrong("A pair is in the list twice.")
-        got = set(pairs)
-        for first, second in sorted(got - want):
-            if (second, first) in want:
-                raise Wrong(f"{(first, second)} is the wrong way round: first the one with the higher mean accuracy.")
-            raise Wrong(
-                f"{(first, second)} is no disagreement: the first needs the higher mean, the second the higher score."
-            )
-        if want - got:
-            raise Wrong(
-                f"{sorted(want - got)[0]} is missing: the first has the higher mean, the second the higher score."
-            )
-    return "All pairs found, and no other."
+        superfluous, missing = sorted(set(pairs) - want), sorted(want - set(pairs))
+        if superfluous:
+            pair = superfluous[0]
+            if pair[::-1] in want:
+                raise Wrong(f"{pair} is the wrong way round: the one with the higher mean accuracy comes first.")
+            raise Wrong(f"{pair} is no disagreement: the first needs the higher mean, the second the higher score.")
+        if missing:
+            raise Wrong(f"{missing[0]} is missing: the first has the higher mean, the second the higher score.")
+    return "All pairs found, and no others."
 
 
-EXERCISES = {"next_point": _next_point, "accuracy_needed": _accuracy_needed, "disagreements": _disagreements}
+EXERCISES = {"next_point": next_point, "accuracy_needed": accuracy_needed, "disagreements": disagreements}
 
 QUIZ = (
     Question(
         "A car's camera must name each traffic sign <i>and</i> say how far away it is. What is that?",
         {
-            "Multi-domain learning": "The two questions are asked about one and the same picture. Domains would "
-            "be several kinds of pictures, each with a question of its own.",
+            "Multi-domain learning": "Both questions are about the same picture. Several domains would be several "
+            "kinds of pictures, each with a question of its own.",
             "Multi-task learning": "One picture, several questions: each image has a label for each task, and one "
-            "forward pass answers all.",
-            "Neither: one network can only have one output": "A network may have any number of heads; the question is "
-            "only which images they are asked about.",
+            "forward pass answers them all.",
+            "Neither: one network can only have one output": "A network may have any number of heads. What matters is "
+            "whether they all look at the same images.",
         },
         right="Multi-task learning",
     ),
     Question(
-        "Frozen features reach 68.16 % on GTSRB, where the fine-tuned network has an error of 2.47 %. Its points?",
+        "Frozen features reach 68.16 % on GTSRB, where the fine-tuned network has an error of 2.47 %. How many points "
+        "do they earn?",
         {
-            "About 68, in proportion to the accuracy": "The score does not look at accuracy but at how much of the "
-            "allowed error is left over, and it is out of 1000.",
-            "0": "The error is 31.84 %, the allowed one 2 × 2.47 = 4.94 %: max(0, 4.94 − 31.84) is 0.",
-            "Less than 0": "The max(0, ·) in the formula keeps a bad domain from eating up what other domains earned.",
+            "About 68, in proportion to the accuracy": "The score depends not on the accuracy but on how much of the "
+            "permitted error is not made, and it is out of 1000.",
+            "0": "The error is 31.84 %, and 2 × 2.47 = 4.94 % is permitted: max(0, 4.94 − 31.84) is 0.",
+            "Less than 0": "The max(0, ·) in the formula keeps a bad domain from losing what other domains earned.",
         },
         right="0",
     ),
     Question(
         "A new domain has 10 images per class. What is the best reason to train few parameters for it?",
         {
-            "What is not trained is borrowed from the base network": "Many more images than ten fixed it there. "
-            "The count alone says little, as the experiment showed: it matters what is borrowed, and how near it is. "
-            "Where a domain is far from the base and images are many, a small adapter can be too stiff.",
-            "Inference gets faster": "The number of trained parameters says nothing of the speed: a merged adapter "
-            "and a fine-tuned network run the very same convolutions.",
+            "What is not trained is borrowed from the base network": "There it was learned from far more than ten "
+            "images. The count alone says little, as the experiment showed: what matters is what is borrowed, and how "
+            "near it is. Where a domain is far from the base and has many images, a small adapter can be too rigid.",
+            "Inference gets faster": "The number of trained parameters says nothing about speed: a merged adapter "
+            "and a fine-tuned network run exactly the same convolutions.",
             "Fewer parameters always give a higher test accuracy": "Frozen features train the fewest, and they lose on "
             "most domains of the decathlon, most of all on those with many images.",
         },

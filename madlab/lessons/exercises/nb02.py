@@ -1,4 +1,4 @@
-"""Notebook 02, One modulated convolution: exercises and quiz."""
+"""Exercises and quiz of notebook 02, "One modulated convolution"."""
 
 from collections.abc import Callable
 from itertools import product
@@ -13,20 +13,22 @@ from madlab.lessons.quizzes import Question
 
 
 def merge(answer: Callable[[nn.Conv2d, torch.Tensor], Any]) -> str:
-    """merge(conv, alpha) -> a plain nn.Conv2d of its own with the modulated filters; conv stays as it was."""
+    """merge(conv, alpha) -> a new plain nn.Conv2d with the modulated filters; conv stays as it was."""
     for number, (conv, x) in enumerate(random_convs(5)):
-        if number == 3:  # a stride and no bias have to survive too
+        if number == 3:  # a stride and a missing bias have to survive too
             conv = nn.Conv2d(conv.in_channels, conv.out_channels, 3, stride=2, bias=False)
         if number == 4:  # and so have dilation and groups
             x = torch.cat([x, x], 1)
             conv = nn.Conv2d(x.shape[1], 2 * conv.out_channels, 3, padding=2, dilation=2, groups=2)
         weight, alpha = conv.weight.detach().clone(), torch.randn(conv.weight.shape[:2])
+
         got = answer(conv, alpha)
         present(got, "the merged layer")
         if type(got) is not nn.Conv2d:
             raise Wrong(f"`merge` should return a plain nn.Conv2d, but this is {type(got).__name__}.")
         if got is conv or not torch.equal(conv.weight, weight):
             raise Wrong("The base convolution was changed: other domains use it too. Work on a copy (`copy.deepcopy`).")
+
         expected = weight.clone()
         for m, n in product(*map(range, alpha.shape)):
             expected[m, n] *= alpha[m, n]
@@ -35,7 +37,7 @@ def merge(answer: Callable[[nn.Conv2d, torch.Tensor], Any]) -> str:
         if any(getattr(got, name) != getattr(conv, name) for name in ("stride", "padding", "dilation", "groups")):
             raise Wrong("The merged layer has lost a stride, padding, dilation or groups. Copy the whole layer.")
         if _bias(got).shape != _bias(conv).shape or not torch.equal(_bias(got), _bias(conv)):
-            raise Wrong("The bias is not that of the base convolution: it is not modulated, and has to come along.")
+            raise Wrong("The bias is not that of the base convolution. It is not modulated, and has to be kept.")
         same_tensor(got(x), merged, "the merged layer's output")
     return "The merged layer is a plain convolution: a domain costs nothing at run time."
 
@@ -53,14 +55,14 @@ def gradient(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
             expected[m, n] = torch.dot(through[m, n].flatten(), weight[m, n].flatten())
         got = answer(weight.clone(), through.clone())
         if isinstance(got, torch.Tensor) and got.shape == weight.shape:
-            raise Wrong("This still has k × k numbers a slice. One α serves the whole slice: add its contributions up.")
+            raise Wrong("This still has k × k numbers per slice. One α serves the whole slice: add up what it gets.")
         if isinstance(got, torch.Tensor) and got.shape == expected.shape and weight.shape[-1] > 1:
             if torch.allclose(got * weight[0, 0].numel(), expected, atol=1e-5):
-                raise Wrong("You took the mean over the kernel. Each of the k × k weights adds its part: take the sum.")
+                raise Wrong("You took the mean over the kernel. Each of the k × k weights contributes: take the sum.")
             if torch.allclose(got, through.sum((2, 3)), atol=1e-5):
                 raise Wrong("The weights are missing: by the chain rule α's gradient is scaled by W.")
         same_tensor(got, expected, "the gradient of α")
-    return "One inner product a slice: α learns only along the direction of the filter that is there."
+    return "One inner product per slice: α learns only along the direction of the filter that is there."
 
 
 def closest(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
@@ -73,24 +75,26 @@ def closest(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
             expected[m, n] = torch.linalg.lstsq(slice_, wanted).solution.squeeze()
         got = answer(weight.clone(), target.clone())
         if isinstance(got, torch.Tensor) and got.shape == weight.shape:
-            raise Wrong("This has one number a weight, as dividing target by weight gives. α has one number a slice.")
+            raise Wrong(
+                "This has one number per weight, as if target were divided by weight. α has one number per slice."
+            )
         numerator = (weight * target).sum((2, 3))
         if isinstance(got, torch.Tensor) and got.shape == numerator.shape and torch.allclose(got, numerator, atol=1e-6):
             raise Wrong("The numerator is right. Divide by the squared length of the slice, Σ W².")
         same_tensor(got, expected, "the closest α", tolerance=1e-4)
-    return "That is a least-squares projection: what is left over is what MAD cannot say in this layer."
+    return "That is a least-squares projection: what remains is what MAD cannot express in this layer."
 
 
 EXERCISES = {"merge": merge, "gradient": gradient, "closest": closest}
 
 QUIZ = (
     Question(
-        "A 3×3 convolution has 128 input and 256 output channels. How many numbers does its α have?",
+        "A 3×3 convolution has 128 input and 256 output channels. How many parameters does its α have?",
         {
-            "294,912": "That is every weight of the layer (256 · 128 · 9): fine-tuning. α has one number a slice.",
+            "294,912": "That is every weight of the layer (256 · 128 · 9): fine-tuning. α has one number per slice.",
             "32,768": "256 · 128: one number for each pair of output and input channel, a ninth of the weights.",
             "384": "256 + 128 would be a gain for each output plus one for each input. α has one for each pair.",
-            "256": "That would be one gain a filter, as BatchNorm has. α also tells the inputs of a filter apart.",
+            "256": "That would be one gain per filter, as BatchNorm has. α also distinguishes the inputs of a filter.",
         },
         "32,768",
     ),
@@ -101,7 +105,7 @@ QUIZ = (
             "random numbers would have one as well.",
             "Because softmax needs values that sum to one": "There is no softmax here: α is free, even negative.",
             "So that training starts from the base network": "One leaves every filter as it is, bit for bit: "
-            "the new domain begins with all that the base network has learned.",
+            "the new domain starts with everything that the base network has learned.",
         },
         "So that training starts from the base network",
     ),
@@ -109,7 +113,7 @@ QUIZ = (
         "A slice W[m, n] is zero everywhere. What can α[m, n] do?",
         {
             "Nothing": "Zero times any number is zero, and so is the gradient. MAD can only use what is there.",
-            "Bring the slice back": "Multiplying zero gives zero. For that one has to add, as LoRA and bypasses do.",
+            "Bring the slice back": "A multiple of zero is zero. Only adding could do that, as in LoRA and bypasses.",
             "Only switch it off": "It is off already. Nothing that α does to this slice changes the output.",
         },
         "Nothing",

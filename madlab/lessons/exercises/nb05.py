@@ -1,4 +1,4 @@
-"""Notebook 05, Factorised MAD and the rank: exercises and quiz."""
+"""Exercises and quiz of notebook 05, "Factorised MAD and the rank I"."""
 
 import random
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from madlab.lessons.quizzes import Question
 
 
 def largest_rank(answer: Callable[[int, int], Any]) -> str:
-    """largest_rank(M, N) -> the largest rank I at which beta and gamma have fewer numbers than alpha."""
+    """largest_rank(M, N) -> the largest rank I at which beta and gamma have fewer parameters than alpha."""
     shapes = [(64, 64), (256, 128), (3, 2), (32, 3), (1, 8), (2, 2)] + [
         (random.randint(2, 300), random.randint(2, 300)) for _ in range(20)
     ]
@@ -23,15 +23,18 @@ def largest_rank(answer: Callable[[int, int], Any]) -> str:
             raise Wrong(f"{where} is {got:.4g}. A rank is a whole number.")
         if got == expected + 1:
             full, factors = m * n, (expected + 1) * (m + n)
-            raise Wrong(f"{where} is {got:.0f}: then βγ has {factors:,} numbers and α {full:,}. It has to be *fewer*.")
+            raise Wrong(
+                f"{where} is {got:.0f}: then βγ has {factors:,} parameters and α {full:,}. It has to be *fewer*."
+            )
         same_number(got, expected, where)
-    return "Below MN/(M+N) factorising saves. It is below min(M, N), and where M = N below half of that."
+    return "Below MN/(M+N) factorising saves. That is below min(M, N), and for M = N it is half of it."
 
 
 def _factors(got: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """The β and γ that an answer returned; Wrong if it returned anything else."""
+    """The β and γ that an answer returned; raises Wrong if it returned anything else."""
     present(got, "the pair of β and γ")
-    if not isinstance(got, tuple | list) or len(got) != 2 or not all(isinstance(f, torch.Tensor) for f in got):
+    is_pair = isinstance(got, tuple | list) and len(got) == 2
+    if not is_pair or not all(isinstance(factor, torch.Tensor) for factor in got):
         raise Wrong("Return two tensors: `return beta, gamma`.")
     beta, gamma = (factor.detach() for factor in got)
     return beta, gamma
@@ -54,7 +57,7 @@ def truncate(answer: Callable[[torch.Tensor, int], Any]) -> str:
             )
         product = (beta @ gamma).double()
         if torch.allclose(product, (u[:, :rank] @ v[:rank]), atol=1e-4):
-            raise Wrong("The directions are right, but the singular values are missing: scale β or γ with them.")
+            raise Wrong("The directions are right, but the singular values are missing: scale β or γ by them.")
         squared = (u[:, :rank] * sigma[:rank] ** 2) @ v[:rank]
         if torch.allclose(product, squared, atol=1e-4) and rank < 6:
             raise Wrong("The singular values went in twice. Put them into one factor, or their square root into both.")
@@ -63,7 +66,7 @@ def truncate(answer: Callable[[torch.Tensor, int], Any]) -> str:
 
 
 def start(answer: Callable[[int, int, int], Any]) -> str:
-    """start(M, N, rank) -> beta, gamma: product exactly one, and one gradient step uses all directions."""
+    """start(M, N, rank) -> beta, gamma: their product is exactly one, and a gradient step uses all directions."""
     for m, n, rank in ((7, 5, 2), (6, 9, 4), (8, 8, 5)):
         got = answer(m, n, rank)
         beta, gamma = (factor.double() for factor in _factors(got))
@@ -77,13 +80,11 @@ def start(answer: Callable[[int, int, int], Any]) -> str:
         used = int((torch.linalg.svdvals(stepped) > 1e-5).sum())
         if used < rank and not (beta[:, 1:].any() or gamma[1:].any()):
             raise Wrong(
-                "Directions that are zero in β and in γ get no gradient at all: one of the two must not be zero."
+                "Directions that are zero in both β and γ get no gradient at all: one of the two must not be zero."
             )
         if used < rank:
-            raise Wrong(
-                f"After one gradient step α has rank {used}, not {rank}: some directions are copies of another."
-            )
-    return "It starts at the base network, and from the first step on every direction goes its own way."
+            raise Wrong(f"After one gradient step α has rank {used}, not {rank}: some directions are copies of others.")
+    return "It starts at the base network, and from the first step every direction goes its own way."
 
 
 EXERCISES = {"largest_rank": largest_rank, "truncate": truncate, "start": start}
@@ -93,12 +94,12 @@ QUIZ = (
         "What can a factorised adapter of rank 1 do to a convolution?",
         {
             "Scale the whole layer by one number": (
-                "That is one number; β and γ of rank 1 have M + N. Write out (βγ)[m, n] = β[m] · γ[n]."
+                "That is one parameter; β and γ of rank 1 have M + N. Write out (βγ)[m, n] = β[m] · γ[n]."
             ),
             "Scale each output channel by one number and each input channel by another": (
-                "(βγ)[m, n] = β[m] · γ[n]: a gain behind the layer times a gain in front of it."
+                "(βγ)[m, n] = β[m] · γ[n]: a gain after the layer times a gain before it."
             ),
-            "Scale each slice as it likes": "That needs M · N free numbers. Rank 1 has M + N of them.",
+            "Scale each slice freely": "That needs M · N free parameters. Rank 1 has M + N.",
             "Scale each output channel, as BatchNorm's gain does": (
                 "That is β alone, and BatchNorm has it already. What γ adds is one gain for each input channel."
             ),
@@ -106,11 +107,11 @@ QUIZ = (
         right="Scale each output channel by one number and each input channel by another",
     ),
     Question(
-        "A 3×3 layer has 64 inputs and 64 outputs. How many numbers does rank 36 have, and full α?",
+        "A 3×3 layer has 64 inputs and 64 outputs. How many parameters does rank 36 have, and how many full α?",
         {
             "2,304 and 4,096": "2,304 is 36 · 64: that is β alone. γ has as many again.",
             "4,608 and 4,096": "36 · (64 + 64) against 64 · 64: factorising costs more. It pays only below I = 32.",
-            "4,608 and 36,864": "36,864 are the weights of the 3×3 layer. α has one number a slice, not nine.",
+            "4,608 and 36,864": "36,864 is every weight of the 3×3 layer. α has one number per slice, not nine.",
         },
         right="4,608 and 4,096",
     ),
@@ -119,10 +120,10 @@ QUIZ = (
         {
             "The first gradient is zero": "It is not: β and γ both move. Ask how the eight directions differ.",
             "All eight directions get the same gradient for ever, so α stays at rank 1": (
-                "Equal columns of β and equal rows of γ get equal gradients; one direction would do the same for less."
+                "Equal columns of β and equal rows of γ get equal gradients. One direction would do the same for less."
             ),
             "The product is not exactly one because of rounding": (
-                "A product off by one part in ten million would not matter. Symmetry does."
+                "A product that is off by one part in ten million would not matter. Symmetry does."
             ),
         },
         right="All eight directions get the same gradient for ever, so α stays at rank 1",

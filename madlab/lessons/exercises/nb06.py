@@ -1,4 +1,4 @@
-"""Notebook 06, Masks, bypasses and low-rank updates: exercises and quiz."""
+"""Exercises and quiz of notebook 06, "Masks, bypasses and low-rank updates"."""
 
 import random
 from collections.abc import Callable
@@ -25,13 +25,13 @@ def lora_rank(answer: Callable[[int, int, int], Any]) -> str:
             raise Wrong(f"{where} is {got:.4g}. A rank is a whole number.")
         swapped = m * n // (k * k * m + n)
         if got == m * n // (m + n) not in (expected, swapped):
-            raise Wrong(f"{where} is {got}: that is MAD's break-even. LoRA's A has k × k numbers for each input.")
+            raise Wrong(f"{where} is {got}: that is MAD's break-even. LoRA's A has k × k parameters for each input.")
         if got == swapped != expected:
             raise Wrong(
                 f"{where} is {got}: M and N are mixed up. A has one filter for each direction, over all inputs."
             )
         same_number(got, expected, where)
-    return "On 3×3 layers LoRA pays nine times for its inputs, because it brings shapes; MAD borrows them."
+    return "On 3×3 layers LoRA pays nine times for its inputs, because it brings its own shapes; MAD borrows them."
 
 
 def mask_gradient(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
@@ -47,11 +47,11 @@ def mask_gradient(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
             if torch.equal(got, through):
                 raise Wrong("The bit is multiplied by W in the forward pass, so its gradient is scaled by W.")
             if not got.any():
-                raise Wrong("That is the true gradient of a step, zero. Straight through means: hand on B's gradient.")
+                raise Wrong("That is the true gradient of a step, zero. Straight-through means: pass on B's gradient.")
         if isinstance(got, torch.Tensor) and got.shape == weight.shape[:2] != weight.shape:
-            raise Wrong("You summed over the kernel: that is the gradient of α. A mask has a bit for every weight.")
+            raise Wrong("You summed over the kernel: that is the gradient of α. A mask has one bit per weight.")
         same_tensor(got, expected, "the gradient of m")
-    return "The value of the bit does not appear: a weight that is off still hears whether it should come back."
+    return "The bit itself does not appear: a weight that is off still learns whether it should come back."
 
 
 def best_mask(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
@@ -67,13 +67,13 @@ def best_mask(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
         if isinstance(got, torch.Tensor) and got.shape == weight.shape:
             got = got.to(weight.dtype)
             if not ((got == 0) | (got == 1)).all():
-                raise Wrong("A mask has only zeros and ones; this has other numbers. Compare, do not divide.")
+                raise Wrong("A mask has only zeros and ones; this has other values. Compare, do not divide.")
             if weight.numel() > 40 and torch.equal(got, (target > 0).to(got.dtype)):
-                raise Wrong("The sign of the target is not enough: a negative target is near a negative weight.")
+                raise Wrong("The sign of the target is not enough: a negative target may be near a negative weight.")
             if weight.numel() > 40 and torch.equal(got, (weight * target > 0).to(got.dtype)):
                 raise Wrong("Nearly: with equal signs it still depends on the size. A tiny target is nearer to 0.")
         same_tensor(got, expected, "the mask")
-    return "Zero and one are coarse: between half of W and nothing, a mask has to round."
+    return "Zero and one are coarse: a mask has to round everything between them."
 
 
 EXERCISES = {"lora_rank": lora_rank, "mask_gradient": mask_gradient, "best_mask": best_mask}
@@ -85,22 +85,22 @@ QUIZ = (
             "It replaces the step by a sigmoid in both passes": (
                 "Then the filters that run would not be masked but scaled, and the bits would only be approximate."
             ),
-            "It keeps the step forward, and backward pretends that the step was the identity": (
-                "The bits are exact in the forward pass; their gradient is handed to the real numbers behind them."
+            "It keeps the step in the forward pass, and treats it as the identity in the backward pass": (
+                "The bits are exact in the forward pass; their gradient is passed on to the real numbers behind them."
             ),
             "It flips bits at random and keeps what helps": (
                 "That would need no gradient at all, and for a million bits it would never end."
             ),
         },
-        right="It keeps the step forward, and backward pretends that the step was the identity",
+        right="It keeps the step in the forward pass, and treats it as the identity in the backward pass",
     ),
     Question(
         "A 3×3 layer has 64 inputs and 64 outputs. Which of these adapters is the largest?",
         {
-            "MAD, one number a slice": "64 · 64 = 4,096 numbers.",
-            "Piggyback, one bit a weight": "36,864 bits, but 32 of them count as one parameter: 1,152.",
-            "LoRA of rank 8": "8 · (9 · 64 + 64) = 5,120 numbers, more than MAD's 4,096.",
-            "A parallel residual adapter": "One number for each pair of channels, as MAD has it: 4,096.",
+            "MAD, one number per slice": "64 · 64 = 4,096 parameters.",
+            "Piggyback, one bit per weight": "36,864 bits, but 32 of them count as one parameter: 1,152.",
+            "LoRA of rank 8": "8 · (9 · 64 + 64) = 5,120 parameters, more than MAD's 4,096.",
+            "A parallel residual adapter": "One parameter for each pair of channels, as in MAD: 4,096.",
         },
         right="LoRA of rank 8",
     ),
@@ -111,7 +111,7 @@ QUIZ = (
                 "As branches they would cost time: a parallel adapter is a second convolution in every layer."
             ),
             "They are functions on the filter bank, which can be computed once": (
-                "After merging, a domain is a plain network of the base's shape. (A prompt is the exception.)"
+                "After merging, a domain is a plain network of the base's shape. (The prompt is the exception.)"
             ),
             "They only run during training": "Without them it would be the base network again.",
         },

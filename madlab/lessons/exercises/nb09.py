@@ -1,6 +1,8 @@
 """Exercises and quiz of notebook 09, "ImageNet-to-Sketch"."""
 
+import random
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import torch
@@ -10,13 +12,10 @@ from madlab.lessons.checks import Wrong, same_number, same_tensor
 from madlab.lessons.quizzes import Question
 
 
-def _number(low: int, high: int) -> int:
-    return int(torch.randint(low, high + 1, ()))
-
-
-def _reach(answer: Callable[[Tensor, Tensor], Any]) -> str:
+def reach(answer: Callable[[Tensor, Tensor], Any]) -> str:
+    """reach(weight, target) -> the alpha (M, N) that turns a 1x1 filter bank (M, N, 1, 1) into target."""
     for _ in range(4):
-        channels = _number(2, 9), _number(10, 19)
+        channels = random.randint(2, 9), random.randint(10, 19)
         weight, target = (torch.randn(*channels, 1, 1) for _ in range(2))
         weight += weight.sign() * 0.1  # no weight is near zero
         kept = weight.clone()
@@ -27,46 +26,49 @@ def _reach(answer: Callable[[Tensor, Tensor], Any]) -> str:
             raise Wrong("The kernel's two axes of length 1 are still there: α has the shape (M, N).")
         if isinstance(got, Tensor) and got.shape == channels and torch.allclose(got, (target - weight)[:, :, 0, 0]):
             raise Wrong("This is what has to be added. α multiplies.")
-        same_tensor(got, torch.tensor([[t / w for w, t in zip(*rows, strict=True)] for rows in _rows(weight, target)]),
-                    "the modulation")  # fmt: skip
+
+        want = torch.empty(channels)
+        for m, n in product(*map(range, channels)):
+            want[m, n] = float(target[m, n]) / float(weight[m, n])
+        same_tensor(got, want, "the modulation")
     return "Every filter bank can be reached: on a 1×1 convolution full MAD is fine-tuning in other numbers."
 
 
-def _rows(*banks: Tensor) -> Any:
-    return zip(*(bank[:, :, 0, 0].tolist() for bank in banks), strict=True)
-
-
-def _largest(answer: Callable[[list[tuple[int, int]], int, int, float], Any]) -> str:
+def largest(answer: Callable[[list[tuple[int, int]], int, int, float], Any]) -> str:
+    """largest(shapes, filters, domains, networks) -> the largest rank whose base and adapters fit into `networks`."""
     # Nothing fits; exactly three fit; and networks of any shape, in quarters: no rounding in the division.
     cases = [([(8, 8)], 10, 1.25), ([(8, 8)], 5, 1.75)]
-    cases += [
-        ([(_number(4, 64), _number(4, 64)) for _ in range(_number(2, 6))], _number(3, 10), 1 + _number(1, 8) / 4)
-        for _ in range(6)
-    ]
+    for _ in range(6):
+        shapes = [(random.randint(4, 64), random.randint(4, 64)) for _ in range(random.randint(2, 6))]
+        cases.append((shapes, random.randint(3, 10), 1 + random.randint(1, 8) / 4))
+
     for shapes, domains, networks in cases:
-        filters = 4 * sum(m * n for m, n in shapes)
-
-        def largest(
-            adapters: int, base: int, shapes: Any = shapes, filters: int = filters, all_: Any = networks
-        ) -> int:
-            rank = 0
-            while base * filters + adapters * (rank + 1) * sum(m + n for m, n in shapes) <= all_ * filters + 1e-6:
-                rank += 1
-            return rank
-
-        got, want = answer(shapes, filters, domains, networks), largest(domains - 1, 1)
-        if got != want and got == largest(domains, 1):
+        filters, per_rank = 4 * sum(m * n for m, n in shapes), sum(m + n for m, n in shapes)
+        got = answer(shapes, filters, domains, networks)
+        want = _largest_that_fits((domains - 1) * per_rank, (networks - 1) * filters)
+        if got != want and got == _largest_that_fits(domains * per_rank, (networks - 1) * filters):
             raise Wrong("The base's own domain needs no adapter: only <code>domains - 1</code> of them are paid for.")
-        if got != want and got == largest(domains - 1, 0):
+        if got != want and got == _largest_that_fits((domains - 1) * per_rank, networks * filters):
             raise Wrong("The base network itself is missing: it takes 1 of the networks.")
         if isinstance(got, float) and not got.is_integer():
             raise Wrong(f"A rank is a whole number, not {got:.2f}: round down, so that it still fits.")
         same_number(got, want, f"The rank for {domains} domains in {networks} networks")
-    return "Correct: with one rank more the budget would be exceeded."
+    return "Correct: with the next higher rank the budget would be exceeded."
 
 
-def _error_left(answer: Callable[[float, int], Any]) -> str:
-    for score, domains in ((1500.0, 6), *((250.0 * d + _number(-200, 400), d) for d in (3, 4, 6, 10))):
+def _largest_that_fits(price: int, room: float) -> int:
+    """The largest rank that fits into `room` parameters, where each unit of rank takes `price` of them; by counting."""
+    rank = 0
+    while (rank + 1) * price <= room + 1e-6:
+        rank += 1
+    return rank
+
+
+def error_left(answer: Callable[[float, int], Any]) -> str:
+    """error_left(score, domains) -> mean error / the fine-tuned error, if all domains but the base's earn the same."""
+    cases = [(1500.0, 6)]
+    cases += [(250.0 * domains + random.randint(-200, 400), domains) for domains in (3, 4, 6, 10)]
+    for score, domains in cases:
         points = (score - 250) / (domains - 1)
         want = 2 - 2 * (points / 1000) ** 0.5
         got = answer(score, domains)
@@ -78,41 +80,41 @@ def _error_left(answer: Callable[[float, int], Any]) -> str:
             if abs(got - (2 - 2 * points / 1000)) < 1e-6:
                 raise Wrong("The score is quadratic: take the root of points / 1000.")
         same_number(got, want, f"The error left at S = {score:.0f} over {domains} domains")
-    return "Correct. At 1,500 of six domains it is 1: fine-tuning itself."
+    return "Correct. For 1,500 points over six domains it is 1: fine-tuning itself."
 
 
-EXERCISES = {"reach": _reach, "largest": _largest, "error_left": _error_left}
+EXERCISES = {"reach": reach, "largest": largest, "error_left": error_left}
 
 QUIZ = (
     Question(
-        "A 1×1 convolution goes from 512 to 128 channels. How many numbers has its full α?",
+        "A 1×1 convolution goes from 512 to 128 channels. How many parameters does its full α have?",
         {
             "512 · 128 / 9, a ninth of the filters": "A ninth is right for 3×3 kernels, where nine weights share "
             "one α. Here a slice has a single weight.",
             "512 · 128, as many as the filters": "Every slice is one weight, so every weight has an α of its own.",
-            "512 + 128, a row and a column": "That is rank 1. The full form has a number for every pair of channels.",
+            "512 + 128, a row and a column": "That is rank 1. The full form has one for every pair of channels.",
         },
         right="512 · 128, as many as the filters",
     ),
     Question(
         "Only the 3×3 convolutions of DenseNet-121 are adapted, all 128 → 32. What does I = 36 do?",
         {
-            "It saves 60 %, as on ResNet-26": "There the wide layers save. Here I · (M + N) = 36 · 160 is 5,760, "
-            "and M · N is 4,096.",
+            "It saves 60 %, as on ResNet-26": "There the wide layers save. Here I · (M + N) = 36 · 160 is 5,760, while "
+            "M · N is 4,096.",
             "It costs more than the full α, and restricts nothing": "The break-even is 25.6, and a 32 × 128 matrix has "
             "at most rank 32: 36 directions can reach every α.",
-            "It costs more, but makes α more expressive": "No product of the two factors is outside what the full α "
-            "can be.",
+            "It costs more, but makes α more expressive": "Every product of the two factors is something that the full "
+            "α can be as well.",
         },
         right="It costs more than the full α, and restricts nothing",
     ),
     Question(
-        "Two papers give S on ImageNet-to-Sketch, one 1,100 and one 1,600. What do you ask first?",
+        "Two papers report S on ImageNet-to-Sketch, one 1,100 and one 1,600. What do you ask first?",
         {
             "How many parameters each has": "A fair question, but the second one. S does not count parameters.",
-            "Which fine-tuned networks each was scored against": "Emax is twice their error. With another baseline the "
-            "very same accuracies have another S, by hundreds of points.",
-            "Nothing: the formula is the same, so 1,600 is better": "The formula has the baseline's errors in it, and "
+            "Which fine-tuned networks each was scored against": "Emax is twice their error. With another baseline "
+            "exactly the same accuracies have a different S, by hundreds of points.",
+            "Nothing: the formula is the same, so 1,600 is better": "The formula contains the baseline's errors, and "
             "these are not the same for every network.",
         },
         right="Which fine-tuned networks each was scored against",

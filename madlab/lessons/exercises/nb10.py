@@ -1,8 +1,9 @@
-"""Notebook 10, Smaller still: exercises and quiz."""
+"""Exercises and quiz of notebook 10, "Smaller still"."""
 
-import itertools
 import random
 from collections.abc import Callable
+from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from madlab.lessons.quizzes import Question
 
 
 def bits(answer: Callable[[int, int, int, int], Any]) -> str:
-    """bits(M, N, rank, width) -> bits to store a layer cut to this rank, with `width` bits per number."""
+    """bits(M, N, rank, width) -> bits to store a layer cut to this rank, with `width` bits per parameter."""
     cases = [(64, 64, 8, 32), (64, 64, 40, 8), (256, 128, 36, 4), (16, 3, 3, 8)]
     cases += [
         (random.randint(2, 300), random.randint(2, 300), random.randint(1, 60), random.choice((4, 8, 32)))
@@ -20,14 +21,14 @@ def bits(answer: Callable[[int, int, int, int], Any]) -> str:
     ]
     for m, n, rank, width in cases:
         factors, whole = rank * (m + n), m * n
-        where = f"the size of M = {m}, N = {n} at rank {rank} with {width} bits per number"
+        where = f"the size of M = {m}, N = {n} at rank {rank} with {width} bits per parameter"
         got = answer(m, n, rank, width)
         if got == min(factors, whole) and width != 1:
-            raise Wrong(f"{where} is {got:,}: that is the count of *numbers*. How many bits has each?")
+            raise Wrong(f"{where} is {got:,}: that is the number of *parameters*. How many bits does each have?")
         if got == factors * width and whole < factors:
             raise Wrong(f"{where} is {got:,}; but α itself takes {whole * width:,}. Keep the cheaper form.")
         same_number(got, min(factors, whole) * width, where)
-    return "Rank and bits multiply: a tenth of the numbers with a quarter of the bits is a fortieth of the file."
+    return "Rank and bits multiply: a tenth of the parameters at a quarter of the bits is a fortieth of the file."
 
 
 def mixed(answer: Callable[[dict[str, Any], torch.Tensor, list[str]], Any]) -> str:
@@ -36,14 +37,11 @@ def mixed(answer: Callable[[dict[str, Any], torch.Tensor, list[str]], Any]) -> s
         weights = {name: torch.randn(6, random.randint(2, 5)) for name in ("signs", "flowers", "glyphs")}
         calls = dict.fromkeys(weights, 0)
 
-        def network(x: torch.Tensor, name: str, calls: dict[str, int], weights: dict[str, torch.Tensor]) -> Any:
+        def network(name: str, images: torch.Tensor, calls: Any = calls, weights: Any = weights) -> torch.Tensor:
             calls[name] += 1
-            return x @ weights[name]
+            return images @ weights[name]
 
-        networks = {
-            name: lambda x, name=name, calls=calls, weights=weights: network(x, name, calls, weights)
-            for name in weights
-        }
+        networks = {name: partial(network, name) for name in weights}
         names = [random.choice(list(weights)) for _ in range(9)] + ["glyphs", "signs"]
         images = torch.randn(len(names), 6)
         got = answer(networks, images.clone(), list(names))
@@ -53,95 +51,108 @@ def mixed(answer: Callable[[dict[str, Any], torch.Tensor, list[str]], Any]) -> s
         if max(calls.values()) > 1:
             often = max(calls, key=calls.__getitem__)
             raise Wrong(f"{often!r} was run {calls[often]} times for one batch. Collect its images, and run it once.")
-        expected = [images[i] @ weights[name] for i, name in enumerate(names)]
-        for i, want in enumerate(expected):
-            there = torch.as_tensor(got[i])
-            others = [j for j, other in enumerate(expected) if other.shape == there.shape and j != i]
-            if any(torch.allclose(there, expected[j], atol=1e-4) for j in others):
-                raise Wrong(f"Answer {i} belongs to another image: put the logits back where their images stood.")
-            same_tensor(got[i], want, f"answer {i}", tolerance=1e-4)
-    return "Each network ran once, however the batch was shuffled. This is `net(images, domain=names)`."
+
+        expected = [image @ weights[name] for image, name in zip(images, names, strict=True)]
+        for place, want in enumerate(expected):
+            logits = torch.as_tensor(got[place])
+            others = [other for other in expected if other is not want and other.shape == logits.shape]
+            if any(torch.allclose(logits, other, atol=1e-4) for other in others):
+                raise Wrong(f"Answer {place} belongs to another image: put the logits back where their images were.")
+            same_tensor(got[place], want, f"answer {place}", tolerance=1e-4)
+    return "Each network ran once, however the batch was mixed. This is what `net(images, domain=names)` does."
 
 
 def best_ranks(answer: Callable[[list[list[float]], list[int], int], Any]) -> str:
     """best_ranks(shares, prices, budget) -> the ranks, each at least 1, that explain most without exceeding budget."""
-    fixed = [  # in the second the greedy rule takes a cheap direction, and then cannot pay for a good one
+    cases = [  # in the second the greedy rule takes a cheap direction, and then cannot pay for a good one
         ([[0.9, 0.06, 0.04], [0.9, 0.09, 0.01]], [4, 16], 36),
         ([[0.93, 0.06, 0.01], [0.8, 0.19, 0.01]], [4, 16], 36),
     ]
-    drawn = []
     for _ in range(8):
         shares = [sorted((random.random() for _ in range(3)), reverse=True) for _ in range(3)]
         prices = [random.randint(2, 9) for _ in shares]
-        drawn.append((shares, prices, sum(prices) + random.randint(0, 2 * sum(prices))))
-    for shares, prices, budget in fixed + drawn:
-        value = {
-            ranks: sum(sum(share[:rank]) for share, rank in zip(shares, ranks, strict=True))
-            for ranks in itertools.product(*(range(1, len(share) + 1) for share in shares))
-            if sum(price * rank for price, rank in zip(prices, ranks, strict=True)) <= budget
-        }
+        cases.append((shares, prices, sum(prices) + random.randint(0, 2 * sum(prices))))
+
+    for shares, prices, budget in cases:
         got = answer([list(share) for share in shares], list(prices), budget)
-        present(got, "the list of ranks")
-        if not isinstance(got, list | tuple) or not all(float(number_in(rank, "a rank")).is_integer() for rank in got):
-            raise Wrong("Return a list with one whole number for each layer.")
-        ranks = tuple(int(rank) for rank in got)
-        if len(ranks) != len(shares):
-            raise Wrong(f"There are {len(shares)} layers; the answer has the ranks {list(ranks)}.")
-        if min(ranks) < 1:
-            raise Wrong("A layer got rank 0, which multiplies its filters by zero. Start each at 1.")
-        if any(rank > len(share) for rank, share in zip(ranks, shares, strict=True)):
-            raise Wrong("A layer got more directions than it has.")
-        spent = sum(price * rank for price, rank in zip(prices, ranks, strict=True))
+        ranks = _checked_ranks(got, shares)
+        spent = _price(ranks, prices)
         if spent > budget:
             raise Wrong(f"The ranks {list(ranks)} cost {spent}; the budget is {budget}.")
-        best = max(value, key=lambda ranks: value[ranks])
-        if value[ranks] < value[best] - 1e-9:
+
+        possible = product(*(range(1, len(share) + 1) for share in shares))
+        best = max((other for other in possible if _price(other, prices) <= budget), key=partial(_explained, shares))
+        if _explained(shares, ranks) < _explained(shares, best) - 1e-9:
             raise Wrong(
-                f"With prices {prices} and budget {budget} your ranks {list(ranks)} explain {value[ranks]:.3f}; "
-                f"{list(best)} explain {value[best]:.3f}. Did you try all of them?"
+                f"With prices {prices} and budget {budget} your ranks {list(ranks)} explain "
+                f"{_explained(shares, ranks):.3f}; {list(best)} explain {_explained(shares, best):.3f}. "
+                "Did you try all of them?"
             )
-    return "No better one exists, because you tried them all. With 25 layers there would be too many to try."
+    return "There are no better ranks, because you tried them all. With 25 layers there would be too many to try."
+
+
+def _checked_ranks(got: Any, shares: list[list[float]]) -> tuple[int, ...]:
+    """The ranks that an answer returned; raises Wrong if layers cannot have them."""
+    present(got, "the list of ranks")
+    if not isinstance(got, list | tuple) or not all(float(number_in(rank, "a rank")).is_integer() for rank in got):
+        raise Wrong("Return a list with one whole number for each layer.")
+    ranks = tuple(int(rank) for rank in got)
+    if len(ranks) != len(shares):
+        raise Wrong(f"There are {len(shares)} layers; the answer has the ranks {list(ranks)}.")
+    if min(ranks) < 1:
+        raise Wrong("A layer got rank 0, which multiplies its filters by zero. Start each at 1.")
+    if any(rank > len(share) for rank, share in zip(ranks, shares, strict=True)):
+        raise Wrong("A layer got more directions than it has.")
+    return ranks
+
+
+def _price(ranks: tuple[int, ...], prices: list[int]) -> int:
+    return sum(rank * price for rank, price in zip(ranks, prices, strict=True))
+
+
+def _explained(shares: list[list[float]], ranks: tuple[int, ...]) -> float:
+    return sum(sum(share[:rank]) for share, rank in zip(shares, ranks, strict=True))
 
 
 EXERCISES = {"bits": bits, "mixed": mixed, "best_ranks": best_ranks}
 
 QUIZ = (
     Question(
-        "One more direction costs a layer M + N numbers. Which layer should get it first?",
+        "One more direction costs a layer M + N parameters. Which layer should get it first?",
         {
             "The one whose next direction explains most": (
-                "That forgets the price. A large layer pays many times what a small one pays for a direction."
+                "That ignores the price. A large layer pays many times what a small one pays for a direction."
             ),
-            "The one whose next direction explains most for each number it costs": (
+            "The one whose next direction explains most per parameter": (
                 "Gain divided by price, again and again until the budget is spent: that is the greedy rule."
             ),
             "The one with the most filters": (
-                "It pays most for each direction, and nothing says that its α needs many of them. Ask its spectrum."
+                "It pays most for each direction, and its α may not need many of them. Look at its spectrum."
             ),
         },
-        right="The one whose next direction explains most for each number it costs",
+        right="The one whose next direction explains most per parameter",
     ),
     Question(
         "Why does <code>quantise</code> round the distance from one, and not α itself?",
         {
-            "So that a knob that was left at one comes back as exactly one": (
-                "Zero is always on the grid of distances. Most knobs of a sparse adapter stand at one."
+            "So that an entry of exactly one comes back as exactly one": (
+                "Zero is always on the grid of distances. Most entries of a sparse adapter are one."
             ),
             "Because α is never negative": (
-                "It may well be: a slice can be turned round. What is special about one is that it changes nothing."
+                "It may well be: a slice can be inverted. What is special about one is that it changes nothing."
             ),
             "Because this needs fewer bits": (
-                "The bits are the same. What differs is which values the grid contains exactly."
+                "The number of bits is the same. What differs is which values the grid contains exactly."
             ),
         },
-        right="So that a knob that was left at one comes back as exactly one",
+        right="So that an entry of exactly one comes back as exactly one",
     ),
     Question(
         "In the hybrid of MAD and masks, α and the masks were first trained with one common rate. What went wrong?",
         {
-            "Nothing: SGD adapts the rate by itself": "SGD does not. Adam does, which is why others did not notice.",
+            "Nothing: SGD adapts the rate by itself": "SGD does not. Adam does, and so hides the problem.",
             "The loss became NaN": (
-                "It did not, and that is the trap: the training looked healthy, and half of the adapter stood still."
+                "It did not, and that is the trap: the training looked healthy, but half of the adapter did not move."
             ),
             "The rate that suits masks is far too small for α, so α hardly left one": (
                 "α's gradient is scaled by the small weights. You paid for two adapters and trained one."

@@ -1,4 +1,4 @@
-"""Where the runs of a sweep are brought to their ends: in this process, in several, or on a Ray cluster.
+"""Where the runs of a sweep are executed: in this process, in several, or on a Ray cluster.
 
 An engine takes cells of the grid and yields each, when it ends, with None or what went wrong. All engines leave the
 same files.

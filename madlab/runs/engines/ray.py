@@ -1,4 +1,4 @@
-"""Runs of a sweep on Ray: on a cluster that is there, or on one that is started on this machine for the sweep."""
+"""Runs of a sweep on Ray: on an existing cluster, or on one that is started on this machine for the sweep."""
 
 import importlib.util
 import math
