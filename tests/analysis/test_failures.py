@@ -1,0 +1,75 @@
+"""The recorded runs that were made to fail: complete, and the verdicts on them are those that are published."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import tiny
+
+import madlab
+from madlab.analysis.diagnosis import Failure, confusion, read_failures
+from madlab.analysis.diagnosis.signatures import BASE, DIVERGED, HARDLY, NOTHING, TOO_HIGH, WILDLY
+from madlab.errors import MadlabError
+from madlab.runs.record import RECORDS
+
+SCRIPT = Path(__file__).parents[2] / "data_scripts" / "failures.py"
+
+
+@pytest.fixture(scope="module")
+def failures() -> list[Failure]:
+    return read_failures()
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("failures", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_record_is_what_the_script_makes(script, failures) -> None:
+    runs = [(domain, *run) for run in script.plan() for domain in script.DOMAINS]
+    expected = [(f"{domain}/{name}", cause, f"{domain}/{of}") for domain, name, cause, of, *_ in runs]
+    assert [(one.evidence.path, one.cause, one.reference) for one in failures] == expected
+    assert len(set(expected)) == len(expected)
+
+
+def test_a_run_of_the_script(script, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(script, "RECIPE", {"epochs": 1, "crop": 20})
+    domain = madlab.Domain.from_folder(tiny.write_folder(tmp_path / "noise"))
+    plan = {run[0]: run for run in script.plan()}
+    made = script.fail(domain, *plan["mad, untrained base"])
+    assert (made.cause, made.reference, made.evidence.path) == (BASE, "noise/mad × 1", "noise/mad, untrained base")
+    assert made.test_accuracy is not None and made.evidence.finished and made.evidence.classes == 3
+    made = script.fail(domain, *plan["mad, NaN"])
+    assert made.test_accuracy is None and made.diagnosis().signatures == (DIVERGED,)
+
+
+def test_a_cause_is_true_only_where_it_did_harm(failures) -> None:
+    lines = {line["evidence"]["path"]: line for line in map(json.loads, (RECORDS / "failures.jsonl").open())}
+    for failure in failures:
+        line = lines[failure.evidence.path]
+        lost = lines[line["reference"]]["test_accuracy"] - (line["test_accuracy"] or -100)
+        assert failure.truth(failures) == (line["cause"] if lost >= 5 else NOTHING)
+
+
+def test_the_turn_separates_rates_that_are_too_high_and_the_change_does_not(failures) -> None:
+    adapted = [one for one in failures if one.evidence.turn is not None and one.evidence.finished]
+    wild = [one.evidence for one in adapted if one.truth(failures) == TOO_HIGH]
+    calm = [one.evidence for one in adapted if one.cause == NOTHING]
+    assert len(wild) >= 6 and len(calm) == 8
+    assert max(e.turn for e in calm) < WILDLY < min(e.turn for e in wild) and min(e.turn for e in calm) > HARDLY
+    assert max(e.change for e in calm) > min(e.change for e in wild)
+
+
+def test_files_that_are_no_record(tmp_path: Path) -> None:
+    file = tmp_path / "failures.jsonl"
+    file.write_text("")
+    with pytest.raises(MadlabError, match="no runs in"):
+        read_failures(file)
+    file.write_text('{"cause": 1}\n')
+    with pytest.raises(MadlabError, match=r"failures\.jsonl, line 1"):
+        read_failures(file)
