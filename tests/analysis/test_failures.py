@@ -38,7 +38,7 @@ def test_the_record_is_what_the_script_makes(script, failures) -> None:
 
 
 def test_a_run_of_the_script(script, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(script, "RECIPE", {"epochs": 1, "crop": 20})
+    monkeypatch.setattr(script, "RECIPE", {"epochs": 2, "batch_size": 8, "crop": 20})
     domain = madlab.Domain.from_folder(tiny.write_folder(tmp_path / "noise"))
     plan = {run[0]: run for run in script.plan()}
     made = script.fail(domain, *plan["mad, untrained base"])

@@ -57,12 +57,13 @@ ALONE = {
     "diverged": (made("a", finished=False, failure="The loss became nan in epoch 3."), (DIVERGED,)),
     "stopped": (made("a", finished=False), (UNFINISHED,)),
     "turned away": (made("a", turn=0.9), (TOO_HIGH,)),
-    "exploded": (with_losses(made("a"), 2.0, 60 * math.log(10)), (TOO_HIGH,)),
-    "a jump that healthy runs have": (with_losses(made("a"), 2.0, 32 * math.log(10)), (NOTHING,)),
+    "exploded": (with_losses(made("a"), 2.0, 80 * math.log(10)), (TOO_HIGH,)),
+    "a jump that healthy runs have": (with_losses(made("a"), 2.0, 43 * math.log(10)), (NOTHING,)),
     "hardly turned": (made("a", turn=0.01), (TOO_LOW,)),
     "rank 4 with a large change": (made("a", "mad:4", turn=0.7, change=4.3), (NOTHING,)),
     "full alpha with as large a one": (made("a", turn=0.88, change=4.1), (TOO_HIGH,)),
-    "best before anything moved": (early_best(made("a", turn=0.01)), (NOTHING,)),
+    "best early and never ruined": (early_best(made("a", turn=0.01)), (TOO_LOW,)),
+    "best before anything moved": (early_best(with_losses(made("a", turn=0.01), 2.0, 50.0)), (NOTHING,)),
     "loud": (with_losses(made("a", turn=0.9), 3 * math.log(10), 1e6), (HEAD,)),
     "scales ran away": (made("a", batchnorm=3.0), (BATCHNORM,)),
     "lost statistics": (made("a", stale=True), (BATCHNORM,)),
@@ -122,7 +123,7 @@ def test_a_run_beside_others(name: str) -> None:
 
 def test_what_is_said_has_a_yardstick_and_a_command() -> None:
     found = judge(LOW, [made("b", best=70.0)])
-    assert "filters turned by 0.5, of 1 (0.1 to 0.8 in runs that work)" in found.because
+    assert "filters turned by 0.5, of 1 (0.1 to 0.82 in runs that work)" in found.because
     assert "beside it, b (mad) has +10.0 points of validation accuracy: rank too low is likely" in found.because
     assert found.next == ("madlab train --config low/config.json --domain DOMAIN --method mad --out low-full",)
 

@@ -32,6 +32,7 @@ from madlab.analysis.diagnosis.signatures import (
     OVERFITTING,
     RANK,
     RATES,
+    RUINED,
     TOO_HIGH,
     TOO_LOW,
     UNFINISHED,
@@ -121,8 +122,8 @@ def _suspects(run: Evidence) -> list[tuple[str, ...]]:
         ((BATCHNORM,), run.stale or (batchnorm is not None and batchnorm > AWAY)),
         ((TOO_HIGH,), turn is not None and (turn > WILDLY or run.peak > EXPLODED)),
         ((EPOCHS,), not fits and few),
-        # Where an early epoch was the best, its adapter had no time to move.
-        ((TOO_LOW,), turn is not None and turn < HARDLY and 2 * run.best.epoch > len(run.log)),
+        # What is kept of a run that was ruined early is an adapter that had no time to move.
+        ((TOO_LOW,), turn is not None and turn < HARDLY and (run.peak < RUINED or 2 * run.best.epoch > len(run.log))),
         ((HEAD, BASE), not fits and head is not None and head < ASLEEP),
         ((*slow, OVERFITTING), fits and run.gap > GAP),
         ((*slow, *_too_small(run.config), EPOCHS), not fits),

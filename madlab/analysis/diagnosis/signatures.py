@@ -30,12 +30,14 @@ CLEAR = (DIVERGED, UNFINISHED, TOO_HIGH, TOO_LOW, HEAD, BATCHNORM)
 RATES = (TOO_HIGH, TOO_LOW, HEAD, BATCHNORM)
 """Those that another learning rate cures."""
 
-HARDLY, LITTLE, WILDLY = 0.1, 0.25, 0.8
+HARDLY, LITTLE, WILDLY = 0.1, 0.25, 0.82
 """Turns of the filters (`filter_turn`): below the first and above the last the adapter's rate is suspected, and below
 the second a rate that is too low is among the suspects of a run that does badly."""
-EXPLODED = 50.0
-"""Validation loss of any epoch, in multiples of ln(classes), above which the adapter's rate is suspected. Notebook 11
-has healthy runs with 32: while the rate is high, the running averages lag behind the filters."""
+EXPLODED = 60.0
+"""Validation loss of any epoch, in multiples of ln(classes), above which the adapter's rate is suspected. Healthy
+runs of rank 4 come to 43: while the rate is high, the running averages lag behind the filters."""
+RUINED = 2.0
+"""The same, above which an early best epoch is the last one before the run was ruined."""
 LOUD = 2.5
 """Training loss of any epoch, in multiples of ln(classes), above which the head is suspected. In training BatchNorm
 takes out whatever filters do to the size of features: only the head and BatchNorm's own scales make such logits."""
