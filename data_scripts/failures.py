@@ -46,7 +46,6 @@ DOMAINS = ("signs", "digits")
 PART = {"train": 20, "val": 8, "test": 30, "classes": 10, "size": 24}
 RECIPE: dict[str, Any] = {"epochs": 12, "batch_size": 20, "crop": 20, "coarse": 0.0}
 FACTORS = {1.0: NOTHING, 0.01: TOO_LOW, 100.0: TOO_HIGH, 0.1: TOO_LOW, 10.0: TOO_HIGH}
-METHOD_RATES = {"mad": tuple(FACTORS), "finetune": (1.0, 0.01, 100.0), "mad:4": (1.0, 0.01, 100.0)}
 HEAD_RATE, BATCHNORM_RATE = 0.3 * 10 / 32, 0.3
 """Those of mad with ten classes (`peak_rates`)."""
 
@@ -55,7 +54,10 @@ def plan() -> list[tuple[str, str, str, str, dict[str, Any]]]:
     """Every run as name, cause, reference, method and what differs from the recipe ("few" and "base" among it)."""
     usual = "mad × 1"
     return [
-        *(run for method, factors in METHOD_RATES.items() for run in at_rates(method, factors)),
+        *at_rates("mad", FACTORS),
+        *at_rates("finetune", (1.0, 0.01, 100.0)),
+        ("mad:4 × 1", RANK, usual, "mad:4", {}),
+        *at_rates("mad:4", (0.01, 100.0)),
         ("mad:1", RANK, usual, "mad:1", {}),
         ("mad, NaN", DIVERGED, usual, "mad", {"adapter_lr": 1e30}),
         ("mad, head × 100", HEAD, usual, "mad", {"head_lr": 100 * HEAD_RATE}),

@@ -10,7 +10,21 @@ import tiny
 
 import madlab
 from madlab.analysis.diagnosis import Failure, confusion, read_failures
-from madlab.analysis.diagnosis.signatures import BASE, DIVERGED, HARDLY, NOTHING, TOO_HIGH, WILDLY
+from madlab.analysis.diagnosis.signatures import (
+    BASE,
+    BATCHNORM,
+    DIVERGED,
+    EPOCHS,
+    FORM,
+    HARDLY,
+    HEAD,
+    NOTHING,
+    OVERFITTING,
+    RANK,
+    TOO_HIGH,
+    TOO_LOW,
+    WILDLY,
+)
 from madlab.errors import MadlabError
 from madlab.runs.record import RECORDS
 
@@ -56,11 +70,57 @@ def test_a_cause_is_true_only_where_it_did_harm(failures) -> None:
         assert failure.truth(failures) == (line["cause"] if lost >= 5 else NOTHING)
 
 
+TABLE = {
+    # true cause: (right, undecided with the cause among what is left, wrong), alone and beside the other runs
+    "signs": {
+        BATCHNORM: ((1, 0, 0), (1, 0, 0)),
+        BASE: ((0, 2, 0), (2, 0, 0)),
+        DIVERGED: ((1, 0, 0), (1, 0, 0)),
+        EPOCHS: ((2, 0, 0), (2, 0, 0)),
+        FORM: ((0, 1, 0), (1, 0, 0)),
+        HEAD: ((1, 0, 0), (1, 0, 0)),
+        NOTHING: ((3, 0, 0), (2, 0, 1)),  # on 80 validation images fine-tuning leads by ten points, on the test by none
+        OVERFITTING: ((1, 0, 0), (1, 0, 0)),
+        RANK: ((0, 2, 0), (2, 0, 0)),
+        TOO_HIGH: ((5, 0, 0), (5, 0, 0)),
+        TOO_LOW: ((4, 1, 0), (5, 0, 0)),
+    },
+    "digits": {
+        BATCHNORM: ((1, 0, 0), (1, 0, 0)),
+        BASE: ((0, 2, 0), (2, 0, 0)),
+        DIVERGED: ((1, 0, 0), (1, 0, 0)),
+        EPOCHS: ((2, 0, 0), (2, 0, 0)),
+        FORM: ((0, 1, 0), (1, 0, 0)),
+        HEAD: ((1, 0, 0), (1, 0, 0)),
+        NOTHING: ((4, 0, 0), (4, 0, 0)),
+        OVERFITTING: ((1, 0, 0), (1, 0, 0)),
+        RANK: ((0, 1, 0), (1, 0, 0)),
+        TOO_HIGH: ((5, 0, 0), (5, 0, 0)),
+        TOO_LOW: ((4, 1, 0), (5, 0, 0)),
+    },
+}
+"""The confusion table: `python data_scripts/failures.py --out madlab/records/failures.jsonl --print` has each verdict."""
+
+
+@pytest.mark.parametrize("domain", TABLE)
+@pytest.mark.parametrize("beside", [False, True])
+def test_the_confusion_table(failures, domain: str, beside: bool) -> None:
+    own = [one for one in failures if one.evidence.path.startswith(f"{domain}/")]
+    found = {}
+    for truth, verdicts in confusion(own, beside).items():
+        outcomes = [0, 0, 0]
+        for said, count in verdicts.items():
+            left = said.split(" or ")
+            outcomes[0 if left == [truth] else 1 if truth in left else 2] += count
+        found[truth] = tuple(outcomes)
+    assert found == {truth: outcomes[beside] for truth, outcomes in TABLE[domain].items()}
+
+
 def test_the_turn_separates_rates_that_are_too_high_and_the_change_does_not(failures) -> None:
     adapted = [one for one in failures if one.evidence.turn is not None and one.evidence.finished]
     wild = [one.evidence for one in adapted if one.truth(failures) == TOO_HIGH]
-    calm = [one.evidence for one in adapted if one.cause == NOTHING]
-    assert len(wild) >= 6 and len(calm) == 8
+    calm = [one.evidence for one in adapted if one.cause in (NOTHING, RANK)]
+    assert len(wild) >= 10 and len(calm) == 10
     assert max(e.turn for e in calm) < WILDLY < min(e.turn for e in wild) and min(e.turn for e in calm) > HARDLY
     assert max(e.change for e in calm) > min(e.change for e in wild)
 
