@@ -13,7 +13,7 @@ import argparse
 import contextlib
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -46,32 +46,38 @@ DOMAINS = ("signs", "digits")
 PART = {"train": 20, "val": 8, "test": 30, "classes": 10, "size": 24}
 RECIPE: dict[str, Any] = {"epochs": 12, "batch_size": 20, "crop": 20, "coarse": 0.0}
 FACTORS = {1.0: NOTHING, 0.01: TOO_LOW, 100.0: TOO_HIGH, 0.1: TOO_LOW, 10.0: TOO_HIGH}
-OTHERS = ("finetune", "mad:4", "parallel")
 HEAD_RATE, BATCHNORM_RATE = 0.3 * 10 / 32, 0.3
 """Those of mad with ten classes (`peak_rates`)."""
 
 
 def plan() -> list[tuple[str, str, str, str, dict[str, Any]]]:
     """Every run as name, cause, reference, method and what differs from the recipe ("few" and "base" among it)."""
-    runs: list[tuple[str, str, str, str, dict[str, Any]]] = []
-    for method, factors in (("mad", FACTORS), *((method, (1.0, 0.01, 100.0)) for method in OTHERS)):
-        name, options = method_and_options(method)
-        for factor in factors:
-            changes = {} if factor == 1 else {"adapter_lr": factor * METHODS[name].rate(options)}
-            runs.append((f"{method} × {factor:g}", FACTORS[factor], f"{method} × 1", method, changes))
     usual = "mad × 1"
-    runs += [
-        ("mad, NaN", DIVERGED, usual, "mad", {"adapter_lr": 1e30}),
+    return [
+        *at_rates("mad", FACTORS),
+        *at_rates("finetune", (1.0, 0.01, 100.0)),
+        ("mad:4 × 1", RANK, usual, "mad:4", {}),
+        *at_rates("mad:4", (0.01, 100.0)),
         ("mad:1", RANK, usual, "mad:1", {}),
-        ("batchnorm", FORM, usual, "batchnorm", {}),
+        ("mad, NaN", DIVERGED, usual, "mad", {"adapter_lr": 1e30}),
         ("mad, head × 100", HEAD, usual, "mad", {"head_lr": 100 * HEAD_RATE}),
-        ("mad, BatchNorm × 100", BATCHNORM, usual, "mad", {"batchnorm_lr": 100 * BATCHNORM_RATE}),
+        ("mad, 2 epochs", EPOCHS, usual, "mad", {"epochs": 2}),
+        ("finetune, 2 epochs", EPOCHS, "finetune × 1", "finetune", {"epochs": 2}),
         ("mad, 3 images", OVERFITTING, usual, "mad", {"few": 3, "epochs": 30}),
+        ("mad, untrained base", BASE, usual, "mad", {"base": True}),
+        ("finetune, untrained base", BASE, "finetune × 1", "finetune", {"base": True}),
+        ("mad, BatchNorm × 100", BATCHNORM, usual, "mad", {"batchnorm_lr": 100 * BATCHNORM_RATE}),
+        ("batchnorm", FORM, usual, "batchnorm", {}),
+        *at_rates("parallel", (1.0, 0.01, 100.0)),
     ]
-    for method in ("mad", "finetune"):
-        runs.append((f"{method}, 2 epochs", EPOCHS, f"{method} × 1", method, {"epochs": 2}))
-        runs.append((f"{method}, untrained base", BASE, f"{method} × 1", method, {"base": True}))
-    return runs
+
+
+def at_rates(method: str, factors: Iterable[float]) -> Iterator[tuple[str, str, str, str, dict[str, Any]]]:
+    """Entries of the plan for a method at multiples of its own rate."""
+    name, options = method_and_options(method)
+    for factor in factors:
+        changes = {} if factor == 1 else {"adapter_lr": factor * METHODS[name].rate(options)}
+        yield f"{method} × {factor:g}", FACTORS[factor], f"{method} × 1", method, changes
 
 
 def untrained() -> nn.Module:

@@ -90,13 +90,13 @@ def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | N
 
 def diagnose(run: Path, beside: Sequence[Path], base: str | None) -> None:
     """Say what is wrong with a run's training, why, and which command to try next; nothing is trained."""
-    from madlab.analysis.diagnosis import as_text
+    from madlab.analysis.diagnosis import as_lines
     from madlab.analysis.diagnosis import diagnose as signature_of
 
     def on_damage(error: MadlabError) -> None:
         warn(f"left out: {error}")
 
-    tell(*as_text(signature_of(run, beside, base=base, on_damage=on_damage)).split("\n"))
+    tell(*as_lines(signature_of(run, beside, base=base, on_damage=on_damage)))
 
 
 def prepare(benchmark: str, root: Path | None, domains: list[str] | None, **options: Any) -> None:

@@ -215,6 +215,19 @@ def test_what_cannot_be_diagnosed_is_told_in_a_sentence(place, tmp_path, capsys,
         assert "madlab: left out: " in capsys.readouterr().err
 
 
+def test_a_config_of_an_unknown_or_of_another_method(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "runs/done", tmp_path / "run")
+    file = tmp_path / "run/config.json"
+    for method, words in (
+        ("magic", "unknown method 'magic'"),
+        ("finetune", r"is of the method mad, its config\.json of"),
+    ):
+        config = json.loads(file.read_text()) | {"method": method, "options": {}}
+        file.write_text(json.dumps(config))
+        with pytest.raises(MadlabError, match=words):
+            diagnose(tmp_path / "run")
+
+
 def test_folders_that_are_not_there_and_another_base(place: Path, capsys) -> None:
     tiny.write_base(place / "other.safetensors", seed=1)
     done = str(place / "runs/done")

@@ -47,21 +47,29 @@ def with_losses(run: Evidence, train: float, val: float) -> Evidence:
     return replace(run, log=(run.log[0], spoilt, *run.log[2:]))
 
 
+def early_best(run: Evidence) -> Evidence:
+    """The run with its best validation accuracy in the first epoch."""
+    return replace(run, log=(replace(run.log[0], val_accuracy=70.0), *run.log[1:]))
+
+
 ALONE = {
     "works": (made("a"), (NOTHING,)),
     "diverged": (made("a", finished=False, failure="The loss became nan in epoch 3."), (DIVERGED,)),
     "stopped": (made("a", finished=False), (UNFINISHED,)),
     "turned away": (made("a", turn=0.9), (TOO_HIGH,)),
-    "exploded": (with_losses(made("a"), 2.0, 60 * math.log(10)), (TOO_HIGH,)),
-    "a jump that healthy runs have": (with_losses(made("a"), 2.0, 32 * math.log(10)), (NOTHING,)),
+    "exploded": (with_losses(made("a"), 2.0, 80 * math.log(10)), (TOO_HIGH,)),
+    "a jump that healthy runs have": (with_losses(made("a"), 2.0, 43 * math.log(10)), (NOTHING,)),
     "hardly turned": (made("a", turn=0.01), (TOO_LOW,)),
     "rank 4 with a large change": (made("a", "mad:4", turn=0.7, change=4.3), (NOTHING,)),
     "full alpha with as large a one": (made("a", turn=0.88, change=4.1), (TOO_HIGH,)),
+    "best early and never ruined": (early_best(made("a", turn=0.01)), (TOO_LOW,)),
+    "best before anything moved": (early_best(with_losses(made("a", turn=0.01), 2.0, 50.0)), (NOTHING,)),
     "loud": (with_losses(made("a", turn=0.9), 3 * math.log(10), 1e6), (HEAD,)),
     "scales ran away": (made("a", batchnorm=3.0), (BATCHNORM,)),
     "lost statistics": (made("a", stale=True), (BATCHNORM,)),
     "short": (made("a", fit=0.8, epochs=2, turn=0.05), (EPOCHS,)),
     "few images": (made("a", val=2.0), (OVERFITTING,)),
+    "few images and a small turn": (made("a", val=2.0, turn=0.15), (TOO_LOW, OVERFITTING)),
     "rank 1 that does not fit": (made("a", "mad:1", fit=0.6), (RANK, FORM, BASE, EPOCHS)),
     "alpha that does not fit": (made("a", fit=0.6), (FORM, BASE, EPOCHS)),
     "fine-tuning that does not fit": (made("a", "finetune", fit=0.6), (BASE, EPOCHS)),
@@ -89,6 +97,12 @@ BESIDE = {
         [made("b"), made("c", "finetune"), made("d", "mad:1", epochs=30)],
         (BASE,),
     ),
+    "even fine-tuning does not help": (LOW, [made("c", "finetune")], (BASE, EPOCHS)),
+    "a rate speaks before the kind": (
+        made("a", turn=0.14, val=2.0, adapter_lr=0.005),
+        [made("b", best=70.0), made("c", "finetune", adapter_lr=0.005, best=75.0)],
+        (TOO_LOW,),
+    ),
     "one that failed acquits nobody": (LOW, [made("b", turn=0.95)], (RANK, FORM, BASE, EPOCHS)),
     "longer is better": (made("a"), [made("b", epochs=30, best=80.0)], (EPOCHS,)),
     "a smaller rate is better": (made("a", adapter_lr=0.5), [made("b", best=80.0)], (TOO_HIGH,)),
@@ -109,7 +123,7 @@ def test_a_run_beside_others(name: str) -> None:
 
 def test_what_is_said_has_a_yardstick_and_a_command() -> None:
     found = judge(LOW, [made("b", best=70.0)])
-    assert "filters turned by 0.5, of 1 (0.1 to 0.8 in runs that work)" in found.because
+    assert "filters turned by 0.5, of 1 (0.1 to 0.82 in runs that work)" in found.because
     assert "beside it, b (mad) has +10.0 points of validation accuracy: rank too low is likely" in found.because
     assert found.next == ("madlab train --config low/config.json --domain DOMAIN --method mad --out low-full",)
 

@@ -6,7 +6,7 @@ data_scripts/failures.py.
 
 from madlab.analysis.diagnosis.change import filter_change as filter_change
 from madlab.analysis.diagnosis.change import filter_turn as filter_turn
-from madlab.analysis.diagnosis.diagnose import as_text as as_text
+from madlab.analysis.diagnosis.diagnose import as_lines as as_lines
 from madlab.analysis.diagnosis.diagnose import diagnose as diagnose
 from madlab.analysis.diagnosis.evidence import Evidence as Evidence
 from madlab.analysis.diagnosis.evidence import gather as gather

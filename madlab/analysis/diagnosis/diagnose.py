@@ -9,7 +9,7 @@ from madlab.analysis.diagnosis.evidence import Evidence, gather
 from madlab.analysis.diagnosis.judge import Diagnosis, judge
 from madlab.analysis.diagnosis.signatures import SIGNATURES
 from madlab.errors import MadlabError
-from madlab.runs.config import CONFIG
+from madlab.runs.config import CONFIG, RunConfig
 from madlab.runs.record import OnDamage
 
 
@@ -31,34 +31,33 @@ def diagnose(
     folder, for files that are absent or damaged, and for a base network that would have to be downloaded.
     """
     evidence = gather(run, base)
-    return judge(evidence, list(_others(Path(run), beside, base, on_damage)))
+    return judge(evidence, list(_others(evidence, beside, base, on_damage)))
 
 
 def _others(
-    run: Path, beside: Sequence[Path | str], base: nn.Module | str | None, on_damage: OnDamage | None
+    run: Evidence, beside: Sequence[Path | str], base: nn.Module | str | None, on_damage: OnDamage | None
 ) -> Iterable[Evidence]:
     for place in map(Path, beside):
         if not place.is_dir():
             raise MadlabError(f"There is no folder {place} with runs to compare: give one, or leave it out.")
         for folder in sorted(file.parent for file in place.rglob(CONFIG)):
-            if folder.resolve() == run.resolve():
+            if folder.resolve() == Path(run.path).resolve():
                 continue
             try:
-                yield gather(folder, base)
+                if RunConfig.read(folder).domain == run.config.domain:  # others would only take time
+                    yield gather(folder, base)
             except MadlabError as error:
                 if on_damage is None:
                     raise
                 on_damage(error)
 
 
-def as_text(found: Diagnosis) -> str:
+def as_lines(found: Diagnosis) -> list[str]:
     """A diagnosis as `madlab diagnose` prints it."""
-    if len(found.signatures) == 1:
-        told = [f"{found.signatures[0]}: {SIGNATURES[found.signatures[0]]}"]
-    else:
-        told = [f"cannot tell: {' or '.join(found.signatures)}"]
-        told += [f"  {name}: {SIGNATURES[name]}" for name in found.signatures]
+    decided = len(found.signatures) == 1
+    named = [f"{name}: {SIGNATURES[name]}" for name in found.signatures]
+    told = named if decided else ["the evidence does not decide between", *(f"  {line}" for line in named)]
     told += ["because", *(f"  {line}" for line in found.because)]
     if found.next:
-        told += ["to find out" if len(found.signatures) > 1 else "try next", *(f"  {line}" for line in found.next)]
-    return "\n".join(told)
+        told += ["try next" if decided else "to find out", *(f"  {line}" for line in found.next)]
+    return told

@@ -78,9 +78,9 @@ class Evidence:
         return max(self.rates, key=lambda kind: self.rates[kind] / self.own_rates[kind] if self.own_rates[kind] else 0)
 
     @property
-    def accuracy(self) -> float:
-        """Validation accuracy of the best epoch, in percent."""
-        return best_epoch(list(self.log)).val_accuracy
+    def best(self) -> Epoch:
+        """The epoch whose adapter is kept: that of the highest validation accuracy."""
+        return best_epoch(list(self.log))
 
     @property
     def chance(self) -> float:
@@ -131,6 +131,8 @@ def gather(run: Path | str, base: nn.Module | str | None = None) -> Evidence:
     if not (folder / CONFIG).exists():
         raise MadlabError(f"{folder} is not a run folder, as it has no {CONFIG}: give one that has.")
     config, log, finished = RunConfig.read(folder), read_log(folder), (folder / RESULT).exists()
+    if config.method not in METHODS:
+        raise MadlabError(f"The run {folder} has the unknown method {config.method!r:.60}: correct its {CONFIG}.")
     if finished:
         Result.read(folder)
         for file, lost in ((METRICS, "how its loss went"), (ADAPTER, "what it trained")):
@@ -185,7 +187,11 @@ def _trained(folder: Path, config: RunConfig, base: nn.Module | str | None) -> d
 def _view(folder: Path, config: RunConfig, network: nn.Module) -> DomainView:
     net = MultiDomainNet(network)
     if (folder / ADAPTER).exists():
-        return net.view(net.load_domain(folder / ADAPTER))
+        view = net.view(net.load_domain(folder / ADAPTER))
+        if view.facts.method != config.method:
+            told = f"is of the method {view.facts.method}, its {CONFIG} of {config.method}"
+            raise MadlabError(f"The adapter of {folder} {told}: one of the two files is another run's.")
+        return view
     checkpoint = Checkpoint.read(folder / CHECKPOINT, torch.device("cpu"))
     names, options = checkpoint.facts.class_names, cast(dict[str, Any], config.options)
     crop = config.recipe.crop

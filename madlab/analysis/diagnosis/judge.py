@@ -25,17 +25,21 @@ from madlab.analysis.diagnosis.signatures import (
     GAP,
     HARDLY,
     HEAD,
+    LITTLE,
     LOUD,
     MISFIT,
     NOTHING,
     OVERFITTING,
     RANK,
+    RATES,
+    RUINED,
     TOO_HIGH,
     TOO_LOW,
     UNFINISHED,
     WILDLY,
 )
 from madlab.analysis.diagnosis.wording import commands, compared, measured
+from madlab.runs.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -54,21 +58,27 @@ class Diagnosis:
 def judge(run: Evidence, others: Sequence[Evidence] = ()) -> Diagnosis:
     """The signature of a run, from its own numbers and from comparable ones among `others` (`respect` says which)."""
     known = [(what, other) for other in others if (what := respect(run, other)) is not None]
-    best = {what: max((o for w, o in known if w == what), key=lambda o: o.accuracy) for what in dict(known)}
-    ahead = {what: other for what, other in best.items() if other.accuracy - run.accuracy >= BETTER}
+    best = {what: max((o for w, o in known if w == what), key=_accuracy) for what in dict(known)}
+    ahead = {what: other for what, other in best.items() if _accuracy(other) - _accuracy(run) >= BETTER}
     acquitted = {what for what, other in best.items() if what not in ahead and _suspects(other)[0][0] not in CLEAR}
+    if FORM in acquitted:  # what fine-tuning does not better, a higher rank does not either
+        acquitted.add(RANK)
     left = next(rest for group in _suspects(run) if (rest := tuple(s for s in group if s not in acquitted)))
-    if left[0] not in CLEAR and ahead:
+    if ahead and not set(left) <= set(CLEAR):
         left = _remedy(run, ahead, acquitted)
-    told = tuple(compared(what, run, other, what in ahead) for what, other in best.items())
+    told = tuple(compared(what, run, other, what in ahead or what in acquitted) for what, other in best.items())
     return Diagnosis(left, measured(run) + told, commands(run, left))
 
 
 def _remedy(run: Evidence, ahead: Mapping[str, Evidence], acquitted: Set[str]) -> tuple[str, ...]:
-    """What is wrong with a run that clears itself or names several causes, where others are ahead of it."""
-    if RANK in ahead:  # the whole alpha does better: that fine-tuning does, too, says nothing more
-        ahead = {what: other for what, other in ahead.items() if what != FORM}
-    winner = max(ahead, key=lambda what: ahead[what].accuracy)
+    """What is wrong with a run that clears itself or names several causes, where others are ahead of it.
+
+    A wrong rate imitates a lack of capacity, and a rank that is too low shows beside fine-tuning as well as beside the
+    whole alpha: of several that are ahead, those with the smaller change speak.
+    """
+    for first in (set(RATES), set(ahead) - {FORM}):
+        ahead = {what: other for what, other in ahead.items() if what in first} or ahead
+    winner = max(ahead, key=lambda what: _accuracy(ahead[what]))
     untried = winner == FORM and run.config.rank is not None and RANK not in acquitted
     return (RANK, FORM) if untried else (winner,)
 
@@ -105,17 +115,29 @@ def _suspects(run: Evidence) -> list[tuple[str, ...]]:
     if not run.finished:
         return [(DIVERGED if run.failure else UNFINISHED,)]
     fits, few = run.misfit <= MISFIT, run.config.recipe.epochs <= FEW_EPOCHS
-    adapted = not METHODS[run.config.method].trains_everything
     turn, head, batchnorm = run.turn, run.head, run.batchnorm
-    signs = {
-        (HEAD,): run.loudest > LOUD,
-        (BATCHNORM,): run.stale or (batchnorm is not None and batchnorm > AWAY),
-        (TOO_HIGH,): turn is not None and (turn > WILDLY or run.peak > EXPLODED),
-        (EPOCHS,): not fits and few,
-        (TOO_LOW,): turn is not None and turn < HARDLY,
-        (HEAD, BASE): not fits and head is not None and head < ASLEEP,
-        (OVERFITTING,): fits and run.gap > GAP,
-        (*[RANK] * (run.config.rank is not None), *[FORM] * adapted, BASE, EPOCHS): not fits,
-        (NOTHING,): True,
-    }
-    return [group for group, shown in signs.items() if shown]
+    slow = (TOO_LOW,) if turn is not None and turn < LITTLE else ()
+    signs = [
+        ((HEAD,), run.loudest > LOUD),
+        ((BATCHNORM,), run.stale or (batchnorm is not None and batchnorm > AWAY)),
+        ((TOO_HIGH,), turn is not None and (turn > WILDLY or run.peak > EXPLODED)),
+        ((EPOCHS,), not fits and few),
+        # What is kept of a run that was ruined early is an adapter that had no time to move.
+        ((TOO_LOW,), turn is not None and turn < HARDLY and (run.peak < RUINED or 2 * run.best.epoch > len(run.log))),
+        ((HEAD, BASE), not fits and head is not None and head < ASLEEP),
+        ((*slow, OVERFITTING), fits and run.gap > GAP),
+        ((*slow, *_too_small(run.config), EPOCHS), not fits),
+        ((NOTHING,), True),
+    ]
+    return [group for group, shown in signs if shown]
+
+
+def _accuracy(run: Evidence) -> float:
+    return run.best.val_accuracy
+
+
+def _too_small(config: RunConfig) -> tuple[str, ...]:
+    """What may lack capacity where a run with this config does not fit."""
+    if METHODS[config.method].trains_everything:
+        return (BASE,)
+    return (FORM, BASE) if config.rank is None else (RANK, FORM, BASE)
