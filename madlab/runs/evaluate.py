@@ -6,11 +6,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from madlab.adapters import METHODS
 from madlab.backbones import load_base
 from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain, match_classes
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
+from madlab.facts import DomainFacts
 from madlab.hub import NotHere
 from madlab.network import MultiDomainNet
 from madlab.runs.config import RunConfig
@@ -74,10 +76,25 @@ def restore(run: Path | str, base: nn.Module | str | None, device: torch.device)
     net = MultiDomainNet(network.to(memory_format=torch.channels_last))
     name = net.load_domain(Path(run) / ADAPTER)
     facts = net.view(name).facts
+    _check_own(facts, config, Path(run) / ADAPTER)
     network = network_to_evaluate(net.to(device), name)
     # Domain files of madlab 0.1 do not say the size.
     size = ImageSize(facts.resize, facts.crop) if facts.resize and facts.crop else image_size(net.base)
     return Trained(config, network, size, dict(facts.normalization), list(facts.class_names))
+
+
+def _check_own(facts: DomainFacts, config: RunConfig, adapter: Path) -> None:
+    """Raise MadlabError if an adapter file is that of another run: of another domain, method or rank, for example."""
+    taken = METHODS[facts.method].options
+    own, of_file = (
+        (one.method, taken | {name: value for name, value in one.options.items() if value is not None})
+        for one in (config, facts)
+    )
+    if (config.domain, own) != (facts.name, of_file):
+        raise MadlabError(
+            f"{adapter} is of another run, {facts.method} on {facts.name}: put that of {config.method} on "
+            f"{config.domain} there."
+        )
 
 
 def base_of(config: RunConfig, where: Path | str) -> nn.Module:
@@ -95,3 +112,5 @@ def base_of(config: RunConfig, where: Path | str) -> nn.Module:
             f"The run {where} names the base network {source!r:.60}, which is not on this machine: to have it "
             "downloaded, name it yourself (--base NAME, or base=NAME)."
         ) from error
+    except MadlabError as error:
+        raise MadlabError(f"The run {where} cannot have its base network: {error}") from error

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from madlab.adapters.base import join_method
 from madlab.errors import MadlabError
-from madlab.files.jsonfiles import read_json, write_json
+from madlab.files.jsonfiles import parse_json, read_json, write_json
 from madlab.files.plain import write_bytes
 from madlab.files.schemas import STRICT, Whole, validated
 from madlab.runs.config import BaseUsed, RunConfig
@@ -105,7 +105,7 @@ class Run:
     def read(folder: Path | str) -> "Run":
         """The run of a run folder; MadlabError if it has not finished or a file of it is damaged."""
         folder = Path(folder)
-        return Run(RunConfig.read(folder), Result.read(folder), read_log(folder), str(folder))
+        return _of_one_run(Run(RunConfig.read(folder), Result.read(folder), read_log(folder), str(folder)))
 
 
 def read_log(folder: Path | str) -> tuple[Epoch, ...]:
@@ -142,7 +142,7 @@ def read_lines(file: Path | str, read: Callable[[Any, str], T], on_damage: OnDam
     if not file.is_file():
         raise MadlabError(f"There is no file {file}.")
     lines = [(line, f"{file}, line {number}") for number, line in enumerate(file.read_bytes().splitlines(), start=1)]
-    return _each(lambda line, where: read(_parsed(line, where), where), lines, on_damage)
+    return _each(lambda line, where: read(parse_json(line, where), where), lines, on_damage)
 
 
 def write_runs(path: Path | str, runs: Iterable[Run]) -> None:
@@ -154,7 +154,30 @@ def _run(facts: Any, where: str) -> Run:
     if not isinstance(facts, dict) or not {"config", "result", "log"} <= facts.keys():
         raise MadlabError(f"{where} is not a recorded run: it needs config, result and log.")
     log = validated(tuple[Epoch, ...], facts["log"], where)
-    return Run(RunConfig.from_json(facts["config"], where), validated(Result, facts["result"], where), log, where)
+    config, result = RunConfig.from_json(facts["config"], where), validated(Result, facts["result"], where)
+    return _of_one_run(Run(config, result, log, where))
+
+
+def _of_one_run(run: Run) -> Run:
+    """The run itself; MadlabError if its config, its result and its log, where there is one, contradict each other."""
+    config, result, log = run.config, run.result, run.log
+    pairs: dict[str, tuple[Any, Any]] = {
+        "domain": (config.domain, result.domain),
+        "method": (config.method, result.method),
+        "seed": (config.recipe.seed, result.seed),
+        "base network": (config.base.sha256, result.base.sha256),
+        "epochs": (config.recipe.epochs, result.epochs),
+    }
+    if log:
+        pairs["number of epochs"] = result.epochs, len(log)
+        pairs["numbers of epochs"] = list(range(1, len(log) + 1)), [entry.epoch for entry in log]
+        best = [entry.val_accuracy for entry in log if entry.epoch == result.best_epoch]
+        pairs["validation accuracy"] = best, [result.val_accuracy]
+    if differing := [name for name, (one, other) in pairs.items() if one != other]:
+        raise MadlabError(
+            f"{run.path} is damaged (config, result and log differ in {', '.join(differing)}): remove it and make it anew."
+        )
+    return run
 
 
 def _each(read: Callable[..., T], places: Iterable[tuple[Any, ...]], on_damage: OnDamage | None) -> list[T]:
@@ -168,10 +191,3 @@ def _each(read: Callable[..., T], places: Iterable[tuple[Any, ...]], on_damage: 
                 raise
             on_damage(error)
     return found
-
-
-def _parsed(line: bytes, where: str) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise MadlabError(f"{where} is damaged ({error}): remove it and make it anew.") from error
