@@ -153,7 +153,9 @@ percents = st.floats(0, 100)
 
 
 @settings(quick, max_examples=200)
-@given(pairs=st.lists(st.tuples(percents, st.floats(0, 99.9)), min_size=1, max_size=10), better=percents, data=st.data())
+@given(
+    pairs=st.lists(st.tuples(percents, st.floats(0, 99.9)), min_size=1, max_size=10), better=percents, data=st.data()
+)
 def test_the_score_is_bounded_and_rises_with_each_accuracy(pairs, better, data):
     accuracies = {f"d{i}": accuracy for i, (accuracy, _) in enumerate(pairs)}
     baseline = {f"d{i}": base for i, (_, base) in enumerate(pairs)}

@@ -76,7 +76,7 @@ class Packed:
                 raise self._damaged(name, "is damaged")
 
     def compare_sample(self) -> None:
-        """As `verify`, but of images with a sample in the manifest only that, which takes a moment however many they are."""
+        """As `verify`, but of images only their sample, if the manifest has one: however many, that takes a moment."""
         for name, stored in self.manifest.files.items():
             path = self.folder / name
             if stored.sample is not None and name.endswith("_images.npy"):

@@ -175,7 +175,8 @@ def _of_one_run(run: Run) -> Run:
         pairs["validation accuracy"] = best, [result.val_accuracy]
     if differing := [name for name, (one, other) in pairs.items() if one != other]:
         raise MadlabError(
-            f"{run.path} is damaged (config, result and log differ in {', '.join(differing)}): remove it and make it anew."
+            f"{run.path} is damaged (config, result and log differ in {', '.join(differing)}): "
+            "remove it and make it anew."
         )
     return run
 

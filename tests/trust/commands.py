@@ -1,8 +1,8 @@
 """Command lines made of the real parser's options, with values that a person, a script or an enemy may write.
 
-500 run in this process, with the work stubbed where it would train, and 40 as real commands. Each ends with exit code 0,
-or with 2 and sentences on standard error, the last of which says why; a value that no option of its type can mean must
-be refused. Every line starts from one that works, or from nothing.
+500 run in this process, with the work stubbed where it would train, and 40 as real commands. Each ends with exit code
+0, or with 2 and sentences on standard error, the last of which says why; a value that no option of its type can mean
+must be refused. Every line starts from one that works, or from nothing.
 """
 
 import argparse
@@ -37,7 +37,8 @@ NO_TEXT = ("", " ", "x" * 5000, "/".join(["y" * 300] * 2))
 TEXTS = (
     "x", ",", "a,b", "../x", "~", "-", "mad:0", "mad:-1", "mad:x", "mad:9999", "mad:3:3", ":3", "mad+", "peft:none",
     "\x1b[31mred\x1b[0m", "two\nlines", "right\u202eleft", "half\udcff", "torchvision:none", "torchvision:resnet18",
-    "timm:none", "decathlon:none", "decathlon:gtsrb", "sketch:", "cpu", "small.safetensors", "cuda:99", "tpu", "cuda", "meta", "cpu:-1", "xla",
+    "timm:none", "decathlon:none", "decathlon:gtsrb", "sketch:",
+    "cpu", "small.safetensors", "cuda:99", "tpu", "cuda", "meta", "cpu:-1", "xla",
     "all", "3x3", "conv1,conv1", "inductor", "none", "../../../etc/passwd", "127.0.0.1:1", "a=1", "a=[1]", "a=nan",
     "rank=0", "rank=2", "alpha=1e400", "=1", "frame=-1",
 )  # fmt: skip

@@ -40,7 +40,6 @@ class FileKind:
         return judged(way, path.name, lambda: self.read(path), lambda value: self.verdict(value, data, original))
 
 
-
 def equal(one: Any, other: Any) -> bool:
     """Equal to the last bit: tensors with their dtypes, 1 is not 1.0, NaN is NaN."""
     if type(one) is not type(other):

@@ -1,7 +1,7 @@
 """Commands that are killed, and then given once more: they must end with the bytes of one that was not disturbed.
 
-Each command runs in a fork of this process, which has PyTorch already, and ends by SIGKILL: at a random moment, or (half
-of all kills) just before one of its calls that change what is on disk, so that files are half-written, written and not
+Each command runs in a fork of this process, which has PyTorch already, and ends by SIGKILL: at a random moment, or
+(half of all kills) just before one of its calls that change what is on disk, so that files are half-written, written and not
 renamed, or renamed and nothing else yet. The hook that counts these calls is in the fork, not in madlab.
 """
 
@@ -26,7 +26,7 @@ import archives as miniature
 import numpy as np
 import tiny
 import torch
-from trust.damage import split
+from trust import damage
 from trust.trials import Outcome
 
 from madlab import cli
@@ -34,7 +34,19 @@ from madlab.benchmarks.decathlon import prepare_decathlon
 from madlab.files.locks import LOCK
 from madlab.runs import sweep, train  # noqa: F401  # imported once, before the forks
 
-METHODS = ("frozen", "finetune", "mad", "mad:2", "piggyback", "wtpb", "mad+wtpb", "series", "lora:2", "prompt", "peft:ia3")
+METHODS = (
+    "frozen",
+    "finetune",
+    "mad",
+    "mad:2",
+    "piggyback",
+    "wtpb",
+    "mad+wtpb",
+    "series",
+    "lora:2",
+    "prompt",
+    "peft:ia3",
+)
 """One of each family: nothing, everything, real numbers, factors, masks, both, a layer behind, sums, images, peers."""
 SCRIPT = Path(__file__).parents[2] / "data_scripts" / "pretrain_base.py"
 CHANGES = {"write", "pwrite", "fsync", "truncate", "ftruncate", "replace", "rename", "mkdir", "unlink", "rmdir"}
@@ -105,7 +117,11 @@ def _in_the_fork(work: Work, place: Path, at: int | None, count: bool) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     try:
-        with _beside(place, "told").open("w") as told, contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
+        with (
+            _beside(place, "told").open("w") as told,
+            contextlib.redirect_stdout(told),
+            contextlib.redirect_stderr(told),
+        ):
             if at is not None or count:
                 sys.setprofile(on_call)
             code = int(work(place) or 0)
@@ -137,7 +153,7 @@ def _content(file: Path) -> Any:
     """Its bytes, without what depends on the clock: seconds in JSON, and in the log of a checkpoint."""
     data = file.read_bytes()
     if file.parent.name == "checkpoint":
-        return split(data)[1]
+        return damage.split(data)[1]
     return _timeless(json.loads(data)) if file.suffix == ".json" else data
 
 
@@ -193,7 +209,20 @@ def _pretraining(folder: Path) -> Work:
         arrays[f"{split}_offsets"] = np.cumsum([0, *map(len, pictures)])
         arrays[f"{split}_labels"] = np.arange(count) % 4
     np.savez(data, **arrays)
-    words = ["--data", str(data), "--width", "2", "--sizes", "1x20,1x32", "--batch", "8", "--lr", "0.05", "--name", "small"]
+    words = [
+        "--data",
+        str(data),
+        "--width",
+        "2",
+        "--sizes",
+        "1x20,1x32",
+        "--batch",
+        "8",
+        "--lr",
+        "0.05",
+        "--name",
+        "small",
+    ]
 
     def work(place: Path) -> None:
         script.main([*words, "--checkpoint", str(place / "checkpoint"), "--out", str(place / "out")])

@@ -26,7 +26,14 @@ from madlab.runs.record import read_runs
 from madlab.tables.report import write_report
 
 METHODS = ("mad", "mad:2", "piggyback", "series", "lora:1", "prompt", "finetune")
-OPTIONS: dict[str, Any] = {"epochs": 2, "batch_size": 4, "head_lr": 0.1, "device": "cpu", "progress": False, "coarse": 0.0}
+OPTIONS: dict[str, Any] = {
+    "epochs": 2,
+    "batch_size": 4,
+    "head_lr": 0.1,
+    "device": "cpu",
+    "progress": False,
+    "coarse": 0.0,
+}
 CONFIG, METRICS, RESULT, ADAPTER, CHECKPOINT = (
     "config.json", "metrics.jsonl", "result.json", "adapter.safetensors", "checkpoint.safetensors",
 )  # fmt: skip

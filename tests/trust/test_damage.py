@@ -96,7 +96,9 @@ def test_a_reader_with_a_defect_is_found(read, kinds):
 
 
 def test_a_reader_that_takes_everything_is_found(kinds):
-    record = tried("x", replace(kinds[files.checkpoints], read=Path.read_bytes, verdict=files.hashed(Path.read_bytes)), 30)
+    record = tried(
+        "x", replace(kinds[files.checkpoints], read=Path.read_bytes, verdict=files.hashed(Path.read_bytes)), 30
+    )
     assert record["failed"] > 25 and record["refused"] == 0
 
 

@@ -5,16 +5,14 @@ that bears no hash, JSON, and madlab says what that file says. refused: one sent
 """
 
 import platform
+import re
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Any, Protocol
-
-import re
 
 import numpy
 import torch
@@ -49,7 +47,7 @@ class Kind(Protocol):
 
 
 def refusal(error: Exception, way: str, named: str) -> Outcome:
-    """The outcome of a trial that ended with this error: refused if it is a MadlabError of one sentence with `named`."""
+    """The outcome of a trial that ended with this error; named: what the sentence of a MadlabError must name."""
     told = str(error)
     if not isinstance(error, MadlabError):
         return Outcome("failed", way, "".join(traceback.format_exception(error)))
