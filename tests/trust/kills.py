@@ -1,8 +1,8 @@
 """Commands that are killed, and then given once more: they must end with the bytes of one that was not disturbed.
 
 Each command runs in a fork of this process, which has PyTorch already, and ends by SIGKILL: at a random moment, or
-(half of all kills) just before one of its calls that change what is on disk, so that files are half-written, written and not
-renamed, or renamed and nothing else yet. The hook that counts these calls is in the fork, not in madlab.
+(half of all kills) just before one of its calls that change what is on disk, so that files are half-written, written
+and not renamed, or renamed and nothing else yet. The hook that counts these calls is in the fork, not in madlab.
 """
 
 import contextlib
