@@ -4,7 +4,7 @@
 # make test           make check, then every test and every notebook
 # make test-browser   open every notebook in JupyterLab in Chromium, run it and move every control
 # make test-colab     run the notebooks with the package versions that Google Colab has, in .venv-colab
-# make test-trust     10,000 damaged files of each kind against the readers, counted in tests/trust/record.json
+# make test-trust     damaged files and folders, command lines, kills, full disks: counted in tests/trust/record.json
 # make test-whole     both benchmarks in miniature, from archives in the official layouts to the two tables of results
 # make site           render the course with its results as web pages in build/site
 # make clean          remove .venv and everything that tools have cached; your runs and data stay

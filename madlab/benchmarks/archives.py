@@ -141,7 +141,11 @@ class _Metered:
 def _tar_members(path: Path) -> Iterator[Member]:
     opened: Any = next((opened for magic, opened in COMPRESSED.items() if _begins_with(path, magic)), open)
     with opened(path, "rb") as file:
-        yield from _stream_members(_Metered(file, _most_bytes(path)), path, inner=False)
+        whole = _Metered(file, _most_bytes(path))
+        yield from _stream_members(whole, path, inner=False)
+        # Damage that looks like the end of the tar would cut it off unseen: only the end of the file has the checksum.
+        while whole.read(1 << 20):
+            pass
 
 
 def _stream_members(file: _Metered, path: Path, inner: bool) -> Iterator[Member]:

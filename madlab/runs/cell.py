@@ -11,7 +11,7 @@ import torch
 
 from madlab.errors import MadlabError
 from madlab.files.plain import write_bytes
-from madlab.runs.folder import FAILURE
+from madlab.runs.folder import CHECKPOINT, FAILURE
 from madlab.runs.record import METRICS, RESULT
 from madlab.runs.train import train
 
@@ -27,8 +27,8 @@ class Cell:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has its result."""
-        return (self.folder / RESULT).exists()
+        """Whether the run has its result, and nothing that a process which was killed after writing it left behind."""
+        return (self.folder / RESULT).exists() and not (self.folder / CHECKPOINT).exists()
 
     def epochs_done(self) -> int:
         """How many epochs it has logged."""

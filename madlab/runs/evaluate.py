@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from madlab.adapters import METHODS
 from madlab.backbones import load_base
 from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain, match_classes
@@ -87,12 +88,17 @@ def _check_adapter(config: RunConfig, facts: DomainFacts, file: Path) -> None:
     same = {
         "domain": config.domain == facts.name,
         "method": config.method == facts.method,
-        "options": all(facts.options.get(name) == value for name, value in config.options.items()),
-        "head": config.head in (None, facts.head),
+        "options": _with_defaults(config) == _with_defaults(facts),
+        "head": config.head is None or config.head in facts.heads,
         "crop": facts.crop is None or config.recipe.crop in (None, facts.crop),
     }
     if differing := [name for name, alike in same.items() if not alike]:
         raise MadlabError(f"{file} is not of the run that its config.json asks for ({', '.join(differing)}): train it.")
+
+
+def _with_defaults(one: RunConfig | DomainFacts) -> dict[str, Any]:
+    given = {name: value for name, value in one.options.items() if value is not None}
+    return dict(METHODS[one.method].options) | given if one.method in METHODS else given
 
 
 def base_of(config: RunConfig, where: Path | str) -> nn.Module:
@@ -110,3 +116,5 @@ def base_of(config: RunConfig, where: Path | str) -> nn.Module:
             f"The run {where} names the base network {source!r:.60}, which is not on this machine: to have it "
             "downloaded, name it yourself (--base NAME, or base=NAME)."
         ) from error
+    except MadlabError as error:
+        raise MadlabError(f"The run {where} cannot have its base network: {error}") from error

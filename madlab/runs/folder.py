@@ -16,10 +16,11 @@ from madlab.benchmarks import is_folder
 from madlab.benchmarks.domain import Domain, match_classes
 from madlab.errors import MadlabError
 from madlab.files.locks import LOCK
+from madlab.files.plain import check_writable
 from madlab.files.schemas import STRICT, validated
 from madlab.files.tensors import load_tensors, save_tensors
 from madlab.runs.config import CONFIG, RunConfig
-from madlab.runs.record import Epoch
+from madlab.runs.record import METRICS, RESULT, Epoch
 from madlab.view import DomainView
 
 ADAPTER, CHECKPOINT = "adapter.safetensors", "checkpoint.safetensors"
@@ -46,7 +47,12 @@ def check_config(folder: Path, config: RunConfig) -> None:
 
 
 def claim(folder: Path, config: RunConfig, resume: bool) -> None:
-    """Write the config into a run folder that is new, or with `resume` make sure that it holds the same run."""
+    """Write the config into a run folder that is new, or with `resume` make sure that it holds the same run.
+
+    MadlabError for a folder that holds something else, and where a file of the run could not be written or removed.
+    """
+    for name in (METRICS, RESULT, ADAPTER, CHECKPOINT, FAILURE):
+        check_writable(folder / name)  # a folder or a FIFO of that name is found now, not after the work
     held = {path.name for path in folder.iterdir() if path.suffix != ".tmp"} - {LOCK, FAILURE}
     if held and CONFIG not in held:
         raise MadlabError(f"The folder {folder} holds something else than a run: choose another one.")

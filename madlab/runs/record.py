@@ -110,7 +110,7 @@ class Run:
     def read(folder: Path | str) -> "Run":
         """The run of a run folder; MadlabError if it has not finished or a file of it is damaged."""
         folder = Path(folder)
-        return _checked(Run(RunConfig.read(folder), Result.read(folder), read_log(folder), str(folder)))
+        return _of_one_run(Run(RunConfig.read(folder), Result.read(folder), read_log(folder), str(folder)))
 
 
 def read_log(folder: Path | str) -> tuple[Epoch, ...]:
@@ -161,23 +161,29 @@ def _run(facts: Any, where: str) -> Run:
         raise MadlabError(f"{where} is not a recorded run: it needs config, result and log.")
     log = validated(tuple[Epoch, ...], facts["log"], where)
     config, result = RunConfig.from_json(facts["config"], where), validated(Result, facts["result"], where)
-    return _checked(Run(config, result, log, where))
+    return _of_one_run(Run(config, result, log, where))
 
 
-def _checked(run: Run) -> Run:
-    """The run; MadlabError if its config and its result are not of one run, as when one of the files was copied."""
-    config, result = run.config, run.result
-    pairs = {
+def _of_one_run(run: Run) -> Run:
+    """The run itself; MadlabError if its config, its result and its log, where there is one, contradict each other."""
+    config, result, log = run.config, run.result, run.log
+    pairs: dict[str, tuple[Any, Any]] = {
         "domain": (config.domain, result.domain),
         "method": (config.method, result.method),
         "rank": (config.options.get("rank", result.rank), result.rank),
         "seed": (config.recipe.seed, result.seed),
+        "base network": (config.base.sha256, result.base.sha256),
         "epochs": (config.recipe.epochs, result.epochs),
-        "base": (config.base.sha256, result.base.sha256),
     }
-    if differing := [name for name, (asked, done) in pairs.items() if asked != done]:
+    if log:
+        pairs["number of epochs"] = result.epochs, len(log)
+        pairs["numbers of epochs"] = list(range(1, len(log) + 1)), [entry.epoch for entry in log]
+        best = [entry.val_accuracy for entry in log if entry.epoch == result.best_epoch]
+        pairs["validation accuracy"] = best, [result.val_accuracy]
+    if differing := [name for name, (one, other) in pairs.items() if one != other]:
         raise MadlabError(
-            f"{run.path} holds the config of one run and the result of another ({', '.join(differing)}): train it anew."
+            f"{run.path} is damaged (config, result and log differ in {', '.join(differing)}): "
+            "remove it and make it anew."
         )
     return run
 

@@ -178,7 +178,9 @@ def sweep(
     size = image_size(network).resize
     images = {name: len(load_domain(name, size).train) for name in dict.fromkeys(cell.domain for cell in pending)}
     failures = _follow(bring_to_end, pending, images, progress) if pending else {}
-    return Outcome({cell.folder: Result.read(cell.folder) for cell in cells if cell.finished}, failures)
+    results = {cell.folder: Result.read(cell.folder) for cell in cells if cell.finished}
+    # What failed here because another sweep was writing it may have been finished by that one.
+    return Outcome(results, {folder: failure for folder, failure in failures.items() if folder not in results})
 
 
 def _try_methods(network: nn.Module, grid: Grid) -> None:

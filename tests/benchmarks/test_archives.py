@@ -7,6 +7,7 @@ import random
 import struct
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -286,3 +287,14 @@ def test_damaged_archives_are_told_in_one_sentence(tmp_path):
                 assert kind in str(error) and "\n" not in str(error)
                 refused += 1
         assert refused
+
+
+def test_damage_that_looks_like_the_end_of_a_tar_is_found(tmp_path):
+    """Zeros where an entry should be end a tar: of a compressed one, only the checksum at the end of the file tells."""
+    whole = tar_bytes({f"{i}.jpg": bytes(600) for i in range(5)}, "w")
+    cut = whole[:2048] + bytes(len(whole) - 2048)
+    data = bytearray(gzip.compress(cut))
+    data[-8:-4] = zlib.crc32(whole).to_bytes(4, "little")
+    (tmp_path / "a.tar.gz").write_bytes(data)
+    with pytest.raises(MadlabError, match="cannot be read to its end"):
+        read_all(tmp_path / "a.tar.gz")

@@ -13,6 +13,8 @@ import madlab
 from madlab.adapters.peers import LIMITS
 from madlab.benchmarks.domain import Domain, Split
 from madlab.errors import MadlabError
+from madlab.runs.folder import ADAPTER, CHECKPOINT, FAILURE
+from madlab.runs.record import METRICS, RESULT
 
 EPOCHS = 3
 VARIANTS = [*madlab.METHODS, "mad:2"]
@@ -143,3 +145,11 @@ def test_classes_in_another_order_are_put_back_and_other_classes_are_refused(tmp
     same(tmp_path / "whole", tmp_path / "parts")
     with pytest.raises(MadlabError, match=r"classes .* are not those of the run .*others.*lacks c.*adds d"):
         run(tmp_path / "others", "mad", domain=noise(("a", "b", "d")))
+
+
+@pytest.mark.parametrize("name", [METRICS, RESULT, ADAPTER, CHECKPOINT, FAILURE])
+def test_what_stands_in_the_place_of_a_file_is_found_before_the_work(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(MadlabError, match=f"{name} is a folder"):
+        run(tmp_path, "mad", domain=noise())

@@ -122,6 +122,15 @@ def test_a_finished_run_of_another_recipe_is_not_taken_for_this_one(place, here)
     assert times(place / "here") == before
 
 
+def test_what_a_killed_process_left_beside_a_result_is_cleared(place, here):
+    shutil.copytree(place / "here", place / "left")
+    checkpoint = place / "left" / "noise" / "mad-2" / "seed0" / "checkpoint.safetensors"
+    checkpoint.write_bytes(b"of a process that was killed between its result and the end")
+    run(place, "left", seeds=2, no_flip=["more"])
+    assert not checkpoint.exists()
+    same_runs(place / "here", place / "left")
+
+
 def test_a_half_done_run_goes_on(place, here, monkeypatch):
     """The second run stops after its first epoch; the next sweep trains that run's second epoch and the rest."""
     trained, real = [], cell.train

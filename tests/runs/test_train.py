@@ -145,6 +145,23 @@ def test_evaluate_needs_the_config_and_the_adapter_alone(place, tmp_path, option
     assert madlab.evaluate(tmp_path) == result.test_accuracy
 
 
+def test_the_adapter_of_another_run_is_refused(place, tmp_path):
+    """Of another rank or another method, on the same domain: whatever it scored would be taken for this run's."""
+    for name, options in {
+        "two": {"rank": 2},
+        "one": {"rank": 1},
+        "other": {"method": "piggyback", "rank": None},
+    }.items():
+        run(place, tmp_path / name, **options)
+    for one, other in (("two", "one"), ("one", "other"), ("other", "two")):
+        adapter = (tmp_path / other / "adapter.safetensors").read_bytes()
+        (tmp_path / "mixed").mkdir(exist_ok=True)
+        (tmp_path / "mixed" / "adapter.safetensors").write_bytes(adapter)
+        shutil.copy(tmp_path / one / "config.json", tmp_path / "mixed" / "config.json")
+        with pytest.raises(MadlabError, match=r"adapter.safetensors is of another run"):
+            madlab.evaluate(tmp_path / "mixed")
+
+
 def test_objects_instead_of_names_train_the_same_and_are_asked_for_again(place, tmp_path):
     domain = madlab.Domain.from_folder(place / "noise")
     network = madlab.load_base(str(place / "small.safetensors"))
