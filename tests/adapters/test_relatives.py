@@ -104,7 +104,9 @@ def test_relatives_start_at_the_base_and_are_their_equation(name, layer) -> None
     torch.testing.assert_close(adapter(filters(layer)), expected)
     adapted = AdaptedConv2d(layer, adapter)
     torch.testing.assert_close(adapted(images(layer)), run_with(layer, expected), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(adapted.merged(torch.nn.Parameter(adapted.weight.detach()))(images(layer)), adapted(images(layer)))
+    torch.testing.assert_close(
+        adapted.merged(torch.nn.Parameter(adapted.weight.detach()))(images(layer)), adapted(images(layer))
+    )
 
 
 @pytest.mark.parametrize("name", RELATIVES)

@@ -99,7 +99,7 @@ TABLE = {
         TOO_LOW: ((4, 1, 0), (5, 0, 0)),
     },
 }
-"""The confusion table: `python data_scripts/failures.py --out madlab/records/failures.jsonl --print` has each verdict."""
+"""The confusion table; `data_scripts/failures.py --out madlab/records/failures.jsonl --print` shows each verdict."""
 
 
 @pytest.mark.parametrize("domain", TABLE)
