@@ -147,7 +147,7 @@ def _parts(view: DomainView) -> tuple[dict[str, Tensor], dict[str, Tensor], dict
     norms: dict[str, Tensor] = {}
     for name, norm in view.norm_layers().items():
         norms |= {f"{name}.{key}": adapter.pop(f"{name}.{key}") for key in norm.state_dict()}
-    of_heads = [f"{name}.{key}" for name, head in view.heads.items() for key in head.state_dict()]
+    of_heads = [f"{name}.{key}" for name, head in view.heads().items() for key in head.state_dict()]
     head = {name: adapter.pop(name) for name in of_heads}
     return adapter, norms, head
 
