@@ -200,6 +200,13 @@ def test_rotated_and_reflected_filters_are_those_that_peft_merges(peft, kind, la
         torch.testing.assert_close(adapted @ adapted.T, original @ original.T, rtol=1e-4, atol=1e-5)
 
 
+def test_blocks_that_cannot_be_are_told(peft):
+    net = MultiDomainNet(small())
+    for wrong in (0, 1, -3, 2.5, True, "big", 10**6):
+        with pytest.raises(MadlabError, match=r"option block cannot be .* from 2 to 4,096"):
+            net.add_domain("signs", CLASSES, "peft:oft", block=wrong)
+
+
 def test_an_older_peft_is_told(peft, monkeypatch):
     monkeypatch.delattr(peft, "HiraConfig")
     with pytest.raises(MadlabError, match="peft:hira needs a newer PEFT"):
