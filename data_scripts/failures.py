@@ -45,7 +45,6 @@ from madlab.runs.train import method_and_options
 DOMAINS = ("signs", "digits")
 PART = {"train": 20, "val": 8, "test": 30, "classes": 10, "size": 24}
 RECIPE: dict[str, Any] = {"epochs": 12, "batch_size": 20, "crop": 20, "coarse": 0.0}
-FACTORS = {1.0: NOTHING, 0.01: TOO_LOW, 100.0: TOO_HIGH, 0.1: TOO_LOW, 10.0: TOO_HIGH}
 HEAD_RATE, BATCHNORM_RATE = 0.3 * 10 / 32, 0.3
 """Those of mad with ten classes (`peak_rates`)."""
 
@@ -54,7 +53,7 @@ def plan() -> list[tuple[str, str, str, str, dict[str, Any]]]:
     """Every run as name, cause, reference, method and what differs from the recipe ("few" and "base" among it)."""
     usual = "mad × 1"
     return [
-        *at_rates("mad", FACTORS),
+        *at_rates("mad", (1.0, 0.01, 100.0, 0.1, 10.0)),
         *at_rates("finetune", (1.0, 0.01, 100.0)),
         ("mad:4 × 1", RANK, usual, "mad:4", {}),
         *at_rates("mad:4", (0.01, 100.0)),
@@ -69,6 +68,10 @@ def plan() -> list[tuple[str, str, str, str, dict[str, Any]]]:
         ("mad, BatchNorm × 100", BATCHNORM, usual, "mad", {"batchnorm_lr": 100 * BATCHNORM_RATE}),
         ("batchnorm", FORM, usual, "batchnorm", {}),
         *at_rates("parallel", (1.0, 0.01, 100.0)),
+        # Hard ones, made after all limits had been chosen: rates that are slightly wrong, and other kinds of methods.
+        *at_rates("mad", (0.3, 3.0)),
+        *at_rates("piggyback", (1.0, 100.0)),
+        *at_rates("lora", (1.0, 10.0)),
     ]
 
 
@@ -76,8 +79,9 @@ def at_rates(method: str, factors: Iterable[float]) -> Iterator[tuple[str, str, 
     """Entries of the plan for a method at multiples of its own rate."""
     name, options = method_and_options(method)
     for factor in factors:
+        cause = NOTHING if factor == 1 else TOO_LOW if factor < 1 else TOO_HIGH
         changes = {} if factor == 1 else {"adapter_lr": factor * METHODS[name].rate(options)}
-        yield f"{method} × {factor:g}", FACTORS[factor], f"{method} × 1", method, changes
+        yield f"{method} × {factor:g}", cause, f"{method} × 1", method, changes
 
 
 def untrained() -> nn.Module:
