@@ -37,10 +37,10 @@ RESULT = {
 LOG = [{"epoch": n, "train_loss": 3.0 - n, "val_loss": 2.5, "val_accuracy": 50.0} for n in (1, 2, 3)]
 
 
-def write_folder(folder: Path, result: dict = RESULT) -> Path:
+def write_folder(folder: Path, result: dict = RESULT, config: dict = CONFIG) -> Path:
     """A run folder as `madlab train` leaves it, without its adapter."""
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(CONFIG))
+    (folder / "config.json").write_text(json.dumps(config))
     (folder / "result.json").write_text(json.dumps(result))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in LOG))
     return folder
@@ -48,10 +48,11 @@ def write_folder(folder: Path, result: dict = RESULT) -> Path:
 
 def test_a_folder_of_runs_and_a_records_file_of_the_same_runs_say_the_same(tmp_path: Path) -> None:
     write_folder(tmp_path / "runs" / "signs" / "mad-8" / "seed1")
-    write_folder(tmp_path / "runs" / "digits", RESULT | {"domain": "digits"})
+    write_folder(tmp_path / "runs" / "digits", RESULT | {"domain": "digits"}, CONFIG | {"domain": "digits"})
     half_done = write_folder(tmp_path / "runs" / "half-done")
     (half_done / "result.json").unlink()
-    lines = [{"config": CONFIG, "result": RESULT | {"domain": d}, "log": LOG} for d in ("digits", "signs")]
+    both = [{"domain": "digits"}, {"domain": "signs"}]
+    lines = [{"config": CONFIG | own, "result": RESULT | own, "log": LOG} for own in both]
     file = tmp_path / "grid.jsonl"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     for runs in (read_runs(tmp_path / "runs"), read_runs(file)):
