@@ -436,3 +436,18 @@ assert "torch" in sys.modules and not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("text", ["1_0", "\uff11", " 1", "1\n", "0x1", "1e0", "", "9" * 20])
+def test_a_whole_number_is_written_in_plain_digits(place, capsys, text):
+    refused(capsys, [*arguments(place, "never"), f"--epochs={text}"], "is no whole number")
+
+
+@pytest.mark.parametrize("text", ["0_1", "\uff10", " 0", "0x1p-2", "1e", ".", "e5"])
+def test_a_number_is_written_in_plain_digits(place, capsys, text):
+    refused(capsys, [*arguments(place, "never"), f"--momentum={text}"], "is no number")
+
+
+@pytest.mark.parametrize("name", ["self", "name", "layers", "head", "num_classes"])
+def test_an_option_that_add_domain_has_is_none_of_the_methods(place, capsys, name):
+    refused(capsys, [*arguments(place, "never"), "--option", f"{name}=1"], f"takes no option '{name}'")

@@ -472,10 +472,10 @@ def test_without_ray_the_extra_is_named(place, monkeypatch):
         run(place, "nothing", engine="ray")
 
 
-class Witness(str):
-    """In the place of a domain: what it says is which GPUs the process sees that looks at its name."""
+class Witness:
+    """In the place of a domain's folder: what it says is which GPUs the process sees that asks for its path."""
 
-    def partition(self, *_):
+    def __fspath__(self):
         raise MadlabError(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
 
 

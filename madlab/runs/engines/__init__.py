@@ -23,8 +23,10 @@ def choose_engine(
     if name not in ENGINES:
         raise MadlabError(f"Unknown engine {name!r:.60}: choose one of {', '.join(ENGINES)}.")
     for what, number in (("workers", workers), ("devices", devices)):
-        if number is not None and (whole_number(number) or 0) < 1:
-            raise MadlabError(f"{number!r} {what} are not possible: choose a whole number of at least 1.")
+        if number is not None and whole_number(number) is None:
+            raise MadlabError(f"{number!r:.60} is no number of {what}: choose a whole number of at least 1.")
+    if workers is not None and workers < 1:
+        raise MadlabError(f"{workers} workers cannot work: choose at least 1.")
     if name == "ray":
         if devices is not None:
             raise MadlabError("Ray spreads runs over its GPUs by itself: leave out the devices, or the engine ray.")
