@@ -87,7 +87,7 @@ def _check_own(facts: DomainFacts, config: RunConfig, adapter: Path) -> None:
     """Raise MadlabError if an adapter file is that of another run: of another domain, method or rank, for example."""
     taken = METHODS[facts.method].options
     own, of_file = (
-        (one.method, taken | {name: value for name, value in one.options.items() if value is not None})
+        (one.method, {**taken, **{name: value for name, value in one.options.items() if value is not None}})
         for one in (config, facts)
     )
     if (config.domain, own) != (facts.name, of_file):

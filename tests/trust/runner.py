@@ -50,11 +50,12 @@ def sentences(record: Mapping[str, Any]) -> list[str]:
     lines = sum(record[title(maker)]["tried"] for maker in LINES if title(maker) in record)
     told = {
         "damaged files and folders": f"{total['tried']:,} damaged files and folders of {len(of_files)} kinds, of which "
-        f"{total['refused']:,} were refused, {total['right']:,} read as if undamaged and {total['as written']:,} read as "
-        "they now stood",
+        f"{total['refused']:,} were refused, {total['right']:,} read as if undamaged and {total['as written']:,} read "
+        "as they now stood",
         "command lines": f"{lines} hostile command lines",
         "kills": f"{record.get('kills', {}).get('tried')} kills",
-        "limits": f"{record.get('limits', {}).get('tried')} trials with a full disk, a read-only folder or a second writer",
+        "limits": f"{record.get('limits', {}).get('tried')} trials with a full disk, a read-only folder or a second "
+        "writer",
     }
     return [text for name, text in told.items() if name in record or name.startswith("damaged")] + [
         f"{sum(kind['failed'] for kind in record.values())} failures"
