@@ -18,10 +18,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import madlab
-from madlab import cli, files
+from madlab import cli
 from madlab.benchmarks.domain import Split
 from madlab.benchmarks.loader import batches
 from madlab.errors import MadlabError
+from madlab.files import plain
 from madlab.runs import training
 from madlab.runs.epoch import Diverged, train_epoch
 from madlab.runs.rates import make_optimiser, peak_rates, warmup_cosine
@@ -209,7 +210,7 @@ class Killed(BaseException):
 def test_a_run_killed_at_any_of_its_writes_resumes_to_the_same_bytes(place, monkeypatch):
     """A run of two epochs makes seven files whole; it is killed just before each takes its name."""
     run(place, "through", epochs=2)
-    real, finished, at = files.os.replace, False, 0
+    real, finished, at = plain.os.replace, False, 0
     while not finished:
         at, calls = at + 1, []
 
@@ -219,13 +220,13 @@ def test_a_run_killed_at_any_of_its_writes_resumes_to_the_same_bytes(place, monk
                 raise Killed
             real(source, target)
 
-        monkeypatch.setattr(files.os, "replace", replace)
+        monkeypatch.setattr(plain.os, "replace", replace)
         try:
             run(place, f"killed{at}", epochs=2)
             finished = True
         except Killed:
             assert not (place / f"killed{at}" / "result.json").exists()
-        monkeypatch.setattr(files.os, "replace", real)
+        monkeypatch.setattr(plain.os, "replace", real)
         run(place, f"killed{at}", epochs=2, resume=True)
         same_bytes(place / "through", place / f"killed{at}")
         assert not (place / f"killed{at}" / "checkpoint.safetensors").exists()
