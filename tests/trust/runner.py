@@ -14,7 +14,7 @@ import resource
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,31 @@ PROCESSES: tuple[Callable[[Path], Kind], ...] = (commands.real_command_lines, ki
 """What starts processes of its own."""
 
 
+LINES = (commands.command_lines, commands.real_command_lines)
 LIMIT = "addresses: what is mapped after the imports (PyTorch alone: about 3.5 GB) and 1 GB"
 
 
 def title(maker: Callable[[Path], Kind]) -> str:
     return maker.__name__.replace("_", " ")
+
+
+def sentences(record: Mapping[str, Any]) -> list[str]:
+    """What README says of the record, as far as that goes."""
+    of_files = [record[title(maker)] for maker in FILES[:-1] if title(maker) in record]
+    total = {verdict: sum(kind[verdict] for kind in of_files) for verdict in ("tried", *VERDICTS)}
+    lines = sum(record[title(maker)]["tried"] for maker in LINES if title(maker) in record)
+    told = {
+        "damaged files and folders": f"{total['tried']:,} damaged files and folders of {len(of_files)} kinds, of which "
+        f"{total['refused']:,} were refused, {total['right']:,} read as if undamaged and {total['as written']:,} read "
+        "as they now stood",
+        "command lines": f"{lines} hostile command lines",
+        "kills": f"{record.get('kills', {}).get('tried')} kills",
+        "limits": f"{record.get('limits', {}).get('tried')} trials with a full disk, a read-only folder or a second "
+        "writer",
+    }
+    return [text for name, text in told.items() if name in record or name.startswith("damaged")] + [
+        f"{sum(kind['failed'] for kind in record.values())} failures"
+    ]
 
 
 def limit_memory(spare: int = 2**30) -> None:
