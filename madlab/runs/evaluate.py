@@ -84,7 +84,6 @@ def restore(run: Path | str, base: nn.Module | Path | str | None, device: torch.
     return Trained(config, network, size, dict(facts.normalization), list(facts.class_names))
 
 
-<<<<<<< HEAD
 def _check_adapter(config: RunConfig, facts: DomainFacts, file: Path) -> None:
     """Raise MadlabError if an adapter file is not what a run of this config trains, as when it was copied there."""
     same = {
@@ -101,20 +100,6 @@ def _check_adapter(config: RunConfig, facts: DomainFacts, file: Path) -> None:
 def _with_defaults(one: RunConfig | DomainFacts) -> dict[str, Any]:
     given = {name: value for name, value in one.options.items() if value is not None}
     return dict(METHODS[one.method].options) | given if one.method in METHODS else given
-=======
-def _check_own(facts: DomainFacts, config: RunConfig, adapter: Path) -> None:
-    """Raise MadlabError if an adapter file is that of another run: of another domain, method or rank, for example."""
-    taken = METHODS[facts.method].options
-    own, of_file = (
-        (one.method, {**taken, **{name: value for name, value in one.options.items() if value is not None}})
-        for one in (config, facts)
-    )
-    if (config.domain, own) != (facts.name, of_file):
-        raise MadlabError(
-            f"{adapter} is of another run, {facts.method} on {facts.name}: put that of {config.method} on "
-            f"{config.domain} there."
-        )
->>>>>>> trust
 
 
 def base_of(config: RunConfig, where: Path | str) -> nn.Module:
