@@ -146,7 +146,8 @@ def _parts(view: DomainView) -> tuple[dict[str, Tensor], dict[str, Tensor], dict
     adapter = view.own_state(packed=True)
     norms: dict[str, Tensor] = {}
     for name, norm in view.norm_layers().items():
-        norms |= {f"{name}.{key}": adapter.pop(f"{name}.{key}") for key in norm.state_dict()}
+        of_norm = [f"{name}.{key}" for key in norm.state_dict()]
+        norms |= {key: adapter.pop(key) for key in of_norm if key in adapter}  # a norm of two names is stored once
     of_heads = [f"{name}.{key}" for name, head in view.heads().items() for key in head.state_dict()]
     head = {name: adapter.pop(name) for name in of_heads}
     return adapter, norms, head

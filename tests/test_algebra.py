@@ -72,7 +72,9 @@ def logits(net, domain, seed=0):
 @given(base=bases(), seed=seeds, num_classes=st.integers(2, 5), rank=st.none() | st.integers(1, 2))
 def test_what_is_saved_loaded_and_merged_is_the_view(method, base, seed, num_classes, rank):
     options = {"rank": rank} if rank is not None and "rank" in madlab.METHODS[method].options else {}
-    options = {"rank": 1} if method == "lora" and not options else options  # its usual 8 is more than these layers have
+    options = (
+        {"rank": 1} if method in ("lora", "hira") and not options else options
+    )  # its usual 8 is more than these layers have
     net = madlab.MultiDomainNet(base)
     net.add_domain("a", num_classes, method, **options)
     disturb(net, "a", seed)
@@ -123,7 +125,7 @@ def test_whatever_happens_to_one_domain_the_base_and_the_others_do_not_notice(ba
             name, path = f"d{which}", Path(folder) / f"d{which}.safetensors"
             before = {domain: logits(net, domain) for domain in net.domains if domain != name}
             if action == "add" and name not in net.domains:
-                net.add_domain(name, 3, method, **({"rank": 1} if method == "lora" else {}))
+                net.add_domain(name, 3, method, **({"rank": 1} if method in ("lora", "hira") else {}))
             elif action == "train" and name in net.domains:
                 step(net, name, number)
             elif action == "save" and name in net.domains:

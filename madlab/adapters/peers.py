@@ -50,6 +50,7 @@ class PeftAdapter(Adapter):
     """
 
     layer: Any  # PEFT's types exist only where PEFT is installed
+    norms: Tensor
 
     def __init__(
         self, layer: Layer, kind: str, rank: int | None = None, alpha: float | None = None, block: int | None = None
@@ -79,6 +80,8 @@ class PeftAdapter(Adapter):
         self.kind, self.layer = kind, network["layer"]
         del self.layer.base_layer
         self._surround(layer)
+        # Taken now: in a network that is copied, base_layer may become what adapts it, whose norms are the magnitudes.
+        self.register_buffer("norms", _norms(layer.weight.detach()), persistent=False)
 
     def forward(self, weight: Tensor) -> Tensor:
         if self.kind == "ia3":  # one scale for each input channel; the filters see those of their own group
@@ -101,8 +104,7 @@ class PeftAdapter(Adapter):
         state = self.state_dict()
         if self.kind == "ia3":
             return {name: torch.ones_like(tensor) for name, tensor in state.items()}
-        norms = _norms(self.layer.base_layer.weight)
-        return {name: norms.view_as(tensor) for name, tensor in state.items() if "magnitude" in name}
+        return {name: self.norms.view_as(tensor) for name, tensor in state.items() if "magnitude" in name}
 
     def rate_factors(self, weight: Tensor) -> dict[nn.Parameter, float]:
         """For HiRA those of our own (hira.py): what it learns is relative to W."""

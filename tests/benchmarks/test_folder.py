@@ -164,16 +164,16 @@ def test_grey_without_a_range_of_its_own_uses_its_darkest_and_brightest(kind, tm
 def test_a_bar_is_shown_for_many_images_only(tree, monkeypatch):
     shown = []
 
-    def bar(images, **options):
-        shown.append(options)
+    def bar(images, what, total, unit):
+        shown.append(what)
         return images
 
-    monkeypatch.setattr(folder_module, "tqdm", bar)
+    monkeypatch.setattr(folder_module, "track", bar)
     Domain.from_folder(tree, size=SIZE)
     assert not shown
     monkeypatch.setattr(folder_module, "BAR_FROM", 3)
     Domain.from_folder(tree, size=SIZE)
-    assert [options["desc"] for options in shown] == ["own train", "own val", "own test"]
+    assert shown == ["own train", "own val", "own test"]
     assert all("disable" not in options for options in shown)  # left to TQDM_DISABLE
 
 

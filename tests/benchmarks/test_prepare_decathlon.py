@@ -208,7 +208,7 @@ def test_predictions_are_written_and_scored(shelf: Shelf, tmp_path: Path) -> Non
         (entries[1:], "not exactly the 9 test images of aircraft"),
         ([*entries, first | {"category_id": 10_000_001}], "two predictions for image 10200019"),
         ([*entries, {"image_id": 990_000_001, "category_id": 1}], "no domain of the decathlon"),
-        ({"a": 1}, "should be a valid array"),
+        ({"a": 1}, "should be a valid list"),
     ]:
         file.write_text(json.dumps(content))
         with pytest.raises(MadlabError, match=reason):

@@ -84,7 +84,7 @@ DAMAGED = {
     json.dumps(GOOD | {"log": [{"epoch": 1}]}).encode(): "train_loss",
     json.dumps(GOOD | {"config": CONFIG | {"recipe": {"momentum": 2}}}).encode(): "momentum is 2",
     json.dumps(GOOD | {"config": CONFIG | {"method": "lora"}}).encode(): "differ in method",
-    json.dumps(GOOD | {"result": RESULT | {"rank": float("nan")}}).encode(): "NaN is no number",
+    json.dumps(GOOD | {"result": RESULT | {"rank": float("nan")}}).encode(): "rank is nan",
     json.dumps(GOOD | {"result": RESULT | {"epochs": 10**12}}).encode(): "differ in epochs, number of epochs",
     json.dumps(GOOD | {"log": LOG[:2]}).encode(): "differ in number of epochs",
     json.dumps(GOOD | {"result": RESULT | {"val_accuracy": 51}}).encode(): "differ in validation accuracy",

@@ -158,7 +158,7 @@ def test_the_adapter_of_another_run_is_refused(place, tmp_path):
         (tmp_path / "mixed").mkdir(exist_ok=True)
         (tmp_path / "mixed" / "adapter.safetensors").write_bytes(adapter)
         shutil.copy(tmp_path / one / "config.json", tmp_path / "mixed" / "config.json")
-        with pytest.raises(MadlabError, match=r"adapter.safetensors is of another run"):
+        with pytest.raises(MadlabError, match=r"adapter.safetensors is not of the run"):
             madlab.evaluate(tmp_path / "mixed")
 
 
