@@ -212,7 +212,7 @@ class PackedDomain:
 
     def _read(self) -> dict[str, Any]:
         domain = packed.open_packed(self.folder, f"madlab prepare decathlon, for {self.folder}").domain()
-        arrays = {f"{split}_{what}": getattr(getattr(domain, split), what) for split in SPLITS for what in WHATS}
+        arrays = {f"{split}_{what}": getattr(getattr(domain, split), what) for split in SPLITS for what in PARTS}
         facts = {"name": domain.name, "class_names": domain.class_names, "flip": domain.flip}
         return facts | {"normalization": domain.normalization, "arrays": arrays}
 
@@ -229,7 +229,7 @@ class PackedDomain:
         return (self.folder / packed.MANIFEST).read_bytes()
 
 
-SPLITS, WHATS = ("train", "val", "test"), ("images", "labels")
+SPLITS, PARTS = ("train", "val", "test"), ("images", "labels")
 
 
 def packed_domains(folder: Path) -> PackedDomain:
