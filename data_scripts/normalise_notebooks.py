@@ -4,13 +4,15 @@
 
 Without NOTEBOOK it takes the whole course and the template. Outputs are kept only in cells tagged `nbval-check-output`,
 with execution count 1; all others are removed. Widget state is removed too, every notebook names the same kernel, and
-every cell keeps its id. With --run the notebook is executed first, so that the outputs are up to date; if a cell fails,
-the file stays as it was.
+every cell keeps its id and gets its place in a slide show. With --run the notebook is executed first, so that the
+outputs are up to date; if a cell fails, the file stays as it was.
 """
 
 import argparse
 import hashlib
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -18,6 +20,8 @@ from nbformat import NotebookNode
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 KEEP = "nbval-check-output"
+HIDDEN = {"install", "setup", "controls"}
+"""Cells that a slide show leaves out."""
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -32,7 +36,8 @@ def normalised(notebook: NotebookNode) -> NotebookNode:
     for cell in notebook.cells:
         cell.source = cell.source.rstrip()
         tags = sorted(cell.metadata.get("tags", []))
-        cell.metadata = NotebookNode({"tags": tags} if tags else {})
+        slideshow = {"slideshow": {"slide_type": slide_type(cell, tags)}}
+        cell.metadata = nbformat.from_dict(slideshow | ({"tags": tags} if tags else {}))
         if not cell.get("id") or cell.id in seen:
             cell.id = new_id(cell, seen)
         seen.add(cell.id)
@@ -41,6 +46,13 @@ def normalised(notebook: NotebookNode) -> NotebookNode:
         cell.outputs = [_plain(output) for output in cell.outputs] if KEEP in tags else []
         cell.execution_count = 1 if cell.outputs else None
     return notebook
+
+
+def slide_type(cell: NotebookNode, tags: Sequence[str]) -> str:
+    """Where the cell stands in a slide show: sections side by side, what belongs to them below, code with its text."""
+    if cell.cell_type == "code":
+        return "skip" if HIDDEN & set(tags) else "-"
+    return "slide" if re.match(r"##? ", cell.source) else "subslide"
 
 
 def new_id(cell: NotebookNode, taken: set[str]) -> str:
