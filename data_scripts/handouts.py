@@ -3,8 +3,8 @@
     make handouts
 
 Slides are reveal.js by nbconvert, with the slide types that stand in the notebooks' metadata. Each notebook is executed
-first; its figures with controls stand still, as they were when it had run. reveal.js and what nbconvert's template needs
-beside it are copied into the handouts, so that they need no network; formulas are MathML, which browsers draw themselves.
+first; its figures with controls stand still, as they were when it had run. reveal.js and what nbconvert's template
+needs beside it are copied into the handouts, so that they need no network; formulas are MathML, which browsers draw.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Damaged files, folders and command lines are taken rightly or refused with a sentence; a few hundred of them here.
 
-All of them, kills and full disks are tried by `make test-trust`, which writes record.json; what the page of trust says is from it.
+`make test-trust` tries all of them, kills and full disks, and writes record.json; the page of trust repeats its counts.
 """
 
 import json
