@@ -37,7 +37,5 @@ def test_all_of_them_take_less_than_a_megabyte() -> None:
 
 @pytest.mark.parametrize("domain, method", [("signs", "lora"), ("../signs", "mad")])
 def test_what_does_not_ship_is_refused(domain: str, method: str) -> None:
-    with pytest.raises(
-        MadlabError, match="there are frozen, batchnorm, mad for signs, glyphs, digits"
-    ):
+    with pytest.raises(MadlabError, match="there are frozen, batchnorm, mad for signs, glyphs, digits"):
         shipped(domain, method)
