@@ -1,4 +1,4 @@
-"""The data of the page "Try it": the base network once, three domains as one vector each, and ONNX Runtime's WebAssembly.
+"""The data of the page "Try it": the base network once, three domains as a vector each, ONNX Runtime's WebAssembly.
 
 The network takes a domain's adapters, norms and head as an input, so that the page changes domain and rank without
 another network. Everything becomes one script that sets a variable, gzipped and in base64: a page that was opened from

@@ -27,7 +27,7 @@ def test_each_has_the_accuracy_of_its_recorded_run(domain: str) -> None:
         )
         with torch.inference_mode():
             right = (net(images, domain=name).argmax(1) == labels).float().mean()
-        assert 100 * right.item() == pytest.approx(recorded[method], abs=0.5)  # 8 bits change few answers
+        assert 100 * right.item() == pytest.approx(recorded[method], abs=1)  # 8 bits change few answers
     assert recorded["frozen"] < recorded["batchnorm"] < recorded["mad"]
 
 
