@@ -57,6 +57,7 @@ test-colab:
 	$(COLAB)/bin/pytest -q -n 2 --dist loadfile --nbval --nbval-current-env notebooks
 
 site: $(VENV)/installed-site
+	npm install --no-save --silent --prefix build/npm onnxruntime-web@1.30.0
 	$(BIN)/sphinx-build -q -W --keep-going -c notebooks/site notebooks build/site
 	@echo "Open build/site/index.html"
 
