@@ -135,6 +135,10 @@ class Method:
         reached = [least for least in self.rates_by_rank if rank is not None and least <= rank]
         return self.rates_by_rank[max(reached)] if reached else self.rates
 
+    def rate(self, options: Mapping[str, Any]) -> float:
+        """The adapter's learning rate for these options."""
+        return self.rates_for(options).adapter
+
     def build(self, layer: Layer, options: Mapping[str, Any]) -> Adapter:
         """A new adapter for one convolution or nn.Linear, on its device and in its number format."""
         assert self.adapter is not None
