@@ -17,13 +17,16 @@ from torch import Tensor, nn
 
 from madlab.adapters.rounding import rounded
 from madlab.benchmarks.domain import Domain, Split
+from madlab.benchmarks.loader import batches
 from madlab.errors import MadlabError
 from madlab.network import MultiDomainNet
 from madlab.progress import progress_bar
 from madlab.runs.config import RunConfig
-from madlab.runs.epoch import accuracy_and_loss, crop_of, diverged, train_epoch
+from madlab.runs.epoch import Measured, crop_of, diverged, measure, train_epoch
 from madlab.runs.folder import ADAPTER, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
-from madlab.runs.rates import make_optimiser, peak_rates
+from madlab.runs.marks import pack_correct
+from madlab.runs.probe import fit_epoch, probed_head
+from madlab.runs.rates import head_factor, make_optimiser, peak_rates
 from madlab.runs.record import Epoch, Result, write_log
 from madlab.sizes import image_size
 from madlab.stored import Form, decode, encode, numbers, stored_bytes
@@ -50,9 +53,11 @@ class Training:
         bits = config.recipe.finish_bits
         self.form = Form(bits, "full" if bits is None else "folded")
         self.view = self.net.view(domain.name)
-        if config.compile is not None:
+        self.probed = probed_head(self.view, self._first_images()) is not None
+        of_head = 1.0 if self.probed else head_factor(self.view, domain, config.recipe, self.crop)
+        self.optimiser = make_optimiser(self.view, config.recipe, of_head)
+        if config.compile is not None and not self.probed:
             self.view.compile(backend=config.compile, dynamic=False)
-        self.optimiser = make_optimiser(self.view, config.recipe)
         self.log: list[Epoch] = []
         self.best, self.seconds = self._copied_state(), 0.0
         if stopped is not None:
@@ -81,7 +86,7 @@ class Training:
 
     def _look(self) -> None:
         """Compute the validation loss before the first step, so that a fault shows now and not in an hour."""
-        _, loss = self._measure(self.domain.val)
+        loss = self._measure(self.domain.val).loss
         if not math.isfinite(loss):
             raise MadlabError(
                 f"Before any training the loss on validation is {loss}: the base network has weights that are no "
@@ -91,26 +96,36 @@ class Training:
     def _epoch(self, epoch: int, moved: Callable[[Tensor], None]) -> Epoch:
         """Train one epoch, counted from 0, validate it, and store both results."""
         recipe = self.config.recipe
-        train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved)
+        if self.probed:
+            train_loss = fit_epoch(self.view, self.domain, recipe, self.crop, epoch, moved)
+        else:
+            train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved)
         with rounded(numbers(self.view).values(), recipe.bits(epoch)):
-            accuracy, loss = self._measure(self.domain.val)
+            measured = self._measure(self.domain.val)
         # The last step of an epoch can ruin what the loss of that epoch does not show yet.
-        if not math.isfinite(loss):
-            raise diverged(f"The validation loss became {loss}", self.view, recipe, epoch)
+        if not math.isfinite(measured.loss):
+            raise diverged(f"The validation loss became {measured.loss}", self.view, recipe, epoch)
         if not self._all_finite():
             raise diverged("A weight or its momentum became infinite", self.view, recipe, epoch)
-        self.log.append(Epoch(epoch + 1, train_loss, loss, accuracy))
+        self.log.append(Epoch(epoch + 1, train_loss, measured.loss, measured.accuracy))
         if (eligible := self._eligible()) and best_epoch(eligible) is self.log[-1]:
             self.best = self._copied_state()
         self._store()
         return self.log[-1]
 
+    def _first_images(self) -> Tensor:
+        """Two validation images, normalised."""
+        two = Split(self.domain.val.images[:2], self.domain.val.labels[:2])
+        return next(batches(two.images, two.labels, 2, self.crop, normalization=self.domain.normalization))[0]
+
     def _copied_state(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in self.view.own_state().items()}
 
     def _eligible(self) -> list[Epoch]:
-        """The epochs that may be the best: where the recipe rounds, those that were trained and validated rounded."""
+        """The epochs that may be the best: where numbers are rounded, those that were trained and validated rounded."""
         recipe = self.config.recipe
+        if not numbers(self.view):
+            return self.log
         return [entry for entry in self.log if recipe.bits(entry.epoch - 1) == recipe.finish_bits]
 
     def _all_finite(self) -> bool:
@@ -143,17 +158,17 @@ class Training:
         self.view.load_own_state(self.best)
         if self.form.bits is not None:  # tested is what is stored, to the last bit
             self.view.load_own_state(decode(self.view, encode(self.view, self.form), self.form), packed=True)
-        accuracy, loss = self._measure(self.domain.test)
-        if not math.isfinite(loss):
-            raise diverged(f"The test loss is {loss}", self.view, self.config.recipe, len(self.log) - 1)
+        tested = self._measure(self.domain.test)
+        if not math.isfinite(tested.loss):
+            raise diverged(f"The test loss is {tested.loss}", self.view, self.config.recipe, len(self.log) - 1)
         self.net.check_base()
-        result = self._result(accuracy)
+        result = self._result(tested)
         if self.folder is not None:
             self.net.save_domain(self.domain.name, self.folder / ADAPTER, self.form.bits, self.form.norms)
             result.write(self.folder)
         return result
 
-    def _result(self, test_accuracy: float) -> Result:
+    def _result(self, tested: Measured) -> Result:
         best, on_gpu = best_epoch(self._eligible()), self.device.type == "cuda"
         return Result(
             domain=self.domain.name,
@@ -164,7 +179,7 @@ class Training:
             base_parameters=sum(conv.weight.numel() for conv in self.net.convs.values()),
             adapter_parameters=self.net.adapter_size(self.domain.name),
             val_accuracy=best.val_accuracy,
-            test_accuracy=test_accuracy,
+            test_accuracy=tested.accuracy,
             best_epoch=best.epoch,
             epochs=self.config.recipe.epochs,
             seconds=round(self._elapsed(), 1),
@@ -177,13 +192,19 @@ class Training:
                 "python": platform.python_version(),
             },
             date=time.strftime("%Y-%m-%d", time.gmtime()),
-            rates=peak_rates(self.view, self.config.recipe),
+            rates=self._rates(),
             stored_bytes=asdict(stored_bytes(self.view, self.form)),
+            test_images=len(tested.correct),
+            test_correct=pack_correct(tested.correct.cpu()),
         )
 
-    def _measure(self, split: Split) -> tuple[float, float]:
+    def _rates(self) -> dict[str, float]:
+        rates = peak_rates(self.view.method, self.view.facts.options, self.config.recipe)
+        return dict.fromkeys(rates, 0.0) if self.probed else rates  # L-BFGS has none
+
+    def _measure(self, split: Split) -> Measured:
         network = network_to_evaluate(self.net, self.domain.name)
-        return accuracy_and_loss(network, split, self.domain.normalization, self.crop)
+        return measure(network, split, self.domain.normalization, self.crop)
 
     def _elapsed(self) -> float:
         return self.seconds + time.time() - self.began
