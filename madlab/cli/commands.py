@@ -29,7 +29,8 @@ def train(out: Path, config: Path | None, domain: str | None, layers: str | None
     if config is None and domain is None:
         raise MadlabError("There is no domain to train on: give --domain, or --config to repeat a run.")
     result = run(out=out, **given) if config is None else repeat(config, out, **given)
-    tell(f"{result.domain}, {result.method}: validation {result.val_accuracy:.2f} % (epoch {result.best_epoch})")
+    reached = "no validation" if result.val_accuracy is None else f"validation {result.val_accuracy:.2f} %"
+    tell(f"{result.domain}, {result.method}: {reached} (epoch {result.best_epoch})")
     tell(f"test accuracy {result.test_accuracy:.2f} %, {result.adapter_parameters:,} adapter parameters")
     tell(f"everything is in {out}, after {result.seconds:.0f} s")
 

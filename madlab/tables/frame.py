@@ -26,12 +26,13 @@ def as_frame(runs: Iterable[Run]) -> pd.DataFrame:
     protocol       what runs must share to be compared, as `protocol` writes it
     base           the name of the base network; also base_sha256 and base_source, as in `BaseUsed`
     base_parameters, adapter_parameters, val_accuracy, test_accuracy, best_epoch, epochs, seconds, device, date
-                   as in `Result`: accuracies in percent, the date as YYYY-MM-DD or ""
+                   as in `Result`: accuracies in percent, missing for validation where that was trained on; the date
+                   as YYYY-MM-DD or ""
     head_rate      the peak learning rate of the head; missing where it was not recorded
     path           where the run was read from
     """
     frame = pd.DataFrame([_row(run) for run in runs], columns=COLUMNS)
-    return frame.astype({"rank": "Int64"})
+    return frame.astype({"rank": "Int64", "val_accuracy": float})
 
 
 def accuracy_table(runs: Iterable[Run]) -> pd.DataFrame:
@@ -43,8 +44,8 @@ def accuracy_table(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def mean_curve(runs: Sequence[Run], quantity: str) -> list[float]:
-    """The mean over runs of a field of `Epoch`, one value for each epoch that all of them have."""
-    curves = [pd.Series([getattr(epoch, quantity) for epoch in run.log]) for run in runs]
+    """The mean over runs of a field of `Epoch`, one value for each epoch that all of them have; NaN where none is."""
+    curves = [pd.Series([getattr(epoch, quantity) for epoch in run.log], dtype=float) for run in runs]
     return pd.concat(curves, axis="columns", join="inner").mean(axis="columns").tolist()
 
 
@@ -67,7 +68,8 @@ def protocol(run: Run) -> str:
     names = [field.name for field in fields(Recipe) if field.name not in (*TUNED, "seed", "epochs")]
     unusual = [name for name in names if getattr(recipe, name) != getattr(defaults, name)]
     base = f"{run.result.base.name or 'base without a name'} ({run.result.base.sha256[:8]})"
-    return ", ".join([base, f"{run.result.epochs} epochs", *(f"{name} {getattr(recipe, name)}" for name in unusual)])
+    told = [name if getattr(recipe, name) is True else f"{name} {getattr(recipe, name)}" for name in unusual]
+    return ", ".join([base, f"{run.result.epochs} epochs", *told])
 
 
 COLUMNS = """method domain seed source rank layers protocol base base_sha256 base_source base_parameters
