@@ -104,10 +104,8 @@ def probabilities(view: DomainView, squares: np.ndarray, crop: int) -> Tensor:
     """
     facts = view.facts
     if view.channels != 3 or not facts.normalization:
-        lacking = "RGB images" if view.channels != 3 else "a normalization, which it was added without"
-        raise MadlabError(
-            f"Domain {facts.name!r} does not have {lacking}: prepare a batch and call net(batch, domain)."
-        )
+        why = f"takes {view.channels} channels" if view.channels != 3 else "was added without a normalization"
+        raise MadlabError(f"Domain {facts.name!r} {why}: prepare a batch yourself and call net(batch, domain).")
     edge = (squares.shape[1] - crop) // 2
     cut = torch.from_numpy(squares[:, edge : edge + crop, edge : edge + crop]).to(view.like.device)
     mean, std = (torch.tensor(facts.normalization[key], device=cut.device).view(3, 1, 1) for key in ("mean", "std"))
@@ -155,18 +153,15 @@ def _bytes(picture: np.ndarray | Tensor, what: str) -> np.ndarray:
 
 
 def _as_array(picture: object, what: str) -> np.ndarray:
-    if (
-        isinstance(picture, Tensor)
-        and picture.layout == torch.strided
-        and not (picture.is_meta or picture.is_quantized)
-    ):
-        picture = picture.detach().cpu()
-        return (picture.float() if picture.is_floating_point() else picture).numpy()
     if isinstance(picture, np.ndarray):
         return picture
-    raise MadlabError(
-        f"{_capital(what)} is a {type(picture).__name__}: give a path, a PIL image, an array or a dense tensor."
-    )
+    if not isinstance(picture, Tensor):
+        kind = type(picture).__name__
+        raise MadlabError(f"{_capital(what)} is of type {kind}: give a path, a PIL image, an array or a tensor.")
+    if picture.layout != torch.strided or picture.is_meta or picture.is_quantized:
+        raise MadlabError(f"{_capital(what)} is a tensor of an unusual kind: give a dense one of plain numbers.")
+    picture = picture.detach().cpu()
+    return (picture.float() if picture.is_floating_point() else picture).numpy()
 
 
 def _channels_last(pixels: np.ndarray, what: str) -> np.ndarray:
