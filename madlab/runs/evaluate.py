@@ -1,17 +1,24 @@
 """How good a finished run is, computed from its config and its adapter file alone."""
 
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
 
+from madlab.adapters.rounding import check_bits
 from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain, match_classes
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
+from madlab.files.locks import hold
 from madlab.runs.config import RunConfig
-from madlab.runs.epoch import accuracy_and_loss
-from madlab.runs.loaded import load_run
+from madlab.runs.epoch import measure
+from madlab.runs.loaded import LoadedRun, load_run
+from madlab.runs.marks import pack_correct
+from madlab.runs.record import Result, Rounded, Run
 
 
 def evaluate(
@@ -29,9 +36,61 @@ def evaluate(
     if domain is None and config.source is None:
         raise MadlabError(f"The run {run} was trained on a Domain object: give that domain to evaluate.")
     trained = load_run(run, base, where)
-    if domain is None:
-        assert config.source is not None
-        domain = load_domain(config.source, size=trained.size.resize, flip=config.flip)
-    domain = match_classes(domain, trained.class_names, f"the run {run}")
+    domain = domain_of(trained, domain)
     crop = trained.crop(domain.size)
-    return accuracy_and_loss(trained.network, domain.test.to(where), trained.normalization, crop)[0]
+    return measure(trained.network, domain.test.to(where), trained.normalization, crop).accuracy
+
+
+def round_run(
+    run: Path | str,
+    bits: Sequence[int] = (8, 4, 3, 2),
+    domain: Domain | None = None,
+    base: nn.Module | Path | str | None = None,
+    device: torch.device | str | None = None,
+) -> Result:
+    """Store a finished run's domain in each of these numbers of bits, load it back, evaluate it, and record that.
+
+    Nothing is trained, and the adapter file stays as it is: only `Result.rounded` of result.json changes, and what it
+    holds already is not measured again. domain, base: as in `evaluate`. Returns the result. Raises MadlabError where
+    `evaluate` does, for a run that is stored rounded already (`finish_bits`), and for a number of bits that cannot be.
+    """
+    config, where = RunConfig.read(run), chosen_device(device)
+    if config.recipe.finish_bits is not None:
+        raise MadlabError(
+            f"The run {run} is stored in {config.recipe.finish_bits} bits already: round one that is not."
+        )
+    if domain is None and config.source is None:
+        raise MadlabError(f"The run {run} was trained on a Domain object: give that domain to round it.")
+    with hold(Path(run)):
+        result = Run.read(run).result
+        missing = [number for number in bits if str(check_bits(number)) not in result.rounded]
+        if missing:
+            trained = load_run(run, base, where)
+            data = domain_of(trained, domain).to(where)
+            with TemporaryDirectory() as folder:
+                found = {str(b): _rounded(trained, b, data, Path(folder) / f"{b}.safetensors") for b in missing}
+            result = replace(result, rounded=result.rounded | found)
+            result.write(run)
+    return result
+
+
+def _rounded(trained: LoadedRun, bits: int, domain: Domain, file: Path) -> Rounded:
+    net, name = trained.net, trained.domain
+    net.save_domain(name, file, bits=bits, norms="folded")
+    coarse = replace(trained, domain=net.load_domain(file, name=f"{name} in {bits} bits"))
+    val, test = (
+        measure(coarse.network, split, coarse.normalization, coarse.crop(domain.size))
+        for split in (domain.val, domain.test)
+    )
+    stored = asdict(net.stored_bytes(name, bits, "folded"))
+    net.remove_domain(coarse.domain)
+    return Rounded(stored, val.accuracy, test.accuracy, pack_correct(test.correct.cpu()))
+
+
+def domain_of(run: LoadedRun, domain: Domain | None = None) -> Domain:
+    """A run's domain, or the one given in its place, with its classes in the run's order."""
+    if domain is None:
+        if run.config.source is None:
+            raise MadlabError(f"The run {run.path} was trained on a Domain object: give that domain.")
+        domain = load_domain(run.config.source, size=run.size.resize, flip=run.config.flip)
+    return match_classes(domain, run.class_names, f"the run {run.path}")
