@@ -50,8 +50,7 @@ def predict(
     view_of: the network of a domain. domain: one for all pictures, or one per picture. Raises MadlabError, saying which
     picture, for what cannot be read or has no clear meaning.
     """
-    if (most := whole_number(top) or 0) < 1:
-        raise MadlabError(f"The {top!r:.60} most probable classes are not possible: choose a whole number from 1 on.")
+    most = checked_top(top)
     pictures = _as_list(images)
     names = [domain] * len(pictures) if isinstance(domain, str) else list(domain)
     if len(names) != len(pictures):
@@ -70,6 +69,13 @@ def predict(
             for place, row in zip(some, probabilities(views[name], squares, size.crop), strict=True):
                 guesses[place] = top_classes(row, views[name].facts.class_names, most)
     return guesses
+
+
+def checked_top(top: int) -> int:
+    """How many classes are asked for; MadlabError unless it is a whole number from 1 on."""
+    if (most := whole_number(top) or 0) < 1:
+        raise MadlabError(f"The {top!r:.60} most probable classes are not possible: choose a whole number from 1 on.")
+    return most
 
 
 def prepared_size(view: DomainView) -> ImageSize:

@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from madlab.cli.terminal import tell, warn
+from madlab.cli.terminal import is_terminal, listed, tell, warn
 from madlab.errors import MadlabError
+
+MANY_FILES = 200
+"""So many files to predict have a progress bar."""
 
 
 def doctor() -> None:
@@ -52,6 +55,31 @@ def evaluate(runs: list[Path], base: str | None, device: str | None, results: Pa
     for run in runs:
         accuracy = test_accuracy(run, base=base, device=device)
         tell((f"{run}: " if len(runs) > 1 else "") + f"test accuracy {accuracy:.2f} %")
+
+
+def predict(run: Path, paths: list[Path], top: int, format: str, base: str | None, device: str | None) -> None:
+    """Print the most probable classes of images: one line per file, as CSV or JSON lines."""
+    from madlab.prediction import checked_top
+    from madlab.progress import track
+    from madlab.runs.loaded import load_run
+    from madlab.runs.predict import heading, image_files, line_of, predict_files
+
+    top = checked_top(top)
+    loaded = load_run(run, base, device)
+    files, failures = image_files(listed(paths))
+    if not files and not failures:
+        raise MadlabError("The list on standard input names no file: give the path of one image per line.")
+    tell(*heading(format, min(top, len(loaded.class_names))))
+    told = predict_files(loaded, files, top)
+    # On a terminal the lines themselves show how far it is.
+    shown = len(files) >= MANY_FILES and not is_terminal()
+    for file, found in track(told, "predict", len(files), "images", show=shown):
+        if isinstance(found, MadlabError):
+            failures.append(found)
+        else:
+            tell(line_of(format, file, found))
+    if failures:
+        raise MadlabError(f"{len(failures)} of what was asked for could not be read:", *map(str, failures))
 
 
 def sweep(out: Path, layers: str | None, **options: Any) -> None:
