@@ -33,7 +33,8 @@ def train(out: Path, config: Path | None, domain: str | None, layers: str | None
         raise MadlabError("There is no domain to train on: give --domain, or --config to repeat a run.")
     result = run(out=out, **given) if config is None else repeat(config, out, **given)
     tell(f"{result.domain}, {result.method}: validation {result.val_accuracy:.2f} % (epoch {result.best_epoch})")
-    tell(f"test accuracy {result.test_accuracy:.2f} %, {result.adapter_parameters:,} adapter parameters")
+    tell(f"test accuracy {result.test_accuracy:.2f} %{_certainty(result)}")
+    tell(f"{result.adapter_parameters:,} adapter parameters{_cost(result)}")
     tell(f"everything is in {out}, after {result.seconds:.0f} s")
 
 
@@ -166,6 +167,23 @@ def bench(json: Path | None, figure: Path | None, **options: Any) -> None:
     if figure is not None:
         draw(record, figure)
     tell(*as_text(record).split("\n"))
+
+
+def _certainty(result: Any) -> str:
+    """The balanced accuracy of a result, and how far its test images can be trusted; "" for an old run's."""
+    if result.balanced_accuracy is None or result.interval is None:
+        return ""
+    low, high = result.interval
+    return (
+        f", balanced {result.balanced_accuracy:.2f} %; {result.test_images} test images put it between {low:.1f} and "
+        f"{high:.1f} % (95 % confidence)"
+    )
+
+
+def _cost(result: Any) -> str:
+    speed, memory = result.cost.get("images_per_second"), result.cost.get("peak_bytes")
+    told = f", trained at {speed:,.0f} images per second" if speed else ""
+    return told + (f", {memory / 1e9:.2f} GB of memory at the most" if memory else "")
 
 
 def _layers(text: str | None) -> str | list[str] | None:

@@ -21,6 +21,7 @@ from madlab.errors import MadlabError
 from madlab.network import MultiDomainNet
 from madlab.progress import progress_bar
 from madlab.runs.config import RunConfig
+from madlab.runs.cost import Cost
 from madlab.runs.epoch import Measured, crop_of, diverged, measure, train_epoch
 from madlab.runs.folder import ADAPTER, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
 from madlab.runs.marks import pack_correct
@@ -54,6 +55,7 @@ class Training:
         if config.compile is not None:
             self.view.compile(backend=config.compile, dynamic=False)
         self.optimiser = make_optimiser(self.view, config.recipe)
+        self.cost = Cost(self.device)
         self.log: list[Epoch] = []
         self.best, self.seconds = self._copied_state(), 0.0
         if stopped is not None:
@@ -92,7 +94,8 @@ class Training:
     def _epoch(self, epoch: int, moved: Callable[[Tensor], None]) -> Epoch:
         """Train one epoch, counted from 0, validate it, and store both results."""
         recipe = self.config.recipe
-        train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved)
+        with self.cost.of(len(self.domain.train)):
+            train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved)
         with rounded(numbers(self.view).values(), recipe.bits(epoch)):
             measured = self._measure(self.domain.val)
         # The last step of an epoch can ruin what the loss of that epoch does not show yet.
@@ -182,6 +185,8 @@ class Training:
             stored_bytes=asdict(stored_bytes(self.view, self.form)),
             test_images=len(tested.correct),
             test_correct=pack_correct(tested.correct.cpu()),
+            balanced_accuracy=tested.balanced_accuracy,
+            cost=self.cost.told(),
         )
 
     def _measure(self, split: Split) -> Measured:
