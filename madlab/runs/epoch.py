@@ -87,15 +87,26 @@ def train_epoch(
 
 @dataclass(frozen=True)
 class Measured:
-    """How a network does on a split. correct: bool (N,), in the split's order. loss: mean cross-entropy in nats."""
+    """How a network does on a split. correct: bool (N,), in the split's order. loss: mean cross-entropy in nats.
+
+    labels: int64 (N,), of the split.
+    """
 
     correct: Tensor
     loss: float
+    labels: Tensor
 
     @property
     def accuracy(self) -> float:
         """In percent."""
         return 100 * int(self.correct.sum()) / len(self.correct)
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean over the classes that occur of the share of their images that is right, in percent."""
+        images = self.labels.bincount()
+        right = self.labels[self.correct].bincount(minlength=len(images))
+        return 100 * (right[images > 0] / images[images > 0]).mean().item()
 
 
 @torch.no_grad()
@@ -107,7 +118,7 @@ def measure(network: nn.Module, split: Split, normalization: dict[str, list[floa
             logits = network(images)
         correct.append(logits.argmax(1) == labels)
         loss = loss + F.cross_entropy(logits.float(), labels, reduction="sum")
-    return Measured(torch.cat(correct), loss.item() / len(split))
+    return Measured(torch.cat(correct), loss.item() / len(split), split.labels)
 
 
 def diverged(what: str, view: DomainView, recipe: Recipe, epoch: int) -> Diverged:

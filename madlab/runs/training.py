@@ -22,6 +22,7 @@ from madlab.errors import MadlabError
 from madlab.network import MultiDomainNet
 from madlab.progress import progress_bar
 from madlab.runs.config import RunConfig
+from madlab.runs.cost import Cost
 from madlab.runs.epoch import Measured, crop_of, diverged, measure, train_epoch
 from madlab.runs.folder import ADAPTER, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
 from madlab.runs.marks import pack_correct
@@ -60,6 +61,7 @@ class Training:
         self.optimiser = make_optimiser(self.view, config.recipe, of_head)
         if config.compile is not None and not self.probed:
             self.view.compile(backend=config.compile, dynamic=False)
+        self.cost = Cost(self.device)
         self.log: list[Epoch] = []
         self.best, self.seconds = self._copied_state(), 0.0
         if stopped is not None:
@@ -99,10 +101,11 @@ class Training:
     def _epoch(self, epoch: int, moved: Callable[[Tensor], None]) -> Epoch:
         """Train one epoch, counted from 0, validate it, and store both results."""
         recipe = self.config.recipe
-        if self.probed:
-            train_loss = fit_epoch(self.view, self.domain, recipe, self.crop, epoch, moved)
-        else:
-            train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved)
+        with self.cost.of(len(self.domain.train)):
+            if self.probed:
+                train_loss = fit_epoch(self.view, self.domain, recipe, self.crop, epoch, moved)
+            else:
+                train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved)
         val_loss, val_accuracy = (None, None) if recipe.trainval else self._validate(epoch)
         if not self._all_finite():
             raise diverged("A weight or its momentum became infinite", self.view, recipe, epoch)
@@ -205,6 +208,8 @@ class Training:
             stored_bytes=asdict(stored_bytes(self.view, self.form)),
             test_images=len(tested.correct),
             test_correct=pack_correct(tested.correct.cpu()),
+            balanced_accuracy=tested.balanced_accuracy,
+            cost=self.cost.told(),
         )
 
     def _rates(self) -> dict[str, float]:
