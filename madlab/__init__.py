@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from madlab.errors import MadlabError as MadlabError
     from madlab.network import MultiDomainNet as MultiDomainNet
     from madlab.runs.evaluate import evaluate as evaluate
+    from madlab.runs.loaded import load_run as load_run
     from madlab.runs.train import train as train
 
 _ROOMS = {
@@ -38,6 +39,7 @@ _ROOMS = {
     "MadlabError": "errors",
     "MultiDomainNet": "network",
     "evaluate": "runs.evaluate",
+    "load_run": "runs.loaded",
     "train": "runs.train",
 }
 __all__ = sorted(_ROOMS)

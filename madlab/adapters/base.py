@@ -165,3 +165,15 @@ def check_rank(rank: Any, largest: int, where: str, least: int = 1) -> int:
             f"Rank {rank} is not possible: choose a whole number from {least} to {largest}, the limit of {where}."
         )
     return number
+
+
+def checked_ranks(options: Mapping[str, Any], adapted: Mapping[str, Layer]) -> int | dict[str, int]:
+    """One rank or one for each layer, as int; raises MadlabError for what the layers cannot have."""
+    rank, least = options["rank"], 0 if options.get("form") == "residual" else 1  # W * (1 + nothing) is W
+    largest = {name: min(filters_of(layer).shape[:2]) for name, layer in adapted.items()}
+    if isinstance(rank, Mapping):
+        if rank.keys() != largest.keys():
+            raise MadlabError("A rank for each layer must name exactly the adapted layers.")
+        return {name: check_rank(rank[name], largest[name], f"layer {name}", least) for name in adapted}
+    widest = max(largest, key=largest.__getitem__)
+    return check_rank(rank, largest[widest], f"the widest layer, {widest}", least)

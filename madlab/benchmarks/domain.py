@@ -14,9 +14,9 @@ from torch import Tensor
 from madlab.benchmarks.folder import read_folder
 from madlab.benchmarks.schemas import Normalization
 from madlab.benchmarks.split import SPLITS, Split, check_size
-from madlab.benchmarks.text import some
 from madlab.errors import MadlabError, MadlabWarning
 from madlab.files.schemas import validated
+from madlab.files.text import some
 
 
 @dataclass(frozen=True)

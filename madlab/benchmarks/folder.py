@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from madlab.benchmarks.images import Square, read_square, scale_of
 from madlab.benchmarks.listing import list_images
 from madlab.benchmarks.split import SPLITS, Split, check_size
-from madlab.benchmarks.text import reason, some
 from madlab.errors import MadlabError, MadlabWarning
+from madlab.files.pictures import Square, read_square, scale_of
+from madlab.files.text import reason, some
 from madlab.progress import track
 
 BAR_FROM = 2000
@@ -53,7 +53,7 @@ def read_folder(path: Path | str, size: int = 36) -> FolderContent:
 
     Classes are numbered in the sorted order of their names, as ImageFolder does, and images in deeper folders belong to
     the class they lie in. Hidden files and folders are ignored; whatever Pillow decodes is read, whatever its name.
-    Grey of more than 8 bits is scaled alike in the whole folder (`madlab.benchmarks.images`).
+    Grey of more than 8 bits is scaled alike in the whole folder (`madlab.files.pictures`).
     size: pixels of the square images: short side scaled to it, then cut around the centre.
     Raises MadlabError, naming the file or folder, for a missing or empty folder, classes that are not the same in all
     three splits, and images that cannot be read.

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from madlab.benchmarks.split import SPLITS
-from madlab.benchmarks.text import some
 from madlab.errors import MadlabError
+from madlab.files.text import some
 
 OTHER_NAMES = {
     "train": {"train", "training", "trainset", "train_set"},

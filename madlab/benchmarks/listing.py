@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from madlab.benchmarks.images import is_image
 from madlab.benchmarks.layout import check_layout
 from madlab.benchmarks.split import SPLITS
-from madlab.benchmarks.text import some
 from madlab.benchmarks.walk import files_below, hidden, identity
 from madlab.errors import MadlabError, MadlabWarning
+from madlab.files.pictures import is_image
+from madlab.files.text import some
 
 NO_IMAGE = "in no format that Pillow can read"
 NO_WAY = "a link that leads nowhere, or to a folder that is read anyway"

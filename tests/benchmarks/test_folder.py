@@ -17,8 +17,8 @@ from torchvision.datasets import ImageFolder
 from madlab.benchmarks import folder as folder_module
 from madlab.benchmarks import images
 from madlab.benchmarks.domain import SPLITS, Domain
-from madlab.benchmarks.images import read_image
 from madlab.errors import MadlabError, MadlabWarning
+from madlab.files.pictures import read_image
 
 pytestmark = pytest.mark.filterwarnings("ignore::madlab.errors.MadlabWarning")
 
