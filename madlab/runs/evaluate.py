@@ -1,37 +1,110 @@
 """How good a finished run is, computed from its config and its adapter file alone."""
 
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
 
-from madlab.benchmarks import load_domain
+from madlab.adapters.rounding import check_bits
+from madlab.benchmarks import is_name, load_domain
 from madlab.benchmarks.domain import Domain, match_classes
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
+from madlab.files.locks import hold
 from madlab.runs.config import RunConfig
-from madlab.runs.epoch import accuracy_and_loss
-from madlab.runs.loaded import load_run
+from madlab.runs.epoch import measure
+from madlab.runs.loaded import LoadedRun, load_run
+from madlab.runs.marks import pack_correct
+from madlab.runs.record import Result, Rounded, Run
 
 
 def evaluate(
     run: Path | str,
-    domain: Domain | None = None,
+    domain: Domain | Path | str | None = None,
     base: nn.Module | Path | str | None = None,
     device: torch.device | str | None = None,
 ) -> float:
     """Test accuracy in percent of a finished run, from its config and its adapter file alone: `madlab evaluate`.
 
-    domain: needed only where the run was given a Domain object. base: as in `load_run`.
+    domain: the images, as in `domain_of`. base: as in `load_run`.
     Raises MadlabError for files that are absent or damaged, and for data whose classes are not those of the run.
     """
+    check_data(run, domain)
+    trained = load_run(run, base, device)
+    data = domain_of(trained, domain)
+    test = data.test.to(chosen_device(device))
+    return measure(trained.network, test, trained.normalization, trained.crop(data.size)).accuracy
+
+
+def round_run(
+    run: Path | str,
+    bits: Sequence[int] = (8, 4, 3, 2),
+    domain: Domain | None = None,
+    base: nn.Module | Path | str | None = None,
+    device: torch.device | str | None = None,
+) -> Result:
+    """Store a finished run's domain in each of these numbers of bits, load it back, evaluate it, and record that.
+
+    Nothing is trained, and the adapter file stays as it is: only `Result.rounded` of result.json changes, and what it
+    holds already is not measured again. domain, base: as in `evaluate`. Returns the result. Raises MadlabError where
+    `evaluate` does, for a run that is stored rounded already (`finish_bits`), and for a number of bits that cannot be.
+    """
     config, where = RunConfig.read(run), chosen_device(device)
-    if domain is None and config.source is None:
-        raise MadlabError(f"The run {run} was trained on a Domain object: give that domain to evaluate.")
-    trained = load_run(run, base, where)
-    if domain is None:
-        assert config.source is not None
-        domain = load_domain(config.source, size=trained.size.resize, flip=config.flip)
-    domain = match_classes(domain, trained.class_names, f"the run {run}")
-    crop = trained.crop(domain.size)
-    return accuracy_and_loss(trained.network, domain.test.to(where), trained.normalization, crop)[0]
+    if config.recipe.finish_bits is not None:
+        raise MadlabError(
+            f"The run {run} is stored in {config.recipe.finish_bits} bits already: round one that is not."
+        )
+    check_data(run, domain)
+    with hold(Path(run)):
+        result = Run.read(run).result
+        missing = [number for number in bits if str(check_bits(number)) not in result.rounded]
+        if missing:
+            trained = load_run(run, base, where)
+            data = domain_of(trained, domain).to(where)
+            with TemporaryDirectory() as folder:
+                found = {str(b): _rounded(trained, b, data, Path(folder) / f"{b}.safetensors") for b in missing}
+            result = replace(result, rounded=result.rounded | found)
+            result.write(run)
+    return result
+
+
+def _rounded(run: LoadedRun, bits: int, domain: Domain, file: Path) -> Rounded:
+    run.net.save_domain(run.domain, file, bits=bits, norms="folded")
+    loaded = replace(run, domain=run.net.load_domain(file, name=f"{run.domain} in {bits} bits"))
+    val, test = (
+        measure(loaded.network, split, loaded.normalization, loaded.crop(domain.size))
+        for split in (domain.val, domain.test)
+    )
+    stored = asdict(run.net.stored_bytes(run.domain, bits, "folded"))
+    run.net.remove_domain(loaded.domain)
+    return Rounded(stored, val.accuracy, test.accuracy, pack_correct(test.correct.cpu()))
+
+
+def check_data(run: Path | str, domain: Domain | Path | str | None) -> None:
+    """Raise MadlabError if the images of a run have to be given and were not, before anything else is read."""
+    source = RunConfig.read(run).source
+    if domain is None and source is None:
+        raise MadlabError(
+            f"The run {run} was trained on a Domain object: give its images (--domain FOLDER, or domain=...)."
+        )
+    if domain is None and source is not None and not is_name(source) and not os.path.exists(source):
+        raise MadlabError(
+            f"The images of the run {run} are no longer in {source}: say where they are (--domain FOLDER, or "
+            "domain=...)."
+        )
+
+
+def domain_of(run: LoadedRun, domain: Domain | Path | str | None) -> Domain:
+    """The images of a run, with its classes in the run's order.
+
+    domain: others in their place, or the same from elsewhere: a Domain, or what `load_domain` takes.
+    """
+    if not isinstance(domain, Domain):
+        source = run.config.source if domain is None else domain
+        assert source is not None
+        domain = load_domain(source, size=run.size.resize, flip=run.config.flip)
+    return match_classes(domain, run.class_names, f"the run {run.path}")
