@@ -19,6 +19,10 @@ from torch import nn
 from madlab.errors import MadlabError
 from madlab.sizes import timm_size
 
+ADAPTER = "adapter.safetensors"
+"""A domain's file in a run folder, and in one that is shared."""
+HUB = "hf://"
+
 
 class NotHere(MadlabError):
     """Weights would have to be downloaded, but downloading was not allowed."""
@@ -86,6 +90,22 @@ def timm_network(model: str, download: bool = True) -> nn.Module:
     return network
 
 
+def domain_file(place: Path | str) -> Path:
+    """The file of a domain: a file as it is, that of a run or shared folder, or that of hf://OWNER/NAME[@REVISION].
+
+    From the Hugging Face hub one file is fetched, the adapter, and kept in its library's cache; whatever else lies there
+    stays there. Raises MadlabError for an address that is none, and for what cannot be had.
+    """
+    if isinstance(place, str) and place.startswith(HUB):
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", place.removeprefix(HUB)):
+            raise MadlabError(
+                f"{place!r:.120} is no address on the hub: write hf://OWNER/NAME or hf://OWNER/NAME@REVISION."
+            )
+        return _fetched_from_hub(place.removeprefix(HUB), ADAPTER, download=True)
+    path = Path(place)
+    return path / ADAPTER if os.path.isdir(path) else path
+
+
 def _fetched(url: str, download: bool) -> Path:
     """The file of a URL in torch.hub's cache, downloaded if need be, with the sha256 that its name begins with."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
@@ -115,13 +135,16 @@ def _fetched(url: str, download: bool) -> Path:
 
 def _fetched_from_hub(repository: str, name: str, download: bool) -> Path:
     """A file of the Hugging Face hub in the cache of its own library, downloaded if need be."""
-    from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.utils import EntryNotFoundError
+    try:
+        from huggingface_hub import constants, hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+    except ImportError:
+        raise MadlabError("The hub needs huggingface_hub: pip install 'madlab[peers]'.") from None
 
     repository, _, revision = repository.partition("@")
     try:
         return Path(hf_hub_download(repository, name, revision=revision or None, local_files_only=not download))
-    except (OSError, EntryNotFoundError) as error:
+    except (OSError, EntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
         if not download:
             raise NotHere(
                 f"{name} of {repository} is not on this machine: run `hf download {repository} {name}`."

@@ -8,3 +8,8 @@ peft         PEFT's adapter folder, for the methods that PEFT has
 export       which of these a file's name asks for
 share        a folder for a model hub, with its card
 """
+
+from madlab.exports.export import export_domain, export_run
+from madlab.exports.share import share_run
+
+__all__ = ["export_domain", "export_run", "share_run"]

@@ -94,7 +94,7 @@ def deployable(net: MultiDomainNet, domain: str, normalises: bool = False) -> De
     """
     view = net.view(domain)
     network = net.merge(domain) if view.prompt is None else nn.Sequential(view.prompt, view.network)
-    network = network.to("cpu", torch.float32, memory_format=torch.contiguous_format)
+    network = network.to("cpu", torch.float32).to(memory_format=torch.contiguous_format)
     if normalises:
         if not view.facts.normalization:
             raise MadlabError(f"Domain {domain!r} does not know its normalization: export it without.")

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from madlab.adapters import METHODS
 from madlab.adapters.peers import EQUATIONS, PeftAdapter, peft_config
 from madlab.errors import MadlabError
 from madlab.exports.deployable import Deployable, staged_folder
