@@ -156,7 +156,7 @@ class MultiDomainNet(nn.Module):
     ) -> list[list[Guess]]:
         """The most probable classes of pictures, each prepared as its domain was trained; see `madlab.prediction`.
 
-        images: one picture or several: paths, PIL images, arrays or tensors, as uint8 or as floats from 0 to 1, channels
+        images: one picture or several: paths, PIL images, arrays or tensors, as uint8 or floats from 0 to 1, channels
         last or first; a batch is an array of four dimensions. domain: one for all, or one per picture. Returns for each
         picture its `top` classes with their probabilities, the likeliest first. Raises MadlabError for pictures that
         cannot be read or whose meaning is not clear.

@@ -50,8 +50,7 @@ def predict(
     view_of: the network of a domain. domain: one for all pictures, or one per picture. Raises MadlabError, saying which
     picture, for what cannot be read or has no clear meaning.
     """
-    if (most := whole_number(top) or 0) < 1:
-        raise MadlabError(f"The {top!r:.60} most probable classes are not possible: choose a whole number from 1 on.")
+    most = checked_top(top)
     pictures = _as_list(images)
     names = [domain] * len(pictures) if isinstance(domain, str) else list(domain)
     if len(names) != len(pictures):
@@ -70,6 +69,13 @@ def predict(
             for place, row in zip(some, probabilities(views[name], squares, size.crop), strict=True):
                 guesses[place] = top_classes(row, views[name].facts.class_names, most)
     return guesses
+
+
+def checked_top(top: int) -> int:
+    """How many classes are asked for; MadlabError unless it is a whole number from 1 on."""
+    if (most := whole_number(top) or 0) < 1:
+        raise MadlabError(f"The {top!r:.60} most probable classes are not possible: choose a whole number from 1 on.")
+    return most
 
 
 def prepared_size(view: DomainView) -> ImageSize:
@@ -104,10 +110,8 @@ def probabilities(view: DomainView, squares: np.ndarray, crop: int) -> Tensor:
     """
     facts = view.facts
     if view.channels != 3 or not facts.normalization:
-        lacking = "RGB images" if view.channels != 3 else "a normalization, which it was added without"
-        raise MadlabError(
-            f"Domain {facts.name!r} does not have {lacking}: prepare a batch and call net(batch, domain)."
-        )
+        why = f"takes {view.channels} channels" if view.channels != 3 else "was added without a normalization"
+        raise MadlabError(f"Domain {facts.name!r} {why}: prepare a batch yourself and call net(batch, domain).")
     edge = (squares.shape[1] - crop) // 2
     cut = torch.from_numpy(squares[:, edge : edge + crop, edge : edge + crop]).to(view.like.device)
     mean, std = (torch.tensor(facts.normalization[key], device=cut.device).view(3, 1, 1) for key in ("mean", "std"))
@@ -155,18 +159,15 @@ def _bytes(picture: np.ndarray | Tensor, what: str) -> np.ndarray:
 
 
 def _as_array(picture: object, what: str) -> np.ndarray:
-    if (
-        isinstance(picture, Tensor)
-        and picture.layout == torch.strided
-        and not (picture.is_meta or picture.is_quantized)
-    ):
-        picture = picture.detach().cpu()
-        return (picture.float() if picture.is_floating_point() else picture).numpy()
     if isinstance(picture, np.ndarray):
         return picture
-    raise MadlabError(
-        f"{_capital(what)} is a {type(picture).__name__}: give a path, a PIL image, an array or a dense tensor."
-    )
+    if not isinstance(picture, Tensor):
+        kind = type(picture).__name__
+        raise MadlabError(f"{_capital(what)} is of type {kind}: give a path, a PIL image, an array or a tensor.")
+    if picture.layout != torch.strided or picture.is_meta or picture.is_quantized:
+        raise MadlabError(f"{_capital(what)} is a tensor of an unusual kind: give a dense one of plain numbers.")
+    picture = picture.detach().cpu()
+    return (picture.float() if picture.is_floating_point() else picture).numpy()
 
 
 def _channels_last(pixels: np.ndarray, what: str) -> np.ndarray:

@@ -103,7 +103,7 @@ def test_a_photograph_is_turned_upright_scaled_and_cut_like_a_training_image(
     exif[0x0112] = 6  # the camera was turned: the file holds the picture rotated by 90 degrees against the clock
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "phone.png", exif=exif)
     (guesses,) = net.predict([tmp_path / "phone.png"], "pets", top=4)
-    assert dict(guesses) == pytest.approx(by_hand(net, np.asarray(upright.crop((7, 0, 43, 36)))), abs=1e-5)
+    assert dict(guesses) == pytest.approx(by_hand(net, np.array(upright.crop((7, 0, 43, 36)))), abs=1e-5)
 
 
 def test_grey_is_three_equal_channels(net: MultiDomainNet, photograph: np.ndarray) -> None:

@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from madlab.cli.terminal import tell, warn
+from madlab.cli.terminal import is_terminal, listed, tell, warn
 from madlab.errors import MadlabError
+
+MANY_FILES = 200
+"""So many files to predict have a progress bar."""
 
 
 def doctor() -> None:
@@ -30,7 +33,8 @@ def train(out: Path, config: Path | None, domain: str | None, layers: str | None
         raise MadlabError("There is no domain to train on: give --domain, or --config to repeat a run.")
     result = run(out=out, **given) if config is None else repeat(config, out, **given)
     tell(f"{result.domain}, {result.method}: validation {result.val_accuracy:.2f} % (epoch {result.best_epoch})")
-    tell(f"test accuracy {result.test_accuracy:.2f} %, {result.adapter_parameters:,} adapter parameters")
+    tell(f"test accuracy {result.test_accuracy:.2f} %{_certainty(result)}")
+    tell(f"{result.adapter_parameters:,} adapter parameters{_cost(result)}")
     tell(f"everything is in {out}, after {result.seconds:.0f} s")
 
 
@@ -52,6 +56,31 @@ def evaluate(runs: list[Path], base: str | None, device: str | None, results: Pa
     for run in runs:
         accuracy = test_accuracy(run, base=base, device=device)
         tell((f"{run}: " if len(runs) > 1 else "") + f"test accuracy {accuracy:.2f} %")
+
+
+def predict(run: Path, paths: list[Path], top: int, format: str, base: str | None, device: str | None) -> None:
+    """Print the most probable classes of images: one line per file, as CSV or JSON lines."""
+    from madlab.prediction import checked_top
+    from madlab.progress import track
+    from madlab.runs.loaded import load_run
+    from madlab.runs.predict import heading, image_files, line_of, predict_files
+
+    top = checked_top(top)
+    loaded = load_run(run, base, device)
+    files, failures = image_files(listed(paths))
+    if not files and not failures:
+        raise MadlabError("The list on standard input names no file: give the path of one image per line.")
+    tell(*heading(format, min(top, len(loaded.class_names))))
+    told = predict_files(loaded, files, top)
+    # On a terminal the lines themselves show how far it is.
+    shown = len(files) >= MANY_FILES and not is_terminal()
+    for file, found in track(told, "predict", len(files), "images", show=shown):
+        if isinstance(found, MadlabError):
+            failures.append(found)
+        else:
+            tell(line_of(format, file, found))
+    if failures:
+        raise MadlabError(f"{len(failures)} of what was asked for could not be read:", *map(str, failures))
 
 
 def sweep(out: Path, layers: str | None, **options: Any) -> None:
@@ -169,6 +198,23 @@ def bench(json: Path | None, figure: Path | None, **options: Any) -> None:
     if figure is not None:
         draw(record, figure)
     tell(*as_text(record).split("\n"))
+
+
+def _certainty(result: Any) -> str:
+    """The balanced accuracy of a result, and how far its test images can be trusted; "" for an old run's."""
+    if result.balanced_accuracy is None or result.interval is None:
+        return ""
+    low, high = result.interval
+    return (
+        f", balanced {result.balanced_accuracy:.2f} %; {result.test_images} test images put it between {low:.1f} and "
+        f"{high:.1f} % (95 % confidence)"
+    )
+
+
+def _cost(result: Any) -> str:
+    speed, memory = result.cost.get("images_per_second"), result.cost.get("peak_bytes")
+    told = f", trained at {speed:,.0f} images per second" if speed else ""
+    return told + (f", {memory / 1e9:.2f} GB of memory at the most" if memory else "")
 
 
 def _layers(text: str | None) -> str | list[str] | None:

@@ -40,6 +40,7 @@ def _parser() -> Parser:
         (commands.doctor, lambda sub: None),
         (commands.train, _train),
         (commands.evaluate, _evaluate),
+        (commands.predict, _predict),
         (commands.sweep, _sweep),
         (commands.prepare, _prepare),
         (commands.bench, _bench),
@@ -78,6 +79,16 @@ def _evaluate(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--device", type=_text, help=DEVICE)
     sub.add_argument("--results", type=_path, help="instead write the Decathlon challenge's results.json to this file")
     sub.add_argument("--labels", type=_path, help="score that file with the labels of the test images (folder or zip)")
+
+
+def _predict(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("run", type=_path, metavar="RUN", help="a run folder")
+    told = "image files, folders with images at any depth, or - for a list on standard input, one path per line"
+    sub.add_argument("paths", type=_path, nargs="+", metavar="PATH", help=told)
+    sub.add_argument("--top", type=_whole, default=3, help="how many classes per image (default: %(default)s)")
+    sub.add_argument("--format", choices=["csv", "jsonl"], default="csv", help="default: %(default)s")
+    sub.add_argument("--base", type=_text, help="the run's base network, where it has to be downloaded")
+    sub.add_argument("--device", type=_text, help=DEVICE)
 
 
 def _sweep(sub: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from madlab.adapters import METHODS
 from madlab.benchmarks import is_name
 from madlab.errors import MadlabError, printable
 from madlab.exports.deployable import staged_folder
+from madlab.files.tensors import load_tensors, save_tensors
 from madlab.hub import ADAPTER
 from madlab.runs.config import BaseUsed
 from madlab.runs.loaded import check_finished, load_run
@@ -70,7 +71,8 @@ def share_run(
         classes=", ".join(names[:MOST_CLASSES]) + (" ..." if len(names) > MOST_CLASSES else ""),
     )
     with staged_folder(Path(out), CARD) as place:
-        (place / ADAPTER).write_bytes((Path(run) / ADAPTER).read_bytes())
+        tensors, facts = load_tensors(Path(run) / ADAPTER)
+        save_tensors(place / ADAPTER, tensors, facts | {"base": whole.config.base.name})
         whole.config.write(place)
         whole.result.write(place)
         write_log(place, whole.log)
@@ -96,8 +98,11 @@ def _without_paths(run: Run) -> Run:
 
 
 def _named(base: BaseUsed) -> BaseUsed:
-    is_file = base.source is not None and base.source.endswith(".safetensors")
-    return replace(base, source=None) if is_file else base
+    """A base network as others may know it; one that was read from a file has no source that is theirs, too."""
+    if base.source is None or not base.source.endswith(".safetensors"):
+        return base
+    library, colon, model = base.name.rpartition(":")[0].partition(":")  # LIBRARY:MODEL:FILE
+    return replace(base, source=None, name=f"{library}{colon}{model}" if model else base.name)
 
 
 def _plain(text: str | None) -> str:

@@ -89,17 +89,26 @@ def train_epoch(
 class Measured:
     """How a network does on a split, in the split's order.
 
-    correct: bool (N,). loss: mean cross-entropy in nats. probabilities: float32 (N, classes), rows that add up to 1.
+    correct: bool (N,). loss: mean cross-entropy in nats. labels: int64 (N,). probabilities: float32 (N, classes), rows
+    that add up to 1.
     """
 
     correct: Tensor
     loss: float
+    labels: Tensor
     probabilities: Tensor
 
     @property
     def accuracy(self) -> float:
         """In percent."""
         return 100 * int(self.correct.sum()) / len(self.correct)
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean over the classes that occur of the share of their images that is right, in percent."""
+        images = self.labels.bincount()
+        right = self.labels[self.correct].bincount(minlength=len(images))
+        return 100 * (right[images > 0] / images[images > 0]).mean().item()
 
 
 @torch.no_grad()
@@ -112,10 +121,12 @@ def measure(network: nn.Module, split: Split, normalization: dict[str, list[floa
         correct.append(logits.argmax(1) == labels)
         probabilities.append(logits.float().softmax(1))
         loss = loss + F.cross_entropy(logits.float(), labels, reduction="sum")
-    return Measured(torch.cat(correct), loss.item() / len(split), torch.cat(probabilities))
+    return Measured(torch.cat(correct), loss.item() / len(split), split.labels, torch.cat(probabilities))
 
 
 def diverged(what: str, view: DomainView, recipe: Recipe, epoch: int) -> Diverged:
     """The error for a training that went wrong in `epoch`, counted from 0; `what` begins the sentence."""
-    rates = ", ".join(f"{kind}_lr {rate:g}" for kind, rate in peak_rates(view, recipe).items())
+    rates = ", ".join(
+        f"{kind}_lr {rate:g}" for kind, rate in peak_rates(view.method, view.facts.options, recipe).items()
+    )
     return Diverged(f"{what} in epoch {epoch + 1}: lower the learning rates (now {rates}).")

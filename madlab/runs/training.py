@@ -17,14 +17,17 @@ from torch import Tensor, nn
 
 from madlab.adapters.rounding import rounded
 from madlab.benchmarks.domain import Domain, Split
+from madlab.benchmarks.loader import batches
 from madlab.errors import MadlabError
 from madlab.network import MultiDomainNet
 from madlab.progress import progress_bar
 from madlab.runs.config import RunConfig
+from madlab.runs.cost import Cost
 from madlab.runs.epoch import Measured, crop_of, diverged, measure, train_epoch
 from madlab.runs.folder import ADAPTER, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
 from madlab.runs.marks import pack_correct
-from madlab.runs.rates import make_optimiser, peak_rates
+from madlab.runs.probe import fit_epoch, probed_head
+from madlab.runs.rates import head_factor, make_optimiser, peak_rates
 from madlab.runs.record import Epoch, Result, write_log
 from madlab.sizes import image_size
 from madlab.stored import Form, decode, encode, numbers, stored_bytes
@@ -51,9 +54,12 @@ class Training:
         bits = config.recipe.finish_bits
         self.form = Form(bits, "full" if bits is None else "folded")
         self.view = self.net.view(domain.name)
-        if config.compile is not None:
+        self.probed = probed_head(self.view, self._first_images()) is not None
+        of_head = 1.0 if self.probed else head_factor(self.view, domain, config.recipe, self.crop)
+        self.optimiser = make_optimiser(self.view, config.recipe, of_head)
+        if config.compile is not None and not self.probed:
             self.view.compile(backend=config.compile, dynamic=False)
-        self.optimiser = make_optimiser(self.view, config.recipe)
+        self.cost = Cost(self.device)
         self.log: list[Epoch] = []
         self.best, self.seconds = self._copied_state(), 0.0
         if stopped is not None:
@@ -92,7 +98,11 @@ class Training:
     def _epoch(self, epoch: int, moved: Callable[[Tensor], None]) -> Epoch:
         """Train one epoch, counted from 0, validate it, and store both results."""
         recipe = self.config.recipe
-        train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved)
+        with self.cost.of(len(self.domain.train)):
+            if self.probed:
+                train_loss = fit_epoch(self.view, self.domain, recipe, self.crop, epoch, moved)
+            else:
+                train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved)
         with rounded(numbers(self.view).values(), recipe.bits(epoch)):
             measured = self._measure(self.domain.val)
         # The last step of an epoch can ruin what the loss of that epoch does not show yet.
@@ -106,12 +116,19 @@ class Training:
         self._store()
         return self.log[-1]
 
+    def _first_images(self) -> Tensor:
+        """Two validation images, normalised."""
+        two = Split(self.domain.val.images[:2], self.domain.val.labels[:2])
+        return next(batches(two.images, two.labels, 2, self.crop, normalization=self.domain.normalization))[0]
+
     def _copied_state(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in self.view.own_state().items()}
 
     def _eligible(self) -> list[Epoch]:
-        """The epochs that may be the best: where the recipe rounds, those that were trained and validated rounded."""
+        """The epochs that may be the best: where numbers are rounded, those that were trained and validated rounded."""
         recipe = self.config.recipe
+        if not numbers(self.view):
+            return self.log
         return [entry for entry in self.log if recipe.bits(entry.epoch - 1) == recipe.finish_bits]
 
     def _all_finite(self) -> bool:
@@ -178,11 +195,17 @@ class Training:
                 "python": platform.python_version(),
             },
             date=time.strftime("%Y-%m-%d", time.gmtime()),
-            rates=peak_rates(self.view, self.config.recipe),
+            rates=self._rates(),
             stored_bytes=asdict(stored_bytes(self.view, self.form)),
             test_images=len(tested.correct),
             test_correct=pack_correct(tested.correct.cpu()),
+            balanced_accuracy=tested.balanced_accuracy,
+            cost=self.cost.told(),
         )
+
+    def _rates(self) -> dict[str, float]:
+        rates = peak_rates(self.view.method, self.view.facts.options, self.config.recipe)
+        return dict.fromkeys(rates, 0.0) if self.probed else rates  # L-BFGS has none
 
     def _measure(self, split: Split) -> Measured:
         network = network_to_evaluate(self.net, self.domain.name)

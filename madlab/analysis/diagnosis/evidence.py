@@ -138,21 +138,13 @@ def gather(run: Path | str, base: nn.Module | str | None = None) -> Evidence:
         for file, lost in ((METRICS, "how its loss went"), (ADAPTER, "what it trained")):
             if not (folder / file).exists() or (file == METRICS and not log):
                 raise MadlabError(f"The run {folder} is finished but has no {file}, so nobody knows {lost}: repeat it.")
-    facts: dict[str, Any] = {"rates": _rates(config, config.recipe), "own_rates": _rates(config, Recipe())}
+    method, options = METHODS[config.method], config.options
+    facts: dict[str, Any] = {
+        "rates": peak_rates(method, options, config.recipe),
+        "own_rates": peak_rates(method, options, Recipe()),
+    }
     facts |= {"failure": _failure(folder)} | _trained(folder, config, base)
     return Evidence(str(folder), config, log, finished, **facts)
-
-
-def _rates(config: RunConfig, recipe: Recipe) -> dict[str, float]:
-    """Peak rates where there is no domain to look at: `peak_rates` lowers the head's for some."""
-    method = METHODS[config.method]
-    own = {
-        "adapter": method.rate(config.options),
-        "batchnorm": method.rates.batchnorm,
-        "head": method.rates.head or method.rates.batchnorm,
-    }
-    asked = {"adapter": recipe.adapter_lr, "batchnorm": recipe.batchnorm_lr, "head": recipe.head_lr}
-    return own | {kind: rate for kind, rate in asked.items() if rate is not None}
 
 
 def _failure(folder: Path) -> str:
@@ -173,8 +165,6 @@ def _trained(folder: Path, config: RunConfig, base: nn.Module | str | None) -> d
     view = _view(folder, config, network)
     adapts = bool(view.adapted_layers())
     return {
-        "rates": peak_rates(view, config.recipe),
-        "own_rates": peak_rates(view, Recipe()),
         "classes": view.facts.num_classes,
         "turn": filter_turn(view) / CEILING.get(config.method, 1.0) if adapts else None,
         "change": filter_change(view) if adapts else None,
