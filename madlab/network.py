@@ -222,8 +222,7 @@ class MultiDomainNet(nn.Module):
     def load_domain(self, path: Path | str, name: str | None = None) -> str:
         """Add the domain of a file that `save_domain` wrote, under its own name or another; returns the name.
 
-        path: as `hub.domain_file` takes it: a file, a folder with an adapter.safetensors, or hf://OWNER/NAME. Raises
-        MadlabError if the file is damaged or belongs to another base network.
+        path: a file, a run folder, or hf://OWNER/NAME. MadlabError if it is damaged or of another base network.
         """
         with torch.inference_mode(False):
             tensors, stored = load_tensors(domain_file(path))
