@@ -24,6 +24,7 @@ from madlab.figures.mistakes import (
 )
 from madlab.figures.modulations import accuracy_by_kept, alpha_by_layer, alpha_histograms, kept_by_layer
 from madlab.figures.paths import critical_path
+from madlab.figures.predictions import class_bars
 from madlab.figures.rankings import ranking
 from madlab.figures.ranks import accuracy_by_rank, factors, singular_values, spectrum_history
 from madlab.figures.runs import accuracy_against_parameters, accuracy_bars, look, training_curves
@@ -73,6 +74,7 @@ __all__ = [
     "by_kernel",
     "calibration",
     "change_by_layer",
+    "class_bars",
     "confusion_map",
     "cost_by_rank",
     "critical_path",
