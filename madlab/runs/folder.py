@@ -19,11 +19,12 @@ from madlab.files.locks import LOCK
 from madlab.files.plain import check_writable
 from madlab.files.schemas import STRICT, validated
 from madlab.files.tensors import load_tensors, save_tensors
+from madlab.hub import ADAPTER as ADAPTER
 from madlab.runs.config import CONFIG, RunConfig
 from madlab.runs.record import METRICS, RESULT, Epoch
 from madlab.view import DomainView
 
-ADAPTER, CHECKPOINT = "adapter.safetensors", "checkpoint.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
 FAILURE = "failure.txt"
 """Why a run ended early: a loss that is no number, or the traceback of a defect that ended it in a sweep. It goes when
 the run is finished."""
