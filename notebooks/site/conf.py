@@ -30,7 +30,7 @@ html_copy_source = False
 html_math_renderer = "katex"
 html_show_sphinx = False
 
-myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_enable_extensions = ["attrs_block", "dollarmath", "amsmath"]
 myst_heading_anchors = 3
 
 
