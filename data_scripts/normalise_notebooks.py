@@ -3,9 +3,10 @@
     python data_scripts/normalise_notebooks.py [--run] [NOTEBOOK ...]
 
 Without NOTEBOOK it takes the whole course and the template. Outputs are kept only in cells tagged `nbval-check-output`,
-with execution count 1; all others are removed. Widget state is removed too, every notebook names the same kernel, and
-every cell keeps its id. With --run the notebook is executed first, so that the outputs are up to date; if a cell fails,
-the file stays as it was.
+with execution count 1; all others are removed. The input of a cell tagged `hide-input` is folded: the site reads the
+tag, JupyterLab `source_hidden`, Colab `cellView`. Cells tagged `controls` get that tag. Widget state is removed, every
+notebook names the same kernel, and every cell keeps its id. With --run the notebook is executed first, so that the
+outputs are up to date; if a cell fails, the file stays as it was.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from nbformat import NotebookNode
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 KEEP = "nbval-check-output"
+FOLD, FOLDED = "hide-input", {"cellView": "form", "jupyter": {"source_hidden": True}}
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -31,8 +33,11 @@ def normalised(notebook: NotebookNode) -> NotebookNode:
     seen: set[str] = set()
     for cell in notebook.cells:
         cell.source = cell.source.rstrip()
-        tags = sorted(cell.metadata.get("tags", []))
-        cell.metadata = NotebookNode({"tags": tags} if tags else {})
+        tags = set(cell.metadata.get("tags", []))
+        if "controls" in tags:
+            tags.add(FOLD)
+        metadata = {"tags": sorted(tags)} if tags else {}
+        cell.metadata = nbformat.from_dict(metadata | FOLDED if FOLD in tags else metadata)
         if not cell.get("id") or cell.id in seen:
             cell.id = new_id(cell, seen)
         seen.add(cell.id)

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT / "data_scripts"))
 normalise = importlib.import_module("normalise_notebooks")
 
 CARD = ("You will be able to", "Before this", "Reading", "Running", "Data", "Paper")
-TAGS = {"install", "setup", "build", "exercise", "interactive", "controls", "nbval-check-output"}
+TAGS = {"install", "setup", "build", "exercise", "interactive", "controls", "hide-input", "nbval-check-output"}
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=[path.stem[:2] for path in NOTEBOOKS])
@@ -81,7 +81,7 @@ def test_headings_are_in_order(notebook: NotebookNode) -> None:
     levels = [level for level, _ in headings(notebook)]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after <= before + 1 for before, after in pairwise(levels))
-    chapters = [title for level, title in headings(notebook) if level == 2]
+    chapters = [title for level, title in headings(notebook) if level == 2 and not title.startswith("Appendix · ")]
     assert chapters[-3:] == ["Exercises", "Quiz", "Close"]
 
 
@@ -163,7 +163,8 @@ def test_normaliser_empties_all_but_tagged_cells(tmp_path: Path) -> None:
     kept.outputs = [new.new_output("execute_result", {"text/plain": "2"}, execution_count=7)]
     other = new.new_code_cell("import time\ntime.time()", execution_count=8)
     other.outputs = [new.new_output("stream", name="stdout", text="now")]
-    made = new.new_notebook(cells=[kept, other, new.new_markdown_cell("text")])
+    moves = new.new_code_cell("assert True", metadata={"tags": ["controls"]})
+    made = new.new_notebook(cells=[kept, other, new.new_markdown_cell("text"), moves])
     made.metadata = nbformat.from_dict({"widgets": {}, "kernelspec": {"name": "mine", "display_name": "My kernel"}})
     file = tmp_path / "made.ipynb"
     nbformat.write(made, file)
@@ -177,4 +178,6 @@ def test_normaliser_empties_all_but_tagged_cells(tmp_path: Path) -> None:
         assert got.cells[0].outputs[0].data["text/plain"] == "2"
         assert got.cells[1].outputs == [] and got.cells[1].execution_count is None
         assert got.cells[0].metadata == {"tags": ["nbval-check-output"]}
+        folded = {"cellView": "form", "jupyter": {"source_hidden": True}}
+        assert got.cells[3].metadata == {"tags": ["controls", "hide-input"], **folded}
         assert got.metadata.kernelspec.name == "python3" and "widgets" not in got.metadata
