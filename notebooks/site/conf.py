@@ -60,4 +60,5 @@ nb_execution_cache_path = str(BUILD / "site-results" / _library())
 nb_execution_timeout = 1800
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # as in the pages: tables and formulas
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # they need a kernel; living/ does not

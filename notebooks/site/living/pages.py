@@ -56,6 +56,8 @@ def make_live(app: Sphinx, doctree: nodes.document) -> None:
     here = recorded(app)[app.env.docname] = {}
     for cell in list(cells(doctree)):
         tags = cell["cell_metadata"].get("tags", [])
+        if cell["cell_metadata"].get("jupyter", {}).get("source_hidden"):
+            fold(cell, "input", "The code of this cell")
         for tag in set(tags) & FOLDED.keys():
             fold(cell, "all", FOLDED[tag])
         for output in list(cell.findall(lambda n: isinstance(n, nodes.container) and n.get("nb_element") == "mime_bundle")):
@@ -66,8 +68,6 @@ def make_live(app: Sphinx, doctree: nodes.document) -> None:
                 here[data["id"]] = data
                 output.parent.replace(output, live(kind=match[1], data=data, page=app.env.docname))
                 fold(cell, "input", "The code of this figure" if match[1] == PANEL else "The code of this quiz")
-        if cell["cell_metadata"].get("jupyter", {}).get("source_hidden"):
-            fold(cell, "input", "The code of this cell")
         exercise = CHECK.search(cell.children[0].astext()) if "exercise" in tags else None
         if exercise:
             del cell.children[1:]  # the verdict on the empty stub
