@@ -57,7 +57,9 @@ def offered(menu: Any) -> dict[str, Any]:
 def steps_of(control: Any) -> list[Any]:
     """At most SHOWN_STEPS values of a slider, evenly spread over its steps, with both ends."""
     steps = round((control.max - control.min) / control.step)
-    chosen = {round(i * steps / (SHOWN_STEPS - 1)) for i in range(SHOWN_STEPS)} if steps >= SHOWN_STEPS else range(steps + 1)
+    chosen = (
+        {round(i * steps / (SHOWN_STEPS - 1)) for i in range(SHOWN_STEPS)} if steps >= SHOWN_STEPS else range(steps + 1)
+    )
     kind = type(control.value)
     return [kind(round(control.min + step * control.step, 10)) for step in sorted(chosen)]
 
@@ -110,6 +112,7 @@ class Panel:
         self.size, self.arithmetic = size, arithmetic
         self._draw, self._before, self._slow = draw, before, slow
         self._states, self._start = dict(states or {}), start
+        self._first = self.values
         self._quiet = False  # True while `before` sets controls
         self._undrawn = False  # True while the panel goes from state to state without a picture
 
@@ -146,8 +149,8 @@ class Panel:
         """Control -> the values that the site draws; for a button the numbers of presses in a row, beginning with 0.
 
         What was not declared: every option of a menu, both values of a switch, SHOWN_STEPS values of a slider, no press
-        of a button. Options and ends that `before` changes are those of the moment, and the current value always
-        belongs to them.
+        of a button. Options and ends that `before` changes are those of the moment. The value with which a control began
+        and its current one always belong to them.
         """
         return {name: self._shown_values(name, control) for name, control in self.controls.items()}
 
@@ -167,11 +170,12 @@ class Panel:
             return list(range((declared if isinstance(declared, int) else 0) + 1))
         if isinstance(control, ipywidgets.Dropdown):
             values = offered(control).values()
-            return [value for value in values if declared is None or value in declared or value == control.value]
+            kept = {control.value, self._first[name]}
+            return [value for value in values if declared is None or value in declared or value in kept]
         if isinstance(control, ipywidgets.Checkbox):
             return [False, True]
-        wanted = steps_of(control) if declared is None else declared
-        return sorted({value for value in wanted if control.min <= value <= control.max} | {control.value})
+        wanted = {*(steps_of(control) if declared is None else declared), self._first[name], control.value}
+        return sorted(value for value in wanted if control.min <= value <= control.max)
 
     def go(self, values: Mapping[str, Any], *moves: tuple[str, Any]) -> None:
         """Bring the controls to these values, then move some of them, and wait until all is done; nothing is drawn.

@@ -151,7 +151,10 @@ def test_everybody_can_use_it(page: Path, scheme: str, open_page: Any) -> None:
     found = opened.evaluate("() => axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'] })")
     faults = {fault["id"]: [node["html"][:200] for node in fault["nodes"][:3]] for fault in found["violations"]}
     assert faults == {}
-    assert opened.evaluate("() => [...document.images].filter(image => !image.complete || !image.naturalWidth).length") == 0
+    assert (
+        opened.evaluate("() => [...document.images].filter(image => !image.complete || !image.naturalWidth).length")
+        == 0
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
@@ -222,7 +225,9 @@ def test_arithmetic_in_the_page_is_that_of_python(make: Any, open_page: Any) -> 
         for name, value in panel.state.items():
             assert here[name] == (value if name == "note" else pytest.approx(value, rel=1e-9, abs=1e-9)), (name, values)
         moved = rng.choice(list(panel.controls))
-        panel.controls[moved].value = (other := random_values(panel, rng)[moved])[1] if isinstance(other, tuple) else other
+        panel.controls[moved].value = (
+            (other := random_values(panel, rng)[moved])[1] if isinstance(other, tuple) else other
+        )
         run = "([script, numbers, values, moved]) => madlab.arithmetic[script].after(numbers, values, moved)"
         text = other[0] if isinstance(other, tuple) else other
         there = page.evaluate(run, [script, numbers, texts | {moved: text}, moved])

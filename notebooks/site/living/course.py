@@ -9,7 +9,9 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 NOTEBOOKS = Path(__file__).parents[2]
-ROW = re.compile(r"^\| \[(?P<number>\d\d) (?P<title>[^\]]+)\]\((?P<file>[^)]+)\.ipynb\) \| (?P<question>[^|]+) \|", re.MULTILINE)
+ROW = re.compile(
+    r"^\| \[(?P<number>\d\d) (?P<title>[^\]]+)\]\((?P<file>[^)]+)\.ipynb\) \| (?P<question>[^|]+) \|", re.MULTILINE
+)
 MINUTES = re.compile(r"\*\*Reading\*\* \| (\d+) minutes")
 
 

@@ -60,7 +60,9 @@ def make_live(app: Sphinx, doctree: nodes.document) -> None:
             fold(cell, "input", "The code of this cell")
         for tag in set(tags) & FOLDED.keys():
             fold(cell, "all", FOLDED[tag])
-        for output in list(cell.findall(lambda n: isinstance(n, nodes.container) and n.get("nb_element") == "mime_bundle")):
+        for output in list(
+            cell.findall(lambda n: isinstance(n, nodes.container) and n.get("nb_element") == "mime_bundle")
+        ):
             raw = next(iter(output.findall(nodes.raw)), None)
             match = DATA.fullmatch(raw.astext().strip()) if raw is not None else None
             if match:
@@ -97,7 +99,7 @@ def name_picture(image: nodes.image) -> None:
 def local_badges(app: Sphinx, docname: str, source: list[str]) -> None:
     """The badge comes from a file of the site: no page asks another host for anything."""
     up = "../" * docname.count("/")
-    source[0] = source[0].replace(f"https://{BADGE}", f"{up}site/static/colab-badge.svg")
+    source[0] = source[0].replace(f"https://{BADGE}", f"{up}site/static/colab.svg")
 
 
 def fetch_elsewhere(app: Sphinx, doctree: nodes.document, docname: str) -> None:

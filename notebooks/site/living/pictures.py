@@ -11,9 +11,10 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from madlab.figures import STYLE
 from matplotlib.figure import Figure
 from PIL import Image
+
+from madlab.figures import STYLE
 
 SCALE = 2
 """Pixels of a picture for one pixel of the page, so that text is sharp on a phone and on a good screen."""

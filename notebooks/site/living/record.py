@@ -136,7 +136,9 @@ class Recording:
         return {
             "controls": [self._control(name) for name in self.panel.controls],
             "size": [round(100 * side) for side in self.panel.size],
-            "columns": [(after - before) / SCALE for before, after in zip(album.places, album.places[1:], strict=False)],
+            "columns": [
+                (after - before) / SCALE for before, after in zip(album.places, album.places[1:], strict=False)
+            ],
             "parts": list(parts),
             "notes": list(notes),
             "states": states,
