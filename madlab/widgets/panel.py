@@ -57,11 +57,10 @@ def offered(menu: Any) -> dict[str, Any]:
 def steps_of(control: Any) -> list[Any]:
     """At most SHOWN_STEPS values of a slider, evenly spread over its steps, with both ends."""
     steps = round((control.max - control.min) / control.step)
-    chosen = (
-        {round(i * steps / (SHOWN_STEPS - 1)) for i in range(SHOWN_STEPS)} if steps >= SHOWN_STEPS else range(steps + 1)
-    )
+    last = min(steps, SHOWN_STEPS - 1)
+    chosen = [round(place * steps / last) for place in range(last + 1)] if last else [0]
     kind = type(control.value)
-    return [kind(round(control.min + step * control.step, 10)) for step in sorted(chosen)]
+    return [kind(round(control.min + step * control.step, 10)) for step in chosen]
 
 
 @contextmanager
@@ -103,7 +102,7 @@ class Panel:
         size: tuple[float, float] = (8, 4),
         before: Callable[["Panel", str], None] | None = None,
         slow: Callable[..., bool] | None = None,
-        states: Mapping[str, Sequence[Any] | int] | None = None,
+        states: Mapping[str, Sequence[Any]] | None = None,
         start: Callable[[], None] | None = None,
         arithmetic: tuple[str, Mapping[str, Any]] | None = None,
     ):
@@ -149,8 +148,8 @@ class Panel:
         """Control -> the values that the site draws; for a button the numbers of presses in a row, beginning with 0.
 
         What was not declared: every option of a menu, both values of a switch, SHOWN_STEPS values of a slider, no press
-        of a button. Options and ends that `before` changes are those of the moment. The value with which a control began
-        and its current one always belong to them.
+        of a button. Options and ends that `before` changes are those of the moment. The first and the current value of a
+        control always belong to them.
         """
         return {name: self._shown_values(name, control) for name, control in self.controls.items()}
 
@@ -167,7 +166,7 @@ class Panel:
     def _shown_values(self, name: str, control: Any) -> list[Any]:
         declared = self._states.get(name)
         if isinstance(control, ipywidgets.Button):
-            return list(range((declared if isinstance(declared, int) else 0) + 1))
+            return list(declared or (0,))
         if isinstance(control, ipywidgets.Dropdown):
             values = offered(control).values()
             kept = {control.value, self._first[name]}

@@ -47,22 +47,21 @@ def recorded(app: Sphinx) -> dict[str, dict[str, Any]]:
     return found
 
 
-def cells(doctree: nodes.document) -> Iterator[nodes.container]:
-    yield from doctree.findall(lambda n: isinstance(n, nodes.container) and n.get("nb_element") == "cell_code")
+def parts(tree: nodes.Node, kind: str) -> Iterator[nodes.container]:
+    """The containers of MyST-NB of this kind: "cell_code", or "mime_bundle", an output in all of its forms."""
+    yield from tree.findall(lambda node: isinstance(node, nodes.container) and node.get("nb_element") == kind)
 
 
 def make_live(app: Sphinx, doctree: nodes.document) -> None:
     """Replace recorded data by live elements, fold what is to be folded, and end exercises with a box to tick."""
     here = recorded(app)[app.env.docname] = {}
-    for cell in list(cells(doctree)):
+    for cell in list(parts(doctree, "cell_code")):
         tags = cell["cell_metadata"].get("tags", [])
         if cell["cell_metadata"].get("jupyter", {}).get("source_hidden"):
             fold(cell, "input", "The code of this cell")
         for tag in set(tags) & FOLDED.keys():
             fold(cell, "all", FOLDED[tag])
-        for output in list(
-            cell.findall(lambda n: isinstance(n, nodes.container) and n.get("nb_element") == "mime_bundle")
-        ):
+        for output in list(parts(cell, "mime_bundle")):
             raw = next(iter(output.findall(nodes.raw)), None)
             match = DATA.fullmatch(raw.astext().strip()) if raw is not None else None
             if match:

@@ -7,6 +7,7 @@ and not a whole one, and on a phone the columns stand below each other at a read
 import hashlib
 from collections.abc import Iterable, Sequence
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -57,7 +58,7 @@ def cuts(columns: Sequence[tuple[float, float]], ink: np.ndarray) -> list[int]:
     ink: for each column of pixels whether something is drawn in it. Returns the first and last pixel as well.
     """
     width, places = len(ink), [0]
-    for (_, left), (right, _) in zip(columns, columns[1:], strict=False):
+    for (_, left), (right, _) in pairwise(columns):
         start, stop = round(left * width), round(right * width)
         edges = np.flatnonzero(np.concatenate(([True], ink[start:stop], [True])))
         gaps = np.diff(edges) - 1

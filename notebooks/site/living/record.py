@@ -9,6 +9,7 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,19 +64,17 @@ def panel_data(panel: Any, folder: Path | None = None) -> dict[str, Any]:
 @contextmanager
 def undisturbed(panel: Any) -> Iterator[None]:
     """Put the panel and the states of random numbers back afterwards."""
-    import numpy as np
     import torch
 
     values = panel.values
-    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    states = torch.get_rng_state(), random.getstate()
     try:
         yield
     finally:
         panel.go(values)
         panel.redraw()
         torch.set_rng_state(states[0])
-        np.random.set_state(states[1])
-        random.setstate(states[2])
+        random.setstate(states[1])
 
 
 def kind_of(control: Any) -> str:
@@ -136,9 +135,7 @@ class Recording:
         return {
             "controls": [self._control(name) for name in self.panel.controls],
             "size": [round(100 * side) for side in self.panel.size],
-            "columns": [
-                (after - before) / SCALE for before, after in zip(album.places, album.places[1:], strict=False)
-            ],
+            "columns": [(after - before) / SCALE for before, after in pairwise(album.places)],
             "parts": list(parts),
             "notes": list(notes),
             "states": states,
