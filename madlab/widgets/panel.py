@@ -91,6 +91,12 @@ class Panel:
     width and height in inches, at 100 dots per inch. slow(**values): whether something has to be measured first for
     these values; in the meantime the note says so.
 
+    The site draws a panel once for each of its states (states.py) and shows these pictures without a kernel. states:
+    name of a control -> the values that the site draws; for a button (0, 1) is one press, (0, 1, 2) up to two in a row.
+    Controls that are not named have the values that the property `states` says. start(): forgets what the panel
+    remembers besides its controls. arithmetic: the name of a script in the site's static/arithmetic.js that computes
+    the panel in the page instead, and the numbers that it needs.
+
     An error in `draw` or `before` is shown below the figure and raised.
     """
 
@@ -147,9 +153,9 @@ class Panel:
     def states(self) -> dict[str, list[Any]]:
         """Control -> the values that the site draws; for a button the numbers of presses in a row, beginning with 0.
 
-        What was not declared: every option of a menu, both values of a switch, SHOWN_STEPS values of a slider, no press
-        of a button. Options and ends that `before` changes are those of the moment. The first and the current value of a
-        control always belong to them.
+        Where nothing is declared: every option of a menu, both values of a switch, SHOWN_STEPS values of a slider, no
+        press of a button. Options and ends that `before` changes are those of the moment. The first and the current
+        value of a control always belong to them.
         """
         return {name: self._shown_values(name, control) for name, control in self.controls.items()}
 
