@@ -165,6 +165,11 @@ class Panel:
         return self._start is not None
 
     @property
+    def must_measure(self) -> bool:
+        """Whether something has to be measured before the present values can be drawn."""
+        return self._slow is not None and bool(self._slow(**self.values))
+
+    @property
     def has_rules(self) -> bool:
         """Whether a move of one control can move others, too."""
         return self._before is not None
@@ -224,7 +229,7 @@ class Panel:
         """Draw for the current values."""
         if self._undrawn:
             return
-        if self._slow is not None and self._slow(**self.values):
+        if self.must_measure:
             # The old note still takes up its space, invisibly, so that nothing below it moves.
             self.note.value = f"<i>measuring …</i> <span style='visibility: hidden'>{self.note.value}</span>"
         with _collect_afterwards():

@@ -120,6 +120,7 @@ class Recording:
     def data(self) -> dict[str, Any]:
         from living.pictures import SCALE, Album
 
+        self._measure()
         some = self.settings[:: max(1, len(self.settings) // SAMPLE)]
         album = Album(self.folder, [self._figure(setting) for setting in some])
         parts: dict[str, int] = {}
@@ -142,6 +143,13 @@ class Recording:
             "moves": self._moves(),
             "start": self.key(self.settings[0]),
         }
+
+    def _measure(self) -> None:
+        """Measure all that will be measured: figures that show what is known so far are then the same on every way."""
+        for setting in self.settings:
+            setting.show(self.panel)
+            if self.panel.must_measure:
+                self.panel.figure()
 
     def _figure(self, setting: Any) -> Any:
         import torch
