@@ -100,7 +100,8 @@ class TrainButton(Panel):
             "train": button("Train"),
             "stop": button("Stop"),
         }
-        super().__init__(self._losses, controls, size=(9, 3.8), before=self._pressed)
+        states = {"train": (0, 1)}
+        super().__init__(self._losses, controls, size=(9, 3.8), before=self._pressed, states=states, start=self._forget)
 
     def redraw(self) -> None:
         with self._lock:  # the reader's hand and the training thread both draw
@@ -129,6 +130,11 @@ class TrainButton(Panel):
             arguments = (self.running, self.start(self.method.value, self.rate.value))
             self._thread = threading.Thread(target=self._work, args=arguments, daemon=True)
             self._thread.start()
+
+    def _forget(self) -> None:
+        """Clear the picture."""
+        self.wait()
+        self.curves, self.colours, self.reached, self.finished = {}, {}, {}, []
 
     def _make_room(self, name: str) -> None:
         """Begin a curve of this name; it replaces an older one, and gets a colour that no other shown curve has."""
