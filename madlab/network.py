@@ -246,10 +246,10 @@ class MultiDomainNet(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "MultiDomainNet":
         """What `to`, `half` and the like do: they may change the base's number format, which is no forbidden change."""
-        self.guard.check_writes()
+        self.guard.check_values()
         before = [tensor.dtype for tensor in self.guard.tensors]
         super()._apply(fn, recurse)
-        self.guard.count_writes()
+        self.guard.accept_writes()
         if [tensor.dtype for tensor in self.guard.tensors] != before:
             self.guard.sha256 = fingerprint(self.base)
         return self
@@ -265,7 +265,7 @@ class MultiDomainNet(nn.Module):
         """The base must be what it was when the first domain came; until then it may still be edited."""
         if self.domains:
             self.check_base()
-        elif fingerprint(self.base) != self.guard.sha256:
+        elif self.guard.is_changed():
             self._take_in_base()
 
     def _heads(self, name: str | None) -> list[str]:

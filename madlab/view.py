@@ -62,9 +62,9 @@ class DomainView(nn.Module):
         side: shrink the images to so many pixels, anti-aliased, after a prompt has laid on its frame at full size.
         Raises MadlabError for images of another kind, and if the base was changed.
         """
-        if not torch.compiler.is_compiling():
-            self.guard.check_writes()
         images = self._checked(images)
+        if not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+            self.guard.check_before_forward(images)
         if self.prompt is not None:
             images = self.prompt(images)
         return self.network(images if side is None else shrink(images, side))
