@@ -126,11 +126,8 @@ def _figures(names: list[str], runs: list[LoadedRun], answers: list[Answers]) ->
         )
     }
     if all(run.log for run in runs):
-        curves = {
-            name: ([e.train_loss for e in run.log], [e.val_loss for e in run.log], [e.val_accuracy for e in run.log])
-            for name, run in zip(names, runs, strict=True)
-        }
-        last = " and ".join(f"{run.log[-1].val_accuracy:.1f} % for {n}" for n, run in zip(names, runs, strict=True))
+        curves = {name: numbers.curves(run.log) for name, run in zip(names, runs, strict=True)}
+        last = " and ".join(f"{numbers.last_accuracy(run.log)} for {n}" for n, run in zip(names, runs, strict=True))
         told = f"Losses and validation accuracies of both runs; the last accuracies are {last}."
         found["curves"] = figure(lambda axes: figures.learning_curves(axes, curves), told, (9, 3.4), columns=2)
     return found

@@ -136,7 +136,6 @@ def _figures(
     names = [answers.class_names[k] for k in order]
     side = 3.5 + 0.22 * len(names) if len(names) <= figures.MOST_NAMES else 7.0
     fit = asdict(numbers.calibration(answers))
-    curves = [entry.train_loss for entry in run.log], [e.val_loss for e in run.log], [e.val_accuracy for e in run.log]
     found = {
         "confusion": figure(
             lambda ax: figures.confusion_map(ax, counts[order][:, order], names),
@@ -151,9 +150,9 @@ def _figures(
     }
     if run.log:
         found["curves"] = figure(
-            lambda axes: figures.learning_curves(axes, {run.config.method: curves}),
+            lambda axes: figures.learning_curves(axes, {run.config.method: numbers.curves(run.log)}),
             f"Losses and validation accuracy over {len(run.log)} epochs; the last validation accuracy is "
-            f"{run.log[-1].val_accuracy:.1f} %.",
+            f"{numbers.last_accuracy(run.log)}.",
             (9, 3.4),
             columns=2,
         )
