@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from madlab.adapters.rounding import check_bits
-from madlab.benchmarks import load_domain
+from madlab.benchmarks import load_domain, split_digest
 from madlab.benchmarks.domain import Domain, match_classes
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
@@ -92,5 +92,10 @@ def domain_of(run: LoadedRun, domain: Domain | None = None) -> Domain:
     if domain is None:
         if run.config.source is None:
             raise MadlabError(f"The run {run.path} was trained on a Domain object: give that domain.")
+        if run.config.split not in (None, split_digest(run.config.source)):
+            raise MadlabError(
+                f"The images of {run.config.source} were split anew since the run {run.path}, which may have trained "
+                "on what are test images now: bring the old split file back, or train again."
+            )
         domain = load_domain(run.config.source, size=run.size.resize, flip=run.config.flip)
     return match_classes(domain, run.class_names, f"the run {run.path}")

@@ -16,7 +16,7 @@ from madlab.adapters import METHODS
 from madlab.adapters.base import join_method, split_method, whole_number
 from madlab.adapters.rounding import check_bits
 from madlab.backbones import load_base
-from madlab.benchmarks import load_domain, short_name, source_of
+from madlab.benchmarks import load_domain, short_name, source_of, split_digest, split_source
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
 from madlab.files.plain import check_writable
@@ -120,6 +120,7 @@ class Grid:
             compile=options["compile"],
             flip=options.get("flip", before.flip),
             recipe=make_recipe(self.recipe | {"seed": options["seed"]}),
+            split=split_digest(cell.domain),
         )
         check_config(cell.folder, config)
 
@@ -135,6 +136,7 @@ def sweep(
     layers: str | Sequence[str] = "all",
     head: str | None = None,
     no_flip: Sequence[str] = (),
+    split: str | None = None,
     engine: str = "local",
     workers: int | None = None,
     address: str | None = None,
@@ -151,7 +153,7 @@ def sweep(
     domains: names or folders, as `train` takes them. methods: "mad", or with its rank "mad:8". seeds: how many; they
     count from 0, and the whole grid is run with one seed before the next. options: of methods, each given to those
     methods that take it. base, layers, head, device, compile, recipe: as in `train`, the same for all runs. no_flip:
-    names of the domains whose images are not mirrored.
+    names of the domains whose images are not mirrored. split: as in `train`, for all domains.
 
     engine: "local" runs in this process, or with workers=N in N processes of one thread each, which on a CPU is quicker
     than one with N threads; devices=N spreads the runs over N GPUs, one for each worker in turn, with N workers unless
@@ -174,11 +176,13 @@ def sweep(
     grid = Grid(sources, list(methods), seeds, Path(out), no_flip, given, common, dict(recipe), bits)
     bring_to_end = choose_engine(engine, workers, address, gpus_per_run, devices)
     network, cells = load_base(base), grid.cells()
+    for source in sources if split is not None else ():
+        split_source(source, str(split))
     _try_methods(network, grid)
     for cell in cells:
         grid.check_started(cell, network)
     pending = [cell for cell in cells if not cell.finished]
-    size = image_size(network).resize
+    size = recipe.get("size") or image_size(network).resize
     images = {name: len(load_domain(name, size).train) for name in dict.fromkeys(cell.domain for cell in pending)}
     failures = _follow(bring_to_end, pending, images, progress) if pending else {}
     results = {cell.folder: Result.read(cell.folder) for cell in cells if cell.finished}

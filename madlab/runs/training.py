@@ -19,12 +19,13 @@ from madlab.adapters.rounding import rounded
 from madlab.benchmarks.domain import Domain, Split
 from madlab.benchmarks.loader import batches
 from madlab.errors import MadlabError
+from madlab.files.pictures import write_picture
 from madlab.network import MultiDomainNet
 from madlab.progress import progress_bar
 from madlab.runs.config import RunConfig
 from madlab.runs.cost import Cost
-from madlab.runs.epoch import Measured, crop_of, diverged, measure, train_epoch
-from madlab.runs.folder import ADAPTER, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
+from madlab.runs.epoch import Measured, crop_of, diverged, measure, train_epoch, training_batches
+from madlab.runs.folder import ADAPTER, BATCH, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
 from madlab.runs.marks import pack_correct
 from madlab.runs.probe import fit_epoch, probed_head
 from madlab.runs.rates import head_factor, make_optimiser, peak_rates
@@ -69,6 +70,9 @@ class Training:
         """Train what is left of the epochs, keep the best one, and test it; show: whether there is a progress bar."""
         if not self.log:
             self._look()
+            if self.folder is not None:
+                batch, _ = next(training_batches(self.domain, self.config.recipe, self.crop, epoch=0))
+                write_picture(self.folder / BATCH, batch)
         epochs, steps = (
             self.config.recipe.epochs,
             math.ceil((len(self.domain.train) - 1) / self.config.recipe.batch_size),
