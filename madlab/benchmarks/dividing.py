@@ -16,7 +16,6 @@ import numpy as np
 from pydantic import BaseModel
 
 from madlab.benchmarks.listing import list_classes
-from madlab.benchmarks.lookalikes import SIDE, groups_of, perceptual_hash
 from madlab.benchmarks.schemas import STRICT
 from madlab.benchmarks.split import SPLITS
 from madlab.benchmarks.table import by_class, is_table, read_table
@@ -150,6 +149,7 @@ def _check_undivided(place: Path) -> None:
 
 def _hashes(place: Path, files: list[Path]) -> dict[Path, np.ndarray]:
     """The perceptual hash of every image that can be read; a warning names the others."""
+    from madlab.benchmarks.lookalikes import SIDE, perceptual_hash  # SciPy takes a while, and only a new split needs it
 
     def hashed(file: Path) -> np.ndarray | None:
         try:
@@ -172,6 +172,8 @@ def _hashes(place: Path, files: list[Path]) -> dict[Path, np.ndarray]:
 
 def _parts(hashes: list[np.ndarray], shares: tuple[float, ...], rng: np.random.Generator) -> list[list[int]] | None:
     """The images of one class by split, as their numbers; None if they are too few. Large groups are placed first."""
+    from madlab.benchmarks.lookalikes import groups_of
+
     if not hashes:
         return None
     numbers = groups_of(np.stack(hashes))

@@ -166,6 +166,8 @@ def _add_network(sub: argparse.ArgumentParser) -> None:
         metavar="70/15/15",
         help="split a folder of class folders, or a table of paths and labels, into train, val and test, once for all",
     )
+    told = "csv: metrics.csv beside metrics.jsonl; tensorboard: event files; jsonl: neither (default: jsonl)"
+    sub.add_argument("--log", choices=["jsonl", "csv", "tensorboard"], help=told)
     sub.add_argument("--device", type=_text, help=DEVICE)
     sub.add_argument("--compile", type=_text, help=COMPILE)
 

@@ -28,6 +28,7 @@ from madlab.guard import fingerprint
 from madlab.runs.config import CONFIG, BaseUsed, RunConfig
 from madlab.runs.epoch import Diverged
 from madlab.runs.folder import FAILURE, check_place, claim, clear_leftovers
+from madlab.runs.logs import make_log
 from madlab.runs.recipe import Recipe, RecipeOptions, make_recipe
 from madlab.runs.record import RESULT, Epoch, Result, Run
 from madlab.runs.training import Training
@@ -50,6 +51,7 @@ def train(
     device: torch.device | str | None = None,
     compile: str | None = None,
     progress: bool = True,
+    log: str = "jsonl",
     on_epoch: Callable[[Epoch], None] | None = None,
     **recipe: Unpack[RecipeOptions],
 ) -> Result:
@@ -65,7 +67,12 @@ def train(
     of class folders, or a table of images, split into these shares of train, val and test ("70/15/15"), unless it is
     already (`madlab.divide`). compile: a backend
     of torch.compile for the training step, on a GPU "inductor" (fused) or "cudagraphs" (captured). recipe: fields of
-    `Recipe`. on_epoch is called after each epoch with its line of metrics.jsonl.
+    `Recipe`. log: "csv" writes metrics.csv beside metrics.jsonl, "tensorboard" writes event files. on_epoch is called
+    after each epoch with its line of metrics.jsonl, which is all that other trackers need:
+
+        import dataclasses, wandb
+        wandb.init(project="signs")
+        madlab.train("signs", on_epoch=lambda epoch: wandb.log(dataclasses.asdict(epoch)))
 
     Raises MadlabError for input that cannot be used, a folder that holds a run already (without `resume`) or that
     another process is writing into, and Diverged for a loss that is no longer a number.
@@ -76,6 +83,7 @@ def train(
     layers = checked_layers(layers)
     source = None if isinstance(domain, Domain) else source_of(domain)
     folder = None if out is None else Path(out)
+    write_log = make_log(log, folder)
     if folder is not None:
         check_writable(folder / CONFIG)
         if source is not None:
@@ -105,7 +113,7 @@ def train(
         with torch.random.fork_rng():
             training = Training(config, data.to(where), network.to(where), folder)
             try:
-                return training.run(progress, on_epoch)
+                return training.run(progress, [write_log] if on_epoch is None else [write_log, on_epoch])
             except Diverged as error:
                 if folder is not None:
                     write_bytes(folder / FAILURE, f"{error}\n".encode())

@@ -6,7 +6,7 @@
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -66,8 +66,11 @@ class Training:
         if stopped is not None:
             self._take_up(stopped)
 
-    def run(self, show: bool, on_epoch: Callable[[Epoch], None] | None) -> Result:
-        """Train what is left of the epochs, keep the best one, and test it; show: whether there is a progress bar."""
+    def run(self, show: bool, on_epoch: Sequence[Callable[[Epoch], None]] = ()) -> Result:
+        """Train what is left of the epochs, keep the best one, and test it; show: whether there is a progress bar.
+
+        on_epoch: what is called with each epoch, once it is stored.
+        """
         if not self.log:
             self._look()
             if self.folder is not None:
@@ -86,8 +89,8 @@ class Training:
             for epoch in range(len(self.log), epochs):
                 entry = self._epoch(epoch, moved)
                 bar.set_postfix_str(f"loss {entry.train_loss:.3f}, validation {entry.val_accuracy:.1f} %")
-                if on_epoch is not None:
-                    on_epoch(entry)
+                for tell in on_epoch:
+                    tell(entry)
         return self._finish()
 
     def _look(self) -> None:
