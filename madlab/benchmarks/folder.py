@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from madlab.benchmarks.dividing import divided_files
+from madlab.benchmarks.dividing import divided_files, division_file
 from madlab.benchmarks.listing import check_classes, list_images
 from madlab.benchmarks.split import SPLITS, Split, check_size
 from madlab.benchmarks.table import by_class, is_table, read_table
@@ -93,6 +93,11 @@ def files_of(place: Path) -> dict[str, dict[str, list[Path]]]:
             files = {split: by_class([row for row in rows if row.split == split]) for split in SPLITS}
             check_classes(place, files)
             return files
+        if not division_file(place).exists():
+            raise MadlabError(
+                f"{place} does not say which image is in train, val or test: have it split (--split 70/15/15), or add a "
+                "column split."
+            )
     if is_table(place) or ((place / SPLIT_FILE).is_file() and not (place / "train").is_dir()):
         return divided_files(place)
     return list_images(place).files
