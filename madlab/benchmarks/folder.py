@@ -95,8 +95,8 @@ def files_of(place: Path) -> dict[str, dict[str, list[Path]]]:
             return files
         if not division_file(place).exists():
             raise MadlabError(
-                f"{place} does not say which image is in train, val or test: have it split (--split 70/15/15), or add a "
-                "column split."
+                f"{place} does not say which image is in train, val or test: have it split (--split 70/15/15), or add "
+                "a column split."
             )
     if is_table(place) or ((place / SPLIT_FILE).is_file() and not (place / "train").is_dir()):
         return divided_files(place)

@@ -15,9 +15,10 @@ from PIL import Image, features
 from torchvision.datasets import ImageFolder
 
 from madlab.benchmarks import folder as folder_module
-from madlab.benchmarks import images
+
 from madlab.benchmarks.domain import SPLITS, Domain
 from madlab.errors import MadlabError, MadlabWarning
+from madlab.files import pictures
 from madlab.files.pictures import read_image
 
 pytestmark = pytest.mark.filterwarnings("ignore::madlab.errors.MadlabWarning")
