@@ -55,7 +55,7 @@ def train(out: Path, config: Path | None, domain: str | None, layers: str | None
 def evaluate(runs: list[Path], base: str | None, device: str | None, results: Path | None, labels: Path | None) -> None:
     """Print the test accuracy of finished runs, computed from their adapter files alone."""
     from madlab.files.plain import check_writable
-    from madlab.runs.evaluate import evaluate as test_accuracy
+    from madlab.runs.evaluate import tested
     from madlab.tables.submission import score_submission, write_submission
 
     if labels is not None and results is None:
@@ -68,8 +68,9 @@ def evaluate(runs: list[Path], base: str | None, device: str | None, results: Pa
             tell(*score_submission(results, labels).split("\n"))
         return
     for run in runs:
-        accuracy = test_accuracy(run, base=base, device=device)
-        tell((f"{run}: " if len(runs) > 1 else "") + f"test accuracy {accuracy:.2f} %")
+        found = tested(run, base=base, device=device)
+        numbers = f"test accuracy {found.accuracy:.2f} %, balanced {found.balanced_accuracy:.2f} %"
+        tell((f"{run}: " if len(runs) > 1 else "") + numbers)
 
 
 def predict(run: Path, paths: list[Path], top: int, format: str, base: str | None, device: str | None) -> None:

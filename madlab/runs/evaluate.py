@@ -15,7 +15,7 @@ from madlab.device import chosen_device
 from madlab.errors import MadlabError
 from madlab.files.locks import hold
 from madlab.runs.config import RunConfig
-from madlab.runs.epoch import measure
+from madlab.runs.epoch import Measured, measure
 from madlab.runs.loaded import LoadedRun, load_run
 from madlab.runs.marks import pack_correct
 from madlab.runs.record import Result, Rounded, Run
@@ -32,13 +32,23 @@ def evaluate(
     domain: needed only where the run was given a Domain object. base: as in `load_run`.
     Raises MadlabError for files that are absent or damaged, and for data whose classes are not those of the run.
     """
+    return tested(run, domain, base, device).accuracy
+
+
+def tested(
+    run: Path | str,
+    domain: Domain | None = None,
+    base: nn.Module | Path | str | None = None,
+    device: torch.device | str | None = None,
+) -> Measured:
+    """As `evaluate`, with everything that is measured on the test images."""
     config, where = RunConfig.read(run), chosen_device(device)
     if domain is None and config.source is None:
         raise MadlabError(f"The run {run} was trained on a Domain object: give that domain to evaluate.")
     trained = load_run(run, base, where)
     domain = domain_of(trained, domain)
     crop = trained.crop(domain.size)
-    return measure(trained.network, domain.test.to(where), trained.normalization, crop).accuracy
+    return measure(trained.network, domain.test.to(where), trained.normalization, crop)
 
 
 def round_run(
