@@ -61,7 +61,9 @@ def sweep(out: Path, layers: str | None, **options: Any) -> None:
 
     options |= {"layers": _layers(layers)}
     outcome = run(out=out, **{name: value for name, value in options.items() if value is not None})
-    tell(f"{len(outcome.results)} finished runs are in {out}; see them with: madlab report {out}")
+    count = len(outcome.results)
+    finished = "1 finished run is" if count == 1 else f"{count} finished runs are"
+    tell(f"{finished} in {out}; see what they reached with: madlab report {out}")
     if outcome.failures:
         told = [f"  {folder}: {failure}" for folder, failure in outcome.failures.items()]
         raise MadlabError(f"of {len(outcome.results) + len(outcome.failures)} runs these failed:", *told)
