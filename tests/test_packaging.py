@@ -184,7 +184,7 @@ def test_the_table_of_photographs_is_what_the_recorded_runs_say() -> None:
     assert {row["method"] for row in rows} == set(found)
     for row in rows:
         runs = found[row["method"]]
-        expected = {"method": row["method"], "parameters a domain": size_of(runs), "mean": mean_of(runs)}
+        expected = {"method": row["method"], "parameters per domain": size_of(runs), "mean": mean_of(runs)}
         expected |= {d: with_spread([r["test_accuracy"] for r in of_domain], 2) for d, of_domain in runs.items()}
         assert row == expected
 
@@ -197,7 +197,7 @@ def test_the_tables_of_the_rivals_are_what_the_recorded_runs_say(pixels: int, su
     for row in rows:
         for name, found in grids.items():
             runs = found[row["method"]]
-            assert row["parameters a domain"] == size_of(runs)
+            assert row["parameters per domain"] == size_of(runs)
             assert row[f"{name} at {pixels} px"] == mean_of(runs), row["method"]
             score = score_of(runs, found["finetune"])
             assert row[f"S of {name}"].split(" ± ")[0] == f"{score:.0f}", row["method"]
