@@ -7,6 +7,8 @@
 # make test-trust     damaged files and folders, command lines, kills, full disks: counted in tests/trust/record.json
 # make test-whole     both benchmarks in miniature, from archives in the official layouts to the two tables of results
 # make site           render the course with its results as web pages in build/site
+# make handouts      slides and exercise sheets of every notebook in build/handouts
+# make links         the repository's address wherever it is repeated; REPO=owner/name changes it
 # make clean          remove .venv and everything that tools have cached; your runs and data stay
 #
 # All but test-colab and clean create .venv if it is missing and update it when pyproject.toml or constraints.txt has
@@ -17,7 +19,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -q -n 2 --dist loadfile
 
-.PHONY: lab check style test test-browser test-trust test-whole test-colab site clean
+.PHONY: lab check style test test-browser test-trust test-whole test-colab site handouts links clean
 
 lab: $(VENV)/installed-lab
 	$(BIN)/jupyter lab notebooks/00_*.ipynb
@@ -57,6 +59,13 @@ test-colab:
 site: $(VENV)/installed-site
 	$(BIN)/sphinx-build -q -W --keep-going -c notebooks/site notebooks build/site
 	@echo "Open build/site/index.html"
+
+handouts: $(VENV)/installed-site
+	npm install --no-save --silent --prefix build/npm reveal.js@4.6.1 requirejs@2.3.7 jquery@3.7.1
+	$(BIN)/python data_scripts/handouts.py build/handouts
+
+links: $(VENV)/installed-test
+	$(BIN)/python data_scripts/links.py $(REPO)
 
 # The stamp is written last, so that an interrupted installation is repeated; a .venv without a working pip is recreated.
 OLD := "madlab needs Python 3.11 or newer, but $(PYTHON) is %d.%d: choose another one, as in: make lab PYTHON=python3.12"

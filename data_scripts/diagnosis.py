@@ -1,4 +1,4 @@
-"""The recorded runs of notebook 11: capacities x learning rates, right and wrong ones, on one pocket domain.
+"""The recorded runs of notebook 12: capacities x learning rates, right and wrong ones, on one pocket domain.
 
     python data_scripts/diagnosis.py --out madlab/records/diagnosis.jsonl
 

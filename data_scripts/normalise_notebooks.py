@@ -3,21 +3,27 @@
     python data_scripts/normalise_notebooks.py [--run] [NOTEBOOK ...]
 
 Without NOTEBOOK it takes the whole course and the template. Outputs are kept only in cells tagged `nbval-check-output`,
-with execution count 1; all others are removed. Widget state is removed too, every notebook names the same kernel, and
-every cell keeps its id. With --run the notebook is executed first, so that the outputs are up to date; if a cell fails,
-the file stays as it was.
+with execution count 1; all others are removed. The input of a cell tagged `hide-input` is folded: the site reads the
+tag, JupyterLab `source_hidden`, Colab `cellView`. Cells tagged `controls` get that tag. Widget state is removed, every
+notebook names the same kernel, and every cell keeps its id and gets its place in a slide show. With --run the notebook
+is executed first, so that the outputs are up to date; if a cell fails, the file stays as it was.
 """
 
 import argparse
 import hashlib
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 KEEP = "nbval-check-output"
+FOLD, FOLDED = "hide-input", {"cellView": "form", "jupyter": {"source_hidden": True}}
+SKIPPED = {"install", "setup", "controls"}
+"""Cells that a slide show leaves out."""
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -31,8 +37,12 @@ def normalised(notebook: NotebookNode) -> NotebookNode:
     seen: set[str] = set()
     for cell in notebook.cells:
         cell.source = cell.source.rstrip()
-        tags = sorted(cell.metadata.get("tags", []))
-        cell.metadata = NotebookNode({"tags": tags} if tags else {})
+        tags = set(cell.metadata.get("tags", []))
+        if "controls" in tags:
+            tags.add(FOLD)
+        metadata: dict[str, Any] = {"slideshow": {"slide_type": slide_type(cell, tags)}}
+        metadata |= {"tags": sorted(tags)} if tags else {}
+        cell.metadata = nbformat.from_dict(metadata | FOLDED if FOLD in tags else metadata)
         if not cell.get("id") or cell.id in seen:
             cell.id = new_id(cell, seen)
         seen.add(cell.id)
@@ -41,6 +51,13 @@ def normalised(notebook: NotebookNode) -> NotebookNode:
         cell.outputs = [_plain(output) for output in cell.outputs] if KEEP in tags else []
         cell.execution_count = 1 if cell.outputs else None
     return notebook
+
+
+def slide_type(cell: NotebookNode, tags: set[str]) -> str:
+    """Where the cell stands in a slide show: sections side by side, what belongs to them below, code with its text."""
+    if cell.cell_type == "code":
+        return "skip" if SKIPPED & tags else "-"
+    return "slide" if re.match(r"##? ", cell.source) else "subslide"
 
 
 def new_id(cell: NotebookNode, taken: set[str]) -> str:

@@ -5,7 +5,7 @@ r"""Rounding: a domain's numbers in 8, 4, 3 or 2 bits each.
 `rest` is where a number changes nothing (`Adapter.rest`): what the domain left there comes back exactly. The units lie
 on a fixed grid of four per octave, so that one byte holds a unit and rounding what was rounded changes nothing. A row's
 unit is that of the grid whose squared error over the row is least; it may clip the row's largest numbers. Built in
-notebook 10, there with the unit that clips nothing.
+notebook 11, there with the unit that clips nothing.
 """
 
 from collections.abc import Iterable, Iterator

@@ -2,7 +2,7 @@
 
 A trained modulation alpha (M, N) is cut by its singular value decomposition, which gives the nearest matrix of each
 rank (Eckart and Young, 1936). A layer cut to rank I needs I * (M + N) parameters or M * N, whichever is less: from the
-break-even on, alpha itself is kept. Built in notebook 10.
+break-even on, alpha itself is kept. Built in notebook 11.
 """
 
 from collections.abc import Callable, Mapping

@@ -19,6 +19,20 @@ def doctor() -> None:
         tell(f"{name:16s} {finding}")
 
 
+def course(folder: Path, no_open: bool) -> None:
+    """Copy the notebooks of the course into a folder and open JupyterLab on the first."""
+    from madlab.lessons.course import copy_course, notebooks, open_course
+
+    copied, everything = len(copy_course(folder)), len(notebooks())
+    kept = f"; those that were there already ({everything - copied}) stay as they are" if copied < everything else ""
+    tell(f"{copied} notebook{'' if copied == 1 else 's'} copied into {folder}{kept}.")
+    if no_open:
+        return
+    tell("Opening JupyterLab; Ctrl-C ends it.")
+    if code := open_course(folder):
+        raise MadlabError(f"JupyterLab ended with exit code {code}: what it printed says why.")
+
+
 def train(out: Path, config: Path | None, domain: str | None, layers: str | None, **options: Any) -> None:
     """Adapt a base network to one domain and test it."""
     from madlab.runs.repeat import repeat

@@ -38,6 +38,7 @@ def _parser() -> Parser:
     added = parser.add_subparsers(required=True, metavar="COMMAND")
     for command, add_options in (
         (commands.doctor, lambda sub: None),
+        (commands.course, _course),
         (commands.train, _train),
         (commands.evaluate, _evaluate),
         (commands.sweep, _sweep),
@@ -50,6 +51,13 @@ def _parser() -> Parser:
         sub.set_defaults(command=command)
         add_options(sub)
     return parser
+
+
+def _course(sub: argparse.ArgumentParser) -> None:
+    default = Path("madlab-course")
+    told = "where the notebooks go; those that are there already stay as they are (default: %(default)s)"
+    sub.add_argument("folder", type=_path, nargs="?", default=default, metavar="DIR", help=told)
+    sub.add_argument("--no-open", action="store_true", help="only copy them")
 
 
 def _train(sub: argparse.ArgumentParser) -> None:

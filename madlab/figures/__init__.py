@@ -15,6 +15,7 @@ from madlab.figures.filters import alpha_map, feature_maps, filter_bank, picture
 from madlab.figures.layers import accuracy_by_layers, adapted_by_depth, dense_block, label_of
 from madlab.figures.modulations import accuracy_by_kept, alpha_by_layer, alpha_histograms, kept_by_layer
 from madlab.figures.paths import critical_path
+from madlab.figures.predictions import class_bars
 from madlab.figures.rankings import critical_difference, ranking
 from madlab.figures.ranks import accuracy_by_rank, factors, singular_values, spectrum_history
 from madlab.figures.runs import accuracy_against_parameters, accuracy_bars, look, training_curves
@@ -62,6 +63,7 @@ __all__ = [
     "before_and_after",
     "blank",
     "by_kernel",
+    "class_bars",
     "cost_by_rank",
     "critical_difference",
     "critical_path",

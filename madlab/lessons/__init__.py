@@ -5,11 +5,14 @@ checks     exercises that check themselves
 quizzes    questions with feedback for every answer
 exercises  the checks and questions of each notebook
 small      small parts of domains, for training in front of the reader
+shipped    trained domains that ship with madlab
+course     the notebooks as an installed package carries them
 """
 
 from madlab.lessons.checks import CheckResult, Wrong, check, random_convs, same_number, same_tensor
 from madlab.lessons.quizzes import Question, Quiz, quiz
 from madlab.lessons.session import in_colab, say, setup, tier
+from madlab.lessons.shipped import shipped
 from madlab.lessons.small import few
 
 __all__ = [
@@ -26,5 +29,6 @@ __all__ = [
     "same_tensor",
     "say",
     "setup",
+    "shipped",
     "tier",
 ]

@@ -131,9 +131,9 @@ class Training:
         return {name: tensor.clone() for name, tensor in self.view.own_state().items()}
 
     def _eligible(self) -> list[Epoch]:
-        """The epochs that may be the best: where numbers are rounded, those that were trained and validated rounded."""
+        """The epochs that may be the best: where the recipe rounds, those that were trained and validated rounded."""
         recipe = self.config.recipe
-        if not numbers(self.view):
+        if self.probed:  # each has another weight decay, and there is nothing to round
             return self.log
         return [entry for entry in self.log if recipe.bits(entry.epoch - 1) == recipe.finish_bits]
 

@@ -1,4 +1,4 @@
-"""What choices of adapted layers reach: budgets and accuracies of runs, domain by domain; drawn in notebook 09."""
+"""What choices of adapted layers reach: budgets and accuracies of runs, domain by domain; drawn in notebook 10."""
 
 from collections.abc import Iterable
 

@@ -17,6 +17,7 @@ from madlab.widgets.ranks import rank_slider
 from madlab.widgets.runs import TrainButton, run_browser
 from madlab.widgets.score import score_board
 from madlab.widgets.sparsity import sparsity_slider
+from madlab.widgets.tryout import try_out
 
 __all__ = [
     "Panel",
@@ -37,4 +38,5 @@ __all__ = [
     "slider",
     "sparsity_slider",
     "switch",
+    "try_out",
 ]

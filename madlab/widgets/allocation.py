@@ -1,4 +1,4 @@
-"""The budget slider: one trained modulation, cut layer by layer to fit a total budget; used in notebook 10."""
+"""The budget slider: one trained modulation, cut layer by layer to fit a total budget; used in notebook 11."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Recorded training runs, right and wrong ones, under two sliders; used in notebook 11."""
+"""Recorded training runs, right and wrong ones, under two sliders; used in notebook 12."""
 
 import math
 from collections.abc import Sequence

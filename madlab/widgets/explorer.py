@@ -1,4 +1,4 @@
-"""The results explorer: published rows and recorded runs by method, budget and domain; used in notebook 08."""
+"""The results explorer: published rows and recorded runs by method, budget and domain; used in notebooks 07 and 09."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""The layer picker: what it costs and what it brings to adapt only some layers of a DenseNet; used in notebook 09."""
+"""The layer picker: what it costs and what it brings to adapt only some layers of a DenseNet; used in notebook 10."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The sparsity slider: how much of a trained modulation a domain needs; used in notebook 07."""
+"""The sparsity slider: how much of a trained modulation a domain needs; used in notebook 08."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

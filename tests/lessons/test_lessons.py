@@ -1,7 +1,9 @@
 """Set-up, checks and quizzes: what a reader is told, for right answers and for typical wrong ones."""
 
 import copy
+import math
 import random
+import statistics
 
 import pytest
 import torch
@@ -90,7 +92,7 @@ def fair(ours, theirs, finetuned, least=0.0):
 
 
 def greedy_ranks(shares, prices, budget):
-    """What notebook 10 builds: always the direction with the largest gain for its price that still fits."""
+    """What notebook 11 builds: always the direction with the largest gain for its price that still fits."""
     ranks = [1] * len(shares)
     while True:
         left = budget - sum(price * rank for price, rank in zip(prices, ranks, strict=True))
@@ -108,6 +110,24 @@ def diagnose(moved, loss, full, finetune, gap=0.5, limit=5, base=1.5):
     if finetune > base:
         return "base too small"
     return "rank too small" if loss > full + gap else "no failure"
+
+
+def lead(ours, theirs, count=None, by="val", report="test"):
+    """A solution of 07.lead; count None cuts both lists to the shorter one."""
+    count = count or min(len(ours), len(theirs))
+    best = [max(trials[:count], key=lambda trial: trial[by])[report] for trials in (ours, theirs)]
+    return best[0] - best[1]
+
+
+def paired(ours, theirs, spread=statistics.stdev):
+    leads = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+    return statistics.mean(leads), spread(leads)
+
+
+def unpaired(ours, theirs):
+    shared = sorted(set(ours) & set(theirs))
+    both = [[row[seed] for seed in shared] for row in (ours, theirs)]
+    return statistics.mean(both[0]) - statistics.mean(both[1]), math.hypot(*map(statistics.stdev, both))
 
 
 # name, answer, whether it is right, what the verdict must say
@@ -150,37 +170,53 @@ ANSWERS = [
     ("04.report", epoch_of(lambda e: -e["val_loss"]), False, "lowest validation loss"),
     ("05.largest_rank", lambda m, n: (m * n - 1) // (m + n), True, "half of it"),
     ("05.largest_rank", lambda m, n: max(1, (m * n - 1) // (m + n)), False, "It has to be *fewer*"),
-    ("06.lora_rank", lambda m, n, k: m * n // (m + k * k * n), True, "nine times"),
-    ("06.lora_rank", lambda m, n, k: (m * n - 1) // (m + k * k * n), False, "M = 64, N = 64, k = 1 is 31"),
-    ("06.lora_rank", lambda m, n, k: m * n // (k * k * m + n), False, "mixed up"),
-    ("07.sparse_bits", lambda a, t: a.numel() + 32 * ((a - 1).abs() >= t).sum(), True, "price of freedom"),
-    ("07.sparse_bits", lambda a, t: a.numel() + 32 * ((a - 1).abs() > t).sum(), False, "should be"),
-    ("07.shrink", lambda a, s: 1 + torch.nn.functional.softshrink(a - 1, s), True, "Soft thresholding"),
-    ("07.shrink", lambda a, s: a - s * (a - 1).sign(), False, "come out on the other side"),
-    ("08.fair", fair, True, "same domains"),
-    ("08.fair", lambda *rows: fair(*rows, least=-9.0), False, "before you square"),
-    ("08.fair", lambda *rows: fair(*rows)[::-1], False, "wrong way round"),
-    ("09.largest", lambda *a: max(1, rank_in(a[0], a[1], a[2] - 1, a[3] - 1)), False, "The rank for 10 domains"),
-    ("10.best_ranks", greedy_ranks, False, "Did you try all"),
-    ("10.best_ranks", lambda shares, prices, budget: 3, False, "whole number for each layer"),
-    ("11.diagnose", diagnose, True, "order matters"),
-    *(("11.diagnose", lambda *four, gap=gap: diagnose(*four, gap=gap), False, "should be") for gap in (0.48, 0.52)),
-    ("11.diagnose", lambda *four: diagnose(*four, limit=4.8), False, "should be"),
-    ("11.diagnose", lambda *four: diagnose(*four, base=1.48), False, "should be"),
-    ("11.split", lambda files: (files, [], []), False, "not tuple"),
-    ("09.reach", lambda w, t: (t / w)[:, :, 0, 0], True, "fine-tuning in other numbers"),
-    ("09.reach", lambda w, t: t / w, False, "axes of length 1"),
-    ("09.reach", lambda w, t: (t - w)[:, :, 0, 0], False, "α multiplies"),
-    ("09.reach", lambda w, t: (w / t)[:, :, 0, 0], False, "instead of"),
-    ("09.reach", multiply_in_place, False, "have to stay as they are"),
-    ("09.largest", lambda shapes, w, d, n: rank_in(shapes, w, d - 1, n - 1), True, "exceeded"),
-    ("09.largest", lambda shapes, w, d, n: rank_in(shapes, w, d, n - 1), False, "needs no adapter"),
-    ("09.largest", lambda shapes, w, d, n: rank_in(shapes, w, d - 1, n), False, "base network itself is missing"),
-    ("09.largest", lambda shapes, w, d, n: (n - 1) * w / (d - 1) / sum(map(sum, shapes)), False, "round down"),
-    ("09.error_left", lambda s, d: 2 - 2 * ((s - 250) / (d - 1) / 1000) ** 0.5, True, "fine-tuning itself"),
-    ("09.error_left", lambda s, d: 2 - 2 * (s / d / 1000) ** 0.5, False, "take them out first"),
-    ("09.error_left", lambda s, d: 1 - ((s - 250) / (d - 1) / 1000) ** 0.5, False, "twice"),
-    ("09.error_left", lambda s, d: 2 - 2 * (s - 250) / (d - 1) / 1000, False, "take the root"),
+    ("07.lora_rank", lambda m, n, k: m * n // (m + k * k * n), True, "nine times"),
+    ("07.lora_rank", lambda m, n, k: (m * n - 1) // (m + k * k * n), False, "M = 64, N = 64, k = 1 is 31"),
+    ("07.lora_rank", lambda m, n, k: m * n // (k * k * m + n), False, "mixed up"),
+    ("07.lead", lead, True, "equally many tries"),
+    ("07.lead", lambda a, b: lead(a, b, count=9), False, "Let both choose among 3"),
+    ("07.lead", lambda a, b: lead(a, b, by="test"), False, "on the test images"),
+    ("07.lead", lambda a, b: lead(a, b, report="val"), False, "report test"),
+    ("07.lead", lambda a, b: lead(b, a), False, "wrong way round"),
+    ("07.paired", paired, True, "luck of a seed cancels"),
+    ("07.paired", lambda a, b: paired(b, a), False, "wrong way round"),
+    ("07.paired", lambda a, b: paired(a, b, statistics.pstdev), False, "n − 1"),
+    ("07.paired", unpaired, False, "seed by seed"),
+    ("07.paired", lambda a, b: statistics.mean(a.values()) - statistics.mean(b.values()), False, "two numbers"),
+    (
+        "07.paired",
+        lambda a, b: (statistics.mean(a.values()) - statistics.mean(b.values()), 0),
+        False,
+        "different seeds",
+    ),
+    ("08.sparse_bits", lambda a, t: a.numel() + 32 * ((a - 1).abs() >= t).sum(), True, "price of freedom"),
+    ("08.sparse_bits", lambda a, t: a.numel() + 32 * ((a - 1).abs() > t).sum(), False, "should be"),
+    ("08.shrink", lambda a, s: 1 + torch.nn.functional.softshrink(a - 1, s), True, "Soft thresholding"),
+    ("08.shrink", lambda a, s: a - s * (a - 1).sign(), False, "come out on the other side"),
+    ("09.fair", fair, True, "same domains"),
+    ("09.fair", lambda *rows: fair(*rows, least=-9.0), False, "before you square"),
+    ("09.fair", lambda *rows: fair(*rows)[::-1], False, "wrong way round"),
+    ("10.largest", lambda *a: max(1, rank_in(a[0], a[1], a[2] - 1, a[3] - 1)), False, "The rank for 10 domains"),
+    ("11.best_ranks", greedy_ranks, False, "Did you try all"),
+    ("11.best_ranks", lambda shares, prices, budget: 3, False, "whole number for each layer"),
+    ("12.diagnose", diagnose, True, "order matters"),
+    *(("12.diagnose", lambda *four, gap=gap: diagnose(*four, gap=gap), False, "should be") for gap in (0.48, 0.52)),
+    ("12.diagnose", lambda *four: diagnose(*four, limit=4.8), False, "should be"),
+    ("12.diagnose", lambda *four: diagnose(*four, base=1.48), False, "should be"),
+    ("12.split", lambda files: (files, [], []), False, "not tuple"),
+    ("10.reach", lambda w, t: (t / w)[:, :, 0, 0], True, "fine-tuning in other numbers"),
+    ("10.reach", lambda w, t: t / w, False, "axes of length 1"),
+    ("10.reach", lambda w, t: (t - w)[:, :, 0, 0], False, "α multiplies"),
+    ("10.reach", lambda w, t: (w / t)[:, :, 0, 0], False, "instead of"),
+    ("10.reach", multiply_in_place, False, "have to stay as they are"),
+    ("10.largest", lambda shapes, w, d, n: rank_in(shapes, w, d - 1, n - 1), True, "exceeded"),
+    ("10.largest", lambda shapes, w, d, n: rank_in(shapes, w, d, n - 1), False, "needs no adapter"),
+    ("10.largest", lambda shapes, w, d, n: rank_in(shapes, w, d - 1, n), False, "base network itself is missing"),
+    ("10.largest", lambda shapes, w, d, n: (n - 1) * w / (d - 1) / sum(map(sum, shapes)), False, "round down"),
+    ("10.error_left", lambda s, d: 2 - 2 * ((s - 250) / (d - 1) / 1000) ** 0.5, True, "fine-tuning itself"),
+    ("10.error_left", lambda s, d: 2 - 2 * (s / d / 1000) ** 0.5, False, "take them out first"),
+    ("10.error_left", lambda s, d: 1 - ((s - 250) / (d - 1) / 1000) ** 0.5, False, "twice"),
+    ("10.error_left", lambda s, d: 2 - 2 * (s - 250) / (d - 1) / 1000, False, "take the root"),
 ]
 
 
@@ -206,7 +242,7 @@ def test_mean_instead_of_sum_is_named() -> None:
 
 def test_the_lines_of_a_check_stay_secret() -> None:
     """They hold the solution; the reader's own line is shown."""
-    for name, answer in [("01.next_point", lambda: 1.0), ("05.start", lambda m, n, rank: 3), ("11.split", len)]:
+    for name, answer in [("01.next_point", lambda: 1.0), ("05.start", lambda m, n, rank: 3), ("12.split", len)]:
         assert "`answer" not in (message := lessons.check(name, answer).message) and "got" not in message
     assert "divide_by_nothing" in lessons.check("00.count", divide_by_nothing).message
 

@@ -75,8 +75,8 @@ def test_multi_domain_network_of_notebook_03() -> None:
     assert len({id(m) for m in taught.modules() if isinstance(m, nn.Conv2d)}) == 25  # shared by base and domains
 
 
-def test_allocation_and_quantisation_of_notebook_10() -> None:
-    _, spend, quantise = definitions(read("10"), "numbers", "spend", "quantise")
+def test_allocation_and_quantisation_of_notebook_11() -> None:
+    _, spend, quantise = definitions(read("11"), "numbers", "spend", "quantise")
     torch.manual_seed(0)
     alphas = {f"c{i}": 1 + torch.randn(m, n) for i, (m, n) in enumerate([(4, 3), (9, 5), (8, 8), (6, 12)])}
     spectra = {name: Spectrum.of(alpha) for name, alpha in alphas.items()}
@@ -88,8 +88,8 @@ def test_allocation_and_quantisation_of_notebook_10() -> None:
         torch.testing.assert_close(quantise(alphas["c1"], bits), shipped_quantise(alphas["c1"], bits))
 
 
-def test_change_of_filters_of_notebook_11() -> None:
-    (moved,) = definitions(read("11"), "moved")
+def test_change_of_filters_of_notebook_12() -> None:
+    (moved,) = definitions(read("12"), "moved")
     net = madlab.MultiDomainNet(madlab.resnet26(num_classes=5, width=4))
     net.add_domain("a", 3)
     net.add_domain("b", 3, "finetune")

@@ -1,4 +1,4 @@
-"""The functions on filter banks that notebooks 06 and 07 build are what the library runs: values and gradients."""
+"""The functions on filter banks that notebooks 06 and 08 build are what the library runs: values and gradients."""
 
 import pytest
 import torch
@@ -39,8 +39,8 @@ def test_methods_of_notebook_06(kernel: int) -> None:
             torch.testing.assert_close(parameter.grad, own[name].grad, rtol=1e-4, atol=1e-5)
 
 
-def test_setting_back_of_notebook_07() -> None:
-    (set_back,) = definitions(read("07"), "set_back")
+def test_setting_back_of_notebook_08() -> None:
+    (set_back,) = definitions(read("08"), "set_back")
     for rest, threshold in ((1.0, 0.3), (0.0, 0.7)):
         alpha = torch.randn(9, 5)
         got, kept = set_back(alpha, threshold, rest)
@@ -48,8 +48,8 @@ def test_setting_back_of_notebook_07() -> None:
         assert kept == pytest.approx(modulations.kept_share({"layer": alpha}, threshold, rest), abs=1e-6)
 
 
-def test_offset_of_notebook_07_is_the_same_function() -> None:
-    (offset,) = definitions(read("07"), "Offset")
+def test_offset_of_notebook_08_is_the_same_function() -> None:
+    (offset,) = definitions(read("08"), "Offset")
     conv = nn.Conv2d(3, 5, 3)
     taught, shipped = offset(conv), FullModulation(conv)
     assert torch.equal(taught(conv.weight), conv.weight)

@@ -22,9 +22,10 @@ from madlab import lessons
 
 sys.path.insert(0, str(ROOT / "data_scripts"))
 normalise = importlib.import_module("normalise_notebooks")
+links = importlib.import_module("links")
 
 CARD = ("You will be able to", "Before this", "Reading", "Running", "Data", "Paper")
-TAGS = {"install", "setup", "build", "exercise", "interactive", "controls", "nbval-check-output"}
+TAGS = {"install", "setup", "build", "exercise", "interactive", "controls", "hide-input", "nbval-check-output"}
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=[path.stem[:2] for path in NOTEBOOKS])
@@ -72,7 +73,7 @@ def test_installs_in_colab_only_and_replaces_nothing(notebook: NotebookNode) -> 
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
     assert first.metadata.tags == ["install"]
     assert 'if "google.colab" in sys.modules:' in first.source
-    assert re.findall(r"%pip (.*)", first.source) == [f"install -q --no-deps git+https://github.com/{REPOSITORY}"]
+    assert first.source == links.INSTALL.replace("{repository}", REPOSITORY)
     others = [cell.source for cell in notebook.cells if cell.cell_type == "code" and cell is not first]
     assert not any(re.search(r"^\s*[%!]", source, re.MULTILINE) for source in others)
 
@@ -81,7 +82,7 @@ def test_headings_are_in_order(notebook: NotebookNode) -> None:
     levels = [level for level, _ in headings(notebook)]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after <= before + 1 for before, after in pairwise(levels))
-    chapters = [title for level, title in headings(notebook) if level == 2]
+    chapters = [title for level, title in headings(notebook) if level == 2 and not title.startswith("Appendix · ")]
     assert chapters[-3:] == ["Exercises", "Quiz", "Close"]
 
 
@@ -163,7 +164,8 @@ def test_normaliser_empties_all_but_tagged_cells(tmp_path: Path) -> None:
     kept.outputs = [new.new_output("execute_result", {"text/plain": "2"}, execution_count=7)]
     other = new.new_code_cell("import time\ntime.time()", execution_count=8)
     other.outputs = [new.new_output("stream", name="stdout", text="now")]
-    made = new.new_notebook(cells=[kept, other, new.new_markdown_cell("text")])
+    moves = new.new_code_cell("assert True", metadata={"tags": ["controls"]})
+    made = new.new_notebook(cells=[kept, other, new.new_markdown_cell("text"), moves, new.new_markdown_cell("## A")])
     made.metadata = nbformat.from_dict({"widgets": {}, "kernelspec": {"name": "mine", "display_name": "My kernel"}})
     file = tmp_path / "made.ipynb"
     nbformat.write(made, file)
@@ -176,5 +178,9 @@ def test_normaliser_empties_all_but_tagged_cells(tmp_path: Path) -> None:
         assert got.cells[0].execution_count == 1 and got.cells[0].outputs[0].execution_count == 1
         assert got.cells[0].outputs[0].data["text/plain"] == "2"
         assert got.cells[1].outputs == [] and got.cells[1].execution_count is None
+        places = [cell.metadata.pop("slideshow").slide_type for cell in got.cells]
+        assert places == ["-", "-", "subslide", "skip", "slide"]
         assert got.cells[0].metadata == {"tags": ["nbval-check-output"]}
+        folded = {"cellView": "form", "jupyter": {"source_hidden": True}}
+        assert got.cells[3].metadata == {"tags": ["controls", "hide-input"], **folded}
         assert got.metadata.kernelspec.name == "python3" and "widgets" not in got.metadata

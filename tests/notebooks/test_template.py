@@ -33,7 +33,7 @@ def card(notebook: NotebookNode) -> list[str]:
 
 def chapters(notebook: NotebookNode) -> list[str]:
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    return re.findall(r"^## (.+)$", text, re.MULTILINE)
+    return re.findall(r"^## (?!Appendix · )(.+)$", text, re.MULTILINE)
 
 
 def test_it_is_in_its_committed_form() -> None:

@@ -44,7 +44,7 @@ def title(maker: Callable[[Path], Kind]) -> str:
 
 
 def sentences(record: Mapping[str, Any]) -> list[str]:
-    """What README says of the record, as far as that goes."""
+    """What notebooks/site/trust.md says of the record, as far as that goes."""
     of_files = [record[title(maker)] for maker in FILES[:-1] if title(maker) in record]
     total = {verdict: sum(kind[verdict] for kind in of_files) for verdict in ("tried", *VERDICTS)}
     lines = sum(record[title(maker)]["tried"] for maker in LINES if title(maker) in record)

@@ -1,6 +1,6 @@
 """Damaged files, folders and command lines are taken rightly or refused with a sentence; a few hundred of them here.
 
-All of them, kills and full disks are tried by `make test-trust`, which writes record.json; what README says is from it.
+`make test-trust` tries all of them, kills and full disks, and writes record.json; the page of trust repeats its counts.
 """
 
 import json
@@ -132,10 +132,10 @@ def test_the_committed_record_has_no_failure_and_adds_up(record):
         assert ways["tried"] == kind["tried"] and sum(kind["by sentence"].values()) == kind["refused"], name
 
 
-def test_readme_says_what_the_record_says(record):
-    readme = " ".join((TESTS.parent / "README.md").read_text().split("## Rules of trust")[1].split("\n## ")[0].split())
+def test_the_page_of_trust_says_what_the_record_says(record):
+    page = " ".join((TESTS.parent / "notebooks" / "site" / "trust.md").read_text().split())
     for told in runner.sentences(record):
-        assert told in readme, told
+        assert told in page, told
 
 
 @pytest.mark.trust

@@ -1,6 +1,6 @@
 """Why a training disappoints: what is measured, what a run's numbers say, and recorded runs that were made to fail.
 
-`diagnose` is `madlab diagnose`. Built in notebook 11; the records come from data_scripts/diagnosis.py and
+`diagnose` is `madlab diagnose`. Built in notebook 12; the records come from data_scripts/diagnosis.py and
 data_scripts/failures.py.
 """
 

@@ -1,4 +1,4 @@
-"""Recorded runs at multiples of their method's learning rate, and what one says beside the others (notebook 11)."""
+"""Recorded runs at multiples of their method's learning rate, and what one says beside the others (notebook 12)."""
 
 import math
 from collections.abc import Sequence

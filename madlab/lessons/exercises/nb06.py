@@ -1,37 +1,13 @@
 """Exercises and quiz of notebook 06, "Masks, bypasses and low-rank updates"."""
 
-import random
 from collections.abc import Callable
 from itertools import product
 from typing import Any
 
 import torch
 
-from madlab.lessons.checks import Wrong, random_convs, same_number, same_tensor
+from madlab.lessons.checks import Wrong, random_convs, same_tensor
 from madlab.lessons.quizzes import Question
-
-
-def lora_rank(answer: Callable[[int, int, int], Any]) -> str:
-    """lora_rank(M, N, k) -> the largest LoRA rank with at most M * N parameters."""
-    shapes = [(64, 64, 3), (64, 64, 1), (128, 64, 1), (3, 64, 3)]  # the second: exactly as many
-    shapes += [(random.randint(2, 300), random.randint(2, 300), random.choice((1, 3, 5))) for _ in range(20)]
-    for m, n, k in shapes:
-        expected = 0
-        while (expected + 1) * k * k * n + (expected + 1) * m <= m * n:
-            expected += 1
-        got = answer(m, n, k)
-        where = f"the largest rank for M = {m}, N = {n}, k = {k}"
-        if isinstance(got, float) and not got.is_integer():
-            raise Wrong(f"{where} is {got:.4g}. A rank is a whole number.")
-        swapped = m * n // (k * k * m + n)
-        if got == m * n // (m + n) not in (expected, swapped):
-            raise Wrong(f"{where} is {got}: that is MAD's break-even. LoRA's A has k × k parameters for each input.")
-        if got == swapped != expected:
-            raise Wrong(
-                f"{where} is {got}: M and N are mixed up. A has one filter for each direction, over all inputs."
-            )
-        same_number(got, expected, where)
-    return "On 3×3 layers LoRA pays nine times for its inputs, because it brings its own shapes; MAD borrows them."
 
 
 def mask_gradient(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
@@ -76,7 +52,7 @@ def best_mask(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
     return "Zero and one are coarse: a mask has to round everything between them."
 
 
-EXERCISES = {"lora_rank": lora_rank, "mask_gradient": mask_gradient, "best_mask": best_mask}
+EXERCISES = {"mask_gradient": mask_gradient, "best_mask": best_mask}
 
 QUIZ = (
     Question(
@@ -95,14 +71,14 @@ QUIZ = (
         right="It keeps the step in the forward pass, and treats it as the identity in the backward pass",
     ),
     Question(
-        "A 3×3 layer has 64 inputs and 64 outputs. Which of these adapters is the largest?",
+        "A 3×3 slice of the base is zero. Which method can put a vertical edge there?",
         {
-            "MAD, one number per slice": "64 · 64 = 4,096 parameters.",
-            "Piggyback, one bit per weight": "36,864 bits, but 32 of them count as one parameter: 1,152.",
-            "LoRA of rank 8": "8 · (9 · 64 + 64) = 5,120 parameters, more than MAD's 4,096.",
-            "A parallel residual adapter": "One parameter for each pair of channels, as in MAD: 4,096.",
+            "Full MAD": "Any α times zero is zero: what the base does not have, modulation cannot scale.",
+            "Piggyback": "A bit can only switch a weight off, and here all nine are off already.",
+            "A parallel residual adapter": "It reaches the central tap of the slice, one of nine. An edge needs more.",
+            "LoRA": "It adds a filter of its own, of any shape, and does not ask what was there before.",
         },
-        right="LoRA of rank 8",
+        right="LoRA",
     ),
     Question(
         "Why do all these adapters cost nothing when the network is used?",

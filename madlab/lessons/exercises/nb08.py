@@ -1,154 +1,123 @@
-"""Exercises and quiz of notebook 08, "The Visual Decathlon"."""
+"""Exercises and quiz of notebook 08, "Inside the adapters"."""
 
-import math
-import random
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from itertools import product
 from typing import Any
 
-from madlab.lessons.checks import Wrong, present, same_number
+import torch
+
+from madlab.lessons.checks import Wrong, same_number, same_tensor
 from madlab.lessons.quizzes import Question
 
 
-@dataclass(frozen=True)
-class _Counts:
-    """What the exercise gives for a domain: its index, its name, and how many images its splits have."""
-
-    index: int
-    name: str
-    train: int
-    val: int
-    test: int
-
-
-def split_of(answer: Callable[[int, list[_Counts]], Any]) -> str:
-    """split_of(image_id, domains) -> (name, split) of the image with this id in the decathlon's annotations."""
-    for _ in range(3):
-        domains = [
-            _Counts(index, f"domain {index}", random.randint(2, 90), random.randint(2, 90), random.randint(2, 90))
-            for index in (1, 4, 10)
-        ]
-        for domain in domains:
-            start = domain.index * 10**7 + 200_001
-            for split, first, count in (
-                ("train", start, domain.train),
-                ("val", start + domain.train, domain.val),
-                ("test", start + domain.train + domain.val, domain.test),
-            ):
-                for image in (first, first + count - 1):  # both ends, where a count that is off by one shows
-                    got = answer(image, domains)
-                    _same_place(got, (domain.name, split), image, image == first)
-    return "Correct for the first and last image of 27 splits."
+def sparse_bits(answer: Callable[[torch.Tensor, float], Any]) -> str:
+    """sparse_bits(alpha, threshold) -> one bit per slice, and 32 for every entry at least that far from one."""
+    for m, n, threshold in ((5, 3, 0.25), (12, 7, 0.5), (40, 33, 0.0625), (8, 8, 3.0)):
+        alpha = 1 + torch.randn(m, n) / 3
+        alpha[0, 0] = 1 + threshold  # exactly at the limit, without rounding
+        kept = sum(abs(float(alpha[i, j]) - 1) >= threshold for i, j in product(range(m), range(n)))
+        got = answer(alpha.clone(), threshold)
+        where = f"the size of {m * n} entries of which {kept} are kept"
+        if not isinstance(got, torch.Tensor) or got.numel() == 1:
+            if got == 32 * kept != m * n + 32 * kept:
+                raise Wrong(f"{where} is {m * n + 32 * kept}: whoever reads the file has to know *which* are kept.")
+            if got == m * n + 32 * (m * n - kept) and 2 * kept != m * n:
+                raise Wrong("You stored the entries near one. They are the ones that need not be stored.")
+            far_from_zero = int((alpha.abs() >= threshold).sum())
+            if got == m * n + 32 * far_from_zero and far_from_zero != kept:
+                raise Wrong("You measured the distance from zero. A slice rests at one.")
+        same_number(got, m * n + 32 * kept, where)
+    return "One bit per slice is the price of freedom; if few are kept, a list of positions would be smaller still."
 
 
-def _same_place(got: Any, want: tuple[str, str], image: int, first: bool) -> None:
-    present(got, "the pair of name and split")
-    try:
-        name, split = got
-    except (TypeError, ValueError):
-        raise Wrong(f"The answer should be a pair (name, split), not {got!r}.") from None
-    which = "first" if first else "last"
-    if name != want[0]:
-        raise Wrong(f"image {image} is of {want[0]}, not {name!r}: the domain's index is image_id // 10,000,000.")
-    if split != want[1]:
-        raise Wrong(
-            f"image {image} is the {which} one of {want[1]}, not of {split!r}. After the domain's index, ids count "
-            "from 200,001: all of train, then all of val, then all of test."
-        )
-
-
-def networks(answer: Callable[[int, int, int], float]) -> str:
-    """networks(bits, weights, domains) -> how many base networks the base and `bits` per further domain take."""
-    cases = [(5_806_944, 5_806_944, 10)]
-    cases += [(random.randint(10, 9000), random.randint(100, 9000), random.randint(3, 20)) for _ in range(4)]
-    for bits, weights, domains in cases:
-        got, want = answer(bits, weights, domains), 1 + (domains - 1) * bits / (32 * weights)
-        if isinstance(got, int | float):
-            if abs(got - (1 + domains * bits / (32 * weights))) < 1e-9 * want:
-                raise Wrong("The base's own domain needs no mask: only <code>domains - 1</code> of them add bits.")
-            if abs(got - (1 + (domains - 1) * bits / weights)) < 1e-9 * max(1, got):
-                raise Wrong("These are bits: a parameter has 32 of them.")
-            if abs(got + 1 - want) < 1e-9 * want:
-                raise Wrong("The base network itself is missing; it counts as 1.")
-        same_number(got, want, f"The budget of {bits:,} bits beside {weights:,} weights for {domains} domains")
-    return "Correct. With one bit per weight and ten domains: 1.28."
-
-
-def _points(row: dict[str, float], finetuned: dict[str, float], domains: Iterable[str], least: float = 0.0) -> float:
-    """The score over some domains; least: what an error above Emax counts as, before it is squared."""
-    most = {name: 2 * (100 - finetuned[name]) for name in domains}
-    return sum(1000 * max(least, 1 - (100 - row[name]) / most[name]) ** 2 for name in most)
-
-
-def fair(answer: Callable[..., Any]) -> str:
-    """fair(ours, theirs, finetuned) -> both scores over the domains that both rows have; all map domain to percent."""
+def similarity(answer: Callable[[dict[str, torch.Tensor], dict[str, torch.Tensor]], Any]) -> str:
+    """similarity(one, other) -> the cosine similarity of alpha - 1 over all layers together."""
     for _ in range(4):
-        names = [f"domain {number}" for number in range(6)]
-        finetuned = {name: float(random.randint(60, 95)) for name in names}
-        ours = {name: finetuned[name] + random.randint(-4, 4) for name in names[:4]}
-        theirs = {name: finetuned[name] + random.randint(-4, 4) for name in names[1:]}
-        shared = names[1:4]
-        ours[shared[0]] = 1.8 * finetuned[shared[0]] - 100  # an error above Emax
+        sizes = [(4, 3), (9, 5), (16, 8)]
+        one = {f"layer {i}": 1 + 0.3 ** (i + 1) * torch.randn(*size) for i, size in enumerate(sizes)}
+        other = {name: alpha + 0.1 * torch.randn(alpha.shape) for name, alpha in one.items()}
+        dot = square_one = square_other = 0.0
+        by_layer = []
+        for name in one:
+            a, b = one[name].double().flatten() - 1, other[name].double().flatten() - 1
+            dot += float(a @ b)
+            square_one += float(a @ a)
+            square_other += float(b @ b)
+            by_layer.append(float(torch.cosine_similarity(a, b, 0)))
+        expected = dot / (square_one * square_other) ** 0.5
 
-        got = answer(dict(ours), dict(theirs), dict(finetuned))
-        present(got, "the pair of scores")
-        try:
-            pair = tuple(float(value) for value in got)
-        except (TypeError, ValueError):
-            raise Wrong(f"The answer should be a pair of scores, not {got!r}.") from None
-        if len(pair) != 2:
-            raise Wrong(f"The answer should be two scores, not {len(pair)}.")
-        our_score, their_score = (_points(row, finetuned, shared) for row in (ours, theirs))
-        if _equal(pair, [_points(row, finetuned, row) for row in (ours, theirs)]):
-            raise Wrong("These sums are over different domains: leave out those that only one of the two has.")
-        if _equal(pair, [their_score, our_score]):
-            raise Wrong("The scores are the wrong way round: ours comes first.")
-        if abs(pair[0] - _points(ours, finetuned, shared, least=-math.inf)) < 1e-6:
-            raise Wrong("An error above Emax earns nothing: take max(0, ...) before you square.")
-        same_number(pair[0], our_score, f"Our score over the {len(shared)} domains that both have")
-        same_number(pair[1], their_score, f"Their score over the {len(shared)} domains that both have")
-    return "Correct: both sums are over the same domains."
-
-
-def _equal(pair: Iterable[float], other: Iterable[float]) -> bool:
-    return all(abs(one - two) < 1e-6 for one, two in zip(pair, other, strict=True))
+        got = answer(*({name: alpha.clone() for name, alpha in alphas.items()} for alphas in (one, other)))
+        if isinstance(got, float | torch.Tensor) and torch.as_tensor(got).numel() == 1:
+            a, b = (torch.cat([alpha.flatten() for alpha in alphas.values()]) for alphas in (one, other))
+            if abs(float(got) - float(torch.cosine_similarity(a, b, 0))) < 1e-5:
+                raise Wrong("That is the cosine of α itself. Every α is near one, so all domains would look alike.")
+            if abs(float(got) - sum(by_layer) / len(by_layer)) < 1e-5:
+                raise Wrong(
+                    "That is the mean over layers. A layer that hardly moved should not count as much as others."
+                )
+            if abs(float(got) - dot) < 1e-5:
+                raise Wrong("That is the inner product. Divide by both lengths.")
+        same_number(got, expected, "the cosine", tolerance=1e-4)
+    return "One number for two domains: near one if they pull the base network in the same direction."
 
 
-EXERCISES = {"split_of": split_of, "networks": networks, "fair": fair}
+def shrink(answer: Callable[[torch.Tensor, float], Any]) -> str:
+    """shrink(alpha, s) -> every entry moved towards one by s, and left at one if it would pass it."""
+    for m, n, s in ((3, 4, 0.1), (9, 7, 0.3), (20, 11, 0.02)):
+        alpha = 1 + torch.randn(m, n) / 3
+        alpha[0, 0], alpha[0, 1] = 1 + s / 2, 1.5  # one stops at one, one goes on
+        expected = torch.empty(m, n)
+        for i, j in product(range(m), range(n)):
+            value = float(alpha[i, j])
+            expected[i, j] = max(1.0, value - s) if value > 1 else min(1.0, value + s)
+        got = answer(alpha.clone(), s)
+        if isinstance(got, torch.Tensor) and got.shape == alpha.shape:
+            if torch.allclose(got, torch.where((alpha - 1).abs() < s, torch.ones(()), alpha), atol=1e-6):
+                raise Wrong(
+                    "This sets small changes to one and leaves the others. The large ones have to move by s too."
+                )
+            if torch.allclose(got, alpha.sign() * (alpha.abs() - s).clamp(min=0), atol=1e-6):
+                raise Wrong("This pulls towards zero. Shrink α − 1, then add the one again.")
+            if torch.allclose(got, alpha - s * (alpha - 1).sign(), atol=1e-6):
+                raise Wrong("Nearly: small changes pass one and come out on the other side. Stop them there.")
+            if torch.allclose(got, 1 + (1 - s) * (alpha - 1), atol=1e-6):
+                raise Wrong("That is decay: it multiplies the change and never brings it to zero. Subtract s.")
+        same_tensor(got, expected, "the shrunk α")
+    return "Soft thresholding: with it, sparsity is learned instead of being cut out afterwards."
+
+
+EXERCISES = {"sparse_bits": sparse_bits, "similarity": similarity, "shrink": shrink}
 
 QUIZ = (
     Question(
-        "Your validation accuracy on ucf101 is 74 %, a published test accuracy is 49 %. What do you know?",
+        "You train MAD with ordinary weight decay. Where does an entry of α go that receives no gradient?",
         {
-            "Your method is 25 points better": "Here the validation images resemble the training images far more than "
-            "the test images do. Published code shows such a gap with nearly the same network.",
-            "Hardly anything before you have the test accuracy": "On ucf101 validation is far easier than test, on "
-            "aircraft it is harder. Only test accuracies can be compared with test accuracies.",
-            "The published row must be a misprint": "Many rows agree on about 50 % on the test images.",
+            "It stays at 1": "Decay acts without any gradient: α loses the share ηλ of itself in every step.",
+            "To 0, so that the slice is switched off": (
+                "Ordinary decay pulls towards zero, and for a multiplier zero means “off”, not “as before”."
+            ),
+            "To −1": "Decay makes values smaller in size; it never changes their sign.",
         },
-        right="Hardly anything before you have the test accuracy",
+        right="To 0, so that the slice is switched off",
     ),
     Question(
-        "Your runs have nine domains (no ImageNet) and S = 3,300. A published row has 3,400 over ten. Which is ahead?",
+        "Two adapters have α with a cosine of 0.99. What follows for their domains?",
         {
-            "The published row, by 100": "It had one more domain in which to earn points; fine-tuning alone earns 250 "
-            "there.",
-            "Yours, because nine domains are harder": "A domain is no harder for having fewer beside it. The two sums "
-            "are simply over different domains.",
-            "Nobody can say until both are summed over the same nine": "S is a sum. Subtract ImageNet's points from "
-            "the published row, which its accuracies allow, and then compare.",
+            "They are nearly the same domain": "Any two α near one have such a cosine, whatever the domains are.",
+            "Nothing yet: compare α − 1": "The shared one dominates. A domain shows in the distance from one.",
+            "One of them has not been trained": "An untrained α is one everywhere; a trained one is still near it.",
         },
-        right="Nobody can say until both are summed over the same nine",
+        right="Nothing yet: compare α − 1",
     ),
     Question(
-        "URL has the higher mean accuracy, MAD the higher score. How can that be?",
+        "One row of α (all inputs of one output) is halved. BatchNorm follows. What happens in training?",
         {
-            "One of the two numbers must be wrong": "Both can be right: mean and score weigh the domains differently.",
-            "MAD may be better where a point of accuracy is worth a lot": "On GTSRB a tenth of a point is worth 21 "
-            "points of S and next to nothing in the mean. A squared share also rewards one large gain more than "
-            "several small ones. Which of the two it was, we do not know.",
-            "The score counts parameters, too": "S depends on test errors only; budgets are a separate column.",
+            "The output channel is halved": "Before BatchNorm it is. BatchNorm divides by the spread that it measures.",
+            "Nothing: BatchNorm removes the factor": (
+                "Its batch statistics are halved too, so that its output stays the same (except for its tiny ε)."
+            ),
+            "The channel is switched off": "Only zero does that. Half of a signal is still the same signal, scaled.",
         },
-        right="MAD may be better where a point of accuracy is worth a lot",
+        right="Nothing: BatchNorm removes the factor",
     ),
 )

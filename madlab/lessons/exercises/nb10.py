@@ -1,163 +1,122 @@
-"""Exercises and quiz of notebook 10, "Smaller still"."""
+"""Exercises and quiz of notebook 10, "ImageNet-to-Sketch"."""
 
 import random
 from collections.abc import Callable
-from functools import partial
 from itertools import product
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from madlab.lessons.checks import Wrong, number_in, present, same_number, same_tensor
+from madlab.lessons.checks import Wrong, same_number, same_tensor
 from madlab.lessons.quizzes import Question
 
 
-def bits(answer: Callable[[int, int, int, int], Any]) -> str:
-    """bits(M, N, rank, width) -> bits to store a layer cut to this rank, with `width` bits per parameter."""
-    cases = [(64, 64, 8, 32), (64, 64, 40, 8), (256, 128, 36, 4), (16, 3, 3, 8)]
-    cases += [
-        (random.randint(2, 300), random.randint(2, 300), random.randint(1, 60), random.choice((4, 8, 32)))
-        for _ in range(20)
-    ]
-    for m, n, rank, width in cases:
-        factors, whole = rank * (m + n), m * n
-        where = f"the size of M = {m}, N = {n} at rank {rank} with {width} bits per parameter"
-        got = answer(m, n, rank, width)
-        if got == min(factors, whole) and width != 1:
-            raise Wrong(f"{where} is {got:,}: that is the number of *parameters*. How many bits does each have?")
-        if got == factors * width and whole < factors:
-            raise Wrong(f"{where} is {got:,}; but α itself takes {whole * width:,}. Keep the cheaper form.")
-        same_number(got, min(factors, whole) * width, where)
-    return "Rank and bits multiply: a tenth of the parameters at a quarter of the bits is a fortieth of the file."
+def reach(answer: Callable[[Tensor, Tensor], Any]) -> str:
+    """reach(weight, target) -> the alpha (M, N) that turns a 1x1 filter bank (M, N, 1, 1) into target."""
+    for _ in range(4):
+        channels = random.randint(2, 9), random.randint(10, 19)
+        weight, target = (torch.randn(*channels, 1, 1) for _ in range(2))
+        weight += weight.sign() * 0.1  # no weight is near zero
+        kept = weight.clone()
+        got = answer(weight, target.clone())
+        if not torch.equal(weight, kept):
+            raise Wrong("The base network's filters were changed: they are shared and have to stay as they are.")
+        if isinstance(got, Tensor) and got.shape == weight.shape:
+            raise Wrong("The kernel's two axes of length 1 are still there: α has the shape (M, N).")
+        if isinstance(got, Tensor) and got.shape == channels and torch.allclose(got, (target - weight)[:, :, 0, 0]):
+            raise Wrong("This is what has to be added. α multiplies.")
+
+        want = torch.empty(channels)
+        for m, n in product(*map(range, channels)):
+            want[m, n] = float(target[m, n]) / float(weight[m, n])
+        same_tensor(got, want, "the modulation")
+    return "Every filter bank can be reached: on a 1×1 convolution full MAD is fine-tuning in other numbers."
 
 
-def mixed(answer: Callable[[dict[str, Any], torch.Tensor, list[str]], Any]) -> str:
-    """mixed(networks, images, names) -> a list of logits in the order of the images; each network is called once."""
-    for _ in range(5):
-        weights = {name: torch.randn(6, random.randint(2, 5)) for name in ("signs", "flowers", "glyphs")}
-        calls = dict.fromkeys(weights, 0)
+def largest(answer: Callable[[list[tuple[int, int]], int, int, float], Any]) -> str:
+    """largest(shapes, filters, domains, networks) -> the largest rank whose base and adapters fit into `networks`."""
+    # Nothing fits; exactly three fit; and networks of any shape, in quarters: no rounding in the division.
+    cases = [([(8, 8)], 10, 1.25), ([(8, 8)], 5, 1.75)]
+    for _ in range(6):
+        shapes = [(random.randint(4, 64), random.randint(4, 64)) for _ in range(random.randint(2, 6))]
+        cases.append((shapes, random.randint(3, 10), 1 + random.randint(1, 8) / 4))
 
-        def network(name: str, images: torch.Tensor, calls: Any = calls, weights: Any = weights) -> torch.Tensor:
-            calls[name] += 1
-            return images @ weights[name]
-
-        networks = {name: partial(network, name) for name in weights}
-        names = [random.choice(list(weights)) for _ in range(9)] + ["glyphs", "signs"]
-        images = torch.randn(len(names), 6)
-        got = answer(networks, images.clone(), list(names))
-        present(got, "the list of logits")
-        if len(got) != len(names):
-            raise Wrong(f"There are {len(names)} images, but {len(got)} answers.")
-        if max(calls.values()) > 1:
-            often = max(calls, key=calls.__getitem__)
-            raise Wrong(f"{often!r} was run {calls[often]} times for one batch. Collect its images, and run it once.")
-
-        expected = [image @ weights[name] for image, name in zip(images, names, strict=True)]
-        for place, want in enumerate(expected):
-            logits = torch.as_tensor(got[place])
-            others = [other for other in expected if other is not want and other.shape == logits.shape]
-            if any(torch.allclose(logits, other, atol=1e-4) for other in others):
-                raise Wrong(f"Answer {place} belongs to another image: put the logits back where their images were.")
-            same_tensor(got[place], want, f"answer {place}", tolerance=1e-4)
-    return "Each network ran once, however the batch was mixed. This is what `net(images, domain=names)` does."
+    for shapes, domains, networks in cases:
+        filters, per_rank = 4 * sum(m * n for m, n in shapes), sum(m + n for m, n in shapes)
+        got = answer(shapes, filters, domains, networks)
+        want = _largest_that_fits((domains - 1) * per_rank, (networks - 1) * filters)
+        if got != want and got == _largest_that_fits(domains * per_rank, (networks - 1) * filters):
+            raise Wrong("The base's own domain needs no adapter: only <code>domains - 1</code> of them are paid for.")
+        if got != want and got == _largest_that_fits((domains - 1) * per_rank, networks * filters):
+            raise Wrong("The base network itself is missing: it takes 1 of the networks.")
+        if isinstance(got, float) and not got.is_integer():
+            raise Wrong(f"A rank is a whole number, not {got:.2f}: round down, so that it still fits.")
+        same_number(got, want, f"The rank for {domains} domains in {networks} networks")
+    return "Correct: with the next higher rank the budget would be exceeded."
 
 
-def best_ranks(answer: Callable[[list[list[float]], list[int], int], Any]) -> str:
-    """best_ranks(shares, prices, budget) -> the ranks, each at least 1, that explain most without exceeding budget."""
-    cases = [  # in the second the greedy rule takes a cheap direction, and then cannot pay for a good one
-        ([[0.9, 0.06, 0.04], [0.9, 0.09, 0.01]], [4, 16], 36),
-        ([[0.93, 0.06, 0.01], [0.8, 0.19, 0.01]], [4, 16], 36),
-    ]
-    for _ in range(8):
-        shares = [sorted((random.random() for _ in range(3)), reverse=True) for _ in range(3)]
-        prices = [random.randint(2, 9) for _ in shares]
-        cases.append((shares, prices, sum(prices) + random.randint(0, 2 * sum(prices))))
-
-    for shares, prices, budget in cases:
-        got = answer([list(share) for share in shares], list(prices), budget)
-        ranks = _checked_ranks(got, shares)
-        spent = _price(ranks, prices)
-        if spent > budget:
-            raise Wrong(f"The ranks {list(ranks)} cost {spent}; the budget is {budget}.")
-
-        possible = product(*(range(1, len(share) + 1) for share in shares))
-        best = max((other for other in possible if _price(other, prices) <= budget), key=partial(_explained, shares))
-        if _explained(shares, ranks) < _explained(shares, best) - 1e-9:
-            raise Wrong(
-                f"With prices {prices} and budget {budget} your ranks {list(ranks)} explain "
-                f"{_explained(shares, ranks):.3f}; {list(best)} explain {_explained(shares, best):.3f}. "
-                "Did you try all of them?"
-            )
-    return "There are no better ranks, because you tried them all. With 25 layers there would be too many to try."
+def _largest_that_fits(price: int, room: float) -> int:
+    """The largest rank that fits into `room` parameters, where each unit of rank takes `price` of them; by counting."""
+    rank = 0
+    while (rank + 1) * price <= room + 1e-6:
+        rank += 1
+    return rank
 
 
-def _checked_ranks(got: Any, shares: list[list[float]]) -> tuple[int, ...]:
-    """The ranks that an answer returned; raises Wrong if layers cannot have them."""
-    present(got, "the list of ranks")
-    if not isinstance(got, list | tuple) or not all(float(number_in(rank, "a rank")).is_integer() for rank in got):
-        raise Wrong("Return a list with one whole number for each layer.")
-    ranks = tuple(int(rank) for rank in got)
-    if len(ranks) != len(shares):
-        raise Wrong(f"There are {len(shares)} layers; the answer has the ranks {list(ranks)}.")
-    if min(ranks) < 1:
-        raise Wrong("A layer got rank 0, which multiplies its filters by zero. Start each at 1.")
-    if any(rank > len(share) for rank, share in zip(ranks, shares, strict=True)):
-        raise Wrong("A layer got more directions than it has.")
-    return ranks
+def error_left(answer: Callable[[float, int], Any]) -> str:
+    """error_left(score, domains) -> mean error / the fine-tuned error, if all domains but the base's earn the same."""
+    cases = [(1500.0, 6)]
+    cases += [(250.0 * domains + random.randint(-200, 400), domains) for domains in (3, 4, 6, 10)]
+    for score, domains in cases:
+        points = (score - 250) / (domains - 1)
+        want = 2 - 2 * (points / 1000) ** 0.5
+        got = answer(score, domains)
+        if isinstance(got, int | float) and abs(got - want) > 1e-6:
+            if abs(got - (2 - 2 * (score / domains / 1000) ** 0.5)) < 1e-6:
+                raise Wrong("ImageNet's 250 points are given: take them out first, and divide by the other domains.")
+            if abs(got - want / 2) < 1e-6:
+                raise Wrong("This is the share of Emax, which is <i>twice</i> the fine-tuned error.")
+            if abs(got - (2 - 2 * points / 1000)) < 1e-6:
+                raise Wrong("The score is quadratic: take the root of points / 1000.")
+        same_number(got, want, f"The error left at S = {score:.0f} over {domains} domains")
+    return "Correct. For 1,500 points over six domains it is 1: fine-tuning itself."
 
 
-def _price(ranks: tuple[int, ...], prices: list[int]) -> int:
-    return sum(rank * price for rank, price in zip(ranks, prices, strict=True))
-
-
-def _explained(shares: list[list[float]], ranks: tuple[int, ...]) -> float:
-    return sum(sum(share[:rank]) for share, rank in zip(shares, ranks, strict=True))
-
-
-EXERCISES = {"bits": bits, "mixed": mixed, "best_ranks": best_ranks}
+EXERCISES = {"reach": reach, "largest": largest, "error_left": error_left}
 
 QUIZ = (
     Question(
-        "One more direction costs a layer M + N parameters. Which layer should get it first?",
+        "A 1×1 convolution goes from 512 to 128 channels. How many parameters does its full α have?",
         {
-            "The one whose next direction explains most": (
-                "That ignores the price. A large layer pays many times what a small one pays for a direction."
-            ),
-            "The one whose next direction explains most per parameter": (
-                "Gain divided by price, again and again until the budget is spent: that is the greedy rule."
-            ),
-            "The one with the most filters": (
-                "It pays most for each direction, and its α may not need many of them. Look at its spectrum."
-            ),
+            "512 · 128 / 9, a ninth of the filters": "A ninth is right for 3×3 kernels, where nine weights share "
+            "one α. Here a slice has a single weight.",
+            "512 · 128, as many as the filters": "Every slice is one weight, so every weight has an α of its own.",
+            "512 + 128, a row and a column": "That is rank 1. The full form has one for every pair of channels.",
         },
-        right="The one whose next direction explains most per parameter",
+        right="512 · 128, as many as the filters",
     ),
     Question(
-        "Why does <code>quantise</code> round the distance from one, and not α itself?",
+        "Only the 3×3 convolutions of DenseNet-121 are adapted, all 128 → 32. What does I = 36 do?",
         {
-            "So that an entry of exactly one comes back as exactly one": (
-                "Zero is always on the grid of distances. Most entries of a sparse adapter are one."
-            ),
-            "Because α is never negative": (
-                "It may well be: a slice can be inverted. What is special about one is that it changes nothing."
-            ),
-            "Because this needs fewer bits": (
-                "The number of bits is the same. What differs is which values the grid contains exactly."
-            ),
+            "It saves 60 %, as on ResNet-26": "There the wide layers save. Here I · (M + N) = 36 · 160 is 5,760, while "
+            "M · N is 4,096.",
+            "It costs more than the full α, and restricts nothing": "The break-even is 25.6, and a 32 × 128 matrix has "
+            "at most rank 32: 36 directions can reach every α.",
+            "It costs more, but makes α more expressive": "Every product of the two factors is something that the full "
+            "α can be as well.",
         },
-        right="So that an entry of exactly one comes back as exactly one",
+        right="It costs more than the full α, and restricts nothing",
     ),
     Question(
-        "In the hybrid of MAD and masks, α and the masks were first trained with one common rate. What went wrong?",
+        "Two papers report S on ImageNet-to-Sketch, one 1,100 and one 1,600. What do you ask first?",
         {
-            "Nothing: SGD adapts the rate by itself": "SGD does not. Adam does, and so hides the problem.",
-            "The loss became NaN": (
-                "It did not, and that is the trap: the training looked healthy, but half of the adapter did not move."
-            ),
-            "The rate that suits masks is far too small for α, so α hardly left one": (
-                "α's gradient is scaled by the small weights. You paid for two adapters and trained one."
-            ),
+            "How many parameters each has": "A fair question, but the second one. S does not count parameters.",
+            "Which fine-tuned networks each was scored against": "Emax is twice their error. With another baseline "
+            "exactly the same accuracies have a different S, by hundreds of points.",
+            "Nothing: the formula is the same, so 1,600 is better": "The formula contains the baseline's errors, and "
+            "these are not the same for every network.",
         },
-        right="The rate that suits masks is far too small for α, so α hardly left one",
+        right="Which fine-tuned networks each was scored against",
     ),
 )

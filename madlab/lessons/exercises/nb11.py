@@ -1,171 +1,163 @@
-"""Exercises and quiz of notebook 11, "When it does not work, and your own images"."""
+"""Exercises and quiz of notebook 11, "Smaller still"."""
 
 import random
 from collections.abc import Callable
+from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
 
-from madlab.lessons.checks import Wrong, present, same_tensor
+from madlab.lessons.checks import Wrong, number_in, present, same_number, same_tensor
 from madlab.lessons.quizzes import Question
 
-VERDICTS = ("rate too small", "rate too large", "base too small", "rank too small", "no failure")
 
-
-def diagnose(answer: Callable[[float, float, float, float], Any]) -> str:
-    """diagnose(moved, loss, full_loss, finetune_loss) -> one of five verdicts; the exercise states the rules."""
-    cases = [
-        (0.001, 3.0, 2.9, 2.8),
-        (40.0, 3.0, 2.9, 0.6),
-        (0.4, 2.1, 0.9, 0.6),
-        (0.4, 2.9, 2.8, 2.7),
-        (0.4, 0.9, 0.8, 0.6),
+def bits(answer: Callable[[int, int, int, int], Any]) -> str:
+    """bits(M, N, rank, width) -> bits to store a layer cut to this rank, with `width` bits per parameter."""
+    cases = [(64, 64, 8, 32), (64, 64, 40, 8), (256, 128, 36, 4), (16, 3, 3, 8)]
+    cases += [
+        (random.randint(2, 300), random.randint(2, 300), random.randint(1, 60), random.choice((4, 8, 32)))
+        for _ in range(20)
     ]
-    # At each limit and close to it on both sides; all differences are exact.
-    cases += [(moved, 0.75, 0.75, 0.5) for moved in (0.0099, 0.01, 0.0101, 4.9, 5.0, 5.1)]
-    cases += [(0.4, 2.0, 1.75, finetune) for finetune in (1.484375, 1.5, 1.515625)]
-    cases += [(0.4, 1.0 + gap, 1.0, 0.5) for gap in (0.484375, 0.5, 0.515625)]
-    for _ in range(40):
-        moved = 10 ** random.uniform(-4, 2)
-        finetune = random.uniform(0.5, 3)
-        full = finetune + random.uniform(0, 0.5)
-        cases.append((moved, full + random.choice((0.1, 0.3, 0.8, 1.5)), full, finetune))
-
-    for case in cases:
-        got, want = answer(*case), _verdict(*case)
-        told = "moved = {:.3g}, loss = {:.4g}, full_loss = {:.4g}, finetune_loss = {:.4g}".format(*case)
-        present(got, "the verdict")
-        if got not in VERDICTS:
-            raise Wrong(f"{got!r} is no verdict. Return one of {', '.join(map(repr, VERDICTS))}.")
-        if want == VERDICTS[2] and got == VERDICTS[3]:
-            raise Wrong(f"For {told} you say {got!r}. But fine-tuning fails as well: no rank would help this base.")
-        if want in VERDICTS[:2] and got in VERDICTS[2:]:
-            raise Wrong(f"For {told} you say {got!r}. Ask about the rate first: a wrong one distorts all other signs.")
-        if got != want:
-            raise Wrong(f"For {told} you say {got!r}; it should be {want!r}.")
-    return "The order matters: a wrong rate imitates every other failure, so it is ruled out first."
+    for m, n, rank, width in cases:
+        factors, whole = rank * (m + n), m * n
+        where = f"the size of M = {m}, N = {n} at rank {rank} with {width} bits per parameter"
+        got = answer(m, n, rank, width)
+        if got == min(factors, whole) and width != 1:
+            raise Wrong(f"{where} is {got:,}: that is the number of *parameters*. How many bits does each have?")
+        if got == factors * width and whole < factors:
+            raise Wrong(f"{where} is {got:,}; but α itself takes {whole * width:,}. Keep the cheaper form.")
+        same_number(got, min(factors, whole) * width, where)
+    return "Rank and bits multiply: a tenth of the parameters at a quarter of the bits is a fortieth of the file."
 
 
-def _verdict(moved: float, loss: float, full_loss: float, finetune_loss: float) -> str:
-    if moved < 0.01:
-        return "rate too small"
-    if moved > 5:
-        return "rate too large"
-    if finetune_loss > 1.5:
-        return "base too small"
-    return "rank too small" if loss > full_loss + 0.5 else "no failure"
-
-
-def statistics(answer: Callable[[list[torch.Tensor]], Any]) -> str:
-    """statistics(batches) -> mean (C,), variance (C,) of all pixels of all batches (B, C, H, W) together."""
+def mixed(answer: Callable[[dict[str, Any], torch.Tensor, list[str]], Any]) -> str:
+    """mixed(networks, images, names) -> a list of logits in the order of the images; each network is called once."""
     for _ in range(5):
-        channels = random.randint(2, 5)
-        batches = []
-        for size in (random.randint(1, 3), random.randint(6, 12), random.randint(2, 20)):
-            batches.append(3 * torch.randn(1, channels, 1, 1) + torch.rand(1) * torch.randn(size, channels, 4, 5))
-        together = torch.cat(batches).double().permute(1, 0, 2, 3).flatten(1)
-        mean, variance = together.mean(1), together.var(1, correction=0)
-        got = answer([batch.clone() for batch in batches])
-        present(got, "the pair of mean and variance")
-        if not isinstance(got, tuple | list) or len(got) != 2:
-            raise Wrong("Return two tensors: `return mean, variance`.")
+        weights = {name: torch.randn(6, random.randint(2, 5)) for name in ("signs", "flowers", "glyphs")}
+        calls = dict.fromkeys(weights, 0)
 
-        rows = [batch.double().permute(1, 0, 2, 3).flatten(1) for batch in batches]
-        means = torch.stack([row.mean(1) for row in rows])
-        variances = torch.stack([row.var(1, correction=0) for row in rows])
-        sizes = torch.tensor([[row.shape[1]] for row in rows], dtype=torch.float64)
-        if _near(got[0], means.mean(0)):
-            raise Wrong("Every batch counts the same in this mean, but they have different numbers of images.")
-        same_tensor(got[0], mean.float(), "the mean", tolerance=1e-3)
-        if _near(got[1], (variances * sizes).sum(0) / sizes.sum()) or _near(got[1], variances.mean(0)):
-            raise Wrong("This is the mean of the batches' variances. It ignores that the batches' means differ, too.")
-        same_tensor(got[1], variance.float(), "the variance", tolerance=1e-3)
-    return "This is what BatchNorm should know after a pass over the training images, in whatever batches they came."
+        def network(name: str, images: torch.Tensor, calls: Any = calls, weights: Any = weights) -> torch.Tensor:
+            calls[name] += 1
+            return images @ weights[name]
 
+        networks = {name: partial(network, name) for name in weights}
+        names = [random.choice(list(weights)) for _ in range(9)] + ["glyphs", "signs"]
+        images = torch.randn(len(names), 6)
+        got = answer(networks, images.clone(), list(names))
+        present(got, "the list of logits")
+        if len(got) != len(names):
+            raise Wrong(f"There are {len(names)} images, but {len(got)} answers.")
+        if max(calls.values()) > 1:
+            often = max(calls, key=calls.__getitem__)
+            raise Wrong(f"{often!r} was run {calls[often]} times for one batch. Collect its images, and run it once.")
 
-def _near(got: Any, want: torch.Tensor) -> bool:
-    there = torch.as_tensor(got).double()
-    return there.shape == want.shape and torch.allclose(there, want, rtol=1e-3, atol=1e-4)
-
-
-def split(answer: Callable[[list[tuple[str, str, str]]], Any]) -> str:
-    """split(files) -> {"train": [...], "val": [...], "test": [...]}, with no object in two of them.
-
-    files: (file, class, object) of each photograph; the answer lists files.
-    """
-    for trial in range(4):
-        files = []
-        for label in ("bolt", "nut", "washer", "screw"):
-            for number in range(random.randint(6, 9)):
-                name = f"{label}-{number}"
-                files += [(f"{trial}-{name}-{shot}.png", label, name) for shot in range(random.randint(2, 4))]
-        random.shuffle(files)
-
-        got = answer(list(files))
-        present(got, "the dict of splits")
-        if not isinstance(got, dict):
-            raise Wrong(f"The answer should be a dict with the keys train, val and test, not {type(got).__name__}.")
-        if set(got) != {"train", "val", "test"}:
-            raise Wrong(f"The answer has the keys {sorted(map(str, got))}; it should have train, val and test.")
-        label_of = {file: label for file, label, _ in files}
-        object_of = {file: thing for file, _, thing in files}
-        given = [file for part in got.values() for file in part]
-        if any(file not in label_of for file in given):
-            raise Wrong("Return the names of the files, without class and object: the first entry of each triple.")
-        if len(given) != len(set(given)):
-            raise Wrong("A file is in two splits, or twice in one.")
-        if len(given) != len(files):
-            raise Wrong(f"{len(files) - len(given)} of {len(files)} files are in no split.")
-
-        owner: dict[str, str] = {}
-        for part, names in got.items():
-            for file in names:
-                thing = object_of[file]
-                if owner.setdefault(thing, part) != part:
-                    raise Wrong(f"Photographs of {thing} are in {owner[thing]} and {part}: the test would be too easy.")
-            lacking = set(label_of.values()) - {label_of[file] for file in names}
-            if lacking:
-                raise Wrong(f"{part} has no {sorted(lacking)[0]}: every split needs every class.")
-        if len(got["train"]) < max(len(got["val"]), len(got["test"])):
-            raise Wrong("Training got fewer files than another split.")
-    return "No object is on both sides, so the test asks about objects that the network has never seen."
+        expected = [image @ weights[name] for image, name in zip(images, names, strict=True)]
+        for place, want in enumerate(expected):
+            logits = torch.as_tensor(got[place])
+            others = [other for other in expected if other is not want and other.shape == logits.shape]
+            if any(torch.allclose(logits, other, atol=1e-4) for other in others):
+                raise Wrong(f"Answer {place} belongs to another image: put the logits back where their images were.")
+            same_tensor(got[place], want, f"answer {place}", tolerance=1e-4)
+    return "Each network ran once, however the batch was mixed. This is what `net(images, domain=names)` does."
 
 
-EXERCISES = {"diagnose": diagnose, "statistics": statistics, "split": split}
+def best_ranks(answer: Callable[[list[list[float]], list[int], int], Any]) -> str:
+    """best_ranks(shares, prices, budget) -> the ranks, each at least 1, that explain most without exceeding budget."""
+    cases = [  # in the second the greedy rule takes a cheap direction, and then cannot pay for a good one
+        ([[0.9, 0.06, 0.04], [0.9, 0.09, 0.01]], [4, 16], 36),
+        ([[0.93, 0.06, 0.01], [0.8, 0.19, 0.01]], [4, 16], 36),
+    ]
+    for _ in range(8):
+        shares = [sorted((random.random() for _ in range(3)), reverse=True) for _ in range(3)]
+        prices = [random.randint(2, 9) for _ in shares]
+        cases.append((shares, prices, sum(prices) + random.randint(0, 2 * sum(prices))))
+
+    for shares, prices, budget in cases:
+        got = answer([list(share) for share in shares], list(prices), budget)
+        ranks = _checked_ranks(got, shares)
+        spent = _price(ranks, prices)
+        if spent > budget:
+            raise Wrong(f"The ranks {list(ranks)} cost {spent}; the budget is {budget}.")
+
+        possible = product(*(range(1, len(share) + 1) for share in shares))
+        best = max((other for other in possible if _price(other, prices) <= budget), key=partial(_explained, shares))
+        if _explained(shares, ranks) < _explained(shares, best) - 1e-9:
+            raise Wrong(
+                f"With prices {prices} and budget {budget} your ranks {list(ranks)} explain "
+                f"{_explained(shares, ranks):.3f}; {list(best)} explain {_explained(shares, best):.3f}. "
+                "Did you try all of them?"
+            )
+    return "There are no better ranks, because you tried them all. With 25 layers there would be too many to try."
+
+
+def _checked_ranks(got: Any, shares: list[list[float]]) -> tuple[int, ...]:
+    """The ranks that an answer returned; raises Wrong if layers cannot have them."""
+    present(got, "the list of ranks")
+    if not isinstance(got, list | tuple) or not all(float(number_in(rank, "a rank")).is_integer() for rank in got):
+        raise Wrong("Return a list with one whole number for each layer.")
+    ranks = tuple(int(rank) for rank in got)
+    if len(ranks) != len(shares):
+        raise Wrong(f"There are {len(shares)} layers; the answer has the ranks {list(ranks)}.")
+    if min(ranks) < 1:
+        raise Wrong("A layer got rank 0, which multiplies its filters by zero. Start each at 1.")
+    if any(rank > len(share) for rank, share in zip(ranks, shares, strict=True)):
+        raise Wrong("A layer got more directions than it has.")
+    return ranks
+
+
+def _price(ranks: tuple[int, ...], prices: list[int]) -> int:
+    return sum(rank * price for rank, price in zip(ranks, prices, strict=True))
+
+
+def _explained(shares: list[list[float]], ranks: tuple[int, ...]) -> float:
+    return sum(sum(share[:rank]) for share, rank in zip(shares, ranks, strict=True))
+
+
+EXERCISES = {"bits": bits, "mixed": mixed, "best_ranks": best_ranks}
 
 QUIZ = (
     Question(
-        "Rank 1 has a high training loss, full α a low one, at rates that moved the filters well. What do you change?",
+        "One more direction costs a layer M + N parameters. Which layer should get it first?",
         {
-            "The rank": "The two differ in the rank alone, and already on the training images. It is too small.",
-            "The base network": "Full α reaches a low loss on the same base, so the base is good enough.",
-            "The weight decay": (
-                "Decay counters overfitting, a gap between training and held-out images. Here training itself fails."
+            "The one whose next direction explains most": (
+                "That ignores the price. A large layer pays many times what a small one pays for a direction."
+            ),
+            "The one whose next direction explains most per parameter": (
+                "Gain divided by price, again and again until the budget is spent: that is the greedy rule."
+            ),
+            "The one with the most filters": (
+                "It pays most for each direction, and its α may not need many of them. Look at its spectrum."
             ),
         },
-        right="The rank",
+        right="The one whose next direction explains most per parameter",
     ),
     Question(
-        "A finished adapter has a low training loss but guesses in eval mode, even on its training images. Why?",
+        "Why does <code>quantise</code> round the distance from one, and not α itself?",
         {
-            "It overfits": "Overfitting shows on held-out images. These are training images, and the weights are the "
-            "same.",
-            "Its BatchNorm statistics are not those of its domain": (
-                "The mode is the only difference: the batch statistics are right, the stored ones are wrong."
+            "So that an entry of exactly one comes back as exactly one": (
+                "Zero is always on the grid of distances. Most entries of a sparse adapter are one."
             ),
-            "The learning rate was too small": "Then the training loss would not be low.",
+            "Because α is never negative": (
+                "It may well be: a slice can be inverted. What is special about one is that it changes nothing."
+            ),
+            "Because this needs fewer bits": (
+                "The number of bits is the same. What differs is which values the grid contains exactly."
+            ),
         },
-        right="Its BatchNorm statistics are not those of its domain",
+        right="So that an entry of exactly one comes back as exactly one",
     ),
     Question(
-        "On your own images MAD reaches 99 % on the first try. What do you check first?",
+        "In the hybrid of MAD and masks, α and the masks were first trained with one common rate. What went wrong?",
         {
-            "Whether a larger rank gets the last percent": "First ask whether the 99 % means what you think it means.",
-            "Whether pictures of the same object are in training and in test": (
-                "Near-duplicates in both are the commonest reason for results that are too good."
+            "Nothing: SGD adapts the rate by itself": "SGD does not. Adam does, and so hides the problem.",
+            "The loss became NaN": (
+                "It did not, and that is the trap: the training looked healthy, but half of the adapter did not move."
             ),
-            "Nothing; it worked": "Too good is a sign of failure too, and the only one that nobody complains about.",
+            "The rate that suits masks is far too small for α, so α hardly left one": (
+                "α's gradient is scaled by the small weights. You paid for two adapters and trained one."
+            ),
         },
-        right="Whether pictures of the same object are in training and in test",
+        right="The rate that suits masks is far too small for α, so α hardly left one",
     ),
 )

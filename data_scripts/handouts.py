@@ -1,0 +1,157 @@
+"""Make handouts for a class: slides of every notebook, and one sheet of all exercises, with solutions and without.
+
+    make handouts
+
+Slides are reveal.js by nbconvert, with the slide types that stand in the notebooks' metadata. Each notebook is executed
+first; its figures with controls stand still, as they were when it had run. reveal.js and what nbconvert's template
+needs beside it are copied into the handouts, so that they need no network; formulas are MathML, which browsers draw.
+"""
+
+import argparse
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from docutils.utils.math.latex2mathml import tex2mathml
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter, SlidesExporter
+from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell, new_notebook, new_output
+from tqdm import tqdm
+
+from madlab.files.plain import write_bytes
+
+ROOT = Path(__file__).parents[1]
+MODULES = ROOT / "build" / "npm" / "node_modules"
+"""Where `make handouts` lets npm put them."""
+WIDGET = "application/vnd.jupyter.widget-view+json"
+STATE = "application/vnd.jupyter.widget-state+json"
+NO_NETWORK = {f"{name}_url": "" for name in ("mathjax", "mermaid_js", "jupyter_widgets_base")}
+SHEETS = {"exercises": "Exercises, with hints", "exercises_with_solutions": "Exercises, with hints and solutions"}
+"""File name -> title."""
+STYLE = "<style>.reveal pre, .reveal .highlight { font-size: 75%; white-space: pre-wrap; }</style></head>"
+"""Added to the head of slides: lines of code have up to 120 characters."""
+
+
+def executed(path: Path) -> NotebookNode:
+    """The notebook after it has run, with a still picture in place of every figure with controls."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
+    models = notebook.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
+    for cell in notebook.cells:
+        cell.outputs = [still for output in cell.get("outputs", []) for still in _still(output, models)]
+    notebook.metadata.pop("widgets", None)
+    return notebook
+
+
+def _still(output: NotebookNode, models: dict[str, Any]) -> list[NotebookNode]:
+    """The pictures that a widget shows, as outputs of their own; any other output as it is."""
+    view = output.get("data", {}).get(WIDGET)
+    if view is None:
+        return [output]
+    pictures = _pictures(models, view["model_id"])
+    return [new_output("display_data", {"image/png": data, "text/plain": "a figure"}) for data in pictures]
+
+
+def _pictures(models: dict[str, Any], model_id: str) -> list[str]:
+    model = models[model_id]
+    if model["model_name"] == "ImageModel":
+        return [buffer["data"] for buffer in model["buffers"] if buffer["path"] == ["value"]]
+    children = model["state"].get("children", [])
+    return [data for child in children for data in _pictures(models, child.removeprefix("IPY_MODEL_"))]
+
+
+def in_slides(notebook: NotebookNode) -> NotebookNode:
+    """Split its Markdown at headings: a section is a slide, and a subsection one below it."""
+    notebook.cells[0].source = re.sub(r"^\[!\[.*\n", "", notebook.cells[0].source, flags=re.M)  # the badge of Colab
+    cells = []
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cells.append(cell)
+            continue
+        kind = cell.metadata.slideshow.slide_type
+        for number, part in enumerate(re.split(r"\n(?=#{2,3} )", cell.source)):
+            below = "subslide" if part.startswith("### ") else "slide"
+            slideshow = {"slide_type": below if number else kind}
+            cells.append(new_markdown_cell(_with_mathml(part), metadata={"slideshow": slideshow}))
+    notebook.cells = cells
+    return notebook
+
+
+def sheet(paths: list[Path], title: str, solutions: bool) -> NotebookNode:
+    """One notebook with the exercises of all: text, hint and stub, and with them the solutions if they are wanted."""
+    cells = [new_markdown_cell(f"# {title}")]
+    for path in paths:
+        notebook = nbformat.read(path, as_version=4)
+        cells.append(new_markdown_cell("## " + notebook.cells[0].source.splitlines()[0].removeprefix("# ")))
+        for before, cell, after in zip(notebook.cells, notebook.cells[1:], notebook.cells[2:], strict=False):
+            if "exercise" in cell.metadata.get("tags", []):
+                task = "### " + before.source.split("\n### ")[-1]
+                cells += [new_markdown_cell(_unfolded(task)), cell]
+                if solutions:
+                    cells.append(new_markdown_cell(_unfolded(after.source.split("\n### ")[0].split("\n## ")[0])))
+    return new_notebook(cells=cells)
+
+
+def _unfolded(markdown: str) -> str:
+    """Hints and solutions open, because nobody can click on paper."""
+    return _with_mathml(re.sub(r"<details><summary>(.*?)</summary>", r"**\1.**", markdown).replace("</details>", ""))
+
+
+def _with_mathml(markdown: str) -> str:
+    """Markdown whose formulas are MathML; what looks like a formula in code stays code."""
+    parts = re.split(r"(```.*?```|`[^`]*`)", markdown, flags=re.DOTALL)
+    return "".join(part if number % 2 else _formulas(part) for number, part in enumerate(parts))
+
+
+def _formulas(text: str) -> str:
+    text = re.sub(r"\$\$(.+?)\$\$", lambda found: _mathml(found[1], as_block=True), text, flags=re.DOTALL)
+    return re.sub(r"\$([^$\n]+)\$", lambda found: _mathml(found[1], as_block=False), text)
+
+
+def _mathml(formula: str, as_block: bool) -> str:
+    formula = re.sub(r"\\dots(?![a-z])", r"\\ldots", formula)  # two spellings unknown to docutils
+    formula = re.sub(r"\\tfrac(\d)(\d)", r"\\tfrac{\1}{\2}", formula)
+    return re.sub(r"\s*\n\s*", " ", tex2mathml(formula, as_block=as_block))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="the folder for the handouts")
+    parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK", help="default: the whole course")
+    options = parser.parse_args()
+    for name in ("reveal.js", "requirejs", "jquery"):
+        if not (MODULES / name).is_dir():
+            sys.exit(f"{name} is missing: `make handouts` fetches it with npm, which comes with Node.js.")
+    options.out.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(MODULES / "reveal.js", options.out / "reveal.js", dirs_exist_ok=True)
+    shutil.copy(MODULES / "requirejs" / "require.js", options.out)
+    shutil.copy(MODULES / "jquery" / "dist" / "jquery.min.js", options.out)
+
+    paths = options.notebooks or sorted((ROOT / "notebooks").glob("*.ipynb"))
+    bare = HTMLExporter(require_js_url="", jquery_url="", **NO_NETWORK)
+    for name, title in SHEETS.items():
+        page, _ = bare.from_notebook_node(sheet(paths, title, solutions="solutions" in title))
+        write_bytes(options.out / f"{name}.html", page.encode())
+    slides = SlidesExporter(
+        reveal_url_prefix="reveal.js",
+        reveal_width="1200",
+        reveal_height="800",
+        reveal_scroll=True,
+        require_js_url="require.js",
+        jquery_url="jquery.min.js",
+        font_awesome_url="",
+        exclude_input_prompt=True,
+        **NO_NETWORK,
+    )
+    for path in tqdm(paths, desc="slides", unit="notebook"):
+        page, _ = slides.from_notebook_node(in_slides(executed(path)))
+        write_bytes(options.out / f"{path.stem}.html", page.replace("</head>", STYLE, 1).encode())
+    print(f"{len(paths)} slide shows and {len(SHEETS)} sheets are in {options.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""The course as an installed package carries it: copy its notebooks into a folder and open JupyterLab on the first."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from madlab.errors import MadlabError
+from madlab.files.plain import write_bytes
+
+PACKED = Path(__file__).parents[1] / "course"
+"""Where a wheel has the notebooks (setup.py puts them there); a checkout has them beside the package."""
+
+CHECKOUT = Path(__file__).parents[2] / "notebooks"
+
+
+def notebooks() -> list[Path]:
+    """The notebooks of the course, in order; MadlabError if this installation has none."""
+    found = next((files for folder in (PACKED, CHECKOUT) if (files := sorted(folder.glob("[0-9][0-9]_*.ipynb")))), [])
+    if not found:
+        raise MadlabError('This installation has no notebooks: install it again with pip install "madlab[lab]".')
+    return found
+
+
+def copy_course(folder: Path | str) -> list[Path]:
+    """Copy the notebooks that a folder does not have yet into it, and return these copies.
+
+    What is there already stays as it is, because it may hold the reader's answers. Raises MadlabError if the folder
+    cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MadlabError(f"The folder {folder} cannot be made ({error.strerror}): name another one.") from error
+    missing = [(path, folder / path.name) for path in notebooks() if not (folder / path.name).exists()]
+    for path, copy in missing:
+        write_bytes(copy, path.read_bytes())
+    return [copy for _, copy in missing]
+
+
+def open_course(folder: Path | str) -> int:
+    """Open JupyterLab on the first notebook of the folder and wait until it ends; returns its exit code.
+
+    Raises MadlabError if JupyterLab is not installed.
+    """
+    if find_spec("jupyterlab") is None:
+        raise MadlabError(
+            'JupyterLab is not installed: install it with pip install "madlab[lab]", '
+            "or open the notebooks in the editor of your choice."
+        )
+    first = notebooks()[0].name
+    return subprocess.run([sys.executable, "-m", "jupyterlab", first], cwd=folder).returncode

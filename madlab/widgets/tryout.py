@@ -1,0 +1,70 @@
+"""Trained domains at work on one image at a time; used in notebook 00."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from madlab import figures
+from madlab.benchmarks.domain import Domain
+from madlab.benchmarks.loader import batches
+from madlab.benchmarks.split import Split
+from madlab.network import MultiDomainNet
+from madlab.widgets.panel import Panel, choice, slider
+
+IMAGES = 12
+"""Test images of a domain that can be chosen, evenly spread over the split."""
+
+
+def try_out(
+    net: MultiDomainNet,
+    domains: Mapping[str, Domain],
+    adapted: Mapping[str, Mapping[str, str]],
+    accuracies: Mapping[str, Mapping[str, float]],
+) -> Panel:
+    """Choose a domain, one of its test images and a method, and see what the network says: the likeliest classes.
+
+    adapted: domain -> method -> the name under which `net` has it. accuracies: domain -> method -> accuracy in percent
+    on the whole test split. The panel's `state` has probabilities (classes,), prediction and label (class names), and
+    right.
+    """
+
+    def draw(figure: Figure, domain: str, image: int, method: str) -> dict[str, Any]:
+        split, names = domains[domain].test, domains[domain].class_names
+        number = (image - 1) * len(split) // IMAGES
+        one = Split(split.images[number : number + 1], split.labels[number : number + 1])
+        probabilities, label = _probabilities(net, adapted[domain][method], one), int(one.labels)
+        prediction = int(probabilities.argmax())
+
+        left, right = figure.add_axes((0.02, 0.08, 0.28, 0.78)), figure.add_axes((0.50, 0.18, 0.47, 0.68))
+        figures.pictures(left, one.images, columns=1)
+        left.set_title(f"this is {names[label]}")
+        figures.class_bars(right, names, probabilities.tolist(), label)
+        right.set_title("right" if prediction == label else f"wrong: {names[prediction]}")
+        told = ", ".join(f"{name} {accuracies[domain][name]:.1f} %" for name in adapted[domain])
+        return {
+            "note": f"Right on all {len(split)} test images of <b>{domain}</b>: {told}.",
+            "probabilities": probabilities,
+            "prediction": names[prediction],
+            "label": names[label],
+            "right": prediction == label,
+        }
+
+    methods: Sequence[str] = list(next(iter(adapted.values())))
+    controls = {
+        "domain": choice("domain", list(domains)),
+        "image": slider("image", 1, IMAGES, 1),
+        "method": choice("method", methods),
+    }
+    return Panel(draw, controls, size=(9, 3))
+
+
+@torch.inference_mode()
+def _probabilities(net: MultiDomainNet, name: str, split: Split) -> Tensor:
+    """Of every class (C,), for the one image of the split."""
+    view = net.view(name).eval()
+    side = view.facts.crop or split.images.shape[1]
+    image, _ = next(batches(split.images, split.labels, 1, side, normalization=view.facts.normalization))
+    return view(image).softmax(1)[0]

@@ -1,0 +1,80 @@
+"""The repository's address stands once; what repeats it is written by data_scripts/links.py."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from notebook_tools import NOTEBOOKS, REPOSITORY, ROOT, tagged
+
+SCRIPT = ROOT / "data_scripts" / "links.py"
+FILES = [ROOT / "README.md", ROOT / "CITATION.cff", ROOT / "pyproject.toml", *NOTEBOOKS]
+
+
+def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), *arguments, "--root", str(root)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    for name in ("README.md", "CITATION.cff", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def test_what_is_committed_is_what_the_script_writes(copy: Path) -> None:
+    assert run(copy).stdout == ""
+    assert all((copy / path.relative_to(ROOT)).read_bytes() == path.read_bytes() for path in FILES)
+
+
+def test_a_new_address_replaces_the_old_one_everywhere_and_back(copy: Path) -> None:
+    assert run(copy, "some-one/her.lab").returncode == 0
+    for path in FILES:
+        text = (copy / path.relative_to(ROOT)).read_text()
+        assert REPOSITORY not in text and text.count("some-one/her.lab") == path.read_text().count(REPOSITORY) > 0
+    assert run(copy, REPOSITORY).returncode == 0
+    assert all((copy / path.relative_to(ROOT)).read_bytes() == path.read_bytes() for path in FILES)
+
+
+@pytest.mark.parametrize("address", ["madlab", "https://github.com/a/b", "a/b/c", "a/b c", "../b"])
+def test_what_is_no_address_is_refused(copy: Path, address: str) -> None:
+    done = run(copy, address)
+    assert done.returncode == 1 and "write OWNER/NAME" in done.stderr
+    assert REPOSITORY in (copy / "pyproject.toml").read_text()
+
+
+def test_the_readme_lists_every_notebook_with_its_minutes() -> None:
+    rows = re.findall(
+        r"\[(\d\d) · .*\]\(notebooks/(.*)\) \| (\d+) \+ (\d+) \|$", (ROOT / "README.md").read_text(), re.M
+    )
+    assert [name for _, name, _, _ in rows] == [path.name for path in NOTEBOOKS]
+    for path, (_, _, read, exercises) in zip(NOTEBOOKS, rows, strict=True):
+        card = nbformat.read(path, as_version=4).cells[0].source
+        assert f"{read} minutes, and {exercises} for the exercises" in card
+
+
+@pytest.mark.parametrize("colab, codes, tried", [(False, [], 0), (True, [0], 1), (True, [1, 0], 2), (True, [1, 1], 2)])
+def test_the_install_cell_tries_both_sources_and_says_when_neither_answers(monkeypatch, colab, codes, tried) -> None:
+    commands = []
+
+    def install(command):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, codes[len(commands) - 1])
+
+    monkeypatch.setattr(subprocess, "run", install)
+    if colab:
+        monkeypatch.setitem(sys.modules, "google.colab", sys)
+    (cell,) = tagged(nbformat.read(NOTEBOOKS[0], as_version=4), "install")
+    if codes and all(codes):
+        with pytest.raises(SystemExit, match="Neither the repository nor the package index has madlab"):
+            exec(cell.source, {})
+    else:
+        exec(cell.source, {})
+    sources = [command[-1] for command in commands]
+    assert sources == [f"git+https://github.com/{REPOSITORY}", "madlab"][:tried]
+    assert all("--no-deps" in command for command in commands)
