@@ -94,7 +94,8 @@ def _rounded(trained: LoadedRun, bits: int, domain: Domain, file: Path) -> Round
     )
     stored = asdict(net.stored_bytes(name, bits, "folded"))
     net.remove_domain(coarse.domain)
-    return Rounded(stored, val.accuracy, test.accuracy, pack_correct(test.correct.cpu()))
+    validation = None if trained.config.recipe.trainval else val.accuracy
+    return Rounded(stored, validation, test.accuracy, pack_correct(test.correct.cpu()))
 
 
 def domain_of(run: LoadedRun, domain: Domain | None = None) -> Domain:
