@@ -52,7 +52,14 @@ def train(out: Path, config: Path | None, domain: str | None, layers: str | None
     tell(f"everything is in {out}, after {result.seconds:.0f} s")
 
 
-def evaluate(runs: list[Path], base: str | None, device: str | None, results: Path | None, labels: Path | None) -> None:
+def evaluate(
+    runs: list[Path],
+    domain: str | None,
+    base: str | None,
+    device: str | None,
+    results: Path | None,
+    labels: Path | None,
+) -> None:
     """Print the test accuracy of finished runs, computed from their adapter files alone."""
     from madlab.files.plain import check_writable
     from madlab.runs.evaluate import evaluate as test_accuracy
@@ -68,7 +75,7 @@ def evaluate(runs: list[Path], base: str | None, device: str | None, results: Pa
             tell(*score_submission(results, labels).split("\n"))
         return
     for run in runs:
-        accuracy = test_accuracy(run, base=base, device=device)
+        accuracy = test_accuracy(run, domain, base=base, device=device)
         tell((f"{run}: " if len(runs) > 1 else "") + f"test accuracy {accuracy:.2f} %")
 
 

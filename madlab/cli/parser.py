@@ -83,6 +83,7 @@ def _train(sub: argparse.ArgumentParser) -> None:
 
 def _evaluate(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("runs", type=_path, nargs="+", metavar="RUN", help="a run folder")
+    sub.add_argument("--domain", type=_text, help="the images, where the run's own are not at hand: a folder or a name")
     sub.add_argument("--base", type=_text, help="the runs' base network, where it has to be downloaded")
     sub.add_argument("--device", type=_text, help=DEVICE)
     sub.add_argument("--results", type=_path, help="instead write the Decathlon challenge's results.json to this file")
