@@ -3,14 +3,14 @@ r"""Learning rates by trial: the same number of trials, in the same places, for 
     python data_scripts/tune.py --domains data/flowers data/gtsrb --no-flip gtsrb \
         --out madlab/records/trials.jsonl
 
-A trial sets the rates of adapter, BatchNorm and head together and trains six epochs on at most 820 training images of
-each of two domains that differ, flowers and traffic signs. What counts is the mean of their accuracies on at most 400
+A trial sets the rates of adapter, BatchNorm and head together and trains six epochs on at most 540 training images of
+each of two domains that differ, flowers and traffic signs. What counts is the mean of their accuracies on at most 270
 validation images; the domains of a trial have no test images at all, validation images take their place.
 
 Each family gets twelve trials. The first is its START. The next seven are a random Latin hypercube on a log grid: seven
 values of each rate from a quarter of START to four times it, each value once. The last four lie at random within a
-factor of two of the best so far in all three rates, so that a best one at the edge is widened. The places are drawn once
-and are the same for all families. If a family's best rate is still the lowest or the highest that it tried,
+factor of two of the best so far in all three rates, so that a best one at the edge is widened. The places are drawn
+once and are the same for all families. If a family's best rate is still the lowest or the highest that it tried,
 --more 4 gives every family four more trials around its best, until none is (tests/runs/test_rates.py holds METHODS to
 the result). A trial that diverges has 0 %.
 
@@ -74,7 +74,7 @@ NORM, HEAD = 0.3, 0.3
 KINDS = ("adapter_lr", "batchnorm_lr", "head_lr")
 WIDE, NEAR, WIDTH, SPREAD = 7, 4, 4.0, 2.0
 """Trials of the hypercube, and around the best so far; by which factors they leave the middle."""
-EPOCHS, TRAIN, VAL, SEED = 6, 820, 400, 0
+EPOCHS, TRAIN, VAL, SEED = 6, 540, 270, 0
 BASE = "pocket-resnet26"
 
 
@@ -103,7 +103,7 @@ def places(more: int) -> list[tuple[np.ndarray, bool]]:
     return [(factors, False) for factors in (np.ones(len(KINDS)), *cube)] + [(factors, True) for factors in near]
 
 
-def trial(path: str, flip: bool | None, family: str, rates: dict[str, float], base: str = BASE) -> dict[str, Any]:
+def trial(path: str, flip: bool | None, family: str, rates: dict[str, Any], base: str = BASE) -> dict[str, Any]:
     """The validation accuracy that a family reaches on one domain with these rates: 0 and why, where it diverges."""
     domain, (method, *form) = _domain(path, flip, base), family.split()
     options = {"form": form[0]} if form else None

@@ -66,7 +66,7 @@ def _course(sub: argparse.ArgumentParser) -> None:
 
 
 def _train(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--domain", type=_text, help="a pocket domain's name, or a folder with train/ val/ test/")
+    sub.add_argument("--domain", type=_text, help="a pocket domain's name, a folder of images, or a CSV of them")
     sub.add_argument("--method", type=_text, help="a method's name; mad:8 is mad with rank 8 (default: mad)")
     sub.add_argument("--rank", type=_whole, help="the rank I of a factorised method")
     _add_network(sub)
@@ -216,6 +216,14 @@ def _add_network(sub: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="an option of the method, alpha=16 for example; may be given several times",
     )
+    sub.add_argument(
+        "--split",
+        type=_text,
+        metavar="70/15/15",
+        help="split a folder of class folders, or a table of paths and labels, into train, val and test, once for all",
+    )
+    told = "csv: metrics.csv beside metrics.jsonl; tensorboard: event files; jsonl: neither (default: jsonl)"
+    sub.add_argument("--log", choices=["jsonl", "csv", "tensorboard"], help=told)
     sub.add_argument("--device", type=_text, help=DEVICE)
     sub.add_argument("--compile", type=_text, help=COMPILE)
 
@@ -228,8 +236,8 @@ def _add_recipe(sub: argparse.ArgumentParser, without: Sequence[str] = ()) -> No
         if name not in without:
             told = fields[name].description.removesuffix(".").replace("%", "%%")
             default = "" if fields[name].default is None else f" (default: {fields[name].default})"
-            number = _whole if kind in (int, int | None) else _number
-            group.add_argument(f"--{name.replace('_', '-')}", type=number, help=told + default)
+            parsed = _text if kind is str else _whole if kind in (int, int | None) else _number
+            group.add_argument(f"--{name.replace('_', '-')}", type=parsed, help=told + default)
 
 
 class _Collect(argparse.Action):

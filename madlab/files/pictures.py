@@ -5,6 +5,7 @@ So such an image keeps its values (`Square.deep`) until all of a folder are know
 """
 
 import contextlib
+import io
 import math
 import threading
 from collections.abc import Iterable
@@ -15,8 +16,11 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torchvision.utils import make_grid
 
 from madlab.errors import MadlabError
+from madlab.files.plain import write_bytes
 from madlab.files.text import reason
 
 NOT_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
@@ -177,3 +181,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def write_picture(path: Path | str, images: Tensor, most: int = 32, across: int = 8) -> None:
+    """Write the first `most` of some images, uint8 (B, 3, H, W), beside and below each other into one PNG file."""
+    grid = make_grid(images[:most].cpu(), nrow=across, padding=2, pad_value=255)
+    file = io.BytesIO()
+    Image.fromarray(grid.permute(1, 2, 0).numpy()).save(file, "PNG")
+    write_bytes(path, file.getvalue())

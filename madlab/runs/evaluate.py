@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from madlab.adapters.rounding import check_bits
-from madlab.benchmarks import is_name, load_domain
+from madlab.benchmarks import is_name, load_domain, split_digest
 from madlab.benchmarks.domain import Domain, match_classes
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
@@ -106,5 +106,10 @@ def domain_of(run: LoadedRun, domain: Domain | Path | str | None) -> Domain:
     if not isinstance(domain, Domain):
         source = run.config.source if domain is None else domain
         assert source is not None
+        if domain is None and run.config.split not in (None, split_digest(source)):
+            raise MadlabError(
+                f"The images of {source} were split anew since the run {run.path}, which may have trained on what are "
+                "test images now: bring the old split file back, or train again."
+            )
         domain = load_domain(source, size=run.size.resize, flip=run.config.flip)
     return match_classes(domain, run.class_names, f"the run {run.path}")

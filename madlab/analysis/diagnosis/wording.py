@@ -117,7 +117,7 @@ def _better_rate(run: Evidence, kind: str, higher: bool) -> str:
 def _method(run: Evidence, method: str) -> dict[str, str]:
     """Another method and, where the config has one for the old method, its rate."""
     name, rank = split_method(method)
-    own = METHODS[name].rates_for({"rank": rank}).adapter
+    own = METHODS[name].rate({"rank": rank})
     return {"method": method} | ({} if run.config.recipe.adapter_lr is None else {"adapter_lr": f"{own:g}"})
 
 
