@@ -104,12 +104,18 @@ def domain_of(run: LoadedRun, domain: Domain | Path | str | None) -> Domain:
     domain: others in their place, or the same from elsewhere: a Domain, or what `load_domain` takes.
     """
     if not isinstance(domain, Domain):
-        source = run.config.source if domain is None else domain
-        assert source is not None
-        if domain is None and run.config.split not in (None, split_digest(source)):
-            raise MadlabError(
-                f"The images of {source} were split anew since the run {run.path}, which may have trained on what are "
-                "test images now: bring the old split file back, or train again."
-            )
+        source = _own_images(run) if domain is None else domain
         domain = load_domain(source, size=run.size.resize, flip=run.config.flip)
     return match_classes(domain, run.class_names, f"the run {run.path}")
+
+
+def _own_images(run: LoadedRun) -> str:
+    """Where the images are that a run was trained on; MadlabError if they have been split anew since."""
+    source = run.config.source
+    assert source is not None
+    if run.config.split not in (None, split_digest(source)):
+        raise MadlabError(
+            f"The images of {source} were split anew since the run {run.path}, which may have trained on what are test "
+            "images now: bring the old split file back, or train again."
+        )
+    return source

@@ -11,10 +11,11 @@ import torch
 import torchvision
 from any_networks import lively
 from safetensors.torch import load_file
-from tiny import WIDTH
+from tiny import WIDTH, write_base, write_folder
 from torch import Tensor, nn
 
 import madlab
+from madlab.cli import main
 from madlab.exports import deployable, export_domain
 from madlab.exports.peft import KINDS
 from madlab.exports.weights import with_new_heads
@@ -236,3 +237,18 @@ def test_made_up_images_are_of_the_kind_that_the_network_takes() -> None:
     assert inside.shape == outside.shape == (3, 3, 32, 32)
     assert inside.min() >= 0 and inside.max() <= 1 and outside.min() < -1
     assert np.allclose(inside, deployable.deployable(net, "pets", True).images(3))
+
+
+def test_a_run_is_exported_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, base = write_folder(tmp_path / "shades"), write_base(tmp_path / "small.safetensors")
+    run, file = tmp_path / "run", tmp_path / "out" / "own.safetensors"
+    madlab.train(data, "mad:2", base=base, out=run, epochs=1, batch_size=8, progress=False, device="cpu")
+    assert main(["export", str(run), str(file)]) == 0
+    assert "answers like the merged network" in capsys.readouterr().out
+    loaded = madlab.load_run(run, device="cpu")
+    for name, tensor in loaded.net.merge(loaded.domain).state_dict().items():
+        assert torch.equal(load_file(file)[name], tensor)
+    (run / "result.json").unlink()
+    assert main(["export", str(run), str(tmp_path / "other.safetensors")]) == 2
+    assert "has not finished: go on with it first" in capsys.readouterr().err
+    assert not (tmp_path / "other.safetensors").exists()
