@@ -24,6 +24,10 @@ from madlab.files.plain import read_bytes
 from madlab.files.tensors import MOST
 from madlab.sizes import timm_size
 
+ADAPTER = "adapter.safetensors"
+"""A domain's file in a run folder, and in one that is shared."""
+HUB = "hf://"
+
 
 class NotHere(MadlabError):
     """Weights would have to be downloaded, but downloading was not allowed."""
@@ -52,7 +56,7 @@ def torchvision_network(model: str, version: str, download: bool = True, file: P
     path = _fetched(weights.url, download)
     try:
         # torchvision builds some networks in another way for their weights, so it has to load the file itself.
-        with _weights_only():
+        with weights_only():
             network: Any = torchvision.models.get_model(model, weights=weights)
     except Exception as error:
         raise _spoilt(path, model, error) from error
@@ -87,9 +91,9 @@ def timm_network(model: str, download: bool = True, file: Path | None = None) ->
         raise MadlabError(f"timm has no weights of {model!r} on the Hugging Face hub: choose another network.")
     own = config.hf_hub_filename or ""
     name = own if own.endswith(".safetensors") else "model.safetensors"
-    path = _fetched_from_hub(config.hf_hub_id, name, model, download)
+    path = _fetched_from_hub(config.hf_hub_id, name, f"name it, timm:{model}:{name}", download)
     try:
-        with _weights_only():
+        with weights_only():
             overlay = {"file": str(path), "custom_load": False}
             network: Any = timm.create_model(model, pretrained=True, pretrained_cfg_overlay=overlay)
     except Exception as error:
@@ -138,6 +142,22 @@ def _with_timm_facts(network: Any) -> nn.Module:
     return network
 
 
+def domain_file(place: Path | str) -> Path:
+    """The file of a domain: a file as it is, that of a run or shared folder, or that of hf://OWNER/NAME[@REVISION].
+
+    From the Hugging Face hub one file is fetched, the adapter, and kept in its library's cache; whatever else lies
+    there stays there. Raises MadlabError for an address that is none, and for what cannot be had.
+    """
+    if isinstance(place, str) and place.startswith(HUB):
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", place.removeprefix(HUB)):
+            raise MadlabError(
+                f"{place!r:.120} is no address on the hub: write hf://OWNER/NAME or hf://OWNER/NAME@REVISION."
+            )
+        return _fetched_from_hub(place.removeprefix(HUB), ADAPTER, "give its path", download=True)
+    path = Path(place)
+    return path / ADAPTER if os.path.isdir(path) else path
+
+
 def _fetched(url: str, download: bool) -> Path:
     """The file of a URL in torch.hub's cache, downloaded if need be, with the sha256 that its name begins with."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
@@ -165,27 +185,33 @@ def _fetched(url: str, download: bool) -> Path:
     return path
 
 
-def _fetched_from_hub(repository: str, name: str, model: str, download: bool) -> Path:
-    """A file of the Hugging Face hub in the cache of its own library, downloaded if need be."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils import EntryNotFoundError
+def _fetched_from_hub(repository: str, name: str, use: str, download: bool) -> Path:
+    """A file of the Hugging Face hub in the cache of its own library, downloaded if need be.
+
+    use: what to do with the file where it was fetched by hand, for the message.
+    """
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+    except ImportError:
+        raise MadlabError("The hub needs huggingface_hub: pip install 'madlab[peers]'.") from None
 
     repository, _, revision = repository.partition("@")
     try:
         return Path(hf_hub_download(repository, name, revision=revision or None, local_files_only=not download))
-    except (OSError, EntryNotFoundError) as error:
+    except (OSError, EntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
         if not download:
             raise NotHere(
                 f"{name} of {repository} is not on this machine: run `hf download {repository} {name}`."
             ) from error
         raise MadlabError(
             f"{name} of {repository} could not be had ({str(error).splitlines()[0]}): run `hf download {repository} "
-            f"{name} --local-dir .` where there is a network, bring the file here, and name it, timm:{model}:{name}."
+            f"{name} --local-dir .` where there is a network, bring the file here, and {use}."
         ) from error
 
 
 @contextmanager
-def _weights_only() -> Iterator[None]:
+def weights_only() -> Iterator[None]:
     """Every torch.load within, whoever calls it, refuses to unpickle anything but tensors and plain containers."""
     before = os.environ.get(_FORCE)
     os.environ[_FORCE] = "1"

@@ -24,6 +24,7 @@ from madlab.facts import DomainFacts, make_facts
 from madlab.files.tensors import load_tensors, save_tensors
 from madlab.guard import Guard, fingerprint
 from madlab.heads import find_heads, new_head
+from madlab.hub import domain_file
 from madlab.prediction import Guess, Picture, predict
 from madlab.proof import prove
 from madlab.stored import Form, StoredBytes, decode, encode, lost, stored_bytes
@@ -221,10 +222,10 @@ class MultiDomainNet(nn.Module):
     def load_domain(self, path: Path | str, name: str | None = None) -> str:
         """Add the domain of a file that `save_domain` wrote, under its own name or another; returns the name.
 
-        Raises MadlabError if the file is damaged or belongs to another base network.
+        path: a file, a run folder, or hf://OWNER/NAME. MadlabError if it is damaged or of another base network.
         """
         with torch.inference_mode(False):
-            tensors, stored = load_tensors(path)
+            tensors, stored = load_tensors(domain_file(path))
         self._check_base()
         if not {"base", "base_sha256"} <= stored.keys():
             raise MadlabError(f"{path} is not a domain that madlab saved.")

@@ -289,7 +289,10 @@ def test_the_search_lets_the_rest_pass(code):
 def test_nothing_in_madlab_or_its_scripts_unpickles_or_runs_what_it_reads():
     files = [*(ROOT / "madlab").rglob("*.py"), *(ROOT / "data_scripts").rglob("*.py")]
     assert len(files) > 50
-    assert {str(file): found for file in files if (found := ways_in(file.read_text()))} == {}
+    found = {file.relative_to(ROOT).as_posix(): ways_in(file.read_text()) for file in files}
+    # An archive of torch.export is read where it was written this moment, to check it, and with weights_only.
+    assert found.pop("madlab/exports/program.py") == ["torch.export.load"]
+    assert {file: ways for file, ways in found.items() if ways} == {}
 
 
 @pytest.mark.parametrize("name", [f"torchvision:{NAME}", f"torchvision:{NAME}:DEFAULT", NAME])

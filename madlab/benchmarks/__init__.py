@@ -28,7 +28,7 @@ def load_domain(name: Path | str, size: int = 36, flip: bool | None = None) -> D
     Raises MadlabError when there is neither a domain nor a folder of that name.
     """
     source = source_of(name)
-    if not _is_name(source):
+    if not is_name(source):
         if os.path.exists(source):  # unlike Path.exists, no error for a name that is too long
             return Domain.from_folder(source, size=size, flip=flip is not False)
         known = ", ".join(_pocket_names())
@@ -54,35 +54,36 @@ def source_of(name: Path | str) -> str:
     """
     if not isinstance(name, str | os.PathLike):
         raise MadlabError(f"A domain is given as a Domain, its name or its folder, not as {name!r:.60}.")
-    if isinstance(name, str) and (_is_name(name) or not name):
+    if isinstance(name, str) and (is_name(name) or not name):
         return name
     path = str(Path(name))
-    return f"./{path}" if _is_name(path) else path
+    return f"./{path}" if is_name(path) else path
 
 
 def split_source(source: str, shares: str) -> None:
     """`divide` the images of a domain as `source_of` writes it; MadlabError for a domain that comes with its splits."""
-    if _is_name(source):
+    if is_name(source):
         raise MadlabError(f"The domain {source!r} comes with its splits: leave the split out.")
     divide(source, shares)
 
 
 def split_digest(source: str) -> str | None:
     """The sha256 of the file that says how the images of a source are split, where madlab has split them."""
-    return None if _is_name(source) else division_digest(source)
+    return None if is_name(source) else division_digest(source)
 
 
 def is_folder(source: str) -> bool:
     """Whether `load_domain` takes the text for a folder, and there is one."""
-    return not _is_name(source) and os.path.isdir(source)
+    return not is_name(source) and os.path.isdir(source)
 
 
 def short_name(source: str) -> str:
     """What the domain is called, known without loading it: a folder's own name, or what follows the benchmark's."""
-    return source.rpartition(":")[2] if _is_name(source) else folder_name(source)
+    return source.rpartition(":")[2] if is_name(source) else folder_name(source)
 
 
-def _is_name(text: str) -> bool:
+def is_name(text: str) -> bool:
+    """Whether `load_domain` takes the text for the name of a domain, and not for a folder."""
     return text in _pocket_names() or (text.partition(":")[0] in PREPARED and ":" in text)
 
 

@@ -53,7 +53,14 @@ def train(out: Path, config: Path | None, domain: str | None, layers: str | None
     tell(f"everything is in {out}, after {result.seconds:.0f} s")
 
 
-def evaluate(runs: list[Path], base: str | None, device: str | None, results: Path | None, labels: Path | None) -> None:
+def evaluate(
+    runs: list[Path],
+    domain: str | None,
+    base: str | None,
+    device: str | None,
+    results: Path | None,
+    labels: Path | None,
+) -> None:
     """Print the test accuracy of finished runs, computed from their adapter files alone."""
     from madlab.files.plain import check_writable
     from madlab.runs.evaluate import tested
@@ -69,7 +76,7 @@ def evaluate(runs: list[Path], base: str | None, device: str | None, results: Pa
             tell(*score_submission(results, labels).split("\n"))
         return
     for run in runs:
-        found = tested(run, base=base, device=device)
+        found = tested(run, domain, base=base, device=device)
         numbers = f"test accuracy {found.accuracy:.2f} %, balanced {found.balanced_accuracy:.2f} %"
         tell((f"{run}: " if len(runs) > 1 else "") + numbers)
 
@@ -149,6 +156,37 @@ def diagnose(run: Path, beside: Sequence[Path], base: str | None) -> None:
         warn(f"left out: {error}")
 
     tell(*as_lines(signature_of(run, beside, base=base, on_damage=on_damage)))
+
+
+def inspect(run: Path, out: Path | None, **options: Any) -> None:
+    """Write a page about a finished run: what is right and wrong, how sure it is, and what changed in the network."""
+    from madlab.inspection import inspect_run
+
+    page, told = inspect_run(run, out, **options)
+    tell(told, f"the page is {page}")
+
+
+def compare(first: Path, second: Path, out: Path, **options: Any) -> None:
+    """Write a page with two finished runs beside each other, and say whether they differ on the same images."""
+    from madlab.inspection import compare_runs
+
+    page, told = compare_runs(first, second, out, **options)
+    tell(told, f"the page is {page}")
+
+
+def export(run: Path, file: Path, with_normalization: bool, base: str | None) -> None:
+    """Write a run's network for other software, checked against the original: .onnx, .pt2, .safetensors or .peft."""
+    from madlab.exports import export_run
+
+    tell(export_run(run, file, normalises=with_normalization, base=base))
+
+
+def share(run: Path, out: Path, **options: Any) -> None:
+    """Make a folder for a model hub: the adapter, what it was trained with, and a card with the results."""
+    from madlab.exports import share_run
+
+    told = share_run(run, out, **{name: value for name, value in options.items() if value is not None})
+    tell(*told)
 
 
 def prepare(benchmark: str, root: Path | None, domains: list[str] | None, **options: Any) -> None:

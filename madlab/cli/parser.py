@@ -47,6 +47,10 @@ def _parser() -> Parser:
         (commands.bench, _bench),
         (commands.report, _report),
         (commands.diagnose, _diagnose),
+        (commands.inspect, _inspect),
+        (commands.compare, _compare),
+        (commands.export, _export),
+        (commands.share, _share),
     ):
         sub = added.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
         sub.set_defaults(command=command)
@@ -79,6 +83,7 @@ def _train(sub: argparse.ArgumentParser) -> None:
 
 def _evaluate(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("runs", type=_path, nargs="+", metavar="RUN", help="a run folder")
+    sub.add_argument("--domain", type=_text, help="the images, where the run's own are not at hand: a folder or a name")
     sub.add_argument("--base", type=_text, help="the runs' base network, where it has to be downloaded")
     sub.add_argument("--device", type=_text, help=DEVICE)
     sub.add_argument("--results", type=_path, help="instead write the Decathlon challenge's results.json to this file")
@@ -155,6 +160,49 @@ def _diagnose(sub: argparse.ArgumentParser) -> None:
     told = "run folders, or folders with runs in them, to compare it with"
     sub.add_argument("--beside", type=_path, nargs="+", default=(), metavar="RUNS", help=told)
     sub.add_argument("--base", type=_text, help="the runs' base network, where it has to be downloaded")
+
+
+def _inspect(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("run", type=_path, metavar="RUN", help="a run folder")
+    sub.add_argument(
+        "--out", type=_path, metavar="FILE.html", help="the page (default: inspect.html in the run folder)"
+    )
+    _add_answers(sub)
+
+
+def _compare(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("first", type=_path, metavar="RUN", help="a run folder")
+    sub.add_argument("second", type=_path, metavar="RUN", help="another one, on the same domain")
+    told = "the page (default: %(default)s)"
+    sub.add_argument("--out", type=_path, metavar="FILE.html", default=Path("compare.html"), help=told)
+    _add_answers(sub)
+
+
+def _add_answers(sub: argparse.ArgumentParser) -> None:
+    """The options of pages about a run's answers."""
+    sub.add_argument("--domain", type=_text, help="the images, where the run's own are not at hand: a folder or a name")
+    told = "test, or val to look at what you will change something for (default: %(default)s)"
+    sub.add_argument("--split", type=_text, default="test", help=told)
+    sub.add_argument("--base", type=_text, help="the runs' base network, where it has to be downloaded")
+    sub.add_argument("--device", type=_text, help=DEVICE)
+
+
+def _export(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("run", type=_path, metavar="RUN", help="a run folder")
+    told = "NAME.onnx, NAME.pt2 (torch.export), NAME.safetensors (weights of the stock network) or NAME.peft (a folder)"
+    sub.add_argument("file", type=_path, metavar="FILE", help=told)
+    told = "put the normalization inside, so that the network takes pixels from 0 to 1 (.onnx, .pt2)"
+    sub.add_argument("--with-normalization", action="store_true", help=told)
+    sub.add_argument("--base", type=_text, help="the run's base network, where it has to be downloaded")
+
+
+def _share(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("run", type=_path, metavar="RUN", help="a run folder")
+    sub.add_argument("--out", type=_path, required=True, metavar="FOLDER", help="the folder to make")
+    sub.add_argument("--license", type=_text, help="the licence's short name on the hub, such as apache-2.0")
+    sub.add_argument("--data", type=_text, help="a sentence about the images: where they are from, what may be done")
+    sub.add_argument("--intended-use", type=_text, help="a sentence about what the network is for")
+    sub.add_argument("--base", type=_text, help="the run's base network, where it has to be downloaded")
 
 
 def _add_network(sub: argparse.ArgumentParser) -> None:

@@ -126,14 +126,16 @@ def train_epoch(
 
 @dataclass(frozen=True)
 class Measured:
-    """How a network does on a split. correct: bool (N,), in the split's order. loss: mean cross-entropy in nats.
+    """How a network does on a split, in the split's order.
 
-    labels: int64 (N,), of the split.
+    correct: bool (N,). loss: mean cross-entropy in nats. labels: int64 (N,). probabilities: float32 (N, classes), rows
+    that add up to 1.
     """
 
     correct: Tensor
     loss: float
     labels: Tensor
+    probabilities: Tensor
 
     @property
     def accuracy(self) -> float:
@@ -151,13 +153,14 @@ class Measured:
 @torch.no_grad()
 def measure(network: nn.Module, split: Split, normalization: dict[str, list[float]], crop: int) -> Measured:
     """Run a network in eval mode on the centre crops of a split."""
-    correct, loss = [], torch.zeros((), device=split.images.device)
+    correct, probabilities, loss = [], [], torch.zeros((), device=split.images.device)
     for images, labels in batches(split.images, split.labels, 250, crop, normalization=normalization):
         with autocast(images.device):
             logits = network(images)
         correct.append(logits.argmax(1) == labels)
+        probabilities.append(logits.float().softmax(1))
         loss = loss + F.cross_entropy(logits.float(), labels, reduction="sum")
-    return Measured(torch.cat(correct), loss.item() / len(split), split.labels)
+    return Measured(torch.cat(correct), loss.item() / len(split), split.labels, torch.cat(probabilities))
 
 
 def diverged(what: str, view: DomainView, recipe: Recipe, epoch: int) -> Diverged:

@@ -1,5 +1,6 @@
 """How good a finished run is, computed from its config and its adapter file alone."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from madlab.adapters.rounding import check_bits
-from madlab.benchmarks import load_domain, split_digest
+from madlab.benchmarks import is_name, load_domain, split_digest
 from madlab.benchmarks.domain import Domain, match_classes
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
@@ -23,13 +24,13 @@ from madlab.runs.record import Result, Rounded, Run
 
 def evaluate(
     run: Path | str,
-    domain: Domain | None = None,
+    domain: Domain | Path | str | None = None,
     base: nn.Module | Path | str | None = None,
     device: torch.device | str | None = None,
 ) -> float:
     """Test accuracy in percent of a finished run, from its config and its adapter file alone: `madlab evaluate`.
 
-    domain: needed only where the run was given a Domain object. base: as in `load_run`.
+    domain: the images, as in `domain_of`. base: as in `load_run`.
     Raises MadlabError for files that are absent or damaged, and for data whose classes are not those of the run.
     """
     return tested(run, domain, base, device).accuracy
@@ -37,18 +38,16 @@ def evaluate(
 
 def tested(
     run: Path | str,
-    domain: Domain | None = None,
+    domain: Domain | Path | str | None = None,
     base: nn.Module | Path | str | None = None,
     device: torch.device | str | None = None,
 ) -> Measured:
     """As `evaluate`, with everything that is measured on the test images."""
-    config, where = RunConfig.read(run), chosen_device(device)
-    if domain is None and config.source is None:
-        raise MadlabError(f"The run {run} was trained on a Domain object: give that domain to evaluate.")
-    trained = load_run(run, base, where)
-    domain = domain_of(trained, domain)
-    crop = trained.crop(domain.size)
-    return measure(trained.network, domain.test.to(where), trained.normalization, crop)
+    check_data(run, domain)
+    trained = load_run(run, base, device)
+    data = domain_of(trained, domain)
+    test = data.test.to(chosen_device(device))
+    return measure(trained.network, test, trained.normalization, trained.crop(data.size))
 
 
 def round_run(
@@ -69,8 +68,7 @@ def round_run(
         raise MadlabError(
             f"The run {run} is stored in {config.recipe.finish_bits} bits already: round one that is not."
         )
-    if domain is None and config.source is None:
-        raise MadlabError(f"The run {run} was trained on a Domain object: give that domain to round it.")
+    check_data(run, domain)
     with hold(Path(run)):
         result = Run.read(run).result
         missing = [number for number in bits if str(check_bits(number)) not in result.rounded]
@@ -84,29 +82,51 @@ def round_run(
     return result
 
 
-def _rounded(trained: LoadedRun, bits: int, domain: Domain, file: Path) -> Rounded:
-    net, name = trained.net, trained.domain
-    net.save_domain(name, file, bits=bits, norms="folded")
-    coarse = replace(trained, domain=net.load_domain(file, name=f"{name} in {bits} bits"))
+def _rounded(run: LoadedRun, bits: int, domain: Domain, file: Path) -> Rounded:
+    run.net.save_domain(run.domain, file, bits=bits, norms="folded")
+    loaded = replace(run, domain=run.net.load_domain(file, name=f"{run.domain} in {bits} bits"))
     val, test = (
-        measure(coarse.network, split, coarse.normalization, coarse.crop(domain.size))
+        measure(loaded.network, split, loaded.normalization, loaded.crop(domain.size))
         for split in (domain.val, domain.test)
     )
-    stored = asdict(net.stored_bytes(name, bits, "folded"))
-    net.remove_domain(coarse.domain)
-    validation = None if trained.config.recipe.trainval else val.accuracy
+    stored = asdict(run.net.stored_bytes(run.domain, bits, "folded"))
+    run.net.remove_domain(loaded.domain)
+    validation = None if run.config.recipe.trainval else val.accuracy
     return Rounded(stored, validation, test.accuracy, pack_correct(test.correct.cpu()))
 
 
-def domain_of(run: LoadedRun, domain: Domain | None = None) -> Domain:
-    """A run's domain, or the one given in its place, with its classes in the run's order."""
-    if domain is None:
-        if run.config.source is None:
-            raise MadlabError(f"The run {run.path} was trained on a Domain object: give that domain.")
-        if run.config.split not in (None, split_digest(run.config.source)):
-            raise MadlabError(
-                f"The images of {run.config.source} were split anew since the run {run.path}, which may have trained "
-                "on what are test images now: bring the old split file back, or train again."
-            )
-        domain = load_domain(run.config.source, size=run.size.resize, flip=run.config.flip)
+def check_data(run: Path | str, domain: Domain | Path | str | None) -> None:
+    """Raise MadlabError if the images of a run have to be given and were not, before anything else is read."""
+    source = RunConfig.read(run).source
+    if domain is None and source is None:
+        raise MadlabError(
+            f"The run {run} was trained on a Domain object: give its images (--domain FOLDER, or domain=...)."
+        )
+    if domain is None and source is not None and not is_name(source) and not os.path.exists(source):
+        raise MadlabError(
+            f"The images of the run {run} are no longer in {source}: say where they are (--domain FOLDER, or "
+            "domain=...)."
+        )
+
+
+def domain_of(run: LoadedRun, domain: Domain | Path | str | None) -> Domain:
+    """The images of a run, with its classes in the run's order.
+
+    domain: others in their place, or the same from elsewhere: a Domain, or what `load_domain` takes.
+    """
+    if not isinstance(domain, Domain):
+        source = _own_images(run) if domain is None else domain
+        domain = load_domain(source, size=run.size.resize, flip=run.config.flip)
     return match_classes(domain, run.class_names, f"the run {run.path}")
+
+
+def _own_images(run: LoadedRun) -> str:
+    """Where the images are that a run was trained on; MadlabError if they have been split anew since."""
+    source = run.config.source
+    assert source is not None
+    if run.config.split not in (None, split_digest(source)):
+        raise MadlabError(
+            f"The images of {source} were split anew since the run {run.path}, which may have trained on what are test "
+            "images now: bring the old split file back, or train again."
+        )
+    return source

@@ -19,11 +19,12 @@ from madlab.files.locks import LOCK
 from madlab.files.plain import check_writable
 from madlab.files.schemas import STRICT, validated
 from madlab.files.tensors import load_tensors, save_tensors
+from madlab.hub import ADAPTER as ADAPTER
 from madlab.runs.config import CONFIG, RunConfig
 from madlab.runs.record import METRICS, RESULT, Epoch
 from madlab.view import DomainView
 
-ADAPTER, CHECKPOINT = "adapter.safetensors", "checkpoint.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
 BATCH = "batch.png"
 """The first images of the first batch, as the network gets them."""
 FAILURE = "failure.txt"

@@ -19,7 +19,7 @@ from madlab.prediction import Guess, Picture, prepared_size
 from madlab.runs.config import RunConfig
 from madlab.runs.epoch import crop_of
 from madlab.runs.folder import ADAPTER
-from madlab.runs.record import Epoch, Result, read_log
+from madlab.runs.record import RESULT, Epoch, Result, read_log
 from madlab.runs.training import network_to_evaluate
 from madlab.sizes import ImageSize
 
@@ -99,6 +99,13 @@ def load_run(
     name = net.load_domain(Path(run) / ADAPTER)
     _check_adapter(config, net.view(name).facts, Path(run) / ADAPTER)
     return LoadedRun(Path(run), config, net.to(where), name)
+
+
+def check_finished(run: Path | str) -> None:
+    """Raise MadlabError for a folder that holds no run, or one that has not finished."""
+    RunConfig.read(run)
+    if not (Path(run) / RESULT).exists():
+        raise MadlabError(f"The run {run} has not finished: go on with it first (madlab train --resume).")
 
 
 def _check_adapter(config: RunConfig, facts: DomainFacts, file: Path) -> None:
