@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from madlab.backbones import resnet50 as resnet50
     from madlab.backbones import save_base as save_base
     from madlab.benchmarks import load_domain as load_domain
+    from madlab.benchmarks.dividing import divide as divide
     from madlab.benchmarks.domain import Domain as Domain
     from madlab.benchmarks.score import decathlon_score as decathlon_score
     from madlab.errors import MadlabError as MadlabError
@@ -34,6 +35,7 @@ _ROOMS = {
     "resnet50": "backbones",
     "save_base": "backbones",
     "load_domain": "benchmarks",
+    "divide": "benchmarks.dividing",
     "Domain": "benchmarks.domain",
     "decathlon_score": "benchmarks.score",
     "MadlabError": "errors",

@@ -56,7 +56,7 @@ def torchvision_network(model: str, version: str, download: bool = True, file: P
     path = _fetched(weights.url, download)
     try:
         # torchvision builds some networks in another way for their weights, so it has to load the file itself.
-        with _weights_only():
+        with weights_only():
             network: Any = torchvision.models.get_model(model, weights=weights)
     except Exception as error:
         raise _spoilt(path, model, error) from error
@@ -93,7 +93,7 @@ def timm_network(model: str, download: bool = True, file: Path | None = None) ->
     name = own if own.endswith(".safetensors") else "model.safetensors"
     path = _fetched_from_hub(config.hf_hub_id, name, f"name it, timm:{model}:{name}", download)
     try:
-        with _weights_only():
+        with weights_only():
             overlay = {"file": str(path), "custom_load": False}
             network: Any = timm.create_model(model, pretrained=True, pretrained_cfg_overlay=overlay)
     except Exception as error:
@@ -211,7 +211,7 @@ def _fetched_from_hub(repository: str, name: str, use: str, download: bool) -> P
 
 
 @contextmanager
-def _weights_only() -> Iterator[None]:
+def weights_only() -> Iterator[None]:
     """Every torch.load within, whoever calls it, refuses to unpickle anything but tensors and plain containers."""
     before = os.environ.get(_FORCE)
     os.environ[_FORCE] = "1"

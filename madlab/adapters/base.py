@@ -118,6 +118,8 @@ class Method:
     """Its learning rates."""
     rates_by_rank: Mapping[int, Rates] = field(default_factory=dict)
     """Other rates from these ranks on, where the rate depends on the rank."""
+    rates_by_form: Mapping[str, Rates] = field(default_factory=dict)
+    """Other rates for these values of the option `form`, whatever the rank."""
     prompt: Callable[..., Adapter] | None = None
     """Builds an adapter of the images, (B, C, H, W) -> the same shape, from C and the options; None: there is none."""
     adapts_batchnorm: bool = True
@@ -129,7 +131,9 @@ class Method:
 
     def rates_for(self, options: Mapping[str, Any]) -> Rates:
         """The learning rates for these options; of ranks by layer the largest one counts."""
-        rank = options.get("rank")
+        rank, form = options.get("rank"), options.get("form")
+        if form in self.rates_by_form:
+            return self.rates_by_form[form]
         if isinstance(rank, Mapping):
             rank = max(rank.values(), default=None)
         reached = [least for least in self.rates_by_rank if rank is not None and least <= rank]

@@ -12,7 +12,8 @@ OTHER_NAMES = {
     "test": {"test", "testing", "tests", "testset", "test_set"},
 }
 LAYOUT = (
-    "lay it out as train/CLASS/IMAGE, val/CLASS/IMAGE and test/CLASS/IMAGE, with the same class folders in all three"
+    "lay it out as train/CLASS/IMAGE, val/CLASS/IMAGE and test/CLASS/IMAGE, with the same class folders in all three, "
+    "or have a folder of class folders split (--split 70/15/15)"
 )
 
 

@@ -53,10 +53,17 @@ def train(out: Path, config: Path | None, domain: str | None, layers: str | None
     tell(f"everything is in {out}, after {result.seconds:.0f} s")
 
 
-def evaluate(runs: list[Path], base: str | None, device: str | None, results: Path | None, labels: Path | None) -> None:
+def evaluate(
+    runs: list[Path],
+    domain: str | None,
+    base: str | None,
+    device: str | None,
+    results: Path | None,
+    labels: Path | None,
+) -> None:
     """Print the test accuracy of finished runs, computed from their adapter files alone."""
     from madlab.files.plain import check_writable
-    from madlab.runs.evaluate import evaluate as test_accuracy
+    from madlab.runs.evaluate import tested
     from madlab.tables.submission import score_submission, write_submission
 
     if labels is not None and results is None:
@@ -69,8 +76,9 @@ def evaluate(runs: list[Path], base: str | None, device: str | None, results: Pa
             tell(*score_submission(results, labels).split("\n"))
         return
     for run in runs:
-        accuracy = test_accuracy(run, base=base, device=device)
-        tell((f"{run}: " if len(runs) > 1 else "") + f"test accuracy {accuracy:.2f} %")
+        found = tested(run, domain, base=base, device=device)
+        numbers = f"test accuracy {found.accuracy:.2f} %, balanced {found.balanced_accuracy:.2f} %"
+        tell((f"{run}: " if len(runs) > 1 else "") + numbers)
 
 
 def predict(run: Path, paths: list[Path], top: int, format: str, base: str | None, device: str | None) -> None:
@@ -104,7 +112,9 @@ def sweep(out: Path, layers: str | None, **options: Any) -> None:
 
     options |= {"layers": _layers(layers)}
     outcome = run(out=out, **{name: value for name, value in options.items() if value is not None})
-    tell(f"{len(outcome.results)} finished runs are in {out}; see them with: madlab report {out}")
+    count = len(outcome.results)
+    finished = "1 finished run is" if count == 1 else f"{count} finished runs are"
+    tell(f"{finished} in {out}; see what they reached with: madlab report {out}")
     if outcome.failures:
         told = [f"  {folder}: {failure}" for folder, failure in outcome.failures.items()]
         raise MadlabError(f"of {len(outcome.results) + len(outcome.failures)} runs these failed:", *told)

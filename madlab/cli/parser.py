@@ -66,7 +66,7 @@ def _course(sub: argparse.ArgumentParser) -> None:
 
 
 def _train(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--domain", type=_text, help="a pocket domain's name, or a folder with train/ val/ test/")
+    sub.add_argument("--domain", type=_text, help="a pocket domain's name, a folder of images, or a CSV of them")
     sub.add_argument("--method", type=_text, help="a method's name; mad:8 is mad with rank 8 (default: mad)")
     sub.add_argument("--rank", type=_whole, help="the rank I of a factorised method")
     _add_network(sub)
@@ -83,6 +83,7 @@ def _train(sub: argparse.ArgumentParser) -> None:
 
 def _evaluate(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("runs", type=_path, nargs="+", metavar="RUN", help="a run folder")
+    sub.add_argument("--domain", type=_text, help="the images, where the run's own are not at hand: a folder or a name")
     sub.add_argument("--base", type=_text, help="the runs' base network, where it has to be downloaded")
     sub.add_argument("--device", type=_text, help=DEVICE)
     sub.add_argument("--results", type=_path, help="instead write the Decathlon challenge's results.json to this file")
@@ -217,6 +218,14 @@ def _add_network(sub: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="an option of the method, alpha=16 for example; may be given several times",
     )
+    sub.add_argument(
+        "--split",
+        type=_text,
+        metavar="70/15/15",
+        help="split a folder of class folders, or a table of paths and labels, into train, val and test, once for all",
+    )
+    told = "csv: metrics.csv beside metrics.jsonl; tensorboard: event files; jsonl: neither (default: jsonl)"
+    sub.add_argument("--log", choices=["jsonl", "csv", "tensorboard"], help=told)
     sub.add_argument("--device", type=_text, help=DEVICE)
     sub.add_argument("--compile", type=_text, help=COMPILE)
 
@@ -233,8 +242,8 @@ def _add_recipe(sub: argparse.ArgumentParser, without: Sequence[str] = ()) -> No
                 group.add_argument(option, action="store_const", const=True, help=told)
                 continue
             default = "" if fields[name].default is None else f" (default: {fields[name].default})"
-            number = _whole if kind in (int, int | None) else _number
-            group.add_argument(option, type=number, help=told + default)
+            parsed = _text if kind is str else _whole if kind in (int, int | None) else _number
+            group.add_argument(option, type=parsed, help=told + default)
 
 
 class _Collect(argparse.Action):

@@ -7,7 +7,7 @@ from torch import nn
 from madlab.errors import MadlabError
 from madlab.exports.deployable import deployable
 from madlab.exports.onnx import write_onnx
-from madlab.exports.peft import write_peft
+from madlab.exports.peft import MERGE_FIRST, write_peft
 from madlab.exports.program import write_program
 from madlab.exports.weights import stock_of, write_weights
 from madlab.network import MultiDomainNet
@@ -62,7 +62,8 @@ def export_domain(
         return f"{path} answers like the merged network; it loads into {stock.call}."
     else:
         write_peft(net, domain, own, path)
-        return f"{path} answers like the merged network; PEFT loads it onto the base with a new head."
+        first = ", and is right after merge_and_unload()" if own.facts.method in MERGE_FIRST else ""
+        return f"{path} answers like the merged network; PEFT loads it onto the base with a new head{first}."
     pixels = "pixels from 0 to 1" if normalises else "normalised pixels"
     shape = f"(batch, {own.channels}, {own.side}, {own.side})"
     return f"{path} answers like the merged network; it takes float32 images {shape}, {pixels}."

@@ -28,6 +28,8 @@ OWN_NAMES = {
 PATTERNS = {"lora": ("rank_pattern", "alpha_pattern"), "hira": ("rank_pattern",)}
 PATTERNS |= dict.fromkeys(("dora", "loha", "lokr"), PATTERNS["lora"])
 """What PEFT's configurations can say layer by layer."""
+MERGE_FIRST = ("peft:oft", "peft:hra")
+"""Methods whose forward in PEFT is not what it merges to (`madlab.adapters.peers`)."""
 
 
 def write_peft(net: MultiDomainNet, domain: str, deployable: Deployable, path: Path) -> None:
@@ -51,8 +53,9 @@ def write_peft(net: MultiDomainNet, domain: str, deployable: Deployable, path: P
         state: dict[str, Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
         save_file({name: t.detach().clone().contiguous() for name, t in state.items()}, place / WEIGHTS)
         config.save_pretrained(place)
-        loaded: Any = peft.PeftModel.from_pretrained(with_new_heads(net, domain), place).float().eval()
-        deployable.check(loaded, f"PEFT's own forward with {path.name}")
+        loaded: Any = peft.PeftModel.from_pretrained(with_new_heads(net, domain), place).float()
+        loaded = loaded.merge_and_unload() if view.method.name in MERGE_FIRST else loaded
+        deployable.check(loaded.eval(), f"PEFT's network with {path.name}")
 
 
 def _config(view: DomainView) -> Any:

@@ -64,6 +64,7 @@ def share_run(
         file_bytes=size,
         facts=loaded.facts,
         size=loaded.size,
+        normalization={k: ", ".join(f"{n:.4f}" for n in v) for k, v in loaded.normalization.items()},
         base=source or "PATH OF THE BASE NETWORK.safetensors",
         shared_source=source,
         data=data,

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import seaborn
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, to_rgb
@@ -30,6 +29,8 @@ def confusion_map(ax: Axes, counts: Any, names: Sequence[str]) -> None:
     counts: int (C, C). Colours are shares of a row, on a logarithmic scale, because what is wrong is rare. Zero is
     empty.
     """
+    import seaborn  # imported here, because it takes half a second
+
     counts = np.asarray(counts)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     few, named = len(names) <= MOST_NUMBERS, len(names) <= MOST_NAMES

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from madlab.benchmarks.domain import Domain
 from madlab.benchmarks.loader import crop_and_flip
-from madlab.device import chosen_device
 from madlab.errors import MadlabError
 from madlab.runs.epoch import measure
 from madlab.runs.loaded import LoadedRun
@@ -58,8 +57,8 @@ def answers_of(run: LoadedRun, domain: Domain, split: str = "test") -> Answers:
     if split not in SPLITS:
         raise MadlabError(f"There are no answers to look at in {split!r:.60}: choose one of {', '.join(SPLITS)}.")
     part, crop = getattr(domain, split), run.crop(domain.size)
-    where = chosen_device(run.net.view(run.domain).like.device)
-    measured = measure(run.network, part.to(where), run.normalization, crop)
+    here = part.to(run.net.view(run.domain).like.device)
+    measured = measure(run.network, here, run.normalization, crop)
     every = part.labels.new_tensor(range(len(part)))
     seen = crop_and_flip(part.images, every, crop, False, None).permute(0, 2, 3, 1)
     return Answers(seen.cpu().numpy(), part.labels.cpu().numpy(), measured.probabilities.cpu().numpy(), run.class_names)

@@ -38,8 +38,9 @@ def compare_runs(
     those of `inspect_run`. Raises MadlabError where that does, and for runs that cannot be given the same images.
     """
     page = Path(out)
-    domain = RunConfig.read(first).source if domain is None else domain
     one, own = finished(first, page, domain, split, base, device)
+    if domain is None and RunConfig.read(second).source != one.config.source:
+        domain = one.config.source
     other, others = finished(second, page, domain, split, base, device)
     comparison, names = paired(own, others), _names(one, other)
     verdict = _verdict(names, comparison)

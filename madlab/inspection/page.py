@@ -57,10 +57,10 @@ def inspect_run(
     loaded, answers = finished(run, path, domain, split, base, device)
     alphas = alphas_of(loaded)
     layers = by_layer(loaded.net.view(loaded.domain), alphas)
-    told = _told(answers)
+    told, whole = _told(answers), Run.read(run)
     text = TEMPLATES.get_template("inspect.html.j2").render(
-        title=f"{loaded.config.domain}, {Run.read(run).method}",
-        run=Run.read(run),
+        title=f"{whole.config.domain}, {whole.method}",
+        run=whole,
         split=split,
         command=repeat_command(loaded),
         numbers=told,

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from madlab.adapters.rounding import check_bits
-from madlab.benchmarks import is_name, load_domain
+from madlab.benchmarks import is_name, load_domain, split_digest
 from madlab.benchmarks.domain import Domain, match_classes
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
 from madlab.files.locks import hold
 from madlab.runs.config import RunConfig
-from madlab.runs.epoch import measure
+from madlab.runs.epoch import Measured, measure
 from madlab.runs.loaded import LoadedRun, load_run
 from madlab.runs.marks import pack_correct
 from madlab.runs.record import Result, Rounded, Run
@@ -33,11 +33,21 @@ def evaluate(
     domain: the images, as in `domain_of`. base: as in `load_run`.
     Raises MadlabError for files that are absent or damaged, and for data whose classes are not those of the run.
     """
+    return tested(run, domain, base, device).accuracy
+
+
+def tested(
+    run: Path | str,
+    domain: Domain | Path | str | None = None,
+    base: nn.Module | Path | str | None = None,
+    device: torch.device | str | None = None,
+) -> Measured:
+    """As `evaluate`, with everything that is measured on the test images."""
     check_data(run, domain)
     trained = load_run(run, base, device)
     data = domain_of(trained, domain)
     test = data.test.to(chosen_device(device))
-    return measure(trained.network, test, trained.normalization, trained.crop(data.size)).accuracy
+    return measure(trained.network, test, trained.normalization, trained.crop(data.size))
 
 
 def round_run(
@@ -105,7 +115,18 @@ def domain_of(run: LoadedRun, domain: Domain | Path | str | None) -> Domain:
     domain: others in their place, or the same from elsewhere: a Domain, or what `load_domain` takes.
     """
     if not isinstance(domain, Domain):
-        source = run.config.source if domain is None else domain
-        assert source is not None
+        source = _own_images(run) if domain is None else domain
         domain = load_domain(source, size=run.size.resize, flip=run.config.flip)
     return match_classes(domain, run.class_names, f"the run {run.path}")
+
+
+def _own_images(run: LoadedRun) -> str:
+    """Where the images are that a run was trained on; MadlabError if they have been split anew since."""
+    source = run.config.source
+    assert source is not None
+    if run.config.split not in (None, split_digest(source)):
+        raise MadlabError(
+            f"The images of {source} were split anew since the run {run.path}, which may have trained on what are test "
+            "images now: bring the old split file back, or train again."
+        )
+    return source

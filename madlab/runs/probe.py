@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from madlab.benchmarks.domain import Domain
-from madlab.benchmarks.loader import batches
 from madlab.device import autocast
-from madlab.runs.epoch import Diverged
+from madlab.runs.epoch import Diverged, loss_weights, training_batches
 from madlab.runs.rates import head_inputs
 from madlab.runs.recipe import Recipe
 from madlab.view import DomainView
@@ -74,9 +73,8 @@ def fit_epoch(
     number.
     """
     view.eval()
-    generator = torch.Generator().manual_seed(recipe.seed * 10007 + epoch)
-    train, labels = domain.train, []
-    loader = batches(train.images, train.labels, recipe.batch_size, crop, domain.flip, generator, domain.normalization)
+    labels = []
+    loader = training_batches(domain, recipe, crop, epoch, domain.normalization)
     with head_inputs(view) as features, torch.no_grad():
         for images, own in loader:
             with autocast(images.device):
@@ -86,18 +84,20 @@ def fit_epoch(
                 on_step(features[-1])
     flat = torch.cat([batch.flatten(1).float() for batch in features])
     decay = decay_of(0, 1) if recipe.trainval else decay_of(epoch, recipe.epochs)
-    loss = fit(view.head, flat, torch.cat(labels), decay, recipe.smoothing)
+    loss = fit(view.head, flat, torch.cat(labels), decay, recipe.smoothing, loss_weights(domain, recipe))
     if not math.isfinite(loss):
         raise Diverged(f"The loss became {loss} in epoch {epoch + 1}: the features are no numbers.")
     return loss
 
 
-def fit(head: nn.Module, features: Tensor, labels: Tensor, decay: float, smoothing: float) -> float:
+def fit(
+    head: nn.Module, features: Tensor, labels: Tensor, decay: float, smoothing: float, weights: Tensor | None = None
+) -> float:
     """Carry a linear head to the minimum of its loss; returns the mean cross-entropy there, in nats.
 
-    features: float (N, F); labels: int64 (N,). The loss is the mean cross-entropy with label smoothing and half the
-    decay times the squared weights, of features that are centred, where the head has a bias, and divided by the root
-    of their summed variance.
+    features: float (N, F); labels: int64 (N,); weights: of the classes (classes,), or None. The loss is the mean
+    cross-entropy with label smoothing and half the decay times the squared weights, of features that are centred, where
+    the head has a bias, and divided by the root of their summed variance.
     """
     own, offset = head.get_parameter("weight"), getattr(head, "bias", None)
     mean = features.mean(0) if offset is not None else torch.zeros_like(features[0])
@@ -113,7 +113,7 @@ def fit(head: nn.Module, features: Tensor, labels: Tensor, decay: float, smoothi
     )
 
     def entropy() -> Tensor:
-        return F.cross_entropy(centred @ weight.T + bias, labels, label_smoothing=smoothing)
+        return F.cross_entropy(centred @ weight.T + bias, labels, weights, label_smoothing=smoothing)
 
     def step() -> Tensor:
         optimiser.zero_grad()

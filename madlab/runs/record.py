@@ -26,7 +26,8 @@ RECORDS = Path(__file__).parents[1] / "records"
 """The runs that ship with madlab, a file per grid: `pocket` on drawn domains, `photographs` on real pictures,
 `mini-decathlon` on nine and `mini-sketch` on five domains of them, both with `-64px` at full width and 64 pixels,
 `few-images-64px` on three of them again with slower heads, `frozen-batchnorm` on both with BatchNorm that does not
-learn, `densenet-layers` by adapted layers, `diagnosis` by learning rate and rank, `failures` by what went wrong."""
+learn, `densenet-layers` by adapted layers, `diagnosis` by learning rate and rank, `failures` by what went wrong,
+`mobile-network` on a network of 1x1 and depthwise filters."""
 
 METRICS, RESULT = "metrics.jsonl", "result.json"
 
@@ -113,7 +114,7 @@ class Result:
 
         right = round(self.test_accuracy * self.test_images / 100)
         low, high = binomtest(right, self.test_images).proportion_ci(method="wilson")
-        return 100 * low, 100 * high
+        return 100 * float(low), 100 * float(high)
 
     def write(self, folder: Path | str) -> None:
         """Write result.json into a run folder."""

@@ -6,7 +6,7 @@
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,12 +19,13 @@ from madlab.adapters.rounding import rounded
 from madlab.benchmarks.domain import Domain, Split
 from madlab.benchmarks.loader import batches
 from madlab.errors import MadlabError
+from madlab.files.pictures import write_picture
 from madlab.network import MultiDomainNet
 from madlab.progress import progress_bar
 from madlab.runs.config import RunConfig
 from madlab.runs.cost import Cost
-from madlab.runs.epoch import Measured, crop_of, diverged, measure, train_epoch
-from madlab.runs.folder import ADAPTER, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
+from madlab.runs.epoch import Measured, crop_of, diverged, measure, train_epoch, training_batches
+from madlab.runs.folder import ADAPTER, BATCH, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
 from madlab.runs.marks import pack_correct
 from madlab.runs.probe import fit_epoch, probed_head
 from madlab.runs.rates import head_factor, make_optimiser, peak_rates
@@ -67,10 +68,16 @@ class Training:
         if stopped is not None:
             self._take_up(stopped)
 
-    def run(self, show: bool, on_epoch: Callable[[Epoch], None] | None) -> Result:
-        """Train what is left of the epochs, keep the best one, and test it; show: whether there is a progress bar."""
+    def run(self, show: bool, on_epoch: Sequence[Callable[[Epoch], None]] = ()) -> Result:
+        """Train what is left of the epochs, keep the best one, and test it; show: whether there is a progress bar.
+
+        on_epoch: what is called with each epoch, once it is stored.
+        """
         if not self.log:
             self._look()
+            if self.folder is not None:
+                batch, _ = next(training_batches(self.domain, self.config.recipe, self.crop, epoch=0))
+                write_picture(self.folder / BATCH, batch)
         epochs, steps = (
             self.config.recipe.epochs,
             math.ceil((len(self.domain.train) - 1) / self.config.recipe.batch_size),
@@ -85,8 +92,8 @@ class Training:
                 entry = self._epoch(epoch, moved)
                 validation = "" if entry.val_accuracy is None else f", validation {entry.val_accuracy:.1f} %"
                 bar.set_postfix_str(f"loss {entry.train_loss:.3f}{validation}")
-                if on_epoch is not None:
-                    on_epoch(entry)
+                for tell in on_epoch:
+                    tell(entry)
         return self._finish()
 
     def _look(self) -> None:
@@ -134,9 +141,9 @@ class Training:
         return {name: tensor.clone() for name, tensor in self.view.own_state().items()}
 
     def _eligible(self) -> list[Epoch]:
-        """The epochs that may be the best: where numbers are rounded, those that were trained and validated rounded."""
+        """The epochs that may be the best: where the recipe rounds, those that were trained and validated rounded."""
         recipe = self.config.recipe
-        if not numbers(self.view):
+        if self.probed:  # each has another weight decay, and there is nothing to round
             return self.log
         return [entry for entry in self.log if recipe.bits(entry.epoch - 1) == recipe.finish_bits]
 
