@@ -99,7 +99,7 @@ class Rates:
     """For the adapter's parameters, before the layer's factor (`Adapter.rate_factors`)."""
     batchnorm: float = 0.3
     """For the normalisation layers."""
-    head: float = 0.3
+    head: float = 0.1
     """For the head, as a share of what is stable for its features and classes (`runs.rates.head_factor`)."""
 
 
@@ -132,7 +132,7 @@ class Method:
     def rates_for(self, options: Mapping[str, Any]) -> Rates:
         """The learning rates for these options; of ranks by layer the largest one counts."""
         rank, form = options.get("rank"), options.get("form")
-        if form in self.rates_by_form:
+        if form is not None and form in self.rates_by_form:
             return self.rates_by_form[form]
         if isinstance(rank, Mapping):
             rank = max(rank.values(), default=None)

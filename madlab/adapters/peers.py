@@ -160,10 +160,10 @@ EQUATIONS = {
     "hra": "W H1 ... HI, reflections",
 }
 RATES = {
-    "lora": Rates(0.3, batchnorm=1.0),
-    "dora": Rates(0.3, batchnorm=1.0),
+    "lora": Rates(0.3),
+    "dora": Rates(0.3),
     "hira": Rates(0.015),
-    "loha": Rates(3.0, batchnorm=1.0),
+    "loha": Rates(3.0),
     "lokr": Rates(1.0),
     "ia3": Rates(3.0),
     "oft": Rates(0.03),

@@ -25,7 +25,7 @@ from madlab.runs.config import RunConfig
 from madlab.runs.epoch import Measured, crop_of, diverged, measure, train_epoch
 from madlab.runs.folder import ADAPTER, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
 from madlab.runs.marks import pack_correct
-from madlab.runs.probe import fit_epoch, probed_head
+from madlab.runs.probe import fit_epoch, has_linear_head, start_head, trains_head_alone
 from madlab.runs.rates import head_factor, make_optimiser, peak_rates
 from madlab.runs.record import Epoch, Result, write_log
 from madlab.sizes import image_size
@@ -55,8 +55,11 @@ class Training:
         bits = config.recipe.finish_bits
         self.form = Form(bits, "full" if bits is None else "folded")
         self.view = self.net.view(domain.name)
-        self.probed = probed_head(self.view, self._first_images()) is not None
+        linear = has_linear_head(self.view, self._first_images())
+        self.probed = linear and trains_head_alone(self.view)
         of_head = 1.0 if self.probed else head_factor(self.view, domain, config.recipe, self.crop)
+        if linear and not self.probed and stopped is None:
+            start_head(self.view, domain, config.recipe, self.crop)
         self.optimiser = make_optimiser(self.view, config.recipe, of_head)
         if config.compile is not None and not self.probed:
             self.view.compile(backend=config.compile, dynamic=False)

@@ -109,3 +109,44 @@ def test_heads_whose_outputs_are_not_yet_the_logits_are_trained_by_steps(heads, 
     result = madlab.train(domain, "frozen", base=TwoHeads(heads, pooled_after), epochs=2, progress=False)
     assert called == ["fit_epoch" if fitted else "train_epoch"] * 2
     assert (result.rates["head"] == 0) == fitted
+
+
+def test_every_other_method_starts_with_a_head_fitted_to_what_the_training_will_see(place, monkeypatch):
+    """Before the first step the head is a logistic regression on augmented features; all else is as it was."""
+    domain = madlab.Domain.from_folder(place / "noise")
+    fitted, seen = [], []
+    real_fit, real_epoch = probe.fit, training.train_epoch
+
+    def fit(head, features, labels, decay, smoothing):
+        fitted.append((features, labels))
+        return real_fit(head, features, labels, decay, smoothing)
+
+    def epoch(view, *rest):
+        seen.append({name: tensor.clone() for name, tensor in view.own_state().items()})
+        return real_epoch(view, *rest)
+
+    monkeypatch.setattr(probe, "fit", fit)
+    monkeypatch.setattr(training, "train_epoch", epoch)
+    train(place, "mad", epochs=2, out=place / "run")
+    assert len(fitted) == 1 and len(seen) == 2
+    features, labels = fitted[0]
+    weight, bias = seen[0]["fc.weight"], seen[0]["fc.bias"]
+    assert features.shape == (len(domain.train), 32)
+    assert (features @ weight.T + bias).argmax(1).eq(labels).float().mean() > 0.6, "of three classes, by chance a third"
+    net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
+    net.add_domain("noise", 3, "mad")
+    for name, tensor in net.view("noise").own_state().items():
+        assert name.startswith("fc.") or torch.equal(tensor, seen[0][name]), name
+
+
+def test_a_resumed_run_does_not_start_its_head_again(place, monkeypatch):
+    class Stopped(BaseException):
+        pass
+
+    def stop(entry):
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        train(place, "mad", epochs=2, out=place / "run", on_epoch=stop)
+    monkeypatch.setattr(training, "start_head", None)
+    assert train(place, "mad", epochs=2, out=place / "run", resume=True).epochs == 2
