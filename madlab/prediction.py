@@ -22,7 +22,7 @@ from torch import Tensor
 
 from madlab.adapters.base import whole_number
 from madlab.errors import MadlabError, MadlabWarning
-from madlab.files.pictures import read_image, square_of
+from madlab.files.pictures import HALF_A_STEP, read_image, square_of
 from madlab.files.text import reason
 from madlab.sizes import ImageSize, image_size
 from madlab.view import DomainView
@@ -31,8 +31,6 @@ Picture = Path | str | Image.Image | np.ndarray | Tensor
 
 BATCH = 64
 """Pictures that are prepared, and run, at a time."""
-HALF_A_STEP = 0.5 / 255
-"""By how much floats may leave 0 to 1 and still round to bytes, as interpolation makes them do."""
 
 
 class Guess(NamedTuple):

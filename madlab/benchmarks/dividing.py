@@ -123,7 +123,7 @@ def divided_files(place: Path) -> dict[str, dict[str, list[Path]]]:
 def division_digest(place: Path | str) -> str | None:
     """The sha256 of the file that says how images are split; None where there is none, or folders say it."""
     file = division_file(place)
-    if not file.is_file() or (Path(place) / "train").is_dir():
+    if not os.path.isfile(file) or os.path.isdir(Path(place) / "train"):
         return None
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
@@ -138,7 +138,7 @@ def _parsed(shares: str) -> tuple[float, ...]:
 
 
 def _check_undivided(place: Path) -> None:
-    if not place.exists():
+    if not os.path.exists(place):  # unlike Path.exists, no error for a name that is too long
         raise MadlabError(f"There is no folder or table {place} to split: give one of your own images.")
     if not is_table(place) and not place.is_dir():
         raise MadlabError(f"{place} is neither a folder nor a .csv file: give a folder of class folders, or a table.")

@@ -93,12 +93,12 @@ def files_of(place: Path) -> dict[str, dict[str, list[Path]]]:
             files = {split: by_class([row for row in rows if row.split == split]) for split in SPLITS}
             check_classes(place, files)
             return files
-        if not division_file(place).exists():
+        if not os.path.exists(division_file(place)):
             raise MadlabError(
                 f"{place} does not say which image is in train, val or test: have it split (--split 70/15/15), or add "
                 "a column split."
             )
-    if is_table(place) or ((place / SPLIT_FILE).is_file() and not (place / "train").is_dir()):
+    if is_table(place) or (os.path.isfile(place / SPLIT_FILE) and not os.path.isdir(place / "train")):
         return divided_files(place)
     return list_images(place).files
 

@@ -164,4 +164,4 @@ def _below(folder: Path, places: Iterable[Path]) -> list[str]:
 
 
 def _warn(sentence: str, places: list[str]) -> None:
-    warnings.warn(f"{sentence} ({some(places)}).", MadlabWarning, stacklevel=6)
+    warnings.warn(f"{sentence} ({some(places)}).", MadlabWarning, stacklevel=7)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class Row:
 
 def is_table(place: Path | str) -> bool:
     """Whether a path is that of a table rather than of a folder."""
-    return Path(place).suffix.lower() in ENDINGS and not Path(place).is_dir()
+    return Path(place).suffix.lower() in ENDINGS and not os.path.isdir(place)
 
 
 def read_table(path: Path) -> list[Row]:

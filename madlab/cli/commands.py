@@ -46,7 +46,8 @@ def train(out: Path, config: Path | None, domain: str | None, layers: str | None
     if config is None and domain is None:
         raise MadlabError("There is no domain to train on: give --domain, or --config to repeat a run.")
     result = run(out=out, **given) if config is None else repeat(config, out, **given)
-    tell(f"{result.domain}, {result.method}: validation {result.val_accuracy:.2f} % (epoch {result.best_epoch})")
+    reached = "no validation" if result.val_accuracy is None else f"validation {result.val_accuracy:.2f} %"
+    tell(f"{result.domain}, {result.method}: {reached} (epoch {result.best_epoch})")
     tell(f"test accuracy {result.test_accuracy:.2f} %{_certainty(result)}")
     tell(f"{result.adapter_parameters:,} adapter parameters{_cost(result)}")
     tell(f"everything is in {out}, after {result.seconds:.0f} s")
@@ -62,7 +63,7 @@ def evaluate(
 ) -> None:
     """Print the test accuracy of finished runs, computed from their adapter files alone."""
     from madlab.files.plain import check_writable
-    from madlab.runs.evaluate import evaluate as test_accuracy
+    from madlab.runs.evaluate import tested
     from madlab.tables.submission import score_submission, write_submission
 
     if labels is not None and results is None:
@@ -75,8 +76,9 @@ def evaluate(
             tell(*score_submission(results, labels).split("\n"))
         return
     for run in runs:
-        accuracy = test_accuracy(run, domain, base=base, device=device)
-        tell((f"{run}: " if len(runs) > 1 else "") + f"test accuracy {accuracy:.2f} %")
+        found = tested(run, domain, base=base, device=device)
+        numbers = f"test accuracy {found.accuracy:.2f} %, balanced {found.balanced_accuracy:.2f} %"
+        tell((f"{run}: " if len(runs) > 1 else "") + numbers)
 
 
 def predict(run: Path, paths: list[Path], top: int, format: str, base: str | None, device: str | None) -> None:
@@ -110,15 +112,18 @@ def sweep(out: Path, layers: str | None, **options: Any) -> None:
 
     options |= {"layers": _layers(layers)}
     outcome = run(out=out, **{name: value for name, value in options.items() if value is not None})
-    tell(f"{len(outcome.results)} finished runs are in {out}; see them with: madlab report {out}")
+    count = len(outcome.results)
+    finished = "1 finished run is" if count == 1 else f"{count} finished runs are"
+    tell(f"{finished} in {out}; see what they reached with: madlab report {out}")
     if outcome.failures:
         told = [f"  {folder}: {failure}" for folder, failure in outcome.failures.items()]
         raise MadlabError(f"of {len(outcome.results) + len(outcome.failures)} runs these failed:", *told)
 
 
-def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | None) -> None:
-    """Print the results table of all runs in a file or below a folder, or beside a benchmark's published rows."""
+def report(runs: Path, benchmark: str | None, duels: list[str] | None, csv: Path | None, figure: Path | None) -> None:
+    """Print the results table of all runs in a file or below a folder, beside published rows, or duel by duel."""
     from madlab.tables.comparison import write_comparison
+    from madlab.tables.duel_report import write_duels
     from madlab.tables.report import write_report
 
     left_out = 0
@@ -128,8 +133,12 @@ def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | N
         left_out += 1
         warn(f"left out: {error}")
 
+    if benchmark and duels:
+        raise MadlabError("Published rows have no seeds and images to draw: leave out --benchmark or --duels.")
     _check_outputs(csv, figure)
-    if benchmark:
+    if duels:
+        table = write_duels(runs, duels, csv, figure, on_damage)
+    elif benchmark:
         table = write_comparison(runs, benchmark, csv, figure, on_damage)
     else:
         table = write_report(runs, csv, figure, on_damage)

@@ -149,6 +149,8 @@ def _bench(sub: argparse.ArgumentParser) -> None:
 def _report(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("runs", type=_path, help="a folder with run folders in it, at any depth, or a file of runs")
     sub.add_argument("--benchmark", choices=["decathlon", "sketch"], help="beside the published rows, with sources")
+    told = "methods of the table, mad,mad:8, against all others: differences with intervals, and what they settle"
+    sub.add_argument("--duels", type=_names, metavar="METHODS", help=told)
     sub.add_argument("--csv", type=_path, help="write the table to this file, too")
     sub.add_argument("--figure", type=_path, help="draw it into this file (.png, .pdf, .svg)")
 
@@ -235,9 +237,13 @@ def _add_recipe(sub: argparse.ArgumentParser, without: Sequence[str] = ()) -> No
     for name, kind in get_type_hints(RecipeOptions).items():
         if name not in without:
             told = fields[name].description.removesuffix(".").replace("%", "%%")
+            option = f"--{name.replace('_', '-')}"
+            if kind is bool:  # None where it is not given, so that a repeated run keeps its own
+                group.add_argument(option, action="store_const", const=True, help=told)
+                continue
             default = "" if fields[name].default is None else f" (default: {fields[name].default})"
             parsed = _text if kind is str else _whole if kind in (int, int | None) else _number
-            group.add_argument(f"--{name.replace('_', '-')}", type=parsed, help=told + default)
+            group.add_argument(option, type=parsed, help=told + default)
 
 
 class _Collect(argparse.Action):

@@ -25,10 +25,11 @@ from madlab.figures.mistakes import (
 from madlab.figures.modulations import accuracy_by_kept, alpha_by_layer, alpha_histograms, kept_by_layer
 from madlab.figures.paths import critical_path
 from madlab.figures.predictions import class_bars
-from madlab.figures.rankings import ranking
+from madlab.figures.rankings import critical_difference, ranking
 from madlab.figures.ranks import accuracy_by_rank, factors, singular_values, spectrum_history
 from madlab.figures.runs import accuracy_against_parameters, accuracy_bars, look, training_curves
 from madlab.figures.scores import domain_shares, score_curves
+from madlab.figures.sizes import FormPoint, accuracy_against_bytes
 from madlab.figures.style import (
     AROUND_ONE,
     AROUND_ZERO,
@@ -56,6 +57,8 @@ __all__ = [
     "MOST_NAMES",
     "PALETTE",
     "STYLE",
+    "FormPoint",
+    "accuracy_against_bytes",
     "accuracy_against_parameters",
     "accuracy_bars",
     "accuracy_by_budget",
@@ -77,6 +80,7 @@ __all__ = [
     "class_bars",
     "confusion_map",
     "cost_by_rank",
+    "critical_difference",
     "critical_path",
     "curve_among",
     "dense_block",

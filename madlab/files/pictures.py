@@ -27,6 +27,8 @@ NOT_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 """Formats that Pillow knows by name but does not decode, or only by starting another program."""
 USUAL_DEPTHS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 24, 32)
 """Bits per pixel that cameras, scanners and label maps have."""
+HALF_A_STEP = 0.5 / 255
+"""By how much floats may leave 0 to 1 and still round to bytes, as interpolation makes them do."""
 LARGE = 1 << 25
 """Pixels from which on images are decoded one at a time, because several side by side may not fit into memory."""
 _one_large_at_a_time = threading.Lock()

@@ -16,7 +16,7 @@ from madlab.device import chosen_device
 from madlab.errors import MadlabError
 from madlab.files.locks import hold
 from madlab.runs.config import RunConfig
-from madlab.runs.epoch import measure
+from madlab.runs.epoch import Measured, measure
 from madlab.runs.loaded import LoadedRun, load_run
 from madlab.runs.marks import pack_correct
 from madlab.runs.record import Result, Rounded, Run
@@ -33,11 +33,21 @@ def evaluate(
     domain: the images, as in `domain_of`. base: as in `load_run`.
     Raises MadlabError for files that are absent or damaged, and for data whose classes are not those of the run.
     """
+    return tested(run, domain, base, device).accuracy
+
+
+def tested(
+    run: Path | str,
+    domain: Domain | Path | str | None = None,
+    base: nn.Module | Path | str | None = None,
+    device: torch.device | str | None = None,
+) -> Measured:
+    """As `evaluate`, with everything that is measured on the test images."""
     check_data(run, domain)
     trained = load_run(run, base, device)
     data = domain_of(trained, domain)
     test = data.test.to(chosen_device(device))
-    return measure(trained.network, test, trained.normalization, trained.crop(data.size)).accuracy
+    return measure(trained.network, test, trained.normalization, trained.crop(data.size))
 
 
 def round_run(
@@ -81,7 +91,8 @@ def _rounded(run: LoadedRun, bits: int, domain: Domain, file: Path) -> Rounded:
     )
     stored = asdict(run.net.stored_bytes(run.domain, bits, "folded"))
     run.net.remove_domain(loaded.domain)
-    return Rounded(stored, val.accuracy, test.accuracy, pack_correct(test.correct.cpu()))
+    validation = None if run.config.recipe.trainval else val.accuracy
+    return Rounded(stored, validation, test.accuracy, pack_correct(test.correct.cpu()))
 
 
 def check_data(run: Path | str, domain: Domain | Path | str | None) -> None:

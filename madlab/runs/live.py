@@ -70,7 +70,7 @@ def _live(cells: Sequence[Cell], state: State, total: int, done: Callable[[], in
 
         def update() -> None:
             progress.update(task, completed=done(), description=state.summary(cells))
-            live.update(Group(grid(cells, state), progress), refresh=True)
+            live.update(Group("Test accuracy in percent", grid(cells, state), progress), refresh=True)
 
         yield update
 
@@ -83,7 +83,7 @@ def grid(cells: Sequence[Cell], state: State) -> Table:
         rank = cell.options["options"].get("rank")
         own = groups.setdefault(join_method(cell.options["method"], rank if isinstance(rank, int) else None), {})
         own.setdefault(short_name(cell.domain), []).append(cell)
-    table = Table("method", title="test accuracy in percent", title_justify="left")
+    table = Table("method")
     for name in domains:
         table.add_column(Text(printable(name)), justify="right")
     for method, own in groups.items():

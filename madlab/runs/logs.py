@@ -51,7 +51,8 @@ def _tensorboard(folder: Path) -> Callable[[Epoch], None]:
             writers.append(SummaryWriter(str(folder / TENSORBOARD), purge_step=epoch.epoch))
         scalars = {"loss/train": epoch.train_loss, "loss/val": epoch.val_loss, "accuracy/val": epoch.val_accuracy}
         for name, value in scalars.items():
-            writers[0].add_scalar(name, value, epoch.epoch)
+            if value is not None:  # there is no validation where its images are trained on
+                writers[0].add_scalar(name, value, epoch.epoch)
         writers[0].flush()
 
     return log

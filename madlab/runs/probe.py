@@ -5,7 +5,8 @@ they were eight to thirteen points below it on textures and characters. So an ep
 images, whose features are kept, and L-BFGS then carries the head to the minimum on them. The protocol is that of
 Kornblith, Shlens, Le, "Do Better ImageNet Models Transfer Better?", arXiv 1805.08974: multinomial logistic regression,
 with the weight decay chosen on validation. The epochs go from a strong decay to a weak one, each from where the last
-ended (a regularisation path), and the best epoch is chosen on validation as with every other method.
+ended (a regularisation path), and the best epoch is chosen on validation as with every other method. Where validation
+images are trained on, there is nothing to choose by, and every epoch has the decay in the middle.
 """
 
 import math
@@ -82,8 +83,8 @@ def fit_epoch(
             if on_step is not None:
                 on_step(features[-1])
     flat = torch.cat([batch.flatten(1).float() for batch in features])
-    weights = loss_weights(domain, recipe)
-    loss = fit(view.head, flat, torch.cat(labels), decay_of(epoch, recipe.epochs), recipe.smoothing, weights)
+    decay = decay_of(0, 1) if recipe.trainval else decay_of(epoch, recipe.epochs)
+    loss = fit(view.head, flat, torch.cat(labels), decay, recipe.smoothing, loss_weights(domain, recipe))
     if not math.isfinite(loss):
         raise Diverged(f"The loss became {loss} in epoch {epoch + 1}: the features are no numbers.")
     return loss

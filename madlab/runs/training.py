@@ -7,7 +7,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,6 +44,8 @@ class Training:
 
     def __init__(self, config: RunConfig, domain: Domain, base: nn.Module, folder: Path | None):
         self.began, self.config, self.folder = time.time(), config, folder
+        if config.recipe.trainval:
+            domain = with_validation(domain)
         self.device = domain.train.images.device
         stopped = self._checkpoint()
         if stopped is not None:
@@ -88,7 +90,8 @@ class Training:
 
             for epoch in range(len(self.log), epochs):
                 entry = self._epoch(epoch, moved)
-                bar.set_postfix_str(f"loss {entry.train_loss:.3f}, validation {entry.val_accuracy:.1f} %")
+                validation = "" if entry.val_accuracy is None else f", validation {entry.val_accuracy:.1f} %"
+                bar.set_postfix_str(f"loss {entry.train_loss:.3f}{validation}")
                 for tell in on_epoch:
                     tell(entry)
         return self._finish()
@@ -110,18 +113,24 @@ class Training:
                 train_loss = fit_epoch(self.view, self.domain, recipe, self.crop, epoch, moved)
             else:
                 train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved)
+        val_loss, val_accuracy = (None, None) if recipe.trainval else self._validate(epoch)
+        if not self._all_finite():
+            raise diverged("A weight or its momentum became infinite", self.view, recipe, epoch)
+        self.log.append(Epoch(epoch + 1, train_loss, val_loss, val_accuracy))
+        if (eligible := self._eligible()) and best_epoch(eligible) is self.log[-1]:
+            self.best = self._copied_state()
+        self._store()
+        return self.log[-1]
+
+    def _validate(self, epoch: int) -> tuple[float, float]:
+        """Loss and accuracy on validation, in the form in which the recipe trains in this epoch."""
+        recipe = self.config.recipe
         with rounded(numbers(self.view).values(), recipe.bits(epoch)):
             measured = self._measure(self.domain.val)
         # The last step of an epoch can ruin what the loss of that epoch does not show yet.
         if not math.isfinite(measured.loss):
             raise diverged(f"The validation loss became {measured.loss}", self.view, recipe, epoch)
-        if not self._all_finite():
-            raise diverged("A weight or its momentum became infinite", self.view, recipe, epoch)
-        self.log.append(Epoch(epoch + 1, train_loss, measured.loss, measured.accuracy))
-        if (eligible := self._eligible()) and best_epoch(eligible) is self.log[-1]:
-            self.best = self._copied_state()
-        self._store()
-        return self.log[-1]
+        return measured.loss, measured.accuracy
 
     def _first_images(self) -> Tensor:
         """Two validation images, normalised."""
@@ -246,6 +255,22 @@ def network_to_evaluate(net: MultiDomainNet, domain: str) -> nn.Module:
     return net.merge(domain).eval() if view.prompt is None else view.eval()
 
 
+def with_validation(domain: Domain) -> Domain:
+    """A domain whose training images are those of training and validation together."""
+    train, val = domain.train, domain.val
+    together = Split(torch.cat([train.images, val.images]), torch.cat([train.labels, val.labels]))
+    return replace(domain, train=together)
+
+
 def best_epoch(log: list[Epoch]) -> Epoch:
-    """The epoch with the highest validation accuracy; among equals, that with the lowest validation loss."""
-    return max(log, key=lambda entry: (entry.val_accuracy, -entry.val_loss))
+    """The epoch with the highest validation accuracy; among equals, that with the lowest validation loss.
+
+    Without validation it is the last.
+    """
+
+    def merit(entry: Epoch) -> tuple[float, float]:
+        if entry.val_accuracy is None or entry.val_loss is None:
+            return entry.epoch, 0.0
+        return entry.val_accuracy, -entry.val_loss
+
+    return max(log, key=merit)

@@ -93,6 +93,6 @@ def test_a_sweep_shows_the_table_on_a_terminal_only(tmp_path: Path) -> None:
                 break
             seen += part
     os.close(ours)
-    assert process.returncode == 0 and b"test accuracy in percent" in seen and b"1/1 runs" in seen
+    assert process.returncode == 0 and b"Test accuracy in percent" in seen and b"1/1 runs" in seen
     plain = subprocess.run([*command[:-1], str(tmp_path / "other")], capture_output=True, env=environment)
-    assert plain.returncode == 0 and b"test accuracy in percent" not in plain.stderr
+    assert plain.returncode == 0 and b"Test accuracy in percent" not in plain.stderr

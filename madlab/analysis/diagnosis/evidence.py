@@ -83,6 +83,11 @@ class Evidence:
         return best_epoch(list(self.log))
 
     @property
+    def reached(self) -> float:
+        """The highest validation accuracy, in percent."""
+        return _known(self.best.val_accuracy)
+
+    @property
     def chance(self) -> float:
         """Nats of loss of a network that knows nothing: ln of the number of classes."""
         return math.log(self.classes or 2)
@@ -95,12 +100,12 @@ class Evidence:
     @property
     def gap(self) -> float:
         """Nats by which validation is worse than training, each above what a perfect fit to smoothed labels has."""
-        return self.log[-1].val_loss - self.least(smoothed=False) - self.misfit
+        return _known(self.log[-1].val_loss) - self.least(smoothed=False) - self.misfit
 
     @property
     def peak(self) -> float:
         """The largest validation loss of any epoch, in multiples of `chance`."""
-        return max(epoch.val_loss for epoch in self.log) / self.chance
+        return max(_known(epoch.val_loss) for epoch in self.log) / self.chance
 
     @property
     def loudest(self) -> float:
@@ -133,6 +138,11 @@ def gather(run: Path | str, base: nn.Module | str | None = None) -> Evidence:
     config, log, finished = RunConfig.read(folder), read_log(folder), (folder / RESULT).exists()
     if config.method not in METHODS:
         raise MadlabError(f"The run {folder} has the unknown method {config.method!r:.60}: correct its {CONFIG}.")
+    if config.recipe.trainval:
+        raise MadlabError(
+            f"The run {folder} was trained on its validation images too, so there is nothing to diagnose it by: "
+            "diagnose the run whose epochs it repeats."
+        )
     if finished:
         Result.read(folder)
         for file, lost in ((METRICS, "how its loss went"), (ADAPTER, "what it trained")):
@@ -194,3 +204,9 @@ def _view(folder: Path, config: RunConfig, network: nn.Module) -> DomainView:
     except MadlabError as error:
         raise MadlabError(f"The checkpoint of {folder} is not of the run that its config describes: {error}") from error
     return view
+
+
+def _known(value: float | None) -> float:
+    """A validated value: `gather` refuses runs without validation."""
+    assert value is not None
+    return value
