@@ -100,7 +100,7 @@ def check_data(run: Path | str, domain: Domain | Path | str | None) -> None:
     source = RunConfig.read(run).source
     if domain is None and source is None:
         raise MadlabError(
-            f"The run {run} was trained on a Domain object: give its images (--domain FOLDER, or domain=...)."
+            f"The run {run} was trained on a Domain object: give that domain (--domain FOLDER, or domain=...)."
         )
     if domain is None and source is not None and not is_name(source) and not os.path.exists(source):
         raise MadlabError(
