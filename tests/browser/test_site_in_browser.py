@@ -149,7 +149,7 @@ def test_everybody_can_use_it(page: Path, scheme: str, open_page: Any) -> None:
     opened = open_page(page, scheme=scheme)
     opened.evaluate("() => document.querySelectorAll('article details').forEach(node => { node.open = true; })")
     opened.evaluate(AXE.read_text())
-    found = opened.evaluate("() => axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'] })")
+    found = opened.evaluate("() => axe.run({ preload: false, runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'] })")
     faults = {fault["id"]: [node["html"][:200] for node in fault["nodes"][:3]] for fault in found["violations"]}
     assert faults == {}
     assert opened.evaluate("() => [...document.images].filter(image => !image.naturalWidth).length") == 0

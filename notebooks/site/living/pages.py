@@ -4,6 +4,7 @@ Also folds cells that only a person with a kernel needs, draws the badge from a 
 alternative texts that the notebooks have for them.
 """
 
+import html
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from myst_nb.sphinx_ import HideCodeCellNode
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.logging import getLogger
@@ -120,6 +122,21 @@ def visit_live(translator: HTML5Translator, node: live) -> None:
     raise nodes.SkipNode
 
 
+def visit_folded(translator: HTML5Translator, node: HideCodeCellNode) -> None:
+    """A folded cell, with one line that says what is in it; MyST-NB's own says the same twice to a screen reader."""
+    translator.body.append(f'<details class="folded"><summary>{html.escape(node["prompt_show"])}</summary>\n')
+
+
+def depart_folded(translator: HTML5Translator, node: HideCodeCellNode) -> None:
+    translator.body.append("</details>\n")
+
+
+def level_headings(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.Node | None) -> None:
+    """The captions in the theme's list of pages call themselves headings, but do not say of which level."""
+    tree = context.get("furo_navigation_tree", "")
+    context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+
+
 def copy_pictures(app: Sphinx, error: Exception | None) -> None:
     """Copy what the pages show out of the folder into which the kernels write."""
     if error is not None or app.builder.format != "html":
@@ -143,12 +160,14 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("madlab_pictures", "", "env")
     app.add_node(live, html=(visit_live, None))
     app.add_node(elsewhere)
+    app.add_node(HideCodeCellNode, override=True, html=(visit_folded, depart_folded))
     app.add_directive("panel", course.PanelOf)
     app.add_directive("course", course.Course)
     app.connect("source-read", local_badges)
     app.connect("doctree-read", make_live)
     app.connect("doctree-resolved", fetch_elsewhere)
     app.connect("env-purge-doc", forget)
+    app.connect("html-page-context", level_headings, priority=900)
     app.connect("build-finished", copy_pictures)
     for script in ("living.js", "recorded.js", "arithmetic.js", "lessons.js"):
         app.add_js_file(script, loading_method="defer")
