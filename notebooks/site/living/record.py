@@ -19,7 +19,7 @@ SAMPLE = 8
 
 
 def install() -> None:
-    """Tell the kernel in which this runs to record panels and quizzes when they are shown, and to draw sharp figures."""
+    """Tell this kernel to record panels and quizzes when they are shown, and to draw sharp figures."""
     from IPython import get_ipython
 
     from living.pictures import SCALE
