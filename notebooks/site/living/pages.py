@@ -14,12 +14,14 @@ from typing import Any
 
 from docutils import nodes
 from myst_nb.sphinx_ import HideCodeCellNode
+from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.logging import getLogger
 from sphinx.writers.html5 import HTML5Translator
 
 from living import course, markup
+from living.pictures import SCALE
 from living.record import PANEL, QUIZ
 
 DATA = re.compile(rf'<script type="application/json" class="({PANEL}|{QUIZ})">(.*)</script>', re.DOTALL)
@@ -77,7 +79,7 @@ def make_live(app: Sphinx, doctree: nodes.document) -> None:
             here[exercise[1]] = {}
             cell += live(kind="exercise", data={"id": exercise[1]}, page=app.env.docname)
     for image in doctree.findall(nodes.image):
-        name_picture(image)
+        describe_picture(image, Path(app.outdir).parent / "jupyter_execute")
 
 
 def fold(cell: nodes.container, mode: str, summary: str) -> None:
@@ -86,8 +88,11 @@ def fold(cell: nodes.container, mode: str, summary: str) -> None:
     cell["prompt_show"] = cell["prompt_hide"] = summary
 
 
-def name_picture(image: nodes.image) -> None:
-    """A picture that a cell has drawn is described by the text that it is shown with."""
+def describe_picture(image: nodes.image, folder: Path) -> None:
+    """A picture that a cell has drawn gets the text with which it is shown, and its size: it has SCALE pixels for one.
+
+    folder: where MyST-NB keeps what cells have drawn.
+    """
     holder = image.parent
     while holder is not None and holder.get("nb_element") != "mime_bundle":
         holder = holder.parent
@@ -95,6 +100,8 @@ def name_picture(image: nodes.image) -> None:
         texts = [part.astext() for part in holder.children if part.get("mime_type") == "text/plain"]
         image["alt"] = " ".join(texts)
         image["classes"].append("drawn")
+        with Image.open(folder / Path(image["uri"]).name) as picture:
+            image["width"] = f"{picture.width // SCALE}px"
 
 
 def local_badges(app: Sphinx, docname: str, source: list[str]) -> None:
