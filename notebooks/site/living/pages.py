@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from myst_nb.sphinx_ import HideCodeCellNode
+from myst_nb.sphinx_ import HideCodeCellNode, NbMetadataCollector
 from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -32,6 +32,8 @@ FOLDED = {
 }
 BADGE = "colab.research.google.com/assets/colab-badge.svg"
 CHECK = re.compile(r"lessons\.check\(\s*[\"']([\w.]+)[\"']")
+WIDGET = "application/vnd.jupyter.widget-view+json"
+NEEDS_A_KERNEL = "This control needs a running kernel: open the notebook in JupyterLab or Colab."
 log = getLogger(__name__)
 
 
@@ -58,7 +60,9 @@ def parts(tree: nodes.Node, kind: str) -> Iterator[nodes.container]:
 
 def make_live(app: Sphinx, doctree: nodes.document) -> None:
     """Replace recorded data by live elements, fold what is to be folded, and end exercises with a box to tick."""
-    here = recorded(app)[app.env.docname] = {}
+    page = app.env.docname
+    here = recorded(app)[page] = {}
+    NbMetadataCollector.get_js_files(app.env, page).pop("ipywidgets_state", None)  # megabytes that need a kernel
     for cell in list(parts(doctree, "cell_code")):
         tags = cell["cell_metadata"].get("tags", [])
         if cell["cell_metadata"].get("jupyter", {}).get("source_hidden"):
@@ -66,20 +70,29 @@ def make_live(app: Sphinx, doctree: nodes.document) -> None:
         for tag in set(tags) & FOLDED.keys():
             fold(cell, "all", FOLDED[tag])
         for output in list(parts(cell, "mime_bundle")):
-            raw = next(iter(output.findall(nodes.raw)), None)
-            match = DATA.fullmatch(raw.astext().strip()) if raw is not None else None
-            if match:
-                data = json.loads(match[2])
-                here[data["id"]] = data
-                output.parent.replace(output, live(kind=match[1], data=data, page=app.env.docname))
-                fold(cell, "input", "The code of this figure" if match[1] == PANEL else "The code of this quiz")
+            shown = make_live_output(cell, output, page)
+            if shown is not None:
+                here[shown["id"]] = shown
         exercise = CHECK.search(cell.children[0].astext()) if "exercise" in tags else None
         if exercise:
             del cell.children[1:]  # the verdict on the empty stub
-            here[exercise[1]] = {}
-            cell += live(kind="exercise", data={"id": exercise[1]}, page=app.env.docname)
+            cell += live(kind="exercise", data={"id": exercise[1]}, page=page)
     for image in doctree.findall(nodes.image):
         describe_picture(image, Path(app.outdir).parent / "jupyter_execute")
+
+
+def make_live_output(cell: nodes.container, output: nodes.container, page: str) -> dict[str, Any] | None:
+    """Replace one output of a cell if it is a panel or a quiz, whose data are returned, or another control."""
+    raw = next(iter(output.findall(nodes.raw)), None)
+    match = DATA.fullmatch(raw.astext().strip()) if raw is not None else None
+    if match is None:
+        if any(part.get("mime_type") == WIDGET for part in output.children):
+            output.parent.replace(output, nodes.paragraph("", "", nodes.emphasis("", NEEDS_A_KERNEL)))
+        return None
+    kind, data = match[1], json.loads(match[2])
+    output.parent.replace(output, live(kind=kind, data=data, page=page))
+    fold(cell, "input", "The code of this figure" if kind == PANEL else "The code of this quiz")
+    return dict(data)
 
 
 def fold(cell: nodes.container, mode: str, summary: str) -> None:
