@@ -53,7 +53,7 @@ def spans(figures: Iterable[Figure]) -> list[tuple[float, float]]:
 
 
 def cuts(columns: Sequence[tuple[float, float]], ink: np.ndarray) -> list[int]:
-    """Where to cut: between two columns, in the first white space that is wide enough, because labels stand on the left.
+    """Where to cut: between two columns, in the first white space that is wide enough: labels stand left of their axes.
 
     ink: for each column of pixels whether something is drawn in it. Returns the first and last pixel as well.
     """
