@@ -103,9 +103,10 @@ def test_every_control_changes_what_is_seen(page: Path, open_page: Any, record_p
         controls = sorted(figure.locator("input, select, button").all(), key=lambda c: tag(c) == "SELECT")
         for control in controls:
             moves = move(opened, figure, control)
-            if not any(changed for changed, _ in moves):
-                others = [other for other in controls if tag(other) != "BUTTON"]
-                move(opened, figure, others[-1])  # what sets things back needs something to set back
+            for other in controls[::-1]:
+                if any(changed for changed, _ in moves):
+                    break
+                to_the_end(other)  # what sets things back needs something to set back; a layer may have few filters
                 moves += move(opened, figure, control)
             name = control.evaluate("node => (node.labels?.[0] || node).textContent.trim()")
             if not any(changed for changed, _ in moves):
@@ -132,6 +133,14 @@ def move(page: Any, figure: Any, control: Any) -> list[tuple[bool, float]]:
     else:
         hands = [control.click, control.click] if kind == "checkbox" else [control.click]
     return [watched(page, figure, hand) for hand in hands]
+
+
+def to_the_end(control: Any) -> None:
+    """Leave a control at its last value."""
+    if control.is_enabled() and tag(control) == "SELECT":
+        control.select_option(index=control.locator("option").count() - 1)
+    elif control.is_enabled() and control.get_attribute("type") == "range":
+        control.press("End")
 
 
 def watched(page: Any, figure: Any, hand: Callable[[], Any]) -> tuple[bool, float]:
