@@ -75,7 +75,8 @@ def sparsity_slider(
     def slow(domain: str, threshold: float, value: float, **_: Any) -> bool:
         return round(threshold, 4) not in measured.get((domain, value), {})
 
-    states = {"layer": list(first)[:: max(1, len(first) // 3)]}
+    steps = (0, 1, 2, 3, 4, 6, 10, 20, STEPS)
+    states = {"layer": [next(iter(first))], "threshold": [float(step * i) for i in steps]}
     return Panel(draw, controls, size=(9.5, 3.7), slow=slow, states=states)
 
 

@@ -72,13 +72,15 @@ def test_a_recorded_panel_is_as_it_was(tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_cut_is_in_the_widest_white_between_two_axes() -> None:
+def test_a_cut_is_in_the_first_wide_white_between_two_axes() -> None:
     figure = blank((4, 2))
     for place in ((0.1, 0.5, 0.2, 0.4), (0.15, 0.1, 0.2, 0.3), (0.7, 0.1, 0.2, 0.8)):
         figure.add_axes(place)
     assert np.allclose(spans([figure]), [(0.1, 0.35), (0.7, 0.9)])
     ink = np.zeros(400, bool)
     ink[40:140] = ink[200:210] = ink[280:360] = True
+    assert cuts(spans([figure]), ink) == [0, pytest.approx(170, abs=1), 400]
+    ink[140:200] = True
     assert cuts(spans([figure]), ink) == [0, pytest.approx(245, abs=1), 400]
     ink[140 : 280 : NARROW * SCALE] = True  # no white is wide enough
     assert cuts(spans([figure]), ink) == [0, 400]

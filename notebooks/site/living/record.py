@@ -19,9 +19,13 @@ SAMPLE = 8
 
 
 def install() -> None:
-    """Tell the kernel in which this runs to record panels and quizzes when they are shown."""
+    """Tell this kernel to record panels and quizzes when they are shown, and to draw sharp figures."""
     from IPython import get_ipython
 
+    from living.pictures import SCALE
+    from madlab.figures import STYLE
+
+    STYLE["figure.dpi"] = 100 * SCALE
     formatter = get_ipython().display_formatter.ipython_display_formatter
     formatter.for_type_by_name("madlab.widgets.panel", "Panel", lambda panel: publish(PANEL, panel, panel_data(panel)))
     formatter.for_type_by_name("madlab.lessons.quizzes", "Quiz", lambda quiz: publish(QUIZ, quiz, quiz_data(quiz)))
