@@ -139,6 +139,7 @@ def test_on_a_gpu_a_change_is_noticed_some_forwards_later(net):
     assert 1 < forwards_until_noticed(net, X.cuda(), 1000) <= 1000
 
 
+@pytest.mark.filterwarnings("ignore")  # of PyTorch, about tracing
 def test_the_check_is_no_obstacle_to_what_pytorch_makes_of_a_forward(net):
     view = net.view("d").eval()
     expected = view(X)
