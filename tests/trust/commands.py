@@ -82,11 +82,14 @@ class CommandLines:
     call: Callable[[Sequence[str], int], Ended]
 
     def attempt(self, number: int, random: Random) -> Outcome:
+        return self.ended(command_line(number, random), number)
+
+    def ended(self, line: Line, number: int = 0) -> Outcome:
+        """What comes of a command line."""
         place = self.folder / "place"
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(self.folder / "template", place, symlinks=True, copy_function=shutil.copy2, ignore=_special)
         _make_special(place)
-        line = command_line(number, random)
         way = line.words[0] if line.words and line.words[0] in commands() else "no command"
         before = Path.cwd()
         os.chdir(place)
@@ -289,4 +292,4 @@ def command_lines(folder: Path) -> CommandLines:
 
 def real_command_lines(folder: Path) -> CommandLines:
     _template(folder)
-    return CommandLines(folder, 40, _as_a_command)
+    return CommandLines(folder, max(40, len(OUTLETS) * len(commands())), _as_a_command)

@@ -62,6 +62,15 @@ def test_command_lines_end_with_a_code_and_a_sentence(tmp_path):
     assert record["failures"] == [] and record["refused"] > 9
 
 
+def test_whatever_stands_where_a_run_should_be_is_refused(tmp_path):
+    kind = commands.command_lines(tmp_path)
+    for command, parser in commands.commands().items():
+        if any(action.metavar == "RUN" or action.dest == "runs" for action in parser._actions):
+            for place in set(commands.PLACES) - {"done", "images"}:  # a command that shows a data set takes "images"
+                outcome = kind.ended(commands.Line([command, place]))
+                assert outcome.verdict == "refused", outcome
+
+
 def test_the_same_seed_gives_the_same_record(kinds):
     first, again, other = (tried("x", kinds[files.checkpoints], 30, seed) for seed in (3, 3, 4))
     assert first["by sentence"] == again["by sentence"] != other["by sentence"]
