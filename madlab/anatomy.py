@@ -64,7 +64,7 @@ class Anatomy:
         return found
 
 
-def examine(base: nn.Module) -> Anatomy:
+def anatomy_of(base: nn.Module) -> Anatomy:
     """Freeze a base network, run it once, as a copy that shares its tensors, and see what it uses.
 
     Auxiliary heads, which eval mode skips, are not part of it. Raises MadlabError if the network has no convolution,

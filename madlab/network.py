@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from madlab.adapters import METHODS, Adapter
 from madlab.adapters.base import Layer, checked_ranks, split_method
 from madlab.adapters.layer import AdaptedConv2d, rebuild, without_parametrization
-from madlab.anatomy import examine
+from madlab.anatomy import anatomy_of
 from madlab.errors import MadlabError
 from madlab.facts import DomainFacts, make_facts
 from madlab.files.tensors import load_tensors, save_tensors
@@ -257,7 +257,7 @@ class MultiDomainNet(nn.Module):
     def _take_in_base(self) -> None:
         """Learn what the base is made of, and what it is."""
         with torch.inference_mode(False), torch.enable_grad():
-            self.anatomy = examine(self.base)
+            self.anatomy = anatomy_of(self.base)
         self.guard = Guard(self.base)
         self._found_heads = []  # they are found when they are first needed
 

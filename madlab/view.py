@@ -85,7 +85,9 @@ class DomainView(nn.Module):
     @property
     def like(self) -> Tensor:
         """A tensor on the device and in the number format of the domain."""
-        return self.head.get_parameter("weight")
+        weight = self.head.weight  # no parameter, within torch.func
+        assert isinstance(weight, Tensor)
+        return weight
 
     @property
     def head(self) -> nn.Module:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 from torchvision.ops import FrozenBatchNorm2d
 
-from madlab.anatomy import SIDES, examine, is_norm
+from madlab.anatomy import SIDES, anatomy_of, is_norm
 from madlab.errors import MadlabError
 from madlab.guard import fingerprint
 from madlab.network import MultiDomainNet
@@ -71,7 +71,7 @@ def test_other_modules_are_no_norms(module):
 def test_the_parts_of_spectral_norm_belong_to_its_layer():
     network = Body()
     parametrizations.spectral_norm(network.conv)
-    anatomy = examine(network)
+    anatomy = anatomy_of(network)
     assert list(anatomy.norms) == ["norm"]
     assert list(anatomy.layers) == ["stem", "conv", "head"]
     assert list(anatomy.others) == ["stem.bias", "conv.bias", "head.bias"]
@@ -83,7 +83,7 @@ def test_the_images_are_those_that_the_network_runs_on(channels, given):
     network.stem = nn.Conv2d(channels, 6, 3)
     if given:
         network.crop = given
-    anatomy = examine(network)
+    anatomy = anatomy_of(network)
     assert (anatomy.channels, anatomy.sides) == (channels, (given,) if given else SIDES)
 
 
@@ -105,8 +105,8 @@ class NeedsLarge(Body):
 
 
 def test_channels_and_size_are_found_by_trying():
-    assert examine(LateStem()).channels == 3
-    assert examine(NeedsLarge()).sides == SIDES[1:]
+    assert anatomy_of(LateStem()).channels == 3
+    assert anatomy_of(NeedsLarge()).sides == SIDES[1:]
 
 
 # Refused

@@ -8,6 +8,7 @@ import pytest
 import torch
 from any_networks import CLASSES, Body
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from madlab.errors import MadlabError
 from madlab.guard import PIECES, fingerprint
@@ -136,6 +137,22 @@ def test_on_a_gpu_a_change_is_noticed_some_forwards_later(net):
     net(X.cuda(), domain="d")
     net.base.conv.weight.data.mul_(2)
     assert 1 < forwards_until_noticed(net, X.cuda(), 1000) <= 1000
+
+
+@pytest.mark.filterwarnings("ignore")  # of PyTorch, about tracing
+def test_the_check_is_no_obstacle_to_what_pytorch_makes_of_a_forward(net):
+    view = net.view("d").eval()
+    expected = view(X)
+    traced = torch.jit.trace(view, X)
+    assert torch.equal(traced(X), expected) and not any("sum" in node.kind() for node in traced.graph.nodes())
+    one_by_one = torch.func.vmap(lambda image: view(image[None])[0])(X)
+    torch.testing.assert_close(one_by_one, expected)
+    parameters = dict(view.named_parameters())
+    assert torch.equal(torch.func.functional_call(view, parameters, (X,)), expected)
+    gradients = torch.func.grad(lambda given: torch.func.functional_call(view, given, (X,)).sum())(parameters)
+    assert gradients.keys() == parameters.keys()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert view(torch.empty(7, 3, 12, 12)).shape == (7, CLASSES)
 
 
 def test_until_the_first_domain_the_base_may_be_edited():

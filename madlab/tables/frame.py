@@ -71,7 +71,7 @@ def label(run: Run) -> str:
     return run.method + (f" ({', '.join(unusual)})" if unusual else "")
 
 
-def protocol(run: Run) -> str:
+def protocol_of(run: Run) -> str:
     """What runs must share to be compared, as a heading: base network, epochs, and what is unusual in the recipe."""
     defaults, recipe = Recipe(), run.config.recipe
     names = [field.name for field in fields(Recipe) if field.name not in (*TUNED, "seed", "epochs")]
@@ -98,7 +98,7 @@ def _row(run: Run) -> dict[str, Any]:
         "source": config.source,
         "rank": result.rank if isinstance(result.rank, int) else None,
         "layers": _short(config.layers),
-        "protocol": protocol(run),
+        "protocol": protocol_of(run),
         "base": result.base.name,
         "base_sha256": result.base.sha256,
         "base_source": config.base.source,
