@@ -117,9 +117,9 @@ class Training:
         return self.log[-1]
 
     def _first_images(self) -> Tensor:
-        """Two validation images, normalised."""
-        two = Split(self.domain.val.images[:2], self.domain.val.labels[:2])
-        return next(batches(two.images, two.labels, 2, self.crop, normalization=self.domain.normalization))[0]
+        """Two training images, normalised."""
+        images, labels = self.domain.train.images[:2], self.domain.train.labels[:2]
+        return next(batches(images, labels, 2, self.crop, normalization=self.domain.normalization))[0]
 
     def _copied_state(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in self.view.own_state().items()}
