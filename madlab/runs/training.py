@@ -55,10 +55,9 @@ class Training:
         self.view = self.net.view(domain.name)
         linear = has_linear_head(self.view, self._first_images())
         self.probed = linear and trains_head_alone(self.view)
-        of_head = 1.0 if self.probed else head_factor(self.view, domain, config.recipe, self.crop)
+        self.optimiser = make_optimiser(self.view, config.recipe, self._head_factor())
         if linear and not self.probed and stopped is None:
             start_head(self.view, domain, config.recipe, self.crop)
-        self.optimiser = make_optimiser(self.view, config.recipe, of_head)
         if config.compile is not None and not self.probed:
             self.view.compile(backend=config.compile, dynamic=False)
         self.log: list[Epoch] = []
@@ -115,6 +114,9 @@ class Training:
             self.best = self._copied_state()
         self._store()
         return self.log[-1]
+
+    def _head_factor(self) -> float:
+        return 1.0 if self.probed else head_factor(self.view, self.domain, self.config.recipe, self.crop)
 
     def _first_images(self) -> Tensor:
         """Two training images, normalised."""
