@@ -59,10 +59,9 @@ class Training:
         self.view = self.net.view(domain.name)
         linear = has_linear_head(self.view, self._first_images())
         self.probed = linear and trains_head_alone(self.view)
-        of_head = 1.0 if self.probed else head_factor(self.view, domain, config.recipe, self.crop)
+        self.optimiser = make_optimiser(self.view, config.recipe, self._head_factor())
         if linear and not self.probed and stopped is None:
             start_head(self.view, domain, config.recipe, self.crop)
-        self.optimiser = make_optimiser(self.view, config.recipe, of_head)
         if config.compile is not None and not self.probed:
             self.view.compile(backend=config.compile, dynamic=False)
         self.cost = Cost(self.device)
@@ -135,10 +134,13 @@ class Training:
             raise diverged(f"The validation loss became {measured.loss}", self.view, recipe, epoch)
         return measured.loss, measured.accuracy
 
+    def _head_factor(self) -> float:
+        return 1.0 if self.probed else head_factor(self.view, self.domain, self.config.recipe, self.crop)
+
     def _first_images(self) -> Tensor:
-        """Two validation images, normalised."""
-        two = Split(self.domain.val.images[:2], self.domain.val.labels[:2])
-        return next(batches(two.images, two.labels, 2, self.crop, normalization=self.domain.normalization))[0]
+        """Two training images, normalised."""
+        images, labels = self.domain.train.images[:2], self.domain.train.labels[:2]
+        return next(batches(images, labels, 2, self.crop, normalization=self.domain.normalization))[0]
 
     def _copied_state(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in self.view.own_state().items()}
