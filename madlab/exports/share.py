@@ -29,7 +29,10 @@ NO_USE = "Images of the kind that it was trained on, to be sorted into its class
 MOST_CLASSES = 1000
 
 TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("madlab.exports"), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    loader=jinja2.PackageLoader("madlab.exports"),
+    undefined=jinja2.StrictUndefined,
+    keep_trailing_newline=True,
+    trim_blocks=True,
 )
 
 

@@ -15,6 +15,7 @@ from madlab.figures.filters import alpha_map, feature_maps, filter_bank, picture
 from madlab.figures.layers import accuracy_by_layers, adapted_by_depth, dense_block, label_of
 from madlab.figures.mistakes import (
     MOST_NAMES,
+    Curves,
     calibration,
     change_by_layer,
     confusion_map,
@@ -57,6 +58,7 @@ __all__ = [
     "MOST_NAMES",
     "PALETTE",
     "STYLE",
+    "Curves",
     "FormPoint",
     "accuracy_against_bytes",
     "accuracy_against_parameters",

@@ -70,15 +70,14 @@ def calibration(ax: Axes, confidence: Sequence[float], accuracy: Sequence[float]
 def learning_curves(axes: Sequence[Axes], runs: Mapping[str, Curves]) -> None:
     """Draw losses on the first and validation accuracy on the second Axes, by epoch from 1 on.
 
-    Losses are in nats, accuracies in percent. A run that trained on its validation images, too, has none of validation.
+    Losses are in nats, accuracies in percent.
     """
     for (name, (train, val, accuracy)), colour in zip(runs.items(), ("C0", "C1"), strict=False):
         epochs, mark = range(1, len(train) + 1), {"marker": "o", "markersize": 3} if len(train) < 30 else {}
         prefix = f"{name}, " if len(runs) > 1 else ""
         axes[0].plot(epochs, train, color=colour, linestyle="--", label=f"{prefix}training", **mark)
-        if val:
-            axes[0].plot(epochs, val, color=colour, label=f"{prefix}validation", **mark)
-            axes[1].plot(epochs, accuracy, color=colour, label=name, **mark)
+        axes[0].plot(epochs, val, color=colour, label=f"{prefix}validation", **mark)
+        axes[1].plot(epochs, accuracy, color=colour, label=name, **mark)
     for ax, label in zip(axes, ("loss (nats)", "validation accuracy (%)"), strict=True):
         ax.set(xlabel="epoch", ylabel=label)
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -10,7 +10,7 @@ from madlab.benchmarks.domain import Domain
 from madlab.files.plain import write_bytes
 from madlab.inspection import numbers
 from madlab.inspection.answers import Answers
-from madlab.inspection.page import SHOWN, TEMPLATES, finished, repeat_command
+from madlab.inspection.page import SHOWN, TEMPLATES, as_percent, curves_of, finished, repeat_command
 from madlab.inspection.paired import Paired, paired
 from madlab.inspection.pictures import Figure, answered, figure
 from madlab.runs.config import RunConfig
@@ -102,7 +102,7 @@ def _rows(runs: list[LoadedRun], told: list[dict[str, Any]]) -> list[tuple[str, 
         ("accuracy, with its 95 % interval", shares("accuracy")),
         ("balanced accuracy", shares("balanced")),
         ("calibration error", [f"{one['calibration'].error:.1f} %" for one in told]),
-        ("validation accuracy", [f"{result.val_accuracy:.2f} %" for result in results]),
+        ("validation accuracy", [as_percent(result.val_accuracy) for result in results]),
         ("adapter parameters", [f"{result.adapter_parameters:,}" for result in results]),
         ("bytes of adapter, norms, head", [f"{one.adapter:,}, {one.norms:,}, {one.head:,}" for one in stored]),
         ("epochs, best of them", [f"{result.epochs}, {result.best_epoch}" for result in results]),
@@ -127,8 +127,10 @@ def _figures(names: list[str], runs: list[LoadedRun], answers: list[Answers]) ->
         )
     }
     if all(run.log for run in runs):
-        curves = {name: numbers.curves(run.log) for name, run in zip(names, runs, strict=True)}
-        last = " and ".join(f"{numbers.last_accuracy(run.log)} for {n}" for n, run in zip(names, runs, strict=True))
+        curves = {name: curves_of(run) for name, run in zip(names, runs, strict=True)}
+        last = " and ".join(
+            f"{as_percent(run.log[-1].val_accuracy)} for {n}" for n, run in zip(names, runs, strict=True)
+        )
         told = f"Losses and validation accuracies of both runs; the last accuracies are {last}."
         found["curves"] = figure(lambda axes: figures.learning_curves(axes, curves), told, (9, 3.4), columns=2)
     return found

@@ -1,6 +1,5 @@
 """What answers amount to: accuracies with intervals, a table of classes, what is mixed up, and how sure it may be."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,6 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 from madlab.inspection.answers import Answers
-from madlab.runs.record import Epoch
 
 LEVEL = 0.95
 DRAWS = 10_000
@@ -141,16 +139,3 @@ def calibration(answers: Answers) -> Calibration:
     counts = counts[counts > 0]
     error = float((np.abs(accuracy - mean) * counts).sum() / counts.sum())
     return Calibration(mean.tolist(), accuracy.tolist(), counts.tolist(), 100 * error)
-
-
-def curves(log: Sequence[Epoch]) -> tuple[list[float], list[float], list[float]]:
-    """Training losses, validation losses and validation accuracies; of validation none after `--trainval`."""
-    losses = [entry.val_loss for entry in log if entry.val_loss is not None]
-    accuracies = [entry.val_accuracy for entry in log if entry.val_accuracy is not None]
-    return [entry.train_loss for entry in log], losses, accuracies
-
-
-def last_accuracy(log: Sequence[Epoch]) -> str:
-    """The validation accuracy after the last epoch, as a caption says it."""
-    accuracy = log[-1].val_accuracy
-    return "not available, because validation images were trained on" if accuracy is None else f"{accuracy:.1f} %"

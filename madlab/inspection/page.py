@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import asdict
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,18 @@ def repeat_command(run: LoadedRun) -> str:
     return shlex.join(parts)
 
 
+def curves_of(run: LoadedRun) -> figures.Curves:
+    """Losses and accuracies by epoch; no number where validation images were trained on."""
+    known = [(e.train_loss, nan if e.val_loss is None else e.val_loss) for e in run.log]
+    accuracies = [nan if e.val_accuracy is None else e.val_accuracy for e in run.log]
+    return [train for train, _ in known], [val for _, val in known], accuracies
+
+
+def as_percent(accuracy: float | None) -> str:
+    """An accuracy as a page tells it; a run that trained on its validation images has none on them."""
+    return "unknown" if accuracy is None else f"{accuracy:.2f} %"
+
+
 def _told(answers: Answers) -> dict[str, Any]:
     """The numbers at the top of the page."""
     return {
@@ -150,9 +163,9 @@ def _figures(
     }
     if run.log:
         found["curves"] = figure(
-            lambda axes: figures.learning_curves(axes, {run.config.method: numbers.curves(run.log)}),
+            lambda axes: figures.learning_curves(axes, {run.config.method: curves_of(run)}),
             f"Losses and validation accuracy over {len(run.log)} epochs; the last validation accuracy is "
-            f"{numbers.last_accuracy(run.log)}.",
+            f"{as_percent(run.log[-1].val_accuracy)}.",
             (9, 3.4),
             columns=2,
         )

@@ -105,6 +105,7 @@ def test_the_card_has_what_a_hub_reads_and_what_a_reader_asks(place: Path) -> No
     assert facts["license"] == "cc-by-4.0" and facts["library_name"] == "madlab"
     (metric,) = facts["model-index"][0]["results"][0]["metrics"]
     assert metric["value"] == pytest.approx(result["test_accuracy"] / 100)
+    assert "scaled to 0..1 and normalised with mean" in body and "| validation accuracy |" in body
     assert result["base"]["sha256"] in body and "class0, class1, class2" in body
     assert r"Noise, \*made\* by \<b\>code\</b\>." in body  # a text is no markup
     for heading in ("Results", "Use", "Base network", "Data", "Intended use", "Licence"):
