@@ -170,6 +170,18 @@ def test_it_fits_a_phone(page: Path, open_page: Any) -> None:
     assert opened.evaluate("() => document.documentElement.scrollWidth") <= 390
 
 
+def test_formulas_are_drawn_with_their_own_fonts(open_page: Any) -> None:
+    for page in PAGES:
+        assert "katex-error" not in page.read_text() and "<code>\\" not in page.read_text(), page.name
+    page = open_page(SITE / "site" / "notation.html", width=390)
+    assert page.locator(".katex").count() > 20
+    page.evaluate("() => document.fonts.ready.then(() => 1)")
+    loaded = page.evaluate(
+        "() => [...document.fonts].filter(font => font.status === 'loaded').map(font => font.family)"
+    )
+    assert "KaTeX_Math" in str(loaded)
+
+
 @pytest.mark.parametrize("page", LIVE, ids=names(LIVE))
 def test_the_address_leads_to_the_state(page: Path, open_page: Any) -> None:
     opened = open_page(page)
