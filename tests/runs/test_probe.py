@@ -60,10 +60,10 @@ def test_a_frozen_run_tells_what_its_fitted_head_gives(place, monkeypatch):
     """Each epoch's loss is that of its own fit; the stored head is that of the epoch that was best on validation."""
     decays, real = [], probe.fit
 
-    def fit(head, features, labels, decay, smoothing):
+    def fit(head, features, labels, decay, smoothing, weights=None):
         assert features.shape == (24, 32) and sorted(labels.tolist()) == [0] * 8 + [1] * 8 + [2] * 8
         decays.append(decay)
-        return real(head, features, labels, decay, smoothing)
+        return real(head, features, labels, decay, smoothing, weights)
 
     monkeypatch.setattr(probe, "fit", fit)
     result = train(place, epochs=3, out=place / "run")
@@ -117,9 +117,9 @@ def test_every_other_method_starts_with_a_head_fitted_to_what_the_training_will_
     fitted, seen = [], []
     real_fit, real_epoch = probe.fit, training.train_epoch
 
-    def fit(head, features, labels, decay, smoothing):
+    def fit(head, features, labels, decay, smoothing, weights=None):
         fitted.append((features, labels))
-        return real_fit(head, features, labels, decay, smoothing)
+        return real_fit(head, features, labels, decay, smoothing, weights)
 
     def epoch(view, *rest):
         seen.append({name: tensor.clone() for name, tensor in view.own_state().items()})
