@@ -135,13 +135,11 @@ def test_the_evidence_is_what_the_files_say(place: Path) -> None:
 
 
 def test_a_longer_run_beside_it_decides(place: Path, tmp_path: Path) -> None:
-    for name, epochs in (("done", 2), ("longer", 3)):
-        train(place, f"calm/{name}", epochs=epochs, adapter_lr=0.002)  # with this little step nothing else is suspected
-    shutil.copytree(place / "calm", tmp_path / "runs")
-    shutil.copytree(place / "runs/nan", tmp_path / "runs/nan")
+    shutil.copytree(place / "runs", tmp_path / "runs")
     for name, accuracy in (("done", 40.0), ("longer", 45.0)):
         file = tmp_path / "runs" / name / "metrics.jsonl"
-        lines = [json.loads(line) | {"val_accuracy": accuracy} for line in file.read_text().splitlines()]
+        calm = {"train_loss": 1.0, "val_loss": 1.1, "val_accuracy": accuracy}  # nothing else is suspected
+        lines = [json.loads(line) | calm for line in file.read_text().splitlines()]
         file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = diagnose(tmp_path / "runs/done", [tmp_path / "runs"])
     assert found.signatures == (EPOCHS,)
