@@ -76,7 +76,7 @@ def sparsity_slider(
         return round(threshold, 4) not in measured.get((domain, value), {})
 
     steps = (0, 1, 2, 3, 4, 6, 10, 20, STEPS)
-    states = {"layer": [next(iter(first))], "threshold": [float(step * i) for i in steps]}
+    states: dict[str, list[Any]] = {"layer": [next(iter(first))], "threshold": [float(step * i) for i in steps]}
     return Panel(draw, controls, size=(9.5, 3.7), slow=slow, states=states)
 
 
