@@ -1,7 +1,7 @@
 """A base network never changes: its fingerprint, and a guard that notices if it was changed after all."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from madlab.errors import MadlabError
 
-PIECES = 16
+PIECES = 64
 """Large tensors of the base are cut into so many pieces; each forward looks at one of each tensor, or at more."""
 SMALL = 1024
 """Words of memory up to which a tensor is not cut: each forward looks at the whole of it."""
-PIXELS = 2**20
+PIXELS = 2**22
 """Numbers in the images of a forward that is long enough to look at the whole base.
 
 A forward takes time in proportion to the base's weights and to the images, and a look at the base to its weights: so
-the share that is looked at follows the images, and the look costs about half a percent of any forward.
+the share that is looked at follows the images, and the look takes the same small share of any forward.
 """
 
 
@@ -115,7 +115,7 @@ class Guard:
 
 
 class Checksums:
-    """What tensors hold, in PIECES numbers for each device (CPU or CUDA; tensors elsewhere are left out).
+    """What tensors hold, in PIECES + 1 numbers for each device (CPU or CUDA; tensors elsewhere are left out).
 
     A checksum is the sum, modulo 2**64, of all 32-bit words (16 or 8 bits, for shorter numbers), each times a random
     factor of its place: so an exchange of two words shows as well as a change of sign, and nothing is rounded.
@@ -124,40 +124,48 @@ class Checksums:
     def __init__(self, tensors: Iterable[Tensor]):
         with torch.inference_mode(False), torch.no_grad():
             words = [_words(tensor) for tensor in tensors if tensor.device.type in ("cpu", "cuda") and tensor.numel()]
-            self.pieces = [
-                [_piece(each, number) for each in words if each.device == device]
-                for device in dict.fromkeys(w.device for w in words)
-                for number in range(PIECES)
-            ]
+            small, large = ([w for w in words if (len(w) <= SMALL) == which] for which in (True, False))
+            parts = [[_part(each, number) for each in large] for number in range(PIECES)]
+            together = [_by_device(small), *map(_by_device, parts)]
+            self.pieces = [piece for pieces in together for piece in pieces]
             self.factors = _factors(self.pieces)
             self.expected = [int(self._sum(piece)) for piece in self.pieces]
+        # On a GPU nothing is looked at each time: one checksum is under way at a time.
+        self.each_time = [number for number in range(len(together[0])) if not self.pieces[number][0].is_cuda]
+        self.in_turn = [number for number in range(len(self.pieces)) if number not in self.each_time]
         self.position = 0
         self.on_the_way: tuple[int, Tensor, torch.cuda.Event] | None = None
 
+    @torch.no_grad()
     def differ(self, share: float) -> bool:
-        """Look at the next pieces, `share` of them and at least one; whether one is known to differ."""
-        for _ in range(max(1, min(len(self.pieces), int(share * len(self.pieces)))) if self.pieces else 0):
-            number, self.position = self.position, (self.position + 1) % len(self.pieces)
-            if self._differs(number):
+        """Look at the small tensors and at the next pieces, `share` of them and at least one; whether one differs."""
+        if any(map(self._differs, self.each_time)):
+            return True
+        for _ in range(min(len(self.in_turn), max(1, int(share * len(self.in_turn))))):
+            number = self.in_turn[self.position]
+            on_gpu = self.pieces[number][0].is_cuda
+            if on_gpu and not self._is_free():
+                return False
+            self.position = (self.position + 1) % len(self.in_turn)
+            if self._differed(number) if on_gpu else self._differs(number):
                 return True
         return False
 
-    @torch.no_grad()
     def _differs(self, number: int) -> bool:
-        if not self.pieces[number][0].is_cuda:
-            value = self._sum(self.pieces[number])
-            # A FakeTensor, where only shapes are asked for, has no value.
-            return type(value) is Tensor and int(value) != self.expected[number]
+        value = self._sum(self.pieces[number])
+        # A FakeTensor, where only shapes are asked for, has no value.
+        return type(value) is Tensor and int(value) != self.expected[number]
+
+    def _is_free(self) -> bool:
+        """Whether a GPU can be asked for a checksum without waiting for the one before."""
         if torch.cuda.is_current_stream_capturing():  # in which nothing may ask for what has arrived
             return False
-        found = False
-        if self.on_the_way is not None:
-            sent, told, arrived = self.on_the_way
-            if not arrived.query():
-                return False
-            found = int(told) != self.expected[sent]
-        self.on_the_way = (number, *self._send(self.pieces[number]))
-        return found
+        return self.on_the_way is None or self.on_the_way[2].query()
+
+    def _differed(self, number: int) -> bool:
+        """Ask a GPU for a checksum; whether the one before, which has arrived, differs."""
+        before, self.on_the_way = self.on_the_way, (number, *self._send(self.pieces[number]))
+        return before is not None and int(before[1]) != self.expected[before[0]]
 
     def _send(self, piece: list[Tensor]) -> tuple[Tensor, torch.cuda.Event]:
         """A checksum on its way from a GPU, and the event of its arrival."""
@@ -181,10 +189,12 @@ def _words(tensor: Tensor) -> Tensor:
     return tensor.detach().as_strided((span,), (1,), tensor.storage_offset()).view(kind)
 
 
-def _piece(words: Tensor, number: int) -> Tensor:
-    if len(words) <= SMALL:
-        return words
+def _part(words: Tensor, number: int) -> Tensor:
     return words[len(words) * number // PIECES : len(words) * (number + 1) // PIECES]
+
+
+def _by_device(words: Sequence[Tensor]) -> list[list[Tensor]]:
+    return [[each for each in words if each.device == device] for device in dict.fromkeys(w.device for w in words)]
 
 
 def _factors(pieces: list[list[Tensor]]) -> Mapping[torch.device, Tensor]:

@@ -88,7 +88,7 @@ class Wide(Body):
         self.stem, self.conv = nn.Conv2d(3, 40, 3), nn.Conv2d(40, 8, 9, stride=2)
 
 
-def forwards_until_noticed(net, images, most=50):
+def forwards_until_noticed(net, images, most=100):
     for number in range(1, most + 1):
         try:
             net(images, domain="d")
@@ -115,7 +115,7 @@ def test_what_pytorch_does_not_count_is_noticed(dtype):
         weight.data.copy_(before)
     assert 1 < max(needed) <= PIECES  # some are looked at later than others
     weight.data.view(-1)[5000] += 0.1
-    assert forwards_until_noticed(net, torch.randn(1024, 3, 20, 20)) == 1
+    assert forwards_until_noticed(net, torch.randn(3500, 3, 20, 20)) == 1
 
 
 def test_no_forward_is_refused_for_memory_that_is_not_of_the_base():
