@@ -27,10 +27,10 @@ RIGHT = {
     ],
     "accuracy": [
         percent,
-        lambda logits, labels: 100 * sum(int(logits[i].argmax()) == int(labels[i]) for i in range(len(labels))) / len(labels),
+        lambda logits, labels: 100 * sum(a == b for a, b in zip(logits.max(1)[1], labels, strict=True)) / len(labels),
         lambda logits, labels: (logits.softmax(1).max(1).indices == labels).double().mean() * 100,
     ],
-}  # fmt: skip
+}
 
 WRONG = {
     "modulate": [
