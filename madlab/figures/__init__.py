@@ -10,6 +10,7 @@
 from madlab.figures.allocation import accuracy_by_budget, accuracy_by_kilobytes, values_by_layer
 from madlab.figures.budgets import by_kernel, cost_by_rank, parameter_bars, shared_and_own
 from madlab.figures.comparisons import accuracy_by_group, accuracy_by_size, before_and_after, gains_by_size
+from madlab.figures.contributions import contributions
 from madlab.figures.diagnosis import curve_among, outcome_grid
 from madlab.figures.filters import alpha_map, feature_maps, filter_bank, pictures
 from madlab.figures.layers import accuracy_by_layers, adapted_by_depth, dense_block, label_of
@@ -61,6 +62,7 @@ __all__ = [
     "blank",
     "by_kernel",
     "class_bars",
+    "contributions",
     "cost_by_rank",
     "critical_path",
     "curve_among",

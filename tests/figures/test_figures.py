@@ -47,25 +47,25 @@ def test_mosaic_puts_every_picture_in_its_place() -> None:
     assert np.isnan(whole).sum() == whole.size - pictures.size
 
 
-def test_alpha_map_is_white_at_one_and_has_columns_of_outputs(ax) -> None:
+def test_alpha_map_is_white_at_one_and_has_rows_of_outputs(ax) -> None:
     alpha = torch.tensor([[1.0, 3.0], [1.0, -1.0], [0.0, 1.0]])  # M = 3, N = 2
     picture = figures.alpha_map(ax, alpha, span=2, inputs=("left", "right"), chosen=(1, 0))
-    assert np.asarray(picture.get_array()).tolist() == alpha.T.tolist()
+    assert np.asarray(picture.get_array()).tolist() == alpha.tolist()
     colours = picture.cmap(picture.norm(np.array([1.0, 3.0, -1.0])))[:, :3]
     assert colours[0] == pytest.approx([0.97, 0.97, 0.97], abs=0.01)
     assert colours[1][0] > colours[1][2] and colours[2][2] > colours[2][0]  # red above one, blue below
     assert {"left", "right", "0", "2", "output channel m"} <= texts(ax)
     (frame,) = ax.patches
-    assert frame.get_xy() == (0.5, -0.5)
+    assert frame.get_xy() == (-0.5, 0.5)
 
 
-def test_filter_bank_has_column_m_and_row_n(ax) -> None:
+def test_filter_bank_has_row_m_and_column_n(ax) -> None:
     weight = torch.randn(4, 2, 3, 3)
     picture = figures.filter_bank(ax, weight)
     tiles = np.asarray(picture.get_array().filled(np.nan))
     for m in range(4):
         for n in range(2):
-            np.testing.assert_allclose(tiles[1 + 4 * n : 4 + 4 * n, 1 + 4 * m : 4 + 4 * m], weight[m, n])
+            np.testing.assert_allclose(tiles[1 + 4 * m : 4 + 4 * m, 1 + 4 * n : 4 + 4 * n], weight[m, n])
     assert picture.norm.vmax == -picture.norm.vmin == pytest.approx(weight.abs().max().item())
 
 
