@@ -7,6 +7,7 @@
 `import madlab` does not load this package. A figure knows nothing of runs or widgets: it is given the values to draw.
 """
 
+from madlab.figures.activations import activations, misfit_by_layer
 from madlab.figures.allocation import accuracy_by_budget, accuracy_by_kilobytes, values_by_layer
 from madlab.figures.budgets import by_kernel, cost_by_rank, parameter_bars, shared_and_own
 from madlab.figures.comparisons import accuracy_by_group, accuracy_by_size, before_and_after, gains_by_size
@@ -21,6 +22,7 @@ from madlab.figures.rankings import ranking
 from madlab.figures.ranks import accuracy_by_rank, factors, singular_values, spectrum_history
 from madlab.figures.runs import accuracy_against_parameters, accuracy_bars, look, training_curves
 from madlab.figures.scores import domain_shares, score_curves
+from madlab.figures.spread import accuracy_by_domain, shares_by_layer
 from madlab.figures.style import (
     AROUND_ONE,
     AROUND_ZERO,
@@ -48,12 +50,14 @@ __all__ = [
     "accuracy_against_parameters",
     "accuracy_bars",
     "accuracy_by_budget",
+    "accuracy_by_domain",
     "accuracy_by_group",
     "accuracy_by_kept",
     "accuracy_by_kilobytes",
     "accuracy_by_layers",
     "accuracy_by_rank",
     "accuracy_by_size",
+    "activations",
     "adapted_by_depth",
     "alpha_by_layer",
     "alpha_histograms",
@@ -76,6 +80,7 @@ __all__ = [
     "kept_by_layer",
     "label_of",
     "look",
+    "misfit_by_layer",
     "mosaic",
     "new",
     "number_map",
@@ -86,6 +91,7 @@ __all__ = [
     "ranking",
     "score_curves",
     "shared_and_own",
+    "shares_by_layer",
     "show",
     "singular_values",
     "spectrum_history",
