@@ -40,7 +40,7 @@ def shares_by_layer(
         ax.fill_between(layers, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
         ax.plot(layers, values.mean(0), marker=marker, markersize=4, color=colour, label=name)
     ax.axhline(chance, color=BLACK, linestyle=":", linewidth=1)
-    ax.annotate("chance", (1, chance), (0, 3), textcoords="offset points", fontsize=9)
+    ax.annotate("chance", (1, chance), (0, -4), textcoords="offset points", fontsize=9, va="top")
     ax.set(xlabel="convolution, from the images to the head", ylabel=ylabel)
     ax.set_ylim(bottom=0)
     ax.legend(fontsize=9)
