@@ -150,3 +150,43 @@ def test_the_gallery_says_how_many_of_the_classes_it_shows(monkeypatch) -> None:
         assert title == (
             f"{name}: 24 of its {classes} classes in turn" if name in many else f"{name}: its {classes} classes in turn"
         )
+
+
+def test_contributions_add_up_at_the_end_of_each_row(ax) -> None:
+    parts = torch.randn(2, 3, 4, 8)
+    figures.contributions(ax, parts, inputs=("red", "green", "blue"), rows=("before", "after"))
+    canvas = ax.images[0].get_array().filled(np.nan)
+    gap, height, width = 2, 4, 8
+    for line in range(2):
+        rows = slice(line * (height + 2) + 1, line * (height + 2) + 1 + height)
+        tiles = [canvas[rows, c * (width + gap) : c * (width + gap) + width] for c in range(4)]
+        np.testing.assert_allclose(tiles[3], tiles[0] + tiles[1] + tiles[2], atol=1e-5)
+        np.testing.assert_allclose(tiles[1], parts[line, 1], atol=1e-6)
+    assert sorted(text.get_text() for text in ax.texts if text.get_text() in "+=") == ["+"] * 4 + ["="] * 2
+    assert {"before", "after", "red", "output m"} <= texts(ax)
+
+
+def test_accuracy_by_domain_shows_mean_and_deviation(ax) -> None:
+    results = {"mad": {"b": [60.0, 64.0], "a": [10.0, 12.0]}, "finetune": {"b": [70.0, 70.0], "a": [20.0, 22.0]}}
+    figures.accuracy_by_domain(ax, results)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "b"]  # in the order of fine-tuning
+    line, _, (bars,) = ax.containers[0]
+    assert list(line.get_ydata()) == [11, 62]
+    (_, low), (_, high) = bars.get_segments()[1]
+    assert (high - low) / 2 == pytest.approx(8**0.5)
+
+
+def test_shares_by_layer_shows_the_mean_and_chance(ax) -> None:
+    figures.shares_by_layer(ax, {"slices": [[10, 20], [30, 40]]}, 100 / 9)
+    line, chance = ax.lines
+    assert list(line.get_ydata()) == [20, 30] and list(line.get_xdata()) == [1, 2]
+    assert chance.get_ydata()[0] == pytest.approx(11.1, abs=0.1)
+
+
+def test_activations_are_drawn_as_given_with_the_first_as_ground(ax) -> None:
+    edges = torch.tensor([-1.0, 0.0, 1.0])
+    figures.activations(ax, {"own": torch.tensor([0.5, 0.5]), "new": torch.tensor([0.2, 0.8])}, edges)
+    ground, line = ax.patches
+    assert ground.get_fill() and not line.get_fill()
+    np.testing.assert_allclose(line.get_data().values, [0.2, 0.8])
+    assert ax.get_xlim() == (-1, 1)
