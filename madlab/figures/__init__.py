@@ -15,18 +15,30 @@ from madlab.figures.contributions import contributions
 from madlab.figures.diagnosis import curve_among, outcome_grid
 from madlab.figures.filters import alpha_map, feature_maps, filter_bank, pictures
 from madlab.figures.layers import accuracy_by_layers, adapted_by_depth, dense_block, label_of
+from madlab.figures.mistakes import (
+    MOST_NAMES,
+    Curves,
+    calibration,
+    change_by_layer,
+    confusion_map,
+    differences,
+    learning_curves,
+    spectra,
+)
 from madlab.figures.modulations import accuracy_by_kept, alpha_by_layer, alpha_histograms, kept_by_layer
 from madlab.figures.paths import critical_path
 from madlab.figures.predictions import class_bars
-from madlab.figures.rankings import ranking
+from madlab.figures.rankings import critical_difference, ranking
 from madlab.figures.ranks import accuracy_by_rank, factors, singular_values, spectrum_history
 from madlab.figures.runs import accuracy_against_parameters, accuracy_bars, look, training_curves
 from madlab.figures.scores import domain_shares, score_curves
+from madlab.figures.sizes import FormPoint, accuracy_against_bytes
 from madlab.figures.spread import accuracy_by_domain, shares_by_layer
 from madlab.figures.style import (
     AROUND_ONE,
     AROUND_ZERO,
     BRIGHTNESS,
+    DARK,
     MARKERS,
     PALETTE,
     STYLE,
@@ -44,9 +56,14 @@ __all__ = [
     "AROUND_ONE",
     "AROUND_ZERO",
     "BRIGHTNESS",
+    "DARK",
     "MARKERS",
+    "MOST_NAMES",
     "PALETTE",
     "STYLE",
+    "Curves",
+    "FormPoint",
+    "accuracy_against_bytes",
     "accuracy_against_parameters",
     "accuracy_bars",
     "accuracy_by_budget",
@@ -65,12 +82,17 @@ __all__ = [
     "before_and_after",
     "blank",
     "by_kernel",
+    "calibration",
+    "change_by_layer",
     "class_bars",
+    "confusion_map",
     "contributions",
     "cost_by_rank",
+    "critical_difference",
     "critical_path",
     "curve_among",
     "dense_block",
+    "differences",
     "domain_shares",
     "factors",
     "feature_maps",
@@ -79,6 +101,7 @@ __all__ = [
     "gains_by_size",
     "kept_by_layer",
     "label_of",
+    "learning_curves",
     "look",
     "misfit_by_layer",
     "mosaic",
@@ -94,6 +117,7 @@ __all__ = [
     "shares_by_layer",
     "show",
     "singular_values",
+    "spectra",
     "spectrum_history",
     "training_curves",
     "use_style",

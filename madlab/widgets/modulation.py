@@ -75,6 +75,9 @@ def alpha_editor(
         )
         return state | {"note": note, "change": change}
 
+    def forget() -> None:
+        alpha.fill_(1)
+
     def before(panel: Panel, moved: str) -> None:
         out, into = panel.out.value, panel.into.value
         if moved == "alpha_mn":
@@ -99,7 +102,13 @@ def alpha_editor(
         "random": button("random α"),
         "ones": button("all ones"),
     }
-    return Panel(draw, controls, size=(9.5, 5.4), before=before)
+    states: dict[str, Sequence[Any]] = {
+        "picture": list(pictures)[:2],
+        "out": (0, len(weight) // 2, len(weight) - 1),
+        "alpha_mn": (-1.0, 0.0, 2.0),
+    }
+    states |= dict.fromkeys(("mute_input", "mute_filter", "random"), (0, 1))
+    return Panel(draw, controls, size=(9.5, 5.4), before=before, states=states, start=forget)
 
 
 @torch.no_grad()

@@ -108,7 +108,9 @@ def madlab(capsys: pytest.CaptureFixture[str], *command: object) -> str:
 
 
 def table(text: str) -> list[dict[str, str]]:
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    """The first table of a text."""
+    lines = next(part for part in text.split("\n\n") if part.startswith("|")).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
 
 
