@@ -7,9 +7,11 @@
 `import madlab` does not load this package. A figure knows nothing of runs or widgets: it is given the values to draw.
 """
 
+from madlab.figures.activations import activations, misfit_by_layer
 from madlab.figures.allocation import accuracy_by_budget, accuracy_by_kilobytes, values_by_layer
 from madlab.figures.budgets import by_kernel, cost_by_rank, parameter_bars, shared_and_own
 from madlab.figures.comparisons import accuracy_by_group, accuracy_by_size, before_and_after, gains_by_size
+from madlab.figures.contributions import contributions
 from madlab.figures.diagnosis import curve_among, outcome_grid
 from madlab.figures.filters import alpha_map, feature_maps, filter_bank, pictures
 from madlab.figures.layers import accuracy_by_layers, adapted_by_depth, dense_block, label_of
@@ -31,6 +33,7 @@ from madlab.figures.ranks import accuracy_by_rank, factors, singular_values, spe
 from madlab.figures.runs import accuracy_against_parameters, accuracy_bars, look, training_curves
 from madlab.figures.scores import domain_shares, score_curves
 from madlab.figures.sizes import FormPoint, accuracy_against_bytes
+from madlab.figures.spread import accuracy_by_domain, shares_by_layer
 from madlab.figures.style import (
     AROUND_ONE,
     AROUND_ZERO,
@@ -64,12 +67,14 @@ __all__ = [
     "accuracy_against_parameters",
     "accuracy_bars",
     "accuracy_by_budget",
+    "accuracy_by_domain",
     "accuracy_by_group",
     "accuracy_by_kept",
     "accuracy_by_kilobytes",
     "accuracy_by_layers",
     "accuracy_by_rank",
     "accuracy_by_size",
+    "activations",
     "adapted_by_depth",
     "alpha_by_layer",
     "alpha_histograms",
@@ -81,6 +86,7 @@ __all__ = [
     "change_by_layer",
     "class_bars",
     "confusion_map",
+    "contributions",
     "cost_by_rank",
     "critical_difference",
     "critical_path",
@@ -97,6 +103,7 @@ __all__ = [
     "label_of",
     "learning_curves",
     "look",
+    "misfit_by_layer",
     "mosaic",
     "new",
     "number_map",
@@ -107,6 +114,7 @@ __all__ = [
     "ranking",
     "score_curves",
     "shared_and_own",
+    "shares_by_layer",
     "show",
     "singular_values",
     "spectra",

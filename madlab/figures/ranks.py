@@ -71,8 +71,8 @@ def accuracy_by_rank(
 def factors(axes: Sequence[Axes], beta: Any, gamma: Any, alpha: Any, span: float = 1.0) -> None:
     """Draw beta (M, I), gamma (I, N) and a target alpha (M, N) in their true proportions, in the order of the product.
 
-    Row m is an output and column n an input, whereas `alpha_map` draws inputs as rows. axes: three Axes. Alpha has the
-    colours of a modulation, the two factors have those of weights.
+    Row m is an output and column n an input. axes: three Axes. Alpha has the colours of a modulation, the two factors
+    have those of weights.
     """
     limit = max(float(np.abs(beta).max()), float(np.abs(gamma).max()))
     for ax, matrix, title in zip(axes[:2], (beta, gamma), ("β", "γ"), strict=True):

@@ -4,6 +4,7 @@ A module per figure, with a function that returns a `Panel` (panel.py). What a f
 `madlab.analysis` and `madlab.tables`.
 """
 
+from madlab.widgets.activations import activation_browser
 from madlab.widgets.allocation import budget_slider
 from madlab.widgets.budget import budget_calculator
 from madlab.widgets.diagnosis import diagnosis_board
@@ -22,6 +23,7 @@ from madlab.widgets.tryout import try_out
 __all__ = [
     "Panel",
     "TrainButton",
+    "activation_browser",
     "alpha_editor",
     "budget_calculator",
     "budget_slider",

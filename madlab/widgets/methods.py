@@ -63,7 +63,8 @@ def method_picker(
         }
         for place, (title, (filters, limit)) in enumerate(rows.items()):
             ax = figure.add_axes((0.01, 0.70 - 0.335 * place, 0.64, 0.245))
-            figures.filter_bank(ax, filters, scale=limit, inputs=[""] * filters.shape[1], outputs=False)
+            lying = filters.transpose(0, 1)  # a column per filter, because the figure is wide
+            figures.filter_bank(ax, lying, scale=limit, inputs=[""] * len(filters), outputs=False)
             ax.set_title(title, fontsize=10)
 
         right = figure.add_axes((0.725, 0.14, 0.255, 0.77))
