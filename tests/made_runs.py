@@ -3,9 +3,8 @@
 from typing import Any
 
 from madlab.runs.config import BaseUsed, RunConfig
-from madlab.runs.marks import pack_correct
 from madlab.runs.recipe import Recipe
-from madlab.runs.record import Epoch, Result, Rounded, Run
+from madlab.runs.record import Epoch, Result, Rounded, Run, pack_correct
 
 BASE = BaseUsed("small", "0123456789abcdef", "small.safetensors")
 

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from madlab.benchmarks.layout import check_layout
 from madlab.benchmarks.split import SPLITS
-from madlab.benchmarks.walk import files_below, hidden, identity
+from madlab.benchmarks.walk import check_layout, files_below, hidden, identity
 from madlab.errors import MadlabError, MadlabWarning
 from madlab.files.pictures import is_image
 from madlab.files.text import some

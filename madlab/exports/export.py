@@ -6,9 +6,8 @@ from torch import nn
 
 from madlab.errors import MadlabError
 from madlab.exports.deployable import deployable
-from madlab.exports.onnx import write_onnx
 from madlab.exports.peft import MERGE_FIRST, write_peft
-from madlab.exports.program import write_program
+from madlab.exports.program import write_onnx, write_program
 from madlab.exports.weights import stock_of, write_weights
 from madlab.network import MultiDomainNet
 from madlab.runs.loaded import check_finished, load_run

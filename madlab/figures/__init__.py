@@ -10,7 +10,7 @@
 from madlab.figures.activations import activations, misfit_by_layer
 from madlab.figures.allocation import accuracy_by_budget, accuracy_by_kilobytes, values_by_layer
 from madlab.figures.budgets import by_kernel, cost_by_rank, parameter_bars, shared_and_own
-from madlab.figures.comparisons import accuracy_by_group, accuracy_by_size, before_and_after, gains_by_size
+from madlab.figures.comparisons import accuracy_by_group, accuracy_by_size, before_and_after, gains_by_size, number_map
 from madlab.figures.contributions import contributions
 from madlab.figures.diagnosis import curve_among, outcome_grid
 from madlab.figures.filters import alpha_map, feature_maps, filter_bank, pictures
@@ -28,10 +28,9 @@ from madlab.figures.mistakes import (
 )
 from madlab.figures.modulations import accuracy_by_kept, alpha_by_layer, alpha_histograms, kept_by_layer
 from madlab.figures.paths import critical_path
-from madlab.figures.rankings import critical_difference, ranking
+from madlab.figures.rankings import critical_difference, domain_shares, ranking, score_curves
 from madlab.figures.ranks import accuracy_by_rank, factors, singular_values, spectrum_history
 from madlab.figures.runs import accuracy_against_parameters, accuracy_bars, look, training_curves
-from madlab.figures.scores import domain_shares, score_curves
 from madlab.figures.sizes import FormPoint, accuracy_against_bytes
 from madlab.figures.spread import accuracy_by_domain, shares_by_layer
 from madlab.figures.style import (
@@ -50,7 +49,6 @@ from madlab.figures.style import (
     show,
     use_style,
 )
-from madlab.figures.tables import number_map
 
 __all__ = [
     "AROUND_ONE",

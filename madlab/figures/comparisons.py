@@ -1,4 +1,4 @@
-"""Figures that compare methods: by domain, by number of training images, and in groups."""
+"""Figures that compare methods: by domain, by number of training images, in groups, and as a table of numbers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from madlab.adapters.base import split_method
 from madlab.figures.runs import LOOKS, look
-from madlab.figures.style import BLACK, MARKERS, PALETTE
+from madlab.figures.style import BLACK, MARKERS, PALETTE, as_array
 
 
 def before_and_after(
@@ -95,3 +95,26 @@ def accuracy_by_group(
     ax.set(xlabel=xlabel, ylabel="")
     ax.grid(axis="x", color="0.93")
     ax.legend(title=title, loc="lower right", fontsize=9)
+
+
+def number_map(
+    ax: Axes,
+    values: Any,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    form: str = ".0f",
+    low: float = 0.0,
+    high: float = 1.0,
+    cmap: str = "Blues",
+) -> None:
+    """Draw a table (R, C) as coloured cells with their numbers in them.
+
+    form: format of a number, as in f-strings. low, high: the values at the two ends of the colour map.
+    """
+    import seaborn  # imported here, because it takes half a second
+
+    cells = {"annot": True, "annot_kws": {"fontsize": 9}, "fmt": form, "cbar": False}
+    names = {"xticklabels": list(columns), "yticklabels": list(rows)}
+    seaborn.heatmap(as_array(values), ax=ax, vmin=low, vmax=high, cmap=cmap, **cells, **names)
+    ax.tick_params(length=0, rotation=0)

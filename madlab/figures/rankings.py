@@ -1,10 +1,11 @@
-"""Figures that rank methods: our results among published ones, and mean ranks with their critical difference."""
+"""Figures of scores and ranks: published results with ours, mean ranks, and what each domain adds to a score."""
 
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 
-from madlab.figures.style import BLACK, BLUE, GREY, name_rows
+from madlab.benchmarks.score import decathlon_score
+from madlab.figures.style import BLACK, BLUE, GREY, MARKERS, ORANGE, PALETTE, name_rows
 
 
 def ranking(ax: Axes, names: Sequence[str], values: Sequence[float], ours: Sequence[bool], *, digits: int = 0) -> None:
@@ -69,3 +70,33 @@ def _cliques(values: Sequence[float], difference: float) -> list[tuple[int, int]
         if last > first and (not groups or last > groups[-1][1]):
             groups.append((first, last))
     return groups
+
+
+def domain_shares(ax: Axes, shares: Mapping[str, float], *, earned: float = 250) -> None:
+    """Draw one bar per domain, its share of S from 0 to 1000 points, and a line at `earned`, what fine-tuning earns.
+
+    Blue bars reach that line; orange bars do not.
+    """
+    names, values = list(shares), list(shares.values())
+    colours = [BLUE if value >= earned - 0.05 else ORANGE for value in values]
+    ax.barh(range(len(names)), values, color=colours, height=0.7)
+    ax.axvline(earned, color=BLACK, linewidth=1, linestyle="--")
+    for place, value in enumerate(values):
+        at = earned if earned - 60 < value < earned else value  # so that no text crosses the dashed line
+        ax.text(at + 12, place, f"{value:.0f}", va="center", fontsize=9)
+    name_rows(ax, names, fontsize=10)
+    ax.set(xlim=(0, 1080), xlabel="points of the score S (dashed: fine-tuning)", ylim=(len(names) - 0.4, -0.6))
+
+
+def score_curves(ax: Axes, baseline: Mapping[str, float]) -> None:
+    """Draw the points of each domain against its test accuracy in percent.
+
+    baseline: domain -> accuracy of fine-tuning, where the marker stands.
+    """
+    for name, colour, marker in zip(baseline, PALETTE, MARKERS, strict=False):
+        accuracies = [tenth / 10 for tenth in range(1001)]
+        points = [decathlon_score({name: accuracy}, baseline) for accuracy in accuracies]
+        ax.plot(accuracies, points, color=colour, label=name)
+        ax.plot(baseline[name], decathlon_score({name: baseline[name]}, baseline), color=colour, marker=marker)
+    ax.set(xlabel="test accuracy (%)", ylabel="points of the score S", xlim=(0, 101), ylim=(-20, 1040))
+    ax.legend(loc="upper left", fontsize=9)

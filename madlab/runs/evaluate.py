@@ -18,8 +18,7 @@ from madlab.files.locks import hold
 from madlab.runs.config import RunConfig
 from madlab.runs.epoch import Measured, measure
 from madlab.runs.loaded import LoadedRun, load_run
-from madlab.runs.marks import pack_correct
-from madlab.runs.record import Result, Rounded, Run
+from madlab.runs.record import Result, Rounded, Run, pack_correct
 
 
 def evaluate(

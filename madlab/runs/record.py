@@ -4,6 +4,8 @@ A records file holds a whole grid, one finished run per line as JSON. A diff sho
 and everything that takes a folder of runs takes such a file as well.
 """
 
+import base64
+import binascii
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -11,6 +13,8 @@ from dataclasses import asdict, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -20,7 +24,6 @@ from madlab.files.jsonfiles import MOST, parse_json, read_json, write_json
 from madlab.files.plain import read_bytes, write_bytes
 from madlab.files.schemas import STRICT, Whole, validated
 from madlab.runs.config import BaseUsed, Name, RunConfig
-from madlab.runs.marks import unpack_correct
 
 RECORDS = Path(__file__).parents[1] / "records"
 """The runs that ship with madlab, a file per grid: `pocket` on drawn domains, `photographs` on real pictures,
@@ -253,3 +256,19 @@ def _each(read: Callable[..., T], places: Iterable[tuple[Any, ...]], on_damage: 
                 raise
             on_damage(error)
     return found
+
+
+def pack_correct(correct: ArrayLike) -> str:
+    """Right or wrong, bool (N,) in the order of the test split -> one bit each, in base64: 8,000 images take 1.3 kB."""
+    return base64.b64encode(np.packbits(np.asarray(correct, dtype=bool)).tobytes()).decode("ascii")
+
+
+def unpack_correct(text: str, count: int) -> NDArray[np.bool_]:
+    """What `pack_correct` packed, bool (count,); MadlabError if the text does not hold that many images."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise MadlabError("It is not in base64.") from None
+    if len(data) != -(-count // 8):
+        raise MadlabError(f"It holds {8 * len(data)} bits, which are not those of {count} images.")
+    return np.unpackbits(np.frombuffer(data, np.uint8), count=count).astype(bool)

@@ -26,10 +26,9 @@ from madlab.runs.config import RunConfig
 from madlab.runs.cost import Cost
 from madlab.runs.epoch import Measured, crop_of, diverged, measure, train_epoch, training_batches
 from madlab.runs.folder import ADAPTER, BATCH, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
-from madlab.runs.marks import pack_correct
 from madlab.runs.probe import fit_epoch, has_linear_head, start_head, trains_head_alone
 from madlab.runs.rates import head_factor, make_optimiser, peak_rates
-from madlab.runs.record import Epoch, Result, write_log
+from madlab.runs.record import Epoch, Result, pack_correct, write_log
 from madlab.sizes import image_size
 from madlab.stored import Form, decode, encode, numbers, stored_bytes
 from madlab.view import DomainView

@@ -9,8 +9,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from madlab.runs.marks import unpack_correct
-from madlab.runs.record import Run
+from madlab.runs.record import Run, unpack_correct
 from madlab.tables.frame import as_frame
 
 

@@ -8,7 +8,7 @@ import pytest
 import madlab
 from madlab.inspection import numbers
 from madlab.inspection.answers import Answers
-from madlab.inspection.paired import paired
+from madlab.inspection.compare import paired
 
 NAMES = ["a", "b", "c", "d"]
 

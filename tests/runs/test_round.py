@@ -11,8 +11,7 @@ from PIL import Image
 import madlab
 from madlab.errors import MadlabError
 from madlab.runs.evaluate import round_run
-from madlab.runs.marks import pack_correct, unpack_correct
-from madlab.runs.record import Run, read_runs, write_runs
+from madlab.runs.record import Run, pack_correct, read_runs, unpack_correct, write_runs
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from trust import commands, damage, data_files, files, kills, limits, run_folders, runner, trials
+from trust import commands, data_files, files, kills, limits, run_folders, runner, trials
 
 from madlab.errors import MadlabError
 
