@@ -128,7 +128,7 @@ def command_line(number: int, random: Random) -> Line:
     if random.random() < 0.03:
         return Line(random.sample([*STRAY, *TEXTS, "train", "doctors"], random.randint(0, 3)))
     command = list(commands())[number % len(commands())]
-    words, nonsense = _working(command, random), ""
+    words, nonsense = working(command, random), ""
     actions = [action for action in commands()[command]._actions if action.option_strings and action.dest != "help"]
     for action in random.sample(actions, min(len(actions), random.choice((1, 1, 1, 2, 3)))):
         name, value = random.choice(action.option_strings), None
@@ -145,7 +145,7 @@ def command_line(number: int, random: Random) -> Line:
     return Line(words, nonsense)
 
 
-def _working(command: str, random: Random) -> list[str]:
+def working(command: str, random: Random) -> list[str]:
     common = ["--base", "small.safetensors", "--epochs", "1"]
     known = {
         "train": ["--domain", "images", "--out", "new", *common],
@@ -153,6 +153,10 @@ def _working(command: str, random: Random) -> list[str]:
         "evaluate": ["done"],
         "report": [random.choice(("done", "grid.jsonl"))],
         "diagnose": ["done"],
+        "predict": ["done", "images/test"],
+        "inspect": ["done"],
+        "compare": ["done", "done"],
+        "export": ["done", "small.pt2"],
         "course": ["new", "--no-open"],
         "prepare": [random.choice(("decathlon", "sketch", "open")), "--root", "data", "--domains", "gtsrb"],
         "bench": ["--parts", "files", "--width", "4", "--size", "32", "--batch", "2", "--methods", "mad"],
@@ -201,7 +205,7 @@ def _template(folder: Path) -> None:
     os.chdir(place)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            code = cli.main([*_working("train", Random(0)), "--out", "done", "--method", "mad:2"])
+            code = cli.main([*working("train", Random(0)), "--out", "done", "--method", "mad:2"])
     finally:
         os.chdir(before)
     assert code == 0

@@ -25,7 +25,7 @@ Judge = Callable[[Any, bytes, Path], str]
 class FileKind:
     """Files of one kind and how madlab reads them: `read` makes something of a path, `verdict` judges it.
 
-    placed: whether `read` opens the file itself, so that something else may stand in its place.
+    places: what may stand in the file's place, as `read` opens it and takes nothing else.
     """
 
     originals: Sequence[Path]
@@ -33,15 +33,15 @@ class FileKind:
     read: Callable[[Path], Any]
     verdict: Judge
     tries: int = 10_000
-    placed: bool = True
+    places: Sequence[str] = tuple(damage.IN_ITS_PLACE)
 
     def attempt(self, number: int, random: Random) -> Outcome:
         """Damage one file, or put something in its place, and read it."""
         original = random.choice(self.originals)
         path = original.with_name(f"damaged-{original.name}")
         data = b""
-        if self.placed and random.random() < 0.05:
-            way = random.choice(list(damage.IN_ITS_PLACE))
+        if self.places and random.random() < 0.05:
+            way = random.choice(self.places)
             damage.put(way, path)
         else:
             way = list(self.damages)[number % len(self.damages)]

@@ -67,7 +67,8 @@ def test_whatever_stands_where_a_run_should_be_is_refused(tmp_path):
     for command, parser in commands.commands().items():
         if any(action.metavar == "RUN" or action.dest == "runs" for action in parser._actions):
             for place in set(commands.PLACES) - {"done", "images"}:  # a command that shows a data set takes "images"
-                outcome = kind.ended(commands.Line([command, place]))
+                words = commands.working(command, Random(0))
+                outcome = kind.ended(commands.Line([command, place, *words[2:]]))
                 assert outcome.verdict == "refused", outcome
 
 
