@@ -80,9 +80,10 @@ def sweep(out: Path, layers: str | None, **options: Any) -> None:
         raise MadlabError(f"of {len(outcome.results) + len(outcome.failures)} runs these failed:", *told)
 
 
-def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | None) -> None:
-    """Print the results table of all runs in a file or below a folder, or beside a benchmark's published rows."""
+def report(runs: Path, benchmark: str | None, duels: list[str] | None, csv: Path | None, figure: Path | None) -> None:
+    """Print the results table of all runs in a file or below a folder, beside published rows, or duel by duel."""
     from madlab.tables.comparison import write_comparison
+    from madlab.tables.duel_report import write_duels
     from madlab.tables.report import write_report
 
     left_out = 0
@@ -92,8 +93,12 @@ def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | N
         left_out += 1
         warn(f"left out: {error}")
 
+    if benchmark and duels:
+        raise MadlabError("Published rows have no seeds and images to draw: leave out --benchmark or --duels.")
     _check_outputs(csv, figure)
-    if benchmark:
+    if duels:
+        table = write_duels(runs, duels, csv, figure, on_damage)
+    elif benchmark:
         table = write_comparison(runs, benchmark, csv, figure, on_damage)
     else:
         table = write_report(runs, csv, figure, on_damage)

@@ -133,6 +133,8 @@ def _bench(sub: argparse.ArgumentParser) -> None:
 def _report(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("runs", type=_path, help="a folder with run folders in it, at any depth, or a file of runs")
     sub.add_argument("--benchmark", choices=["decathlon", "sketch"], help="beside the published rows, with sources")
+    told = "methods of the table, mad,mad:8, against all others: differences with intervals, and what they settle"
+    sub.add_argument("--duels", type=_names, metavar="METHODS", help=told)
     sub.add_argument("--csv", type=_path, help="write the table to this file, too")
     sub.add_argument("--figure", type=_path, help="draw it into this file (.png, .pdf, .svg)")
 

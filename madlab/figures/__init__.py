@@ -16,7 +16,7 @@ from madlab.figures.layers import accuracy_by_layers, adapted_by_depth, dense_bl
 from madlab.figures.modulations import accuracy_by_kept, alpha_by_layer, alpha_histograms, kept_by_layer
 from madlab.figures.paths import critical_path
 from madlab.figures.predictions import class_bars
-from madlab.figures.rankings import ranking
+from madlab.figures.rankings import critical_difference, ranking
 from madlab.figures.ranks import accuracy_by_rank, factors, singular_values, spectrum_history
 from madlab.figures.runs import accuracy_against_parameters, accuracy_bars, look, training_curves
 from madlab.figures.scores import domain_shares, score_curves
@@ -62,6 +62,7 @@ __all__ = [
     "by_kernel",
     "class_bars",
     "cost_by_rank",
+    "critical_difference",
     "critical_path",
     "curve_among",
     "dense_block",

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -84,18 +85,29 @@ def train_epoch(
     return mean
 
 
+@dataclass(frozen=True)
+class Measured:
+    """How a network does on a split. correct: bool (N,), in the split's order. loss: mean cross-entropy in nats."""
+
+    correct: Tensor
+    loss: float
+
+    @property
+    def accuracy(self) -> float:
+        """In percent."""
+        return 100 * int(self.correct.sum()) / len(self.correct)
+
+
 @torch.no_grad()
-def accuracy_and_loss(
-    network: nn.Module, split: Split, normalization: dict[str, list[float]], crop: int
-) -> tuple[float, float]:
-    """Accuracy in percent and mean cross-entropy in nats on the centre crops of a split; network in eval mode."""
-    correct = loss = torch.zeros((), device=split.images.device)
+def measure(network: nn.Module, split: Split, normalization: dict[str, list[float]], crop: int) -> Measured:
+    """Run a network in eval mode on the centre crops of a split."""
+    correct, loss = [], torch.zeros((), device=split.images.device)
     for images, labels in batches(split.images, split.labels, 250, crop, normalization=normalization):
         with autocast(images.device):
             logits = network(images)
-        correct = correct + (logits.argmax(1) == labels).sum()
+        correct.append(logits.argmax(1) == labels)
         loss = loss + F.cross_entropy(logits.float(), labels, reduction="sum")
-    return 100 * correct.item() / len(split), loss.item() / len(split)
+    return Measured(torch.cat(correct), loss.item() / len(split))
 
 
 def diverged(what: str, view: DomainView, recipe: Recipe, epoch: int) -> Diverged:

@@ -1,24 +1,30 @@
 """How good a finished run is, computed from its config and its adapter file alone."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import nn
 
 from madlab.adapters import METHODS
+from madlab.adapters.rounding import check_bits
 from madlab.backbones import load_base
 from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain, match_classes
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
 from madlab.facts import DomainFacts
+from madlab.files.locks import hold
 from madlab.hub import NotHere
 from madlab.network import MultiDomainNet
 from madlab.runs.config import RunConfig
-from madlab.runs.epoch import accuracy_and_loss, crop_of
+from madlab.runs.epoch import crop_of, measure
 from madlab.runs.folder import ADAPTER
+from madlab.runs.marks import pack_correct
+from madlab.runs.record import Result, Rounded, Run
 from madlab.runs.training import network_to_evaluate
 from madlab.sizes import ImageSize, image_size
 
@@ -57,12 +63,65 @@ def evaluate(
     if domain is None and config.source is None:
         raise MadlabError(f"The run {run} was trained on a Domain object: give that domain to evaluate.")
     trained = restore(run, base, where)
-    if domain is None:
-        assert config.source is not None
-        domain = load_domain(config.source, size=trained.size.resize, flip=config.flip)
-    domain = match_classes(domain, trained.class_names, f"the run {run}")
+    domain = domain_of(trained, run, domain)
     crop = trained.crop(domain.size)
-    return accuracy_and_loss(trained.network, domain.test.to(where), trained.normalization, crop)[0]
+    return measure(trained.network, domain.test.to(where), trained.normalization, crop).accuracy
+
+
+def round_run(
+    run: Path | str,
+    bits: Sequence[int] = (8, 4, 3, 2),
+    domain: Domain | None = None,
+    base: nn.Module | Path | str | None = None,
+    device: torch.device | str | None = None,
+) -> Result:
+    """Store a finished run's domain in each of these numbers of bits, load it back, evaluate it, and record that.
+
+    Nothing is trained, and the adapter file stays as it is: only `Result.rounded` of result.json changes, and what it
+    holds already is not measured again. domain, base: as in `evaluate`. Returns the result. Raises MadlabError where
+    `evaluate` does, for a run that is stored rounded already (`finish_bits`), and for a number of bits that cannot be.
+    """
+    config, where = RunConfig.read(run), chosen_device(device)
+    if config.recipe.finish_bits is not None:
+        raise MadlabError(
+            f"The run {run} is stored in {config.recipe.finish_bits} bits already: round one that is not."
+        )
+    if domain is None and config.source is None:
+        raise MadlabError(f"The run {run} was trained on a Domain object: give that domain to round it.")
+    with hold(Path(run)):
+        result = Run.read(run).result
+        missing = [number for number in bits if str(check_bits(number)) not in result.rounded]
+        if missing:
+            net, name = _load(config, run, base)
+            data = domain_of(_trained(config, net.to(where), name), run, domain).to(where)
+            with TemporaryDirectory() as folder:
+                found = {
+                    str(b): _rounded(config, net, name, b, data, Path(folder) / f"{b}.safetensors") for b in missing
+                }
+            result = replace(result, rounded=result.rounded | found)
+            result.write(run)
+    return result
+
+
+def _rounded(config: RunConfig, net: MultiDomainNet, name: str, bits: int, domain: Domain, file: Path) -> Rounded:
+    net.save_domain(name, file, bits=bits, norms="folded")
+    loaded = net.load_domain(file, name=f"{name} in {bits} bits")
+    trained = _trained(config, net, loaded)
+    val, test = (
+        measure(trained.network, split, trained.normalization, trained.crop(domain.size))
+        for split in (domain.val, domain.test)
+    )
+    stored = asdict(net.stored_bytes(name, bits, "folded"))
+    net.remove_domain(loaded)
+    return Rounded(stored, val.accuracy, test.accuracy, pack_correct(test.correct.cpu()))
+
+
+def domain_of(trained: Trained, run: Path | str, domain: Domain | None) -> Domain:
+    """A run's domain, or the one given in its place, with its classes in the run's order."""
+    if domain is None:
+        assert trained.config.source is not None
+        domain = load_domain(trained.config.source, size=trained.size.resize, flip=trained.config.flip)
+    return match_classes(domain, trained.class_names, f"the run {run}")
 
 
 def restore(run: Path | str, base: nn.Module | Path | str | None, device: torch.device) -> Trained:
@@ -73,15 +132,24 @@ def restore(run: Path | str, base: nn.Module | Path | str | None, device: torch.
     downloaded at its word. Another network than the run's is refused either way.
     """
     config = RunConfig.read(run)
+    net, name = _load(config, run, base)
+    return _trained(config, net.to(device), name)
+
+
+def _load(config: RunConfig, run: Path | str, base: nn.Module | Path | str | None) -> tuple[MultiDomainNet, str]:
+    """The base network with the run's domain, and that domain's name."""
     network = base_of(config, run) if base is None else base if isinstance(base, nn.Module) else load_base(str(base))
     net = MultiDomainNet(network.to(memory_format=torch.channels_last))
     name = net.load_domain(Path(run) / ADAPTER)
+    _check_adapter(config, net.view(name).facts, Path(run) / ADAPTER)
+    return net, name
+
+
+def _trained(config: RunConfig, net: MultiDomainNet, name: str) -> Trained:
     facts = net.view(name).facts
-    _check_adapter(config, facts, Path(run) / ADAPTER)
-    network = network_to_evaluate(net.to(device), name)
     # Domain files of madlab 0.1 do not say the size.
     size = ImageSize(facts.resize, facts.crop) if facts.resize and facts.crop else image_size(net.base)
-    return Trained(config, network, size, dict(facts.normalization), list(facts.class_names))
+    return Trained(config, network_to_evaluate(net, name), size, dict(facts.normalization), list(facts.class_names))
 
 
 def _check_adapter(config: RunConfig, facts: DomainFacts, file: Path) -> None:

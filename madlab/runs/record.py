@@ -20,6 +20,7 @@ from madlab.files.jsonfiles import MOST, parse_json, read_json, write_json
 from madlab.files.plain import read_bytes, write_bytes
 from madlab.files.schemas import STRICT, Whole, validated
 from madlab.runs.config import BaseUsed, Name, RunConfig
+from madlab.runs.marks import unpack_correct
 
 RECORDS = Path(__file__).parents[1] / "records"
 """The runs that ship with madlab, a file per grid: `pocket` on drawn domains, `photographs` on real pictures,
@@ -35,6 +36,7 @@ OnDamage = Callable[[MadlabError], None]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Count = Annotated[Whole, Field(ge=0, lt=2**53)]
 Rank = Annotated[Whole, Field(ge=1)]
+Bits = Annotated[str, Field(pattern="^[8432]$")]
 Day = Annotated[str, Field(pattern=r"^(\d{4}-\d{2}-\d{2})?$")]
 
 
@@ -49,13 +51,28 @@ class Epoch:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Rounded:
+    """A trained domain saved with `save_domain(bits=..., norms="folded")`, loaded back and evaluated; never trained.
+
+    stored_bytes: of "adapter", "norms" and "head" in that file. Accuracies in percent; test_correct as in `Result`.
+    """
+
+    stored_bytes: dict[str, Count]
+    val_accuracy: Percent
+    test_accuracy: Percent
+    test_correct: str
+
+
+@dataclass(frozen=True, config=STRICT)
 class Result:
     """What a finished run reports; accuracies in percent, seconds of wall time, the rest as in its config.
 
     base_parameters: weights of all the base's convolutions; adapter_parameters: as `MultiDomainNet.adapter_size`.
     date: the day on which it finished, YYYY-MM-DD in UTC. rates: the peak learning rates of "adapter", "batchnorm" and
-    "head" that it was trained with. stored_bytes: of "adapter", "norms" and "head" in its adapter file. The last three
-    are empty for runs that were made before they were recorded.
+    "head" that it was trained with. stored_bytes: of "adapter", "norms" and "head" in its adapter file. test_images:
+    how many there are; test_correct: which of them the stored network gets right (`marks.pack_correct`), in the order
+    of the test split. rounded: the same domain in fewer bits, by their number ("8", "4", "3", "2"), once
+    `round_run` was asked for it. These are empty, or 0, for runs that were made before they were recorded.
     """
 
     domain: Name
@@ -75,6 +92,9 @@ class Result:
     date: Day = ""
     rates: dict[str, float] = field(default_factory=dict)
     stored_bytes: dict[str, Count] = field(default_factory=dict)
+    test_images: Count = 0
+    test_correct: str = ""
+    rounded: dict[Bits, Rounded] = field(default_factory=dict)
 
     def write(self, folder: Path | str) -> None:
         """Write result.json into a run folder."""
@@ -180,12 +200,23 @@ def _of_one_run(run: Run) -> Run:
         pairs["numbers of epochs"] = list(range(1, len(log) + 1)), [entry.epoch for entry in log]
         best = [entry.val_accuracy for entry in log if entry.epoch == result.best_epoch]
         pairs["validation accuracy"] = best, [result.val_accuracy]
+    stored: list[Result | Rounded] = [result, *result.rounded.values()]
+    tested = [one for one in stored if one.test_correct]
+    shares = [_share_correct(one.test_correct, result.test_images, run.path) for one in tested]
+    pairs["test accuracy"] = [one.test_accuracy for one in tested], shares
     if differing := [name for name, (one, other) in pairs.items() if one != other]:
         raise MadlabError(
             f"{run.path} is damaged (config, result and log differ in {', '.join(differing)}): "
             "remove it and make it anew."
         )
     return run
+
+
+def _share_correct(packed: str, images: int, where: str) -> float:
+    try:
+        return float(100 * int(unpack_correct(packed, images).sum()) / max(images, 1))
+    except MadlabError as error:
+        raise MadlabError(f"{where} has a test_correct that cannot be read ({error}): make it anew.") from None
 
 
 def _each(read: Callable[..., T], places: Iterable[tuple[Any, ...]], on_damage: OnDamage | None) -> list[T]:

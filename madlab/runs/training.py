@@ -21,8 +21,9 @@ from madlab.errors import MadlabError
 from madlab.network import MultiDomainNet
 from madlab.progress import progress_bar
 from madlab.runs.config import RunConfig
-from madlab.runs.epoch import accuracy_and_loss, crop_of, diverged, train_epoch
+from madlab.runs.epoch import Measured, crop_of, diverged, measure, train_epoch
 from madlab.runs.folder import ADAPTER, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
+from madlab.runs.marks import pack_correct
 from madlab.runs.rates import make_optimiser, peak_rates
 from madlab.runs.record import Epoch, Result, write_log
 from madlab.sizes import image_size
@@ -81,7 +82,7 @@ class Training:
 
     def _look(self) -> None:
         """Compute the validation loss before the first step, so that a fault shows now and not in an hour."""
-        _, loss = self._measure(self.domain.val)
+        loss = self._measure(self.domain.val).loss
         if not math.isfinite(loss):
             raise MadlabError(
                 f"Before any training the loss on validation is {loss}: the base network has weights that are no "
@@ -93,13 +94,13 @@ class Training:
         recipe = self.config.recipe
         train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved)
         with rounded(numbers(self.view).values(), recipe.bits(epoch)):
-            accuracy, loss = self._measure(self.domain.val)
+            measured = self._measure(self.domain.val)
         # The last step of an epoch can ruin what the loss of that epoch does not show yet.
-        if not math.isfinite(loss):
-            raise diverged(f"The validation loss became {loss}", self.view, recipe, epoch)
+        if not math.isfinite(measured.loss):
+            raise diverged(f"The validation loss became {measured.loss}", self.view, recipe, epoch)
         if not self._all_finite():
             raise diverged("A weight or its momentum became infinite", self.view, recipe, epoch)
-        self.log.append(Epoch(epoch + 1, train_loss, loss, accuracy))
+        self.log.append(Epoch(epoch + 1, train_loss, measured.loss, measured.accuracy))
         if (eligible := self._eligible()) and best_epoch(eligible) is self.log[-1]:
             self.best = self._copied_state()
         self._store()
@@ -143,17 +144,17 @@ class Training:
         self.view.load_own_state(self.best)
         if self.form.bits is not None:  # tested is what is stored, to the last bit
             self.view.load_own_state(decode(self.view, encode(self.view, self.form), self.form), packed=True)
-        accuracy, loss = self._measure(self.domain.test)
-        if not math.isfinite(loss):
-            raise diverged(f"The test loss is {loss}", self.view, self.config.recipe, len(self.log) - 1)
+        tested = self._measure(self.domain.test)
+        if not math.isfinite(tested.loss):
+            raise diverged(f"The test loss is {tested.loss}", self.view, self.config.recipe, len(self.log) - 1)
         self.net.check_base()
-        result = self._result(accuracy)
+        result = self._result(tested)
         if self.folder is not None:
             self.net.save_domain(self.domain.name, self.folder / ADAPTER, self.form.bits, self.form.norms)
             result.write(self.folder)
         return result
 
-    def _result(self, test_accuracy: float) -> Result:
+    def _result(self, tested: Measured) -> Result:
         best, on_gpu = best_epoch(self._eligible()), self.device.type == "cuda"
         return Result(
             domain=self.domain.name,
@@ -164,7 +165,7 @@ class Training:
             base_parameters=sum(conv.weight.numel() for conv in self.net.convs.values()),
             adapter_parameters=self.net.adapter_size(self.domain.name),
             val_accuracy=best.val_accuracy,
-            test_accuracy=test_accuracy,
+            test_accuracy=tested.accuracy,
             best_epoch=best.epoch,
             epochs=self.config.recipe.epochs,
             seconds=round(self._elapsed(), 1),
@@ -179,11 +180,13 @@ class Training:
             date=time.strftime("%Y-%m-%d", time.gmtime()),
             rates=peak_rates(self.view, self.config.recipe),
             stored_bytes=asdict(stored_bytes(self.view, self.form)),
+            test_images=len(tested.correct),
+            test_correct=pack_correct(tested.correct.cpu()),
         )
 
-    def _measure(self, split: Split) -> tuple[float, float]:
+    def _measure(self, split: Split) -> Measured:
         network = network_to_evaluate(self.net, self.domain.name)
-        return accuracy_and_loss(network, split, self.domain.normalization, self.crop)
+        return measure(network, split, self.domain.normalization, self.crop)
 
     def _elapsed(self) -> float:
         return self.seconds + time.time() - self.began

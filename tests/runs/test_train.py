@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -116,10 +117,12 @@ def test_the_best_epoch_on_validation_is_kept_and_its_accuracies_are_true(place)
 def test_a_best_epoch_that_is_not_the_last_is_the_one_saved(place, monkeypatch):
     """Validation is made to get worse: the first epoch wins, and its adapter is the one that an own run of it has."""
     accuracies = iter([0.0, 90.0, 50.0, 40.0])
-    real = training.accuracy_and_loss
-    monkeypatch.setattr(
-        training, "accuracy_and_loss", lambda *a: (next(accuracies), 1.0) if len(a[1]) == 12 else real(*a)
-    )  # 12 images are validation, 18 test
+    real = training.measure
+
+    def measure(*given):
+        return SimpleNamespace(accuracy=next(accuracies), loss=1.0) if len(given[1]) == 12 else real(*given)
+
+    monkeypatch.setattr(training, "measure", measure)  # 12 images are validation, 18 test
     kept = []
     real_epoch = training.train_epoch
 
@@ -176,13 +179,13 @@ def test_objects_instead_of_names_train_the_same_and_are_asked_for_again(place, 
 
 
 def test_the_test_split_is_read_once_and_after_all_epochs(place, monkeypatch):
-    order, real = [], training.accuracy_and_loss
+    order, real = [], training.measure
 
     def spy(network, split, *rest):
         order.append({12: "val", 18: "test"}[len(split)])
         return real(network, split, *rest)
 
-    monkeypatch.setattr(training, "accuracy_and_loss", spy)
+    monkeypatch.setattr(training, "measure", spy)
     run(place, "spied")
     assert order == ["val", *["val"] * EPOCHS, "test"]
 
