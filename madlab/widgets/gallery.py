@@ -61,7 +61,9 @@ def domain_gallery() -> Panel:
         "label": choice("class", [EVERY, *SPECS[DOMAINS[0]].class_names]),
         "more": button("more images"),
     }
-    return Panel(draw, controls, size=(9.5, 1.95), before=before)
+    shown = [EVERY, *(name for spec in SPECS.values() for name in spec.class_names[:2])]
+    states = {"label": shown, "more": 1}
+    return Panel(draw, controls, size=(9.5, 1.95), before=before, states=states, start=lambda: place.update(first=0))
 
 
 @lru_cache(maxsize=4096)

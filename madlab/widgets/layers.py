@@ -78,4 +78,4 @@ def layer_picker(points: Mapping[str, LayerPoints]) -> Panel:
         "rank": slider("rank I", 1, HIGHEST, 8),
         "domain": choice("accuracy on", list(points)),
     }
-    return Panel(draw, controls, size=(9.5, 4.2), before=before)
+    return Panel(draw, controls, size=(9.5, 4.2), before=before, states={"rank": (2, 8, 32)})

@@ -98,6 +98,7 @@ def method_picker(
         "layer": choice("layer", list(base)),
         "first": slider("first filter", 0, most - OUTPUTS, 0),
     }
-    panel = Panel(draw, controls, size=(9.5, 4.6), before=before)
+    states = {"layer": list(base)[:: max(1, len(base) // 4)], "first": (0, OUTPUTS, most - OUTPUTS)}
+    panel = Panel(draw, controls, size=(9.5, 4.6), before=before, states=states)
     before(panel, "layer")
     return panel

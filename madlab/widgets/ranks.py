@@ -66,7 +66,9 @@ def rank_slider(
         "layer": choice("layer", list(alphas)),
         "lost": switch("show what is left out"),
     }
-    return Panel(draw, controls, size=(9.5, 3.7), slow=lambda rank, **_: rank not in measured)
+    states = {"rank": _RANKS, "layer": list(alphas)[:: max(1, len(alphas) // 5)]}
+    return Panel(draw, controls, size=(9.5, 3.7), slow=lambda rank, **_: rank not in measured, states=states)
 
 
+_RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128)
 _PLACES = ((0.06, 0.16, 0.25, 0.74), (0.40, 0.16, 0.22, 0.74), (0.715, 0.16, 0.265, 0.74))

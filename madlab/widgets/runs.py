@@ -98,7 +98,8 @@ class TrainButton(Panel):
             "train": button("Train"),
             "stop": button("Stop"),
         }
-        super().__init__(self._losses, controls, size=(9, 3.8), before=self._pressed)
+        forget = {"states": {"train": 1}, "start": self._forget}
+        super().__init__(self._losses, controls, size=(9, 3.8), before=self._pressed, **forget)
 
     def redraw(self) -> None:
         with self._lock:  # the reader's hand and the training thread both draw
@@ -127,6 +128,11 @@ class TrainButton(Panel):
             arguments = (self.running, self.start(self.method.value, self.rate.value))
             self._thread = threading.Thread(target=self._work, args=arguments, daemon=True)
             self._thread.start()
+
+    def _forget(self) -> None:
+        """Clear the picture."""
+        self.wait()
+        self.curves, self.colours, self.reached, self.finished = {}, {}, {}, []
 
     def _make_room(self, name: str) -> None:
         """Begin a curve of this name; it replaces an older one, and gets a colour that no other shown curve has."""

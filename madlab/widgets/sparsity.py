@@ -75,7 +75,8 @@ def sparsity_slider(
     def slow(domain: str, threshold: float, value: float, **_: Any) -> bool:
         return round(threshold, 4) not in measured.get((domain, value), {})
 
-    return Panel(draw, controls, size=(9.5, 3.7), slow=slow)
+    states = {"layer": list(first)[:: max(1, len(first) // 3)]}
+    return Panel(draw, controls, size=(9.5, 3.7), slow=slow, states=states)
 
 
 _PLACES = ((0.075, 0.16, 0.24, 0.74), (0.395, 0.16, 0.215, 0.74), (0.70, 0.16, 0.28, 0.74))
