@@ -65,6 +65,24 @@ def directions(alpha: Tensor, share: float = 0.9) -> int:
     return int((energy < share * energy[-1] * (1 - 1e-9)).sum()) + 1
 
 
+def shuffled(alpha: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """The same entries (M, N) in another order: as large and as sparse as alpha, but without rows and columns.
+
+    This is what a structure has to be held against: any table has singular values, and some of its rows are larger than
+    others.
+    """
+    order = torch.randperm(alpha.numel(), generator=generator)
+    return alpha.flatten()[order.to(alpha.device)].view_as(alpha)
+
+
+def singular_values(alpha: Tensor) -> Tensor:
+    """Singular values (min(M, N),) of the change alpha - 1, the largest first.
+
+    Those of alpha itself begin with the table of ones, however alpha was trained.
+    """
+    return torch.linalg.svdvals(alpha.detach() - 1)
+
+
 def _alpha(adapter: nn.Module) -> Tensor:
     if isinstance(adapter, ModulatedTransform):
         adapter = adapter.mad
