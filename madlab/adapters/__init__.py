@@ -49,7 +49,15 @@ METHODS: dict[str, Method] = {
             trains_everything=True,
         ),
         # An entry of beta moves a whole row of alpha, one of gamma a whole column: with a rank the rate is smaller.
-        Method("mad", "W ⊙ α, or W ⊙ (βγ) with rank I", "arXiv 2307.08528", build_modulation, MAD, Rates(0.05, 0.015)),
+        Method(
+            "mad",
+            "W ⊙ α, or W ⊙ (βγ) with rank I",
+            "arXiv 2307.08528",
+            build_modulation,
+            MAD,
+            Rates(0.05),
+            rates_by_rank={1: Rates(0.015)},
+        ),
         Method("piggyback", "W ⊙ 1[m > τ]", "arXiv 1801.06519", Piggyback, rates=Rates(0.003)),
         Method(
             "wtpb", "k0 W + k1 1 + k2 B + k3 W ⊙ B", "arXiv 1805.11119", BinaryTransform, rates=Rates(3.0, head=0.1)

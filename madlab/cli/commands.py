@@ -43,7 +43,8 @@ def train(out: Path, config: Path | None, domain: str | None, layers: str | None
     if config is None and domain is None:
         raise MadlabError("There is no domain to train on: give --domain, or --config to repeat a run.")
     result = run(out=out, **given) if config is None else repeat(config, out, **given)
-    tell(f"{result.domain}, {result.method}: validation {result.val_accuracy:.2f} % (epoch {result.best_epoch})")
+    reached = "no validation" if result.val_accuracy is None else f"validation {result.val_accuracy:.2f} %"
+    tell(f"{result.domain}, {result.method}: {reached} (epoch {result.best_epoch})")
     tell(f"test accuracy {result.test_accuracy:.2f} %, {result.adapter_parameters:,} adapter parameters")
     tell(f"everything is in {out}, after {result.seconds:.0f} s")
 
@@ -74,7 +75,9 @@ def sweep(out: Path, layers: str | None, **options: Any) -> None:
 
     options |= {"layers": _layers(layers)}
     outcome = run(out=out, **{name: value for name, value in options.items() if value is not None})
-    tell(f"{len(outcome.results)} finished runs are in {out}; see them with: madlab report {out}")
+    count = len(outcome.results)
+    finished = "1 finished run is" if count == 1 else f"{count} finished runs are"
+    tell(f"{finished} in {out}; see what they reached with: madlab report {out}")
     if outcome.failures:
         told = [f"  {folder}: {failure}" for folder, failure in outcome.failures.items()]
         raise MadlabError(f"of {len(outcome.results) + len(outcome.failures)} runs these failed:", *told)

@@ -170,9 +170,13 @@ def _add_recipe(sub: argparse.ArgumentParser, without: Sequence[str] = ()) -> No
     for name, kind in get_type_hints(RecipeOptions).items():
         if name not in without:
             told = fields[name].description.removesuffix(".").replace("%", "%%")
+            option = f"--{name.replace('_', '-')}"
+            if kind is bool:  # None where it is not given, so that a repeated run keeps its own
+                group.add_argument(option, action="store_const", const=True, help=told)
+                continue
             default = "" if fields[name].default is None else f" (default: {fields[name].default})"
             number = _whole if kind in (int, int | None) else _number
-            group.add_argument(f"--{name.replace('_', '-')}", type=number, help=told + default)
+            group.add_argument(option, type=number, help=told + default)
 
 
 class _Collect(argparse.Action):

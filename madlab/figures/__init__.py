@@ -20,6 +20,7 @@ from madlab.figures.rankings import critical_difference, ranking
 from madlab.figures.ranks import accuracy_by_rank, factors, singular_values, spectrum_history
 from madlab.figures.runs import accuracy_against_parameters, accuracy_bars, look, training_curves
 from madlab.figures.scores import domain_shares, score_curves
+from madlab.figures.sizes import FormPoint, accuracy_against_bytes
 from madlab.figures.style import (
     AROUND_ONE,
     AROUND_ZERO,
@@ -44,6 +45,8 @@ __all__ = [
     "MARKERS",
     "PALETTE",
     "STYLE",
+    "FormPoint",
+    "accuracy_against_bytes",
     "accuracy_against_parameters",
     "accuracy_bars",
     "accuracy_by_budget",

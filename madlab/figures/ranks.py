@@ -48,13 +48,14 @@ def accuracy_by_rank(
     marked: tuple[int, float] | None = None,
     limit: int | None = None,
     ylabel: str = "accuracy (%)",
+    legend: bool = True,
 ) -> None:
     """Draw accuracy against the rank I; of several seeds the mean, with their standard deviation as bars.
 
     cut: rank -> accuracy of the full alpha cut to that rank. fresh: the same after BatchNorm's statistics were measured
     anew. trained: rank -> accuracy of factors trained at that rank. full, floor: accuracies of full alpha and of
     BatchNorm alone, drawn as horizontal lines. marked: a point (rank, accuracy) to circle. limit: the largest rank on
-    the axis. The legend is at the bottom, below everything that is drawn.
+    the axis. legend: at the bottom, below everything that is drawn; without one there is no room for it.
     """
     drawn = []
     for level, name, method in ((full, "full α", "mad"), (floor, "BatchNorm alone", "batchnorm")):
@@ -84,8 +85,11 @@ def accuracy_by_rank(
     ax.yaxis.set_major_locator(MaxNLocator(5))
     low, high = min(drawn), max(drawn)
     unit = max(high - low, 1.0)
-    ax.set(xlabel="rank I", ylabel=ylabel, xlim=(0.8, 1.25 * widest), ylim=(low - 0.55 * unit, high + 0.06 * unit))
-    ax.legend(loc="lower right", fontsize=8, labelspacing=0.25, borderaxespad=0.2)
+    room = 0.55 if legend else 0.06
+    ax.set(xlabel="rank I", ylabel=ylabel, xlim=(0.8, 1.25 * widest), ylim=(low - room * unit, high + 0.06 * unit))
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}" if value >= 0 else "")  # below is the legend's room
+    if legend:
+        ax.legend(loc="lower right", fontsize=8, labelspacing=0.25, borderaxespad=0.2)
 
 
 def factors(axes: Sequence[Axes], beta: Any, gamma: Any, alpha: Any, span: float = 1.0) -> None:

@@ -112,5 +112,7 @@ def measure(network: nn.Module, split: Split, normalization: dict[str, list[floa
 
 def diverged(what: str, view: DomainView, recipe: Recipe, epoch: int) -> Diverged:
     """The error for a training that went wrong in `epoch`, counted from 0; `what` begins the sentence."""
-    rates = ", ".join(f"{kind}_lr {rate:g}" for kind, rate in peak_rates(view, recipe).items())
+    rates = ", ".join(
+        f"{kind}_lr {rate:g}" for kind, rate in peak_rates(view.method, view.facts.options, recipe).items()
+    )
     return Diverged(f"{what} in epoch {epoch + 1}: lower the learning rates (now {rates}).")

@@ -113,7 +113,8 @@ def _rounded(config: RunConfig, net: MultiDomainNet, name: str, bits: int, domai
     )
     stored = asdict(net.stored_bytes(name, bits, "folded"))
     net.remove_domain(loaded)
-    return Rounded(stored, val.accuracy, test.accuracy, pack_correct(test.correct.cpu()))
+    validation = None if config.recipe.trainval else val.accuracy
+    return Rounded(stored, validation, test.accuracy, pack_correct(test.correct.cpu()))
 
 
 def domain_of(trained: Trained, run: Path | str, domain: Domain | None) -> Domain:

@@ -59,6 +59,8 @@ class Recipe:
     """Batches whose mean gradient makes one step; BatchNorm takes its statistics from each batch alone."""
     finish_bits: Annotated[Whole, AfterValidator(_storable)] | None = None
     """In the last fifth of the epochs, round the adapter to so many bits (2, 3, 4 or 8), and store it so."""
+    trainval: bool = False
+    """Train on training and validation images together, for a number of epochs chosen before; nothing is validated."""
 
     def bits(self, epoch: int) -> int | None:
         """The bits to which the adapter is rounded in this epoch, counted from 0; None where it is not.
@@ -87,6 +89,7 @@ class RecipeOptions(TypedDict, total=False):
     crop: int | None
     accumulate: int
     finish_bits: int | None
+    trainval: bool
 
 
 def make_recipe(options: Mapping[str, Any]) -> Recipe:

@@ -42,12 +42,15 @@ Day = Annotated[str, Field(pattern=r"^(\d{4}-\d{2}-\d{2})?$")]
 
 @dataclass(frozen=True, config=STRICT)
 class Epoch:
-    """One line of metrics.jsonl: losses are mean cross-entropies in nats, accuracies percent."""
+    """One line of metrics.jsonl: losses are mean cross-entropies in nats, accuracies percent.
+
+    Where validation images were trained on (`Recipe.trainval`) there is no validation.
+    """
 
     epoch: Annotated[Whole, Field(ge=1)]
     train_loss: float
-    val_loss: float
-    val_accuracy: Percent
+    val_loss: float | None
+    val_accuracy: Percent | None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -58,7 +61,7 @@ class Rounded:
     """
 
     stored_bytes: dict[str, Count]
-    val_accuracy: Percent
+    val_accuracy: Percent | None
     test_accuracy: Percent
     test_correct: str
 
@@ -67,6 +70,7 @@ class Rounded:
 class Result:
     """What a finished run reports; accuracies in percent, seconds of wall time, the rest as in its config.
 
+    val_accuracy: of the best epoch; None where validation images were trained on, where the last epoch is the best.
     base_parameters: weights of all the base's convolutions; adapter_parameters: as `MultiDomainNet.adapter_size`.
     date: the day on which it finished, YYYY-MM-DD in UTC. rates: the peak learning rates of "adapter", "batchnorm" and
     "head" that it was trained with. stored_bytes: of "adapter", "norms" and "head" in its adapter file. test_images:
@@ -82,7 +86,7 @@ class Result:
     base: BaseUsed
     base_parameters: Count
     adapter_parameters: Count
-    val_accuracy: Percent
+    val_accuracy: Percent | None
     test_accuracy: Percent
     best_epoch: Annotated[Whole, Field(ge=1)]
     epochs: Annotated[Whole, Field(ge=1)]
@@ -200,6 +204,9 @@ def _of_one_run(run: Run) -> Run:
         pairs["numbers of epochs"] = list(range(1, len(log) + 1)), [entry.epoch for entry in log]
         best = [entry.val_accuracy for entry in log if entry.epoch == result.best_epoch]
         pairs["validation accuracy"] = best, [result.val_accuracy]
+    validated_ones: list[Result | Rounded | Epoch] = [result, *result.rounded.values(), *log]
+    unknown = {one.val_accuracy is None for one in validated_ones}
+    pairs["whether there was a validation"] = {config.recipe.trainval}, unknown
     stored: list[Result | Rounded] = [result, *result.rounded.values()]
     tested = [one for one in stored if one.test_correct]
     shares = [_share_correct(one.test_correct, result.test_images, run.path) for one in tested]

@@ -14,6 +14,7 @@ from torch import nn
 
 from madlab.adapters import METHODS
 from madlab.adapters.base import join_method, split_method, whole_number
+from madlab.adapters.rounding import check_bits
 from madlab.backbones import load_base
 from madlab.benchmarks import load_domain, short_name, source_of
 from madlab.device import chosen_device
@@ -54,6 +55,7 @@ class Grid:
     options: dict[str, Any]
     common: dict[str, Any]
     recipe: dict[str, Any]
+    bits: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         seeds = whole_number(self.seeds)
@@ -96,14 +98,13 @@ class Grid:
                     check_place(folder, domain)
                     check_writable(folder / CONFIG)
                     own = {"method": method, "options": options} | ({"flip": False} if name in self.no_flip else {})
-                    cells[folder] = Cell(
-                        folder, domain, self.common | own | self.recipe | {"seed": seed}, recipe.epochs
-                    )
+                    given = self.common | own | self.recipe | {"seed": seed}
+                    cells[folder] = Cell(folder, domain, given, recipe.epochs, self.bits)
         return list(cells.values())
 
     def check_started(self, cell: Cell, network: nn.Module) -> None:
         """Raise MadlabError if the run is on disk already, but damaged or started with other options."""
-        if cell.finished:
+        if cell.trained:
             Run.read(cell.folder)
         elif not cell.epochs_done():
             return
@@ -142,6 +143,7 @@ def sweep(
     device: str | None = None,
     compile: str | None = None,
     progress: bool = True,
+    round_to: Sequence[int] = (),
     **recipe: Unpack[RecipeOptions],
 ) -> Outcome:
     """Train every method on every domain with every seed: `madlab sweep`.
@@ -155,7 +157,8 @@ def sweep(
     than one with N threads; devices=N spreads the runs over N GPUs, one for each worker in turn, with N workers unless
     another number of them is given. "ray" starts a Ray of `workers` processes that this machine alone can reach, or
     uses the cluster at `address`, whose machines must see the same files; gpus_per_run: the share of a GPU that a run
-    takes there, by default one where the cluster has any.
+    takes there, by default one where the cluster has any. round_to: numbers of bits in which each finished run is
+    measured as well, without training again (`evaluate.round_run`).
 
     Raises MadlabError, before anything is started, for whatever can be known to fail.
     """
@@ -164,11 +167,11 @@ def sweep(
     for what, names in (("domains", domains), ("methods", methods), ("no_flip", no_flip)):
         if isinstance(names, str):
             raise MadlabError(f"{what} is the text {names!r:.60}: give a list of them.")
-    base = str(base)
+    base, bits = str(base), tuple(check_bits(number) for number in round_to)
     common = {"base": base, "layers": checked_layers(layers), "head": head, "device": device, "compile": compile}
     given = {name: value for name, value in (options or {}).items() if value is not None}
     sources = [source_of(domain) for domain in domains]
-    grid = Grid(sources, list(methods), seeds, Path(out), no_flip, given, common, dict(recipe))
+    grid = Grid(sources, list(methods), seeds, Path(out), no_flip, given, common, dict(recipe), bits)
     bring_to_end = choose_engine(engine, workers, address, gpus_per_run, devices)
     network, cells = load_base(base), grid.cells()
     _try_methods(network, grid)

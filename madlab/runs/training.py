@@ -7,7 +7,7 @@ import math
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from madlab.adapters.rounding import rounded
 from madlab.benchmarks.domain import Domain, Split
+from madlab.benchmarks.loader import batches
 from madlab.errors import MadlabError
 from madlab.network import MultiDomainNet
 from madlab.progress import progress_bar
@@ -24,7 +25,8 @@ from madlab.runs.config import RunConfig
 from madlab.runs.epoch import Measured, crop_of, diverged, measure, train_epoch
 from madlab.runs.folder import ADAPTER, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
 from madlab.runs.marks import pack_correct
-from madlab.runs.rates import make_optimiser, peak_rates
+from madlab.runs.probe import fit_epoch, probed_head
+from madlab.runs.rates import head_factor, make_optimiser, peak_rates
 from madlab.runs.record import Epoch, Result, write_log
 from madlab.sizes import image_size
 from madlab.stored import Form, decode, encode, numbers, stored_bytes
@@ -40,6 +42,8 @@ class Training:
 
     def __init__(self, config: RunConfig, domain: Domain, base: nn.Module, folder: Path | None):
         self.began, self.config, self.folder = time.time(), config, folder
+        if config.recipe.trainval:
+            domain = with_validation(domain)
         self.device = domain.train.images.device
         stopped = self._checkpoint()
         if stopped is not None:
@@ -51,9 +55,11 @@ class Training:
         bits = config.recipe.finish_bits
         self.form = Form(bits, "full" if bits is None else "folded")
         self.view = self.net.view(domain.name)
-        if config.compile is not None:
+        self.probed = probed_head(self.view, self._first_images()) is not None
+        of_head = 1.0 if self.probed else head_factor(self.view, domain, config.recipe, self.crop)
+        self.optimiser = make_optimiser(self.view, config.recipe, of_head)
+        if config.compile is not None and not self.probed:
             self.view.compile(backend=config.compile, dynamic=False)
-        self.optimiser = make_optimiser(self.view, config.recipe)
         self.log: list[Epoch] = []
         self.best, self.seconds = self._copied_state(), 0.0
         if stopped is not None:
@@ -75,7 +81,8 @@ class Training:
 
             for epoch in range(len(self.log), epochs):
                 entry = self._epoch(epoch, moved)
-                bar.set_postfix_str(f"loss {entry.train_loss:.3f}, validation {entry.val_accuracy:.1f} %")
+                validation = "" if entry.val_accuracy is None else f", validation {entry.val_accuracy:.1f} %"
+                bar.set_postfix_str(f"loss {entry.train_loss:.3f}{validation}")
                 if on_epoch is not None:
                     on_epoch(entry)
         return self._finish()
@@ -92,26 +99,42 @@ class Training:
     def _epoch(self, epoch: int, moved: Callable[[Tensor], None]) -> Epoch:
         """Train one epoch, counted from 0, validate it, and store both results."""
         recipe = self.config.recipe
-        train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved)
-        with rounded(numbers(self.view).values(), recipe.bits(epoch)):
-            measured = self._measure(self.domain.val)
-        # The last step of an epoch can ruin what the loss of that epoch does not show yet.
-        if not math.isfinite(measured.loss):
-            raise diverged(f"The validation loss became {measured.loss}", self.view, recipe, epoch)
+        if self.probed:
+            train_loss = fit_epoch(self.view, self.domain, recipe, self.crop, epoch, moved)
+        else:
+            train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved)
+        val_loss, val_accuracy = (None, None) if recipe.trainval else self._validate(epoch)
         if not self._all_finite():
             raise diverged("A weight or its momentum became infinite", self.view, recipe, epoch)
-        self.log.append(Epoch(epoch + 1, train_loss, measured.loss, measured.accuracy))
+        self.log.append(Epoch(epoch + 1, train_loss, val_loss, val_accuracy))
         if (eligible := self._eligible()) and best_epoch(eligible) is self.log[-1]:
             self.best = self._copied_state()
         self._store()
         return self.log[-1]
 
+    def _validate(self, epoch: int) -> tuple[float, float]:
+        """Loss and accuracy on validation, in the form in which the recipe trains in this epoch."""
+        recipe = self.config.recipe
+        with rounded(numbers(self.view).values(), recipe.bits(epoch)):
+            measured = self._measure(self.domain.val)
+        # The last step of an epoch can ruin what the loss of that epoch does not show yet.
+        if not math.isfinite(measured.loss):
+            raise diverged(f"The validation loss became {measured.loss}", self.view, recipe, epoch)
+        return measured.loss, measured.accuracy
+
+    def _first_images(self) -> Tensor:
+        """Two validation images, normalised."""
+        two = Split(self.domain.val.images[:2], self.domain.val.labels[:2])
+        return next(batches(two.images, two.labels, 2, self.crop, normalization=self.domain.normalization))[0]
+
     def _copied_state(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in self.view.own_state().items()}
 
     def _eligible(self) -> list[Epoch]:
-        """The epochs that may be the best: where the recipe rounds, those that were trained and validated rounded."""
+        """The epochs that may be the best: where numbers are rounded, those that were trained and validated rounded."""
         recipe = self.config.recipe
+        if not numbers(self.view):
+            return self.log
         return [entry for entry in self.log if recipe.bits(entry.epoch - 1) == recipe.finish_bits]
 
     def _all_finite(self) -> bool:
@@ -178,11 +201,15 @@ class Training:
                 "python": platform.python_version(),
             },
             date=time.strftime("%Y-%m-%d", time.gmtime()),
-            rates=peak_rates(self.view, self.config.recipe),
+            rates=self._rates(),
             stored_bytes=asdict(stored_bytes(self.view, self.form)),
             test_images=len(tested.correct),
             test_correct=pack_correct(tested.correct.cpu()),
         )
+
+    def _rates(self) -> dict[str, float]:
+        rates = peak_rates(self.view.method, self.view.facts.options, self.config.recipe)
+        return dict.fromkeys(rates, 0.0) if self.probed else rates  # L-BFGS has none
 
     def _measure(self, split: Split) -> Measured:
         network = network_to_evaluate(self.net, self.domain.name)
@@ -216,6 +243,22 @@ def network_to_evaluate(net: MultiDomainNet, domain: str) -> nn.Module:
     return net.merge(domain).eval() if view.prompt is None else view.eval()
 
 
+def with_validation(domain: Domain) -> Domain:
+    """A domain whose training images are those of training and validation together."""
+    train, val = domain.train, domain.val
+    together = Split(torch.cat([train.images, val.images]), torch.cat([train.labels, val.labels]))
+    return replace(domain, train=together)
+
+
 def best_epoch(log: list[Epoch]) -> Epoch:
-    """The epoch with the highest validation accuracy; among equals, that with the lowest validation loss."""
-    return max(log, key=lambda entry: (entry.val_accuracy, -entry.val_loss))
+    """The epoch with the highest validation accuracy; among equals, that with the lowest validation loss.
+
+    Without validation it is the last.
+    """
+
+    def merit(entry: Epoch) -> tuple[float, float]:
+        if entry.val_accuracy is None or entry.val_loss is None:
+            return entry.epoch, 0.0
+        return entry.val_accuracy, -entry.val_loss
+
+    return max(log, key=merit)

@@ -4,11 +4,12 @@ A method offers what it was run with: its ranks, and each of them exact and roun
 norms, without the head, take no more bytes than that on any domain.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
 from madlab.tables.outcomes import Outcome
+from madlab.tables.output import markdown
 
 BUDGETS = (20, 40, 90, 180)
 """Kilobytes, of 1,000 bytes; on the 32-pixel network full alpha takes 81 in 4 bits and Piggyback's mask 181."""
@@ -58,3 +59,25 @@ def best_forms(forms: pd.DataFrame, kilobytes: float) -> dict[str, str]:
         known = own["validation"].notna().all()
         best[str(family)] = str(own["validation" if known else "stored"].idxmax())
     return best
+
+
+def best_at_budgets(forms: pd.DataFrame) -> Iterator[str]:
+    """The table of the best forms at BUDGETS, with its note; nothing where no form fits or no bytes are known."""
+    best = {kilobytes: best_forms(forms, kilobytes) for kilobytes in BUDGETS}
+    families = dict.fromkeys(family for found in best.values() for family in found)
+    if not families:
+        return
+    columns = [list(families)]
+    for found in best.values():
+        means = {family: float(forms.loc[form, "mean"]) for family, form in found.items()}
+        highest = max(means, key=means.__getitem__, default="")
+        cells = []
+        for family in families:
+            told = f"{means[family]:.1f}: {found[family]}" if family in found else "–"
+            cells.append(f"**{told}**" if family == highest else told)
+        columns.append(cells)
+    yield markdown(["method", *(f"at most {kilobytes} kB" for kilobytes in BUDGETS)], columns)
+    yield (
+        "Mean test accuracy in percent of the form, exact or rounded, whose adapter and norms fit and that is best on "
+        "validation; bold: the highest of its column. Whether it leads is settled by `madlab report --duels`."
+    )

@@ -16,7 +16,8 @@ from madlab.errors import MadlabError, printable
 from madlab.files.plain import write_bytes
 from madlab.runs.record import OnDamage, read_runs
 from madlab.tables.entries import BASE_DOMAINS, BASELINES, Entry, benchmark_entries, published_entries
-from madlab.tables.report import Table, collect, file_of, markdown
+from madlab.tables.output import file_of, markdown
+from madlab.tables.report import Table, collect
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from madlab.statistics import Interval, Ranking, mean_ranks
 from madlab.tables.budgets import BUDGETS, best_forms, stored_forms
 from madlab.tables.duels import DOMAIN, MEAN, SCORE, UNKNOWN, Duel, duels, grid_of
 from madlab.tables.outcomes import Outcome, outcomes
-from madlab.tables.report import collect, file_of, markdown
+from madlab.tables.output import file_of, markdown
+from madlab.tables.report import collect
 
 NOTE = (
     "Differences in points of mean test accuracy and of S (against finetune), with intervals of 95 %; leads, ties and "

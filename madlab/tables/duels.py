@@ -16,6 +16,7 @@ S is against finetune, whose images and seeds are drawn together with those of t
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from statistics import fmean
 from zlib import crc32
 
 import numpy as np
@@ -31,6 +32,8 @@ UNKNOWN = "–"
 SIGNIFICANT = 0.05
 SEED = 0
 """Of the drawn images and seeds, so that a table that is made again is the same."""
+FEW_DRAWS = 2000
+"""For the bar of a single method in a figure, which decides nothing."""
 NEARLY_PERFECT = 99.99
 """Percent; drawn images on which finetune makes no error at all would leave S without a measure."""
 
@@ -75,6 +78,24 @@ def grid_of(outcomes: Sequence[Outcome]) -> dict[str, dict[str, dict[int, Outcom
     for one in outcomes:
         grid.setdefault(one.method, {}).setdefault(one.domain, {})[one.seed] = one
     return grid
+
+
+def mean_interval(by_domain: Mapping[str, Mapping[int, Outcome]]) -> Interval | None:
+    """The mean over domains of a method's test accuracy in percent: from images and seeds, or from seeds alone.
+
+    None where neither are known: right or wrong was not recorded, and there are not the same two seeds on all domains.
+    """
+    accuracies = [{seed: one.test_accuracy for seed, one in own.items()} for own in by_domain.values()]
+    mean = fmean(fmean(own.values()) for own in accuracies)
+    if all(_images_of(own, list(own)) for own in by_domain.values()):
+        rng, total = np.random.default_rng(SEED), np.zeros(FEW_DRAWS)
+        for own in by_domain.values():
+            right = np.stack([_known(one.correct) for one in own.values()])
+            total += resampled_accuracies([right], rng, FEW_DRAWS)[:, 0]
+        return bootstrap_interval(mean, total / len(by_domain))
+    if len({tuple(sorted(own)) for own in accuracies}) > 1:
+        return None
+    return t_interval([fmean(own[seed] for own in accuracies) for seed in accuracies[0]])
 
 
 def duels(grid: Grid, pairs: Sequence[tuple[str, str]]) -> list[Duel]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from madlab.benchmarks.annotations import score_results, write_results
+from madlab.benchmarks.annotations import submission_accuracies, write_results
 from madlab.benchmarks.cache import cache_folder
 from madlab.benchmarks.decathlon import DECATHLON, test_images
 from madlab.benchmarks.loader import batches
@@ -59,7 +59,7 @@ def score_submission(path: Path | str, labels: Path | str, protocol: Protocol = 
 
     labels: a folder or zip with the labelled test files, DOMAIN_test.json.
     """
-    accuracies = score_results(path, labels, protocol)
+    accuracies = submission_accuracies(path, labels, protocol)
     lines = [f"{name:15s} {accuracy:6.2f} %" for name, accuracy in accuracies.items()]
     return "\n".join(
         [*lines, f"S over {len(accuracies)} of {len(protocol.domains)} domains: {decathlon_score(accuracies):.0f}"]

@@ -26,9 +26,11 @@ SHOWN = 5
 def run_browser(runs: Sequence[Run]) -> Panel:
     """Compare methods on one domain: their training curves, and their test accuracies with one dot per seed.
 
+    Runs that were trained on their validation images too are left out, as their curves cannot be compared.
     The panel's `state` has domain; best: method -> best value of its curve, the mean over seeds; and test:
     method -> accuracies in percent.
     """
+    runs = [run for run in runs if not run.config.recipe.trainval]  # which have no validation to compare
     domains = list(dict.fromkeys(run.result.domain for run in runs))
     labels = {id(run): label(run) for run in runs}
 

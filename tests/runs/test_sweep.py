@@ -166,7 +166,7 @@ def test_a_failed_run_is_told_and_the_others_go_on(place, capsys):
     assert cli.main(command) == 2
     out, err = capsys.readouterr()
     failed = place / "failing" / "noise" / "mad-2" / "seed0"
-    assert out.startswith("1 finished runs are in")
+    assert out.startswith("1 finished run is in")
     assert "of 2 runs these failed" in err and f"{failed}: The validation loss became nan in epoch 2" in err
     assert "Traceback" not in err
     assert (place / "failing" / "noise" / "frozen" / "seed0" / "result.json").exists()
