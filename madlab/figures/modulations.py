@@ -61,6 +61,8 @@ def accuracy_by_kept(
     for (name, value), style in zip((levels or {}).items(), ("-", ":", "--"), strict=False):
         ax.axhline(value, color=GREY, linestyle=style, linewidth=1.2, label=name)
     for (name, points), colour, marker in zip(curves.items(), (BLUE, ORANGE, *PALETTE[2:]), MARKERS, strict=False):
+        if not points:  # nothing was measured yet
+            continue
         kept, accuracy = zip(*sorted(points.values()), strict=True)
         ax.plot(100 * np.array(kept), accuracy, color=colour, marker=marker, markersize=3.5, label=name)
     if marked is not None:
