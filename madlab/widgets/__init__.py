@@ -7,6 +7,7 @@ A module per figure, with a function that returns a `Panel` (panel.py). What a f
 from madlab.widgets.allocation import budget_slider
 from madlab.widgets.budget import budget_calculator
 from madlab.widgets.diagnosis import diagnosis_board
+from madlab.widgets.duels import duel_explorer
 from madlab.widgets.explorer import results_explorer
 from madlab.widgets.gallery import domain_gallery
 from madlab.widgets.layers import layer_picker
@@ -29,6 +30,7 @@ __all__ = [
     "choice",
     "diagnosis_board",
     "domain_gallery",
+    "duel_explorer",
     "layer_picker",
     "method_picker",
     "rank_slider",
