@@ -14,7 +14,7 @@ from madlab.tables.outcomes import Outcome
 from madlab.widgets.panel import Panel, choice, switch
 
 ANY = float("inf")
-BUDGETS = (("any number of bytes", ANY), ("at most 200 kB", 200.0), ("at most 90 kB", 90.0), ("at most 40 kB", 40.0))
+BUDGETS = (("any number of bytes", ANY), ("at most 220 kB", 220.0), ("at most 100 kB", 100.0), ("at most 60 kB", 60.0))
 ALL = "mean of all domains"
 
 
@@ -59,7 +59,7 @@ def duel_explorer(tables: Mapping[str, Sequence[Outcome]], method: str = "mad") 
             if duel.interval is not None:
                 ax.plot((duel.interval.low, duel.interval.high), (row, row), color=style["color"], linewidth=1.5)
         name_rows(ax, [f"{duel.second} · {_kilobytes(forms[table], duel.second)}" for duel in shown])
-        ax.set(xlabel=f"points by which {own or method} is ahead", ylim=(len(shown) - 0.5, -0.5))
+        ax.set(xlabel=f"points by which {own or method} is ahead", ylim=(max(1, len(shown)) - 0.5, -0.5))
         verdicts = {duel.second: _verdict(duel, holm) for duel in shown}
         count = {word: sum(v == word for v in verdicts.values()) for word in ("leads", "ties", "loses")}
         told = f"leads {count['leads']}, ties {count['ties']}, loses {count['loses']}"
