@@ -203,7 +203,10 @@ WRONG = {
         (lambda x, conv, beta, gamma: conv(x), "not scaled"),
         (added, "multiplies"),
         (offset, "starts at one"),
-        (lambda x, conv, beta, gamma: conv._conv_forward(x, conv.weight * (beta @ gamma)[:, :, None, None], None), "bias"),
+        (
+            lambda x, conv, beta, gamma: conv._conv_forward(x, conv.weight * (beta @ gamma)[:, :, None, None], None),
+            "bias",
+        ),
         (in_place, "frozen"),
         (without_gradient, "gradient"),
         (without_stride, "shape"),

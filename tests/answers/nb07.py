@@ -87,7 +87,10 @@ WRONG = {
     ],
     "paired": [
         (lambda ours, theirs: paired(theirs, ours), "wrong way round"),
-        (lambda ours, theirs: (statistics.mean(ours.values()) - statistics.mean(theirs.values()), 1.0), "different seeds"),
+        (
+            lambda ours, theirs: (statistics.mean(ours.values()) - statistics.mean(theirs.values()), 1.0),
+            "different seeds",
+        ),
         (
             lambda ours, theirs: (
                 paired(ours, theirs)[0],

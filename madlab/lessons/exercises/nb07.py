@@ -145,7 +145,9 @@ def paired(answer: Callable[[dict[int, float], dict[int, float]], Any]) -> str:
         present(got, "the pair of mean and standard deviation")
         if not isinstance(got, tuple | list) or len(got) != 2:
             raise Wrong("Return two numbers: `return mean, deviation`.")
-        mean, deviation = (number_in(value, name) for value, name in zip(got, ("the mean", "the deviation"), strict=True))
+        mean, deviation = (
+            number_in(value, name) for value, name in zip(got, ("the mean", "the deviation"), strict=True)
+        )
         if abs(mean + statistics.mean(leads)) < 1e-6:
             raise Wrong("The lead is the wrong way round: ours minus theirs.")
         if abs(mean - statistics.mean(ours.values()) + statistics.mean(theirs.values())) < 1e-6:
@@ -189,8 +191,8 @@ QUIZ = (
         right="Nothing, until all have as many tries",
     ),
     Question(
-        "Over nine domains method A leads B by 7 points on average. On one domain B has 32 % where all others have 80 % "
-        "and more. What do you do?",
+        "Over nine domains method A leads B by 7 points on average. On one domain B has 32 %, where all others "
+        "have 80 % and more. What do you do?",
         {
             "Report the 7 points: a failed run is part of the method": (
                 "It may be, or one rate was wrong on one domain with one seed. As it stands, one run makes the lead."

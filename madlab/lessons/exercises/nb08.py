@@ -131,11 +131,11 @@ QUIZ = (
     Question(
         "One row of α (all inputs of one output) is halved. BatchNorm follows. What happens in training?",
         {
-            "The output channel is halved, too": "Before BatchNorm it is. BatchNorm divides by the spread that it measures.",
+            "The output channel is halved, too": "Before BatchNorm it is. Then it is divided by its spread.",
             "Nothing: BatchNorm divides it out": (
                 "Its batch statistics are halved too, so that its output stays the same (except for its tiny ε)."
             ),
-            "The channel is switched off for good": "Only zero does that. Half of a signal is still the same signal, scaled.",
+            "The channel is switched off for good": "Only zero does that. Half of a signal is the same signal, scaled.",
         },
         right="Nothing: BatchNorm divides it out",
     ),
