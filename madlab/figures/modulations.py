@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from madlab.figures.style import BLUE, GREY, MARKERS, ORANGE, PALETTE, RED, as_array, ring
+from madlab.figures.style import BLACK, BLUE, GREY, MARKERS, ORANGE, PALETTE, RED, as_array, ring
 
 
 def alpha_by_layer(ax: Axes, alphas: Sequence[Any]) -> None:
@@ -56,11 +56,14 @@ def accuracy_by_kept(
 ) -> None:
     """Draw accuracy against the share of entries kept: name -> threshold -> (kept share 0 to 1, accuracy in percent).
 
-    levels: name -> accuracy, drawn as horizontal lines. marked: a point (kept, accuracy) to circle.
+    levels: name -> accuracy, drawn as horizontal lines: of the whole alpha, then of BatchNorm alone, in their colours.
+    marked: a point (kept, accuracy) to circle.
     """
-    for (name, value), style in zip((levels or {}).items(), ("-", ":", "--"), strict=False):
-        ax.axhline(value, color=GREY, linestyle=style, linewidth=1.2, label=name)
-    for (name, points), colour, marker in zip(curves.items(), (BLUE, ORANGE, *PALETTE[2:]), MARKERS, strict=False):
+    for (name, value), colour in zip((levels or {}).items(), (BLUE, ORANGE, GREY), strict=False):
+        ax.axhline(value, color=colour, linewidth=1.2, label=name)
+    for (name, points), colour, marker in zip(curves.items(), (BLUE, BLACK, GREY, *PALETTE[2:]), MARKERS, strict=False):
+        if not points:  # nothing was measured yet
+            continue
         kept, accuracy = zip(*sorted(points.values()), strict=True)
         ax.plot(100 * np.array(kept), accuracy, color=colour, marker=marker, markersize=3.5, label=name)
     if marked is not None:

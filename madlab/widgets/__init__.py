@@ -8,6 +8,7 @@ from madlab.widgets.activations import activation_browser
 from madlab.widgets.allocation import budget_slider
 from madlab.widgets.budget import budget_calculator
 from madlab.widgets.diagnosis import diagnosis_board
+from madlab.widgets.duels import duel_explorer
 from madlab.widgets.explorer import results_explorer
 from madlab.widgets.gallery import domain_gallery
 from madlab.widgets.layers import layer_picker
@@ -31,6 +32,7 @@ __all__ = [
     "choice",
     "diagnosis_board",
     "domain_gallery",
+    "duel_explorer",
     "layer_picker",
     "method_picker",
     "rank_slider",
