@@ -18,6 +18,7 @@ from madlab.figures.mistakes import (
     Curves,
     calibration,
     change_by_layer,
+    class_bars,
     confusion_map,
     differences,
     learning_curves,
@@ -25,7 +26,6 @@ from madlab.figures.mistakes import (
 )
 from madlab.figures.modulations import accuracy_by_kept, alpha_by_layer, alpha_histograms, kept_by_layer
 from madlab.figures.paths import critical_path
-from madlab.figures.predictions import class_bars
 from madlab.figures.rankings import critical_difference, ranking
 from madlab.figures.ranks import accuracy_by_rank, factors, singular_values, spectrum_history
 from madlab.figures.runs import accuracy_against_parameters, accuracy_bars, look, training_curves

@@ -26,6 +26,7 @@ from madlab.benchmarks.domain import Domain
 from madlab.device import autocast
 from madlab.runs.epoch import Diverged, loss_weights, training_batches
 from madlab.runs.rates import head_inputs
+from madlab.runs.recalibrate import recalibrate
 from madlab.runs.recipe import Recipe
 from madlab.view import DomainView
 
@@ -75,13 +76,13 @@ def trains_head_alone(view: DomainView) -> bool:
 def start_head(view: DomainView, domain: Domain, recipe: Recipe, crop: int) -> None:
     """Fit the head of an untrained domain to one pass over its training images; other heads than one stay random.
 
-    The features are those that the training will see: augmented, and in training mode, in which BatchNorm takes its
-    statistics from the batch. All but the head is left as it was. crop: side of the images in pixels.
+    A domain that owns its BatchNorm gets its own statistics before, because the features of the base's are others than
+    those that the training, which takes statistics from the batch, will see: a head fitted to either failed with the
+    other. All else is left as it was. crop: side of the images in pixels.
     """
-    before = {name: tensor.clone() for name, tensor in view.own_state().items()}
-    features, labels = features_of(view.train(), domain, recipe, crop, epoch=0, limit=ENOUGH)
-    view.eval()
-    view.load_own_state(before)
+    if view.method.adapts_batchnorm:
+        recalibrate(view, domain, crop, recipe.batch_size, recipe.seed)
+    features, labels = features_of(view.eval(), domain, recipe, crop, epoch=0, limit=ENOUGH)
     fit(view.head, features, labels, START, recipe.smoothing, loss_weights(domain, recipe))
 
 

@@ -13,6 +13,10 @@ from torch.nn import functional as F
 import madlab
 from madlab.benchmarks.domain import Domain, Split
 from madlab.runs import probe, training
+from madlab.runs.epoch import crop_of
+from madlab.runs.recalibrate import recalibrate
+from madlab.runs.recipe import Recipe
+from madlab.sizes import image_size
 
 
 def overlapping(classes: int, features: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,10 +64,10 @@ def test_a_frozen_run_tells_what_its_fitted_head_gives(place, monkeypatch):
     """Each epoch's loss is that of its own fit; the stored head is that of the epoch that was best on validation."""
     decays, real = [], probe.fit
 
-    def fit(head, features, labels, decay, smoothing):
+    def fit(head, features, labels, decay, smoothing, weights=None):
         assert features.shape == (24, 32) and sorted(labels.tolist()) == [0] * 8 + [1] * 8 + [2] * 8
         decays.append(decay)
-        return real(head, features, labels, decay, smoothing)
+        return real(head, features, labels, decay, smoothing, weights)
 
     monkeypatch.setattr(probe, "fit", fit)
     result = train(place, epochs=3, out=place / "run")
@@ -112,14 +116,15 @@ def test_heads_whose_outputs_are_not_yet_the_logits_are_trained_by_steps(heads, 
 
 
 def test_every_other_method_starts_with_a_head_fitted_to_what_the_training_will_see(place, monkeypatch):
-    """Before the first step the head is a logistic regression on augmented features; all else is as it was."""
+    """Before the first step the head is a logistic regression on augmented features, BatchNorm's statistics are those
+    of the training images, and all else is as it was."""
     domain = madlab.Domain.from_folder(place / "noise")
     fitted, seen = [], []
     real_fit, real_epoch = probe.fit, training.train_epoch
 
-    def fit(head, features, labels, decay, smoothing):
+    def fit(head, features, labels, decay, smoothing, weights=None):
         fitted.append((features, labels))
-        return real_fit(head, features, labels, decay, smoothing)
+        return real_fit(head, features, labels, decay, smoothing, weights)
 
     def epoch(view, *rest):
         seen.append({name: tensor.clone() for name, tensor in view.own_state().items()})
@@ -135,6 +140,7 @@ def test_every_other_method_starts_with_a_head_fitted_to_what_the_training_will_
     assert (features @ weight.T + bias).argmax(1).eq(labels).float().mean() > 0.6, "of three classes, by chance a third"
     net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
     net.add_domain("noise", 3, "mad")
+    recalibrate(net.view("noise"), domain, crop_of(image_size(net.base), domain.size, Recipe()), batch_size=10)
     for name, tensor in net.view("noise").own_state().items():
         assert name.startswith("fc.") or torch.equal(tensor, seen[0][name]), name
 

@@ -103,7 +103,7 @@ def test_a_finished_run_says_what_it_was_and_leaves_no_checkpoint(place):
     }
     assert {key: result[key] for key in expected} == expected
     assert result["seconds"] > 0 and result["device"] and result["versions"]["torch"] == torch.__version__
-    files = {"config.json", "metrics.jsonl", "result.json", "adapter.safetensors"}
+    files = {"config.json", "metrics.jsonl", "result.json", "adapter.safetensors", "batch.png"}
     assert {path.name for path in (place / "whole").iterdir()} == files
 
 
@@ -213,7 +213,7 @@ class Killed(BaseException):
 
 
 def test_a_run_killed_at_any_of_its_writes_resumes_to_the_same_bytes(place, monkeypatch):
-    """A run of two epochs makes seven files whole; it is killed just before each takes its name."""
+    """A run of two epochs makes eight files whole; it is killed just before each takes its name."""
     run(place, "through", epochs=2)
     real, finished, at = plain.os.replace, False, 0
     while not finished:
@@ -235,7 +235,7 @@ def test_a_run_killed_at_any_of_its_writes_resumes_to_the_same_bytes(place, monk
         run(place, f"killed{at}", epochs=2, resume=True)
         same_bytes(place / "through", place / f"killed{at}")
         assert not (place / f"killed{at}" / "checkpoint.safetensors").exists()
-    assert at == 1 + 7
+    assert at == 1 + 8
 
 
 def test_a_killed_process_resumes_to_the_same_bytes(place):
@@ -296,6 +296,7 @@ def test_a_last_step_that_ruins_the_network_is_no_success(place):
     with pytest.raises(Diverged, match="validation loss became nan in epoch 2"):
         run(place, "late", adapter_lr=1e30, batch_size=24, epochs=2)
     assert {path.name for path in (place / "late").iterdir()} == {
+        "batch.png",
         "config.json",
         "metrics.jsonl",
         "checkpoint.safetensors",

@@ -5,7 +5,6 @@
   const { element } = window.madlab;
   const sum = numbers => numbers.reduce((a, b) => a + b, 0);
   const grouped = number => String(number).replace(/\B(?=(\d{3})+$)/g, ',');
-  const signed = (number, digits) => (number < 0 ? '' : '+') + number.toFixed(digits);
 
   // ---- Drawing: bars are elements, so that their text keeps its size on a phone.
 
