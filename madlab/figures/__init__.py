@@ -7,11 +7,18 @@
 `import madlab` does not load this package. A figure knows nothing of runs or widgets: it is given the values to draw.
 """
 
-from madlab.figures.activations import activations, misfit_by_layer
+from madlab.figures.activations import activations, contributions, misfit_by_layer
 from madlab.figures.allocation import accuracy_by_budget, accuracy_by_kilobytes, values_by_layer
 from madlab.figures.budgets import by_kernel, cost_by_rank, parameter_bars, shared_and_own
-from madlab.figures.comparisons import accuracy_by_group, accuracy_by_size, before_and_after, gains_by_size, number_map
-from madlab.figures.contributions import contributions
+from madlab.figures.comparisons import (
+    accuracy_by_domain,
+    accuracy_by_group,
+    accuracy_by_size,
+    before_and_after,
+    gains_by_size,
+    number_map,
+    shares_by_layer,
+)
 from madlab.figures.diagnosis import curve_among, outcome_grid
 from madlab.figures.filters import alpha_map, feature_maps, filter_bank, pictures
 from madlab.figures.layers import accuracy_by_layers, adapted_by_depth, dense_block, label_of
@@ -32,7 +39,6 @@ from madlab.figures.rankings import critical_difference, domain_shares, ranking,
 from madlab.figures.ranks import accuracy_by_rank, factors, singular_values, spectrum_history
 from madlab.figures.runs import accuracy_against_parameters, accuracy_bars, look, training_curves
 from madlab.figures.sizes import FormPoint, accuracy_against_bytes
-from madlab.figures.spread import accuracy_by_domain, shares_by_layer
 from madlab.figures.style import (
     AROUND_ONE,
     AROUND_ZERO,

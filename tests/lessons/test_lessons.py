@@ -51,13 +51,6 @@ def diagnose(moved, loss, full, finetune, gap=0.5, limit=5, base=1.5):
     return "rank too small" if loss > full + gap else "no failure"
 
 
-def lead(ours, theirs, count=None, by="val", report="test"):
-    """A solution of 07.lead; count None cuts both lists to the shorter one."""
-    count = count or min(len(ours), len(theirs))
-    best = [max(trials[:count], key=lambda trial: trial[by])[report] for trials in (ours, theirs)]
-    return best[0] - best[1]
-
-
 def paired(ours, theirs, spread=statistics.stdev):
     leads = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
     return statistics.mean(leads), spread(leads)
@@ -71,16 +64,9 @@ def unpaired(ours, theirs):
 
 # name, answer, whether it is right, what the verdict must say
 ANSWERS = [
-    ("05.largest_rank", lambda m, n: (m * n - 1) // (m + n), True, "half of it"),
-    ("05.largest_rank", lambda m, n: max(1, (m * n - 1) // (m + n)), False, "It has to be *fewer*"),
     ("07.lora_rank", lambda m, n, k: m * n // (m + k * k * n), True, "nine times"),
     ("07.lora_rank", lambda m, n, k: (m * n - 1) // (m + k * k * n), False, "M = 64, N = 64, k = 1 is 31"),
     ("07.lora_rank", lambda m, n, k: m * n // (k * k * m + n), False, "mixed up"),
-    ("07.lead", lead, True, "equally many tries"),
-    ("07.lead", lambda a, b: lead(a, b, count=9), False, "Let both choose among 3"),
-    ("07.lead", lambda a, b: lead(a, b, by="test"), False, "on the test images"),
-    ("07.lead", lambda a, b: lead(a, b, report="val"), False, "report test"),
-    ("07.lead", lambda a, b: lead(b, a), False, "wrong way round"),
     ("07.paired", paired, True, "luck of a seed cancels"),
     ("07.paired", lambda a, b: paired(b, a), False, "wrong way round"),
     ("07.paired", lambda a, b: paired(a, b, statistics.pstdev), False, "n − 1"),
@@ -93,7 +79,6 @@ ANSWERS = [
         "different seeds",
     ),
     ("08.sparse_bits", lambda a, t: a.numel() + 32 * ((a - 1).abs() >= t).sum(), True, "price of freedom"),
-    ("08.sparse_bits", lambda a, t: a.numel() + 32 * ((a - 1).abs() > t).sum(), False, "should be"),
     ("08.shrink", lambda a, s: 1 + torch.nn.functional.softshrink(a - 1, s), True, "Soft thresholding"),
     ("08.shrink", lambda a, s: a - s * (a - 1).sign(), False, "come out on the other side"),
     ("09.fair", fair, True, "same domains"),
