@@ -125,7 +125,7 @@ def accuracy_by_domain(ax: Axes, results: Mapping[str, Mapping[str, Sequence[flo
 
     results: method -> domain -> accuracies in percent, one per seed. The domains stand in the order of the last method.
     """
-    last = next(reversed(results.values()))
+    last = list(results.values())[-1]
     domains = sorted(last, key=lambda name: float(np.mean(last[name])))
     for place, (method, values) in enumerate(results.items()):
         shift = 0.16 * (place - (len(results) - 1) / 2)  # side by side, so that no bar hides another

@@ -44,7 +44,7 @@ def activation_browser(base: nn.Module, images: Mapping[str, Tensor]) -> Panel:
 
 
 @torch.no_grad()
-def _inputs(base: nn.Module, norms: list[nn.Module], batch: Tensor) -> list[Tensor]:
+def _inputs(base: nn.Module, norms: list[nn.BatchNorm2d], batch: Tensor) -> list[Tensor]:
     """What reaches each of these layers, (B, C, H, W), in the order of the list."""
     found: dict[nn.Module, Tensor] = {}
     hooks = [norm.register_forward_pre_hook(lambda own, x: found.__setitem__(own, x[0])) for norm in norms]
@@ -58,7 +58,9 @@ def _inputs(base: nn.Module, norms: list[nn.Module], batch: Tensor) -> list[Tens
 
 def _measured(norm: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, float, float]:
     """The density of standardised activations, and how far mean and deviation of a channel are off."""
-    mean, deviation = norm.running_mean, (norm.running_var + norm.eps).sqrt()  # type: ignore[union-attr, operator]
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None and variance is not None  # BatchNorm keeps them unless it is told not to
+    deviation = (variance + norm.eps).sqrt()
     standard = (x - mean[:, None, None]) / deviation[:, None, None]
     density, _ = torch.histogram(standard.flatten(), EDGES, density=True)
     shift = standard.mean((0, 2, 3)).square().mean().sqrt().item()

@@ -2,13 +2,15 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from madlab.lessons.checks import Wrong, present, same_tensor
 from madlab.lessons.quizzes import Question
+
+Kind = TypeVar("Kind", bound=nn.Module)
 
 
 class _Small(nn.Module):
@@ -17,11 +19,12 @@ class _Small(nn.Module):
     def __init__(self, width: int, classes: int):
         super().__init__()
         self.conv, self.bn = nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width)
-        self.block = nn.Sequential(nn.Conv2d(width, width + 2, 1, bias=False), nn.BatchNorm2d(width + 2))
+        last = nn.BatchNorm2d(width + 2)
+        self.block = nn.Sequential(nn.Conv2d(width, width + 2, 1, bias=False), last)
         self.fc = nn.Linear(width + 2, classes)
-        for norm in (self.bn, self.block[1]):  # statistics and gains that are not those of a new layer
-            norm.running_mean.normal_()
-            norm.running_var.uniform_(0.5, 2)
+        for norm in (self.bn, last):  # statistics and gains that are not those of a new layer
+            nn.init.normal_(norm.get_buffer("running_mean"))
+            nn.init.uniform_(norm.get_buffer("running_var"), 0.5, 2)
             nn.init.uniform_(norm.weight, 0.5, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -62,7 +65,7 @@ def _features(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
 def _judge_parts(base: nn.Module, view: nn.Module, classes: int) -> None:
     """Raise Wrong unless the view shares and owns what it should."""
 
-    def parts(network: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:
+    def parts(network: nn.Module, kind: type[Kind]) -> list[Kind]:
         return [module for module in network.modules() if isinstance(module, kind)]
 
     if view is base:
