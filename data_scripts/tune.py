@@ -70,7 +70,7 @@ START = {
 }
 """Family -> the adapter's rate around which it is tried; those of the duels first. For all, BatchNorm and head start at
 NORM and HEAD."""
-NORM, HEAD = 0.3, 0.3
+NORM, HEAD = 0.3, 0.1
 KINDS = ("adapter_lr", "batchnorm_lr", "head_lr")
 WIDE, NEAR, WIDTH, SPREAD = 7, 4, 4.0, 2.0
 """Trials of the hypercube, and around the best so far; by which factors they leave the middle."""

@@ -99,7 +99,7 @@ class Rates:
     """For the adapter's parameters, before the layer's factor (`Adapter.rate_factors`)."""
     batchnorm: float = 0.3
     """For the normalisation layers."""
-    head: float = 0.3
+    head: float = 0.1
     """For the head, as a share of what is stable for its features and classes (`runs.rates.head_factor`)."""
 
 
@@ -118,6 +118,8 @@ class Method:
     """Its learning rates."""
     rates_by_rank: Mapping[int, Rates] = field(default_factory=dict)
     """Other rates from these ranks on, where the rate depends on the rank."""
+    rates_by_form: Mapping[str, Rates] = field(default_factory=dict)
+    """Other rates for these values of the option `form`, whatever the rank."""
     prompt: Callable[..., Adapter] | None = None
     """Builds an adapter of the images, (B, C, H, W) -> the same shape, from C and the options; None: there is none."""
     adapts_batchnorm: bool = True
@@ -129,7 +131,9 @@ class Method:
 
     def rates_for(self, options: Mapping[str, Any]) -> Rates:
         """The learning rates for these options; of ranks by layer the largest one counts."""
-        rank = options.get("rank")
+        rank, form = options.get("rank"), options.get("form")
+        if form is not None and form in self.rates_by_form:
+            return self.rates_by_form[form]
         if isinstance(rank, Mapping):
             rank = max(rank.values(), default=None)
         reached = [least for least in self.rates_by_rank if rank is not None and least <= rank]
@@ -171,3 +175,15 @@ def check_rank(rank: Any, largest: int, where: str, least: int = 1) -> int:
             f"Rank {rank} is not possible: choose a whole number from {least} to {largest}, the limit of {where}."
         )
     return number
+
+
+def checked_ranks(options: Mapping[str, Any], adapted: Mapping[str, Layer]) -> int | dict[str, int]:
+    """One rank or one for each layer, as int; raises MadlabError for what the layers cannot have."""
+    rank, least = options["rank"], 0 if options.get("form") == "residual" else 1  # W * (1 + nothing) is W
+    largest = {name: min(filters_of(layer).shape[:2]) for name, layer in adapted.items()}
+    if isinstance(rank, Mapping):
+        if rank.keys() != largest.keys():
+            raise MadlabError("A rank for each layer must name exactly the adapted layers.")
+        return {name: check_rank(rank[name], largest[name], f"layer {name}", least) for name in adapted}
+    widest = max(largest, key=largest.__getitem__)
+    return check_rank(rank, largest[widest], f"the widest layer, {widest}", least)

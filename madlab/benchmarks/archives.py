@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from madlab.benchmarks.text import reason
 from madlab.benchmarks.walk import files_below
 from madlab.errors import MadlabError
+from madlab.files.text import reason
 
 RATIO = 100
 """How many times its own size an archive may hold; annotations, which are JSON, come to about 15."""

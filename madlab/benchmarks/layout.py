@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from madlab.benchmarks.split import SPLITS
-from madlab.benchmarks.text import some
 from madlab.errors import MadlabError
+from madlab.files.text import some
 
 OTHER_NAMES = {
     "train": {"train", "training", "trainset", "train_set"},
@@ -12,7 +12,8 @@ OTHER_NAMES = {
     "test": {"test", "testing", "tests", "testset", "test_set"},
 }
 LAYOUT = (
-    "lay it out as train/CLASS/IMAGE, val/CLASS/IMAGE and test/CLASS/IMAGE, with the same class folders in all three"
+    "lay it out as train/CLASS/IMAGE, val/CLASS/IMAGE and test/CLASS/IMAGE, with the same class folders in all three, "
+    "or have a folder of class folders split (--split 70/15/15)"
 )
 
 

@@ -8,9 +8,13 @@ SYSTEM = {"__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Inf
 """What macOS, Synology, Linux and Windows put beside people's files; some of it holds small copies of their images."""
 
 
+SPLIT_FILE = "madlab-split.json"
+"""Which image is in which part, where madlab has split a folder of class folders: see `dividing`."""
+
+
 def hidden(name: str) -> bool:
-    """Whether a file or folder is the system's own: a name with a leading dot, or one of `SYSTEM`."""
-    return name.startswith(".") or name in SYSTEM
+    """Whether a file or folder is none of the person's: a name with a leading dot, one of `SYSTEM`, or madlab's own."""
+    return name.startswith(".") or name in SYSTEM or name == SPLIT_FILE
 
 
 def identity(folder: Path | str) -> tuple[int, int]:

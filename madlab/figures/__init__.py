@@ -13,9 +13,19 @@ from madlab.figures.comparisons import accuracy_by_group, accuracy_by_size, befo
 from madlab.figures.diagnosis import curve_among, outcome_grid
 from madlab.figures.filters import alpha_map, feature_maps, filter_bank, pictures
 from madlab.figures.layers import accuracy_by_layers, adapted_by_depth, dense_block, label_of
+from madlab.figures.mistakes import (
+    MOST_NAMES,
+    Curves,
+    calibration,
+    change_by_layer,
+    class_bars,
+    confusion_map,
+    differences,
+    learning_curves,
+    spectra,
+)
 from madlab.figures.modulations import accuracy_by_kept, alpha_by_layer, alpha_histograms, kept_by_layer
 from madlab.figures.paths import critical_path
-from madlab.figures.predictions import class_bars
 from madlab.figures.rankings import critical_difference, ranking
 from madlab.figures.ranks import accuracy_by_rank, factors, singular_values, spectrum_history
 from madlab.figures.runs import accuracy_against_parameters, accuracy_bars, look, training_curves
@@ -25,6 +35,7 @@ from madlab.figures.style import (
     AROUND_ONE,
     AROUND_ZERO,
     BRIGHTNESS,
+    DARK,
     MARKERS,
     PALETTE,
     STYLE,
@@ -42,9 +53,12 @@ __all__ = [
     "AROUND_ONE",
     "AROUND_ZERO",
     "BRIGHTNESS",
+    "DARK",
     "MARKERS",
+    "MOST_NAMES",
     "PALETTE",
     "STYLE",
+    "Curves",
     "FormPoint",
     "accuracy_against_bytes",
     "accuracy_against_parameters",
@@ -63,12 +77,16 @@ __all__ = [
     "before_and_after",
     "blank",
     "by_kernel",
+    "calibration",
+    "change_by_layer",
     "class_bars",
+    "confusion_map",
     "cost_by_rank",
     "critical_difference",
     "critical_path",
     "curve_among",
     "dense_block",
+    "differences",
     "domain_shares",
     "factors",
     "feature_maps",
@@ -77,6 +95,7 @@ __all__ = [
     "gains_by_size",
     "kept_by_layer",
     "label_of",
+    "learning_curves",
     "look",
     "mosaic",
     "new",
@@ -90,6 +109,7 @@ __all__ = [
     "shared_and_own",
     "show",
     "singular_values",
+    "spectra",
     "spectrum_history",
     "training_curves",
     "use_style",

@@ -15,9 +15,9 @@ def alpha_by_layer(ax: Axes, alphas: Sequence[Any]) -> None:
     levels = np.array([np.quantile(as_array(alpha), (0.01, 0.25, 0.5, 0.75, 0.99)) for alpha in alphas]).T
     places = np.arange(1, len(alphas) + 1)
     ax.axhline(1, color=GREY, linewidth=1)
-    ax.fill_between(places, levels[0], levels[4], color=BLUE, alpha=0.18, linewidth=0, label="98 % of the entries")
-    ax.fill_between(places, levels[1], levels[3], color=BLUE, alpha=0.45, linewidth=0, label="the middle half")
-    ax.plot(places, levels[2], color=BLUE, label="median")
+    ax.fill_between(places, levels[0], levels[4], color="C0", alpha=0.18, linewidth=0, label="98 % of the entries")
+    ax.fill_between(places, levels[1], levels[3], color="C0", alpha=0.45, linewidth=0, label="the middle half")
+    ax.plot(places, levels[2], color="C0", label="median")
     ax.set(xlabel="convolution, from the images to the head", ylabel="α", xlim=(1, len(alphas)))
 
 

@@ -26,7 +26,8 @@ RECORDS = Path(__file__).parents[1] / "records"
 """The runs that ship with madlab, a file per grid: `pocket` on drawn domains, `photographs` on real pictures,
 `mini-decathlon` on nine and `mini-sketch` on five domains of them, both with `-64px` at full width and 64 pixels,
 `few-images-64px` on three of them again with slower heads, `frozen-batchnorm` on both with BatchNorm that does not
-learn, `densenet-layers` by adapted layers, `diagnosis` by learning rate and rank, `failures` by what went wrong."""
+learn, `densenet-layers` by adapted layers, `diagnosis` by learning rate and rank, `failures` by what went wrong,
+`mobile-network` on a network of 1x1 and depthwise filters."""
 
 METRICS, RESULT = "metrics.jsonl", "result.json"
 
@@ -76,7 +77,9 @@ class Result:
     "head" that it was trained with. stored_bytes: of "adapter", "norms" and "head" in its adapter file. test_images:
     how many there are; test_correct: which of them the stored network gets right (`marks.pack_correct`), in the order
     of the test split. rounded: the same domain in fewer bits, by their number ("8", "4", "3", "2"), once
-    `round_run` was asked for it. These are empty, or 0, for runs that were made before they were recorded.
+    `round_run` was asked for it. balanced_accuracy: on the test images, the mean over the classes. cost: of this
+    training, "images_per_second" of its epochs and "peak_bytes", the most memory that the process has had (on a GPU,
+    that the run has had there). These are empty, 0 or None for runs that were made before they were recorded.
     """
 
     domain: Name
@@ -99,6 +102,19 @@ class Result:
     test_images: Count = 0
     test_correct: str = ""
     rounded: dict[Bits, Rounded] = field(default_factory=dict)
+    balanced_accuracy: Percent | None = None
+    cost: dict[str, Annotated[float, Field(ge=0)]] = field(default_factory=dict)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Wilson's 95 % interval of the test accuracy, in percent; None where the number of images is unknown."""
+        if not self.test_images:
+            return None
+        from scipy.stats import binomtest  # slow to import, and most of what reads results has no use for it
+
+        right = round(self.test_accuracy * self.test_images / 100)
+        low, high = binomtest(right, self.test_images).proportion_ci(method="wilson")
+        return 100 * float(low), 100 * float(high)
 
     def write(self, folder: Path | str) -> None:
         """Write result.json into a run folder."""

@@ -6,7 +6,7 @@
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,13 +19,15 @@ from madlab.adapters.rounding import rounded
 from madlab.benchmarks.domain import Domain, Split
 from madlab.benchmarks.loader import batches
 from madlab.errors import MadlabError
+from madlab.files.pictures import write_picture
 from madlab.network import MultiDomainNet
 from madlab.progress import progress_bar
 from madlab.runs.config import RunConfig
-from madlab.runs.epoch import Measured, crop_of, diverged, measure, train_epoch
-from madlab.runs.folder import ADAPTER, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
+from madlab.runs.cost import Cost
+from madlab.runs.epoch import Measured, crop_of, diverged, measure, train_epoch, training_batches
+from madlab.runs.folder import ADAPTER, BATCH, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
 from madlab.runs.marks import pack_correct
-from madlab.runs.probe import fit_epoch, probed_head
+from madlab.runs.probe import fit_epoch, has_linear_head, start_head, trains_head_alone
 from madlab.runs.rates import head_factor, make_optimiser, peak_rates
 from madlab.runs.record import Epoch, Result, write_log
 from madlab.sizes import image_size
@@ -55,20 +57,29 @@ class Training:
         bits = config.recipe.finish_bits
         self.form = Form(bits, "full" if bits is None else "folded")
         self.view = self.net.view(domain.name)
-        self.probed = probed_head(self.view, self._first_images()) is not None
-        of_head = 1.0 if self.probed else head_factor(self.view, domain, config.recipe, self.crop)
-        self.optimiser = make_optimiser(self.view, config.recipe, of_head)
+        linear = has_linear_head(self.view, self._first_images())
+        self.probed = linear and trains_head_alone(self.view)
+        self.optimiser = make_optimiser(self.view, config.recipe, self._head_factor())
+        if linear and not self.probed and stopped is None:
+            start_head(self.view, domain, config.recipe, self.crop)
         if config.compile is not None and not self.probed:
             self.view.compile(backend=config.compile, dynamic=False)
+        self.cost = Cost(self.device)
         self.log: list[Epoch] = []
         self.best, self.seconds = self._copied_state(), 0.0
         if stopped is not None:
             self._take_up(stopped)
 
-    def run(self, show: bool, on_epoch: Callable[[Epoch], None] | None) -> Result:
-        """Train what is left of the epochs, keep the best one, and test it; show: whether there is a progress bar."""
+    def run(self, show: bool, on_epoch: Sequence[Callable[[Epoch], None]] = ()) -> Result:
+        """Train what is left of the epochs, keep the best one, and test it; show: whether there is a progress bar.
+
+        on_epoch: what is called with each epoch, once it is stored.
+        """
         if not self.log:
             self._look()
+            if self.folder is not None:
+                batch, _ = next(training_batches(self.domain, self.config.recipe, self.crop, epoch=0))
+                write_picture(self.folder / BATCH, batch)
         epochs, steps = (
             self.config.recipe.epochs,
             math.ceil((len(self.domain.train) - 1) / self.config.recipe.batch_size),
@@ -83,8 +94,8 @@ class Training:
                 entry = self._epoch(epoch, moved)
                 validation = "" if entry.val_accuracy is None else f", validation {entry.val_accuracy:.1f} %"
                 bar.set_postfix_str(f"loss {entry.train_loss:.3f}{validation}")
-                if on_epoch is not None:
-                    on_epoch(entry)
+                for tell in on_epoch:
+                    tell(entry)
         return self._finish()
 
     def _look(self) -> None:
@@ -99,10 +110,11 @@ class Training:
     def _epoch(self, epoch: int, moved: Callable[[Tensor], None]) -> Epoch:
         """Train one epoch, counted from 0, validate it, and store both results."""
         recipe = self.config.recipe
-        if self.probed:
-            train_loss = fit_epoch(self.view, self.domain, recipe, self.crop, epoch, moved)
-        else:
-            train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved)
+        with self.cost.of(len(self.domain.train)):
+            if self.probed:
+                train_loss = fit_epoch(self.view, self.domain, recipe, self.crop, epoch, moved)
+            else:
+                train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved)
         val_loss, val_accuracy = (None, None) if recipe.trainval else self._validate(epoch)
         if not self._all_finite():
             raise diverged("A weight or its momentum became infinite", self.view, recipe, epoch)
@@ -122,18 +134,21 @@ class Training:
             raise diverged(f"The validation loss became {measured.loss}", self.view, recipe, epoch)
         return measured.loss, measured.accuracy
 
+    def _head_factor(self) -> float:
+        return 1.0 if self.probed else head_factor(self.view, self.domain, self.config.recipe, self.crop)
+
     def _first_images(self) -> Tensor:
-        """Two validation images, normalised."""
-        two = Split(self.domain.val.images[:2], self.domain.val.labels[:2])
-        return next(batches(two.images, two.labels, 2, self.crop, normalization=self.domain.normalization))[0]
+        """Two training images, normalised."""
+        images, labels = self.domain.train.images[:2], self.domain.train.labels[:2]
+        return next(batches(images, labels, 2, self.crop, normalization=self.domain.normalization))[0]
 
     def _copied_state(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in self.view.own_state().items()}
 
     def _eligible(self) -> list[Epoch]:
-        """The epochs that may be the best: where numbers are rounded, those that were trained and validated rounded."""
+        """The epochs that may be the best: where the recipe rounds, those that were trained and validated rounded."""
         recipe = self.config.recipe
-        if not numbers(self.view):
+        if self.probed:  # each has another weight decay, and there is nothing to round
             return self.log
         return [entry for entry in self.log if recipe.bits(entry.epoch - 1) == recipe.finish_bits]
 
@@ -205,6 +220,8 @@ class Training:
             stored_bytes=asdict(stored_bytes(self.view, self.form)),
             test_images=len(tested.correct),
             test_correct=pack_correct(tested.correct.cpu()),
+            balanced_accuracy=tested.balanced_accuracy,
+            cost=self.cost.told(),
         )
 
     def _rates(self) -> dict[str, float]:

@@ -20,6 +20,10 @@ NOTE = (
     "loses: of {first}, after Holm's correction over its column; in the table by domain a star stands for a "
     "difference that holds after Holm's correction over the whole table. The intervals come from: {bases}."
 )
+NOTE_AT = (
+    "Differences of mean test accuracies between the forms, exact or rounded, that fit and are best on validation; "
+    "verdicts after Holm's correction over the whole table."
+)
 BASES = {
     "images and seeds": "images and seeds drawn again in pairs, on these domains",
     "images": "images drawn again in pairs, for these domains and this one seed",
@@ -69,8 +73,8 @@ def write_duels(
 class _Report:
     """The duels of some methods within one protocol.
 
-    direct: method -> its duels with the methods as they were trained. at: method -> kilobytes -> family of a rival ->
-    the two forms that are best within that budget, and their duel over domains.
+    direct: method -> its duels with the methods as they were trained. at: family ("mad" for all of its ranks) ->
+    kilobytes -> family of a rival -> the duel over domains of the two forms that are best within that budget.
     """
 
     def __init__(self, protocol: str, found: Sequence[Outcome], methods: Sequence[str]):
@@ -81,7 +85,7 @@ class _Report:
         whole = [method for method in trained if method in self.forms.index]
         self.ranked = self._ranks(whole)
         families = {one.method: one.family for one in found}
-        self.at = {method: self._at_budgets(families[method]) for method in methods}
+        self.at = {family: self._at_budgets(family) for family in dict.fromkeys(map(families.__getitem__, methods))}
 
     def _ranks(self, methods: Sequence[str]) -> tuple[list[str], Ranking] | None:
         """Methods that were run on every domain, the best first, with their mean ranks."""
@@ -112,8 +116,9 @@ class _Report:
         for method, own in self.direct.items():
             parts += [f"{printable(method)} against every other method", _over_domains(own), _by_domain(own)]
             parts.append(NOTE.format(first=printable(method), bases=_bases(own)))
-            if self.at[method]:
-                parts += [f"{printable(method)} at equal bytes of adapter and norms", _at_text(self.at[method])]
+        for family, at in self.at.items():
+            if at:
+                parts += [f"{printable(family)} at equal bytes of adapter and norms", _at_text(at), NOTE_AT]
         if self.ranked is not None:
             methods, ranking = self.ranked
             parts += [

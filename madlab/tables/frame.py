@@ -71,7 +71,7 @@ def label(run: Run) -> str:
     return run.method + (f" ({', '.join(unusual)})" if unusual else "")
 
 
-def protocol(run: Run) -> str:
+def protocol_of(run: Run) -> str:
     """What runs must share to be compared, as a heading: base network, epochs, and what is unusual in the recipe."""
     defaults, recipe = Recipe(), run.config.recipe
     names = [field.name for field in fields(Recipe) if field.name not in (*TUNED, "seed", "epochs")]
@@ -98,7 +98,7 @@ def _row(run: Run) -> dict[str, Any]:
         "source": config.source,
         "rank": result.rank if isinstance(result.rank, int) else None,
         "layers": _short(config.layers),
-        "protocol": protocol(run),
+        "protocol": protocol_of(run),
         "base": result.base.name,
         "base_sha256": result.base.sha256,
         "base_source": config.base.source,
@@ -122,3 +122,18 @@ def _short(value: Any) -> str:
     """A value as text; a long one as its beginning and a hash, so that different values stay different."""
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 24 else f"{text[:12]}…{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+LayerPoints = dict[tuple[str, str], tuple[float, list[float]]]
+"""(layers, method) -> (adapter in percent of the base's filters, test accuracies in percent, one per seed)."""
+
+
+def layer_points(runs: Iterable[Run]) -> dict[str, LayerPoints]:
+    """Domain -> the runs on it by layers and method ("mad:8"), all in the order of the runs."""
+    runs = list(runs)
+    frame = as_frame(runs).assign(method=[run.method for run in runs])
+    frame["share"] = 100 * frame["adapter_parameters"] / frame["base_parameters"]
+    found: dict[str, LayerPoints] = {}
+    for (domain, *choice), rows in frame.groupby(["domain", "layers", "method"], sort=False):
+        found.setdefault(domain, {})[tuple(choice)] = rows["share"].iloc[0], rows["test_accuracy"].tolist()
+    return found

@@ -10,7 +10,7 @@ import madlab
 from madlab import figures
 from madlab.analysis.counting import break_even, conv_shapes, layer_choices, mad_parameters, rank_limit
 from madlab.backbones import pocket_densenet
-from madlab.tables.layers import LayerPoints
+from madlab.tables.frame import LayerPoints
 from madlab.widgets.panel import Panel, choice, slider, switch
 
 DOMAINS = 6

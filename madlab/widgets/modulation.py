@@ -58,6 +58,9 @@ def alpha_editor(
         )
         return {"note": note, "alpha": alpha.clone(), "maps": torch.stack([first, after]), "change": change}
 
+    def forget() -> None:
+        alpha.fill_(1)
+
     def before(panel: Panel, moved: str) -> None:
         out, into = panel.out.value, panel.into.value
         if moved == "alpha_mn":
@@ -82,13 +85,13 @@ def alpha_editor(
         "random": button("random α"),
         "ones": button("all ones"),
     }
-    some = {
+    states: dict[str, Sequence[Any]] = {
         "picture": list(pictures)[:2],
         "out": (0, len(weight) // 2, len(weight) - 1),
-        "alpha_mn": (-1.0, 0.0, 1.0, 2.0),
+        "alpha_mn": (-1.0, 0.0, 2.0),
     }
-    states = some | dict.fromkeys(("mute_input", "mute_filter", "random"), 1)
-    return Panel(draw, controls, size=(9.5, 4.6), before=before, states=states, start=lambda: alpha.fill_(1))
+    states |= dict.fromkeys(("mute_input", "mute_filter", "random"), (0, 1))
+    return Panel(draw, controls, size=(9.5, 4.6), before=before, states=states, start=forget)
 
 
 _PLACES = ((0.01, 0.33, 0.15, 0.32), (0.25, 0.76, 0.74, 0.17), (0.25, 0.42, 0.74, 0.24), (0.25, 0.09, 0.74, 0.24))

@@ -57,11 +57,10 @@ def offered(menu: Any) -> dict[str, Any]:
 def steps_of(control: Any) -> list[Any]:
     """At most SHOWN_STEPS values of a slider, evenly spread over its steps, with both ends."""
     steps = round((control.max - control.min) / control.step)
-    chosen = (
-        {round(i * steps / (SHOWN_STEPS - 1)) for i in range(SHOWN_STEPS)} if steps >= SHOWN_STEPS else range(steps + 1)
-    )
+    last = min(steps, SHOWN_STEPS - 1)
+    chosen = [round(place * steps / last) for place in range(last + 1)] if last else [0]
     kind = type(control.value)
-    return [kind(round(control.min + step * control.step, 10)) for step in sorted(chosen)]
+    return [kind(round(control.min + step * control.step, 10)) for step in chosen]
 
 
 @contextmanager
@@ -92,6 +91,12 @@ class Panel:
     width and height in inches, at 100 dots per inch. slow(**values): whether something has to be measured first for
     these values; in the meantime the note says so.
 
+    The site draws a panel once for each of its states (states.py) and shows these pictures without a kernel. states:
+    name of a control -> the values that the site draws; for a button (0, 1) is one press, (0, 1, 2) up to two in a row.
+    Controls that are not named have the values that the property `states` says. start(): forgets what the panel
+    remembers besides its controls. arithmetic: the name of a script in the site's static/arithmetic.js that computes
+    the panel in the page instead, and the numbers that it needs.
+
     An error in `draw` or `before` is shown below the figure and raised.
     """
 
@@ -103,7 +108,7 @@ class Panel:
         size: tuple[float, float] = (8, 4),
         before: Callable[["Panel", str], None] | None = None,
         slow: Callable[..., bool] | None = None,
-        states: Mapping[str, Sequence[Any] | int] | None = None,
+        states: Mapping[str, Sequence[Any]] | None = None,
         start: Callable[[], None] | None = None,
         arithmetic: tuple[str, Mapping[str, Any]] | None = None,
     ):
@@ -148,9 +153,9 @@ class Panel:
     def states(self) -> dict[str, list[Any]]:
         """Control -> the values that the site draws; for a button the numbers of presses in a row, beginning with 0.
 
-        What was not declared: every option of a menu, both values of a switch, SHOWN_STEPS values of a slider, no press
-        of a button. Options and ends that `before` changes are those of the moment. The value with which a control began
-        and its current one always belong to them.
+        Where nothing is declared: every option of a menu, both values of a switch, SHOWN_STEPS values of a slider, no
+        press of a button. Options and ends that `before` changes are those of the moment. The first and the current
+        value of a control always belong to them.
         """
         return {name: self._shown_values(name, control) for name, control in self.controls.items()}
 
@@ -160,6 +165,11 @@ class Panel:
         return self._start is not None
 
     @property
+    def must_measure(self) -> bool:
+        """Whether something has to be measured before the present values can be drawn."""
+        return self._slow is not None and bool(self._slow(**self.values))
+
+    @property
     def has_rules(self) -> bool:
         """Whether a move of one control can move others, too."""
         return self._before is not None
@@ -167,7 +177,7 @@ class Panel:
     def _shown_values(self, name: str, control: Any) -> list[Any]:
         declared = self._states.get(name)
         if isinstance(control, ipywidgets.Button):
-            return list(range((declared if isinstance(declared, int) else 0) + 1))
+            return list(declared or (0,))
         if isinstance(control, ipywidgets.Dropdown):
             values = offered(control).values()
             kept = {control.value, self._first[name]}
@@ -219,7 +229,7 @@ class Panel:
         """Draw for the current values."""
         if self._undrawn:
             return
-        if self._slow is not None and self._slow(**self.values):
+        if self.must_measure:
             # The old note still takes up its space, invisibly, so that nothing below it moves.
             self.note.value = f"<i>measuring …</i> <span style='visibility: hidden'>{self.note.value}</span>"
         with _collect_afterwards():

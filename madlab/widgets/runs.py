@@ -100,8 +100,8 @@ class TrainButton(Panel):
             "train": button("Train"),
             "stop": button("Stop"),
         }
-        forget = {"states": {"train": 1}, "start": self._forget}
-        super().__init__(self._losses, controls, size=(9, 3.8), before=self._pressed, **forget)
+        states = {"train": (0, 1)}
+        super().__init__(self._losses, controls, size=(9, 3.8), before=self._pressed, states=states, start=self._forget)
 
     def redraw(self) -> None:
         with self._lock:  # the reader's hand and the training thread both draw

@@ -43,7 +43,7 @@ def _library() -> str:
     return digest.hexdigest()[:16]
 
 
-# What the kernels inherit: no progress bars, where to write pictures, and a profile whose start-up file begins to record.
+# What kernels inherit: no progress bars, where to write pictures, and a profile whose start-up file begins to record.
 madlab_pictures = str(BUILD / "site-pictures")
 os.environ |= {
     "TQDM_DISABLE": "1",

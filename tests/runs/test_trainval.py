@@ -97,3 +97,11 @@ def test_on_the_command_line(place, capsys) -> None:
     assert Run.read(place / "again").config.recipe.trainval
     assert cli.main(["diagnose", str(place / "command")]) == 2
     assert "was trained on its validation images too" in capsys.readouterr().err
+
+
+def test_frozen_has_no_validation_to_choose_its_decay_by(place) -> None:
+    """Every epoch has the decay in the middle of the path, as a run of a single epoch does."""
+    run(place, "frozen", method="frozen", epochs=2)
+    one, other = run(place, "once", method="frozen"), Run.read(place / "frozen")
+    assert other.result.best_epoch == 2 and one.best_epoch == 1
+    assert other.log[0].train_loss == Run.read(place / "once").log[0].train_loss

@@ -52,7 +52,8 @@ def annotations(folder: Path) -> FileKind:
         labels = None if found.labels is None else found.labels.tolist()
         return [found.class_names, found.names, found.ids.tolist(), labels]
 
-    return FileKind(paths, damage.BYTES | damage.JSON, read, unhashed(lambda data: _annotated(data, domain)))
+    parse = unhashed(lambda data: _annotated(data, domain))
+    return FileKind(paths, damage.BYTES | damage.JSON, read, parse, placed=False)
 
 
 def _annotated(data: bytes, domain: DomainProtocol) -> list[Any]:

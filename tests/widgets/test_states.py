@@ -37,7 +37,7 @@ def panel_with_rules() -> Panel:
             panel.cut.value, panel.rank.value = False, 1
         before(panel, moved)
 
-    return Panel(draw, controls, size=(1, 1), before=rules, states={"rank": (1, 2, 4), "clear": 1})
+    return Panel(draw, controls, size=(1, 1), before=rules, states={"rank": (1, 2, 4), "clear": (0, 1)})
 
 
 def panel_that_counts() -> Panel:
@@ -51,7 +51,7 @@ def panel_that_counts() -> Panel:
         place["page"] = place["page"] + 1 if moved == "more" else 0
 
     controls = {"name": choice("name", ["a", "b", "c"]), "more": button("more")}
-    start = {"states": {"more": 2}, "start": lambda: place.update(page=0)}
+    start = {"states": {"more": (0, 1, 2)}, "start": lambda: place.update(page=0)}
     return Panel(draw, controls, size=(1, 1), before=before, **start)
 
 

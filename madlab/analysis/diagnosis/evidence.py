@@ -25,8 +25,8 @@ from madlab.files.schemas import STRICT, Whole
 from madlab.guard import fingerprint
 from madlab.network import MultiDomainNet
 from madlab.runs.config import CONFIG, RunConfig
-from madlab.runs.evaluate import base_of
 from madlab.runs.folder import ADAPTER, CHECKPOINT, FAILURE, Checkpoint
+from madlab.runs.loaded import base_of
 from madlab.runs.rates import peak_rates
 from madlab.runs.recipe import Recipe
 from madlab.runs.record import METRICS, RESULT, Epoch, Result, read_log
@@ -127,7 +127,7 @@ class Evidence:
 def gather(run: Path | str, base: nn.Module | str | None = None) -> Evidence:
     """The evidence of a run folder, finished or not; nothing is trained and no image is read.
 
-    base: as in `evaluate.restore`, needed where the run was given a network object or one that had to be downloaded.
+    base: as in `load_run`, needed where the run was given a network object or one that had to be downloaded.
     Raises MadlabError for a folder that is no run, or whose files are absent where they should be or damaged.
     """
     folder = Path(run)

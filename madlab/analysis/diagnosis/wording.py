@@ -57,7 +57,7 @@ def _of_network(run: Evidence) -> Iterator[str]:
     else:
         yield "filters as in the base network: this method does not change them"
     if run.head is not None:
-        yield f"head grown to {run.head:.2g} times its start (at least {ASLEEP:g} where it learned)"
+        yield f"head {run.head:.2g} times as long as a random one (at least {ASLEEP:g} where it learned)"
     if run.batchnorm is not None:
         yield f"BatchNorm's scales changed by {run.batchnorm:.2g} of their size (up to {AWAY:g} in runs that work)"
     if run.stale:

@@ -74,7 +74,7 @@ def visit_math(translator: HTML5Translator, node: nodes.math) -> None:
 
 
 def visit_math_block(translator: HTML5Translator, node: nodes.math_block) -> None:
-    translator.body.append(f'<div class="formula" tabindex="0">{drawn(node.astext(), block=True)}</div>')
+    translator.body.append(f'<div class="formula">{drawn(node.astext(), block=True)}</div>')
     raise nodes.SkipNode
 
 

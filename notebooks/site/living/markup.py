@@ -54,6 +54,6 @@ def quiz(data: dict[str, Any], *, page: str, pictures: str) -> str:
 def exercise(data: dict[str, Any], *, page: str, pictures: str) -> str:
     """The line below the stub of an exercise."""
     return (
-        f'<p class="solved" data-page="{page}" data-exercise="{data["id"]}"><label><input type="checkbox"> I have solved '
-        "this one.</label> The check runs in JupyterLab and in Colab; hint and solution are folded beside it.</p>"
+        f'<p class="solved" data-page="{page}" data-exercise="{data["id"]}"><label><input type="checkbox"> I have'
+        " solved this.</label> The check runs in JupyterLab and in Colab; hint and solution are folded beside it.</p>"
     )

@@ -4,6 +4,7 @@ Also folds cells that only a person with a kernel needs, draws the badge from a 
 alternative texts that the notebooks have for them.
 """
 
+import html
 import json
 import re
 import shutil
@@ -12,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from myst_nb.sphinx_ import HideCodeCellNode, NbMetadataCollector
+from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.logging import getLogger
 from sphinx.writers.html5 import HTML5Translator
 
 from living import course, markup
+from living.pictures import SCALE
 from living.record import PANEL, QUIZ
 
 DATA = re.compile(rf'<script type="application/json" class="({PANEL}|{QUIZ})">(.*)</script>', re.DOTALL)
@@ -28,6 +32,8 @@ FOLDED = {
 }
 BADGE = "colab.research.google.com/assets/colab-badge.svg"
 CHECK = re.compile(r"lessons\.check\(\s*[\"']([\w.]+)[\"']")
+WIDGET = "application/vnd.jupyter.widget-view+json"
+NEEDS_A_KERNEL = "This control needs a running kernel: open the notebook in JupyterLab or Colab."
 log = getLogger(__name__)
 
 
@@ -47,36 +53,46 @@ def recorded(app: Sphinx) -> dict[str, dict[str, Any]]:
     return found
 
 
-def cells(doctree: nodes.document) -> Iterator[nodes.container]:
-    yield from doctree.findall(lambda n: isinstance(n, nodes.container) and n.get("nb_element") == "cell_code")
+def parts(tree: nodes.Node, kind: str) -> Iterator[nodes.container]:
+    """The containers of MyST-NB of this kind: "cell_code", or "mime_bundle", an output in all of its forms."""
+    yield from tree.findall(lambda node: isinstance(node, nodes.container) and node.get("nb_element") == kind)
 
 
 def make_live(app: Sphinx, doctree: nodes.document) -> None:
     """Replace recorded data by live elements, fold what is to be folded, and end exercises with a box to tick."""
-    here = recorded(app)[app.env.docname] = {}
-    for cell in list(cells(doctree)):
+    page = app.env.docname
+    here = recorded(app)[page] = {}
+    NbMetadataCollector.get_js_files(app.env, page).pop("ipywidgets_state", None)  # megabytes that need a kernel
+    for cell in list(parts(doctree, "cell_code")):
         tags = cell["cell_metadata"].get("tags", [])
         if cell["cell_metadata"].get("jupyter", {}).get("source_hidden"):
             fold(cell, "input", "The code of this cell")
         for tag in set(tags) & FOLDED.keys():
             fold(cell, "all", FOLDED[tag])
-        for output in list(
-            cell.findall(lambda n: isinstance(n, nodes.container) and n.get("nb_element") == "mime_bundle")
-        ):
-            raw = next(iter(output.findall(nodes.raw)), None)
-            match = DATA.fullmatch(raw.astext().strip()) if raw is not None else None
-            if match:
-                data = json.loads(match[2])
-                here[data["id"]] = data
-                output.parent.replace(output, live(kind=match[1], data=data, page=app.env.docname))
-                fold(cell, "input", "The code of this figure" if match[1] == PANEL else "The code of this quiz")
+        for output in list(parts(cell, "mime_bundle")):
+            shown = make_live_output(cell, output, page)
+            if shown is not None:
+                here[shown["id"]] = shown
         exercise = CHECK.search(cell.children[0].astext()) if "exercise" in tags else None
         if exercise:
             del cell.children[1:]  # the verdict on the empty stub
-            here[exercise[1]] = {}
-            cell += live(kind="exercise", data={"id": exercise[1]}, page=app.env.docname)
+            cell += live(kind="exercise", data={"id": exercise[1]}, page=page)
     for image in doctree.findall(nodes.image):
-        name_picture(image)
+        describe_picture(image, Path(app.outdir).parent / "jupyter_execute")
+
+
+def make_live_output(cell: nodes.container, output: nodes.container, page: str) -> dict[str, Any] | None:
+    """Replace one output of a cell if it is a panel or a quiz, whose data are returned, or another control."""
+    raw = next(iter(output.findall(nodes.raw)), None)
+    match = DATA.fullmatch(raw.astext().strip()) if raw is not None else None
+    if match is None:
+        if any(part.get("mime_type") == WIDGET for part in output.children):
+            output.parent.replace(output, nodes.paragraph("", "", nodes.emphasis("", NEEDS_A_KERNEL)))
+        return None
+    kind, data = match[1], json.loads(match[2])
+    output.parent.replace(output, live(kind=kind, data=data, page=page))
+    fold(cell, "input", "The code of this figure" if kind == PANEL else "The code of this quiz")
+    return dict(data)
 
 
 def fold(cell: nodes.container, mode: str, summary: str) -> None:
@@ -85,8 +101,11 @@ def fold(cell: nodes.container, mode: str, summary: str) -> None:
     cell["prompt_show"] = cell["prompt_hide"] = summary
 
 
-def name_picture(image: nodes.image) -> None:
-    """A picture that a cell has drawn is described by the text that it is shown with."""
+def describe_picture(image: nodes.image, folder: Path) -> None:
+    """A picture that a cell has drawn gets the text with which it is shown, and its size: it has SCALE pixels for one.
+
+    folder: where MyST-NB keeps what cells have drawn.
+    """
     holder = image.parent
     while holder is not None and holder.get("nb_element") != "mime_bundle":
         holder = holder.parent
@@ -94,6 +113,8 @@ def name_picture(image: nodes.image) -> None:
         texts = [part.astext() for part in holder.children if part.get("mime_type") == "text/plain"]
         image["alt"] = " ".join(texts)
         image["classes"].append("drawn")
+        with Image.open(folder / Path(image["uri"]).name) as picture:
+            image["width"] = f"{picture.width // SCALE}px"
 
 
 def local_badges(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -121,6 +142,21 @@ def visit_live(translator: HTML5Translator, node: live) -> None:
     raise nodes.SkipNode
 
 
+def visit_folded(translator: HTML5Translator, node: HideCodeCellNode) -> None:
+    """A folded cell, with one line that says what is in it; MyST-NB's own says the same twice to a screen reader."""
+    translator.body.append(f'<details class="folded"><summary>{html.escape(node["prompt_show"])}</summary>\n')
+
+
+def depart_folded(translator: HTML5Translator, node: HideCodeCellNode) -> None:
+    translator.body.append("</details>\n")
+
+
+def level_headings(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.Node | None) -> None:
+    """The captions in the theme's list of pages call themselves headings, but do not say of which level."""
+    tree = context.get("furo_navigation_tree", "")
+    context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+
+
 def copy_pictures(app: Sphinx, error: Exception | None) -> None:
     """Copy what the pages show out of the folder into which the kernels write."""
     if error is not None or app.builder.format != "html":
@@ -144,12 +180,14 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("madlab_pictures", "", "env")
     app.add_node(live, html=(visit_live, None))
     app.add_node(elsewhere)
+    app.add_node(HideCodeCellNode, override=True, html=(visit_folded, depart_folded))
     app.add_directive("panel", course.PanelOf)
     app.add_directive("course", course.Course)
     app.connect("source-read", local_badges)
     app.connect("doctree-read", make_live)
     app.connect("doctree-resolved", fetch_elsewhere)
     app.connect("env-purge-doc", forget)
+    app.connect("html-page-context", level_headings, priority=900)
     app.connect("build-finished", copy_pictures)
     for script in ("living.js", "recorded.js", "arithmetic.js", "lessons.js"):
         app.add_js_file(script, loading_method="defer")

@@ -7,6 +7,7 @@ and not a whole one, and on a phone the columns stand below each other at a read
 import hashlib
 from collections.abc import Iterable, Sequence
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -52,18 +53,18 @@ def spans(figures: Iterable[Figure]) -> list[tuple[float, float]]:
 
 
 def cuts(columns: Sequence[tuple[float, float]], ink: np.ndarray) -> list[int]:
-    """Where to cut: between two columns, in the middle of the widest white space, if there is any.
+    """Where to cut: between two columns, in the first white space that is wide enough: labels stand left of their axes.
 
     ink: for each column of pixels whether something is drawn in it. Returns the first and last pixel as well.
     """
     width, places = len(ink), [0]
-    for (_, left), (right, _) in zip(columns, columns[1:], strict=False):
+    for (_, left), (right, _) in pairwise(columns):
         start, stop = round(left * width), round(right * width)
         edges = np.flatnonzero(np.concatenate(([True], ink[start:stop], [True])))
         gaps = np.diff(edges) - 1
-        if len(gaps) and gaps.max() >= NARROW * SCALE:
-            widest = int(gaps.argmax())
-            places.append(start + int(edges[widest] + edges[widest + 1]) // 2)
+        wide = np.flatnonzero(gaps >= NARROW * SCALE)
+        if len(wide):
+            places.append(start + int(edges[wide[0]] + edges[wide[0] + 1]) // 2)
     return [*places, width]
 
 

@@ -9,6 +9,7 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,13 @@ SAMPLE = 8
 
 
 def install() -> None:
-    """Tell the kernel in which this runs to record panels and quizzes when they are shown."""
+    """Tell this kernel to record panels and quizzes when they are shown, and to draw sharp figures."""
     from IPython import get_ipython
 
+    from living.pictures import SCALE
+    from madlab.figures import STYLE
+
+    STYLE["figure.dpi"] = 100 * SCALE
     formatter = get_ipython().display_formatter.ipython_display_formatter
     formatter.for_type_by_name("madlab.widgets.panel", "Panel", lambda panel: publish(PANEL, panel, panel_data(panel)))
     formatter.for_type_by_name("madlab.lessons.quizzes", "Quiz", lambda quiz: publish(QUIZ, quiz, quiz_data(quiz)))
@@ -63,19 +68,17 @@ def panel_data(panel: Any, folder: Path | None = None) -> dict[str, Any]:
 @contextmanager
 def undisturbed(panel: Any) -> Iterator[None]:
     """Put the panel and the states of random numbers back afterwards."""
-    import numpy as np
     import torch
 
     values = panel.values
-    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    states = torch.get_rng_state(), random.getstate()
     try:
         yield
     finally:
         panel.go(values)
         panel.redraw()
         torch.set_rng_state(states[0])
-        np.random.set_state(states[1])
-        random.setstate(states[2])
+        random.setstate(states[1])
 
 
 def kind_of(control: Any) -> str:
@@ -121,6 +124,7 @@ class Recording:
     def data(self) -> dict[str, Any]:
         from living.pictures import SCALE, Album
 
+        self._measure()
         some = self.settings[:: max(1, len(self.settings) // SAMPLE)]
         album = Album(self.folder, [self._figure(setting) for setting in some])
         parts: dict[str, int] = {}
@@ -136,15 +140,20 @@ class Recording:
         return {
             "controls": [self._control(name) for name in self.panel.controls],
             "size": [round(100 * side) for side in self.panel.size],
-            "columns": [
-                (after - before) / SCALE for before, after in zip(album.places, album.places[1:], strict=False)
-            ],
+            "columns": [(after - before) / SCALE for before, after in pairwise(album.places)],
             "parts": list(parts),
             "notes": list(notes),
             "states": states,
             "moves": self._moves(),
             "start": self.key(self.settings[0]),
         }
+
+    def _measure(self) -> None:
+        """Measure all that will be measured: figures that show what is known so far are then the same on every way."""
+        for setting in self.settings:
+            setting.show(self.panel)
+            if self.panel.must_measure:
+                self.panel.figure()
 
     def _figure(self, setting: Any) -> Any:
         import torch

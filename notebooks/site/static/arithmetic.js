@@ -5,7 +5,6 @@
   const { element } = window.madlab;
   const sum = numbers => numbers.reduce((a, b) => a + b, 0);
   const grouped = number => String(number).replace(/\B(?=(\d{3})+$)/g, ',');
-  const signed = (number, digits) => (number < 0 ? '' : '+') + number.toFixed(digits);
 
   // ---- Drawing: bars are elements, so that their text keeps its size on a phone.
 
@@ -20,9 +19,15 @@
     }));
   }
 
+  // The end of an axis of four even steps that reaches a value.
+  function endOf(value) {
+    const size = 10 ** Math.floor(Math.log10(value / 4));
+    return 4 * size * [1, 2, 2.5, 5, 10].find(factor => 4 * factor * size >= value);
+  }
+
   // lines: [points, class]; dots: [x, y] to mark. Axes from 0 to the ends given.
-  function chart(lines, dots, ends, labels) {
-    const [width, height, left, bottom] = [330, 210, 46, 36], svg = (name, attributes, text) => {
+  function chart(lines, dots, ends, label) {
+    const [width, height, left, bottom] = [330, 200, 46, 36], svg = (name, attributes, text) => {
       const made = document.createElementNS('http://www.w3.org/2000/svg', name);
       for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
       if (text !== undefined) made.textContent = text;
@@ -33,9 +38,9 @@
     root.append(svg('path', { d: `M${left} 10V${height - bottom}H${width - 10}`, class: 'axis' }));
     for (let i = 0; i <= 4; i++) {
       root.append(svg('text', { x: x(ends[0] * i / 4), y: height - bottom + 15, 'text-anchor': 'middle' }, Math.round(ends[0] * i / 4)));
-      if (i % 2 === 0) root.append(svg('text', { x: left - 6, y: y(ends[1] * i / 4) + 4, 'text-anchor': 'end' }, grouped(Math.round(ends[1] * i / 4))));
+      root.append(svg('text', { x: left - 6, y: y(ends[1] * i / 4) + 4, 'text-anchor': 'end' }, grouped(Math.round(ends[1] * i / 4))));
     }
-    root.append(svg('text', { x: (left + width) / 2, y: height - 4, 'text-anchor': 'middle' }, labels));
+    root.append(svg('text', { x: (left + width) / 2, y: height - 4, 'text-anchor': 'middle' }, label));
     for (const [points, kind] of lines) root.append(svg('polyline', { points: points.map(([a, b]) => `${x(a)},${y(b)}`).join(' '), class: kind }));
     for (const [a, b] of dots) root.append(svg('circle', { cx: x(a), cy: y(b), r: 6, class: 'dot' }));
     return root;
@@ -106,10 +111,10 @@
       const rows = [['one network', filters, 'plain'], ['base + adapters', total, 'good'], [`${values.domains} networks`, networks, 'strong']];
       const left = element('div', {}, element('strong', { textContent: title }),
         bars(rows.map(([name, count, kind]) => [name, count, million(count), kind]), Math.max(total, networks, filters)));
-      const most = 1.15 * Math.max(full, highest * perRank, 1) / 1e3, dot = values.factorise ? [[values.rank, values.rank * perRank / 1e3]] : [];
+      const most = endOf(Math.max(full, highest * perRank, 1) / 1e3), dot = values.factorise ? [[values.rank, values.rank * perRank / 1e3]] : [];
       const lines = [[[[0, 0], [highest, highest * perRank / 1e3]], 'by-rank'], [[[0, full / 1e3], [highest, full / 1e3]], 'full']];
       const right = element('div', {}, element('strong', { textContent: full ? `pays below I = ${(full / perRank).toFixed(1)}` : 'nothing to adapt' }));
-      if (full) right.append(chart(lines, dot, [highest, most], 'rank I; thousand parameters per domain (dashed: full)'));
+      if (full) right.append(chart(lines, dot, [highest, most], 'rank I'), element('small', { textContent: 'thousand parameters per domain; dashed: full α' }));
       place.replaceChildren(element('div', { className: 'beside' }, left, right));
     },
   };

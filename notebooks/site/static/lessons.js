@@ -75,6 +75,9 @@
     document.querySelectorAll('.quiz').forEach(quiz);
     document.querySelectorAll('.solved').forEach(exercise);
     showProgress();
+    for (const node of document.querySelectorAll('pre, .table-wrapper, .cell_output, .formula')) {
+      if (node.scrollWidth > node.clientWidth) node.tabIndex = 0;  // so that a keyboard can scroll it
+    }
     for (const erase of document.querySelectorAll('.forget-progress')) {
       erase.addEventListener('click', () => {
         Object.keys(localStorage).filter(key => key.startsWith('madlab:')).forEach(key => localStorage.removeItem(key));

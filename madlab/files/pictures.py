@@ -5,6 +5,7 @@ So such an image keeps its values (`Square.deep`) until all of a folder are know
 """
 
 import contextlib
+import io
 import math
 import threading
 from collections.abc import Iterable
@@ -15,14 +16,19 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torchvision.utils import make_grid
 
-from madlab.benchmarks.text import reason
 from madlab.errors import MadlabError
+from madlab.files.plain import write_bytes
+from madlab.files.text import reason
 
 NOT_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 """Formats that Pillow knows by name but does not decode, or only by starting another program."""
 USUAL_DEPTHS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 24, 32)
 """Bits per pixel that cameras, scanners and label maps have."""
+HALF_A_STEP = 0.5 / 255
+"""By how much floats may leave 0 to 1 and still round to bytes, as interpolation makes them do."""
 LARGE = 1 << 25
 """Pixels from which on images are decoded one at a time, because several side by side may not fit into memory."""
 _one_large_at_a_time = threading.Lock()
@@ -177,3 +183,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def write_picture(path: Path | str, images: Tensor, most: int = 32, across: int = 8) -> None:
+    """Write the first `most` of some images, uint8 (B, 3, H, W), beside and below each other into one PNG file."""
+    grid = make_grid(images[:most].cpu(), nrow=across, padding=2, pad_value=255)
+    file = io.BytesIO()
+    Image.fromarray(grid.permute(1, 2, 0).numpy()).save(file, "PNG")
+    write_bytes(path, file.getvalue())
