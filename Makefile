@@ -3,6 +3,7 @@
 # make style          repair what a tool can repair: lint, format, and the committed form of the notebooks
 # make test           make check, then every test and every notebook
 # make test-browser   open every notebook in JupyterLab in Chromium, run it and move every control
+# make test-site      make site, then open every page in Chromium, move every control and look for what shuts people out
 # make test-colab     run the notebooks with the package versions that Google Colab has, in .venv-colab
 # make test-trust     damaged files and folders, command lines, kills, full disks: counted in tests/trust/record.json
 # make test-whole     both benchmarks in miniature, from archives in the official layouts to the two tables of results
@@ -19,7 +20,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -q -n 2 --dist loadfile
 
-.PHONY: lab check style test test-browser test-trust test-whole test-colab site handouts links clean
+.PHONY: lab check style test test-browser test-site test-trust test-whole test-colab site handouts links clean
 
 lab: $(VENV)/installed-lab
 	$(BIN)/jupyter lab notebooks/00_*.ipynb
@@ -42,6 +43,9 @@ test: check
 test-browser: $(VENV)/installed-browser
 	$(BIN)/pytest -q -m browser tests/browser
 
+test-site: site $(VENV)/installed-browser
+	$(BIN)/pytest -q -m site tests/browser
+
 test-trust: $(VENV)/installed-test
 	$(BIN)/pytest -q -m trust tests/trust
 
@@ -56,13 +60,20 @@ test-colab:
 	$(COLAB)/bin/python -m pip install --disable-pip-version-check -c tests/colab.txt $(PINNED) -e . nbval pytest-xdist
 	$(COLAB)/bin/pytest -q -n 2 --dist loadfile --nbval --nbval-current-env notebooks
 
-site: $(VENV)/installed-site
-	npm install --no-save --silent --prefix build/npm onnxruntime-web@1.30.0
+# What the site and the handouts need of npm, in the versions of notebooks/site/package.json.
+TOOLS := build/site-tools
+NPM := "npm cannot install what pages and slides need: install Node.js with npm, connect to the network, and repeat this once."
+
+$(TOOLS)/installed: notebooks/site/package.json
+	@mkdir -p $(TOOLS) && cp $< $(TOOLS)
+	@npm install --prefix $(TOOLS) --no-package-lock --no-audit --no-fund --silent || { echo $(NPM); exit 1; }
+	@touch $@
+
+site: $(VENV)/installed-site $(TOOLS)/installed
 	$(BIN)/sphinx-build -q -W --keep-going -c notebooks/site notebooks build/site
 	@echo "Open build/site/index.html"
 
-handouts: $(VENV)/installed-site
-	npm install --no-save --silent --prefix build/npm reveal.js@4.6.1 requirejs@2.3.7 jquery@3.7.1
+handouts: $(VENV)/installed-site $(TOOLS)/installed
 	$(BIN)/python data_scripts/handouts.py build/handouts
 
 links: $(VENV)/installed-test

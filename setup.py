@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
@@ -10,22 +11,22 @@ NOTEBOOKS = Path(__file__).parent / "notebooks"
 
 
 class WithCourse(build_py):
-    """The package, and in madlab/course every notebook with empty outputs, which a first run fills."""
+    """The package, and in madlab/course.zip every notebook with empty outputs, which a first run fills."""
+
+    @property
+    def course(self) -> Path:
+        return Path(self.build_lib, "madlab", "course.zip")
 
     def run(self) -> None:
         super().run()
-        if not self.editable_mode:
-            self.mkpath(str(Path(self.build_lib, "madlab", "course")))
-            for path, copy in self._notebooks():
-                copy.write_text(json.dumps(without_outputs(json.loads(path.read_text("utf-8")))), "utf-8")
+        if self.editable_mode:
+            return
+        with ZipFile(self.course, "w", ZIP_DEFLATED) as archive:
+            for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+                archive.writestr(path.name, json.dumps(without_outputs(json.loads(path.read_text("utf-8")))))
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
-        copies = [] if self.editable_mode else [str(copy) for _, copy in self._notebooks()]
-        return [*super().get_outputs(include_bytecode), *copies]
-
-    def _notebooks(self) -> list[tuple[Path, Path]]:
-        folder = Path(self.build_lib, "madlab", "course")
-        return [(path, folder / path.name) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
+        return [*super().get_outputs(include_bytecode), *([] if self.editable_mode else [str(self.course)])]
 
 
 def without_outputs(notebook: dict) -> dict:

@@ -45,8 +45,7 @@ from madlab.runs.train import method_and_options
 DOMAINS = ("signs", "digits")
 PART = {"train": 20, "val": 8, "test": 30, "classes": 10, "size": 24}
 RECIPE: dict[str, Any] = {"epochs": 12, "batch_size": 20, "crop": 20, "coarse": 0.0}
-HEAD_RATE, BATCHNORM_RATE = 0.3 * 10 / 32, 0.3
-"""Those of mad with ten classes (`peak_rates`)."""
+HEAD_RATE, BATCHNORM_RATE = METHODS["mad"].rates.head, METHODS["mad"].rates.batchnorm
 
 
 def plan() -> list[tuple[str, str, str, str, dict[str, Any]]]:

@@ -6,13 +6,13 @@ It runs the notebook's own cells up to the panel (about a minute), moves the sli
 as one animated WebP to notebooks/site/static/rank-slider.webp.
 """
 
-import contextlib
 import io
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import nbformat
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 from PIL import Image
 
 from madlab import figures
@@ -33,12 +33,12 @@ MOST = 1_000_000
 def panel_of(number: str, control: str) -> Panel:
     """The first panel with such a control, from running a notebook's code cells up to the one that makes it."""
     (path,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
-    names: dict[str, Any] = {"__name__": "__main__"}
+    shell = InteractiveShell.instance()
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "code" and not {"install", "exercise"} & set(cell.metadata.get("tags", [])):
-            with contextlib.redirect_stdout(io.StringIO()):
-                exec(compile(cell.source, path.name, "exec"), names)
-        for value in names.values():
+            with capture_output():
+                shell.run_cell(cell.source).raise_error()
+        for value in list(shell.user_ns.values()):
             if isinstance(value, Panel) and control in value.controls:
                 return value
     raise MadlabError(f"{path.name} has no panel with a control {control!r}.")

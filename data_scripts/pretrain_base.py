@@ -50,12 +50,12 @@ from madlab.backbones import BACKBONES, WEIGHTS, load_base, save_base
 from madlab.benchmarks import load_domain
 from madlab.benchmarks.cache import cache_folder
 from madlab.benchmarks.domain import Domain, Split
-from madlab.benchmarks.images import square_of
 from madlab.benchmarks.loader import batches, crop_and_flip, normalise
 from madlab.benchmarks.packed import MANIFEST
 from madlab.device import autocast
 from madlab.errors import MadlabError
 from madlab.files.jsonfiles import write_json
+from madlab.files.pictures import square_of
 from madlab.files.tensors import load_tensors, save_tensors
 from madlab.guard import fingerprint
 from madlab.view import shrink

@@ -1,195 +1,177 @@
-r"""Learning rates by trial: the same number of trials for every method, judged on validation images only.
+r"""Learning rates by trial: the same number of trials, in the same places, for every method and every family of ranks.
 
-    OPTIONS="--no-flip gtsrb --out madlab/records/trials.json"
-    python data_scripts/tune.py --domains data/gtsrb data/flowers $OPTIONS
-    python data_scripts/tune.py --domains data/gtsrb data/flowers --head $OPTIONS
-    python data_scripts/tune.py --domains data/gtsrb data/flowers --both $OPTIONS
-    python data_scripts/tune.py --domains data/dtd10 data/pacs_art --head --methods finetune mad mad:8 $OPTIONS
+    python data_scripts/tune.py --domains data/flowers data/gtsrb --no-flip gtsrb \
+        --out madlab/records/trials.jsonl
 
-Every method gets four values of its most important rate, about a factor of three apart: the adapter's or, where there
-is no adapter, that of head and BatchNorm. The ends of the ranges were found before, on the validation images of signs:
-those of finetune, mad and mad:8 got a fourth value beyond their first three; those of piggyback, wtpb, parallel,
-prompt, peft:loha and peft:lokr were moved, in some thirty runs, until the best value lay inside. A trial is short
-(6 epochs, at most 2,200 training images), and its domain has no test images at all: validation images take their
-place. Trials that the file already holds are not run again.
+A trial sets the rates of adapter, BatchNorm and head together and trains six epochs on at most 540 training images of
+each of two domains that differ, flowers and traffic signs. What counts is the mean of their accuracies on at most 270
+validation images; the domains of a trial have no test images at all, validation images take their place.
 
-The second command tries the head's rate, 0.1 instead of 0.3, at the adapter's rate that the first command chose. The
-third tries 1.0 for both head and BatchNorm, because the method batchnorm needs it, and a small adapter might need it
-too. The fourth was added because on domains of seven and ten classes most methods ended near the frozen network or
-below it; it is the reason why a head with few classes learns more slowly (`madlab.runs.rates.peak_rates`).
+Each family gets twelve trials. The first is its START. The next seven are a random Latin hypercube on a log grid: seven
+values of each rate from a quarter of START to four times it, each value once. The last four lie at random within a
+factor of two of the best so far in all three rates, so that a best one at the edge is widened. The places are drawn
+once and are the same for all families. If a family's best rate is still the lowest or the highest that it tried,
+--more 4 gives every family four more trials around its best, until none is (tests/runs/test_rates.py holds METHODS to
+the result). A trial that diverges has 0 %.
 
-Besides the rates, one property of MAD was tried, at rank 8 on the validation images of six domains (gtsrb, flowers,
-cars196, pacs_art, dtd10, chars74k), in some twenty runs: the size at which the random half of the factors starts.
-Standard deviations of 3, 1 and 0.3 were tried on the first two domains, the last two of them on all: 53.3 and 55.7 % on
-average. Now it is 1 / sqrt(I), which is 0.35. Rates that fall with a layer's width were tried as well, and did not
-help. Because rank 39 is hardly better than rank 13, a start of 1/2 at every rank was tried later, with rates of 0.01
-and 0.005, on five of these domains: 51.7 and 51.2 instead of 50.2 % at rank 8, 50.6 and 52.6 instead of 52.3 % at rank
-39. The same run with other rounding differed by two points on signs and by one on flowers, so this decides nothing, and
-the start was kept.
-
-The base network of full width got the same four values of the most important rate, with head and BatchNorm as chosen
-above, on a GPU:
-
-    python data_scripts/tune.py --domains data/gtsrb data/flowers --no-flip gtsrb --base resnet26-tinyimagenet \
-        --out madlab/records/trials-full-width.json
-
-The head's rates should have been tried there as well. How much they matter was found afterwards, when no GPU was
-available any more: on a CPU, on two domains with few images, for eight methods, with three values each, about a factor
-of three apart. Every method uses its best rate for the adapter:
-
-    HEAD="--base resnet26-tinyimagenet --chosen madlab/records/trials-full-width.json \
-        --out madlab/records/trials-full-width-head.json"
-    EIGHT="finetune mad mad:8 piggyback wtpb parallel series lora"
-    python data_scripts/tune.py --domains data/flowers --methods $EIGHT --head 0.015 0.05 0.15 $HEAD
-    python data_scripts/tune.py --domains data/dtd10 --methods $EIGHT --head 0.0046875 0.015625 0.046875 $HEAD
-
-The second command has the rates of the first times 10 / 32, because a head with few classes learns more slowly. Three
-single trials were made before: 0.1 for mad on flowers and 0.03125 on dtd10, and 0.5 for lora, half of the rate in the
-grid, which collapsed. Because full MAD gains on flowers at 0.15 and at 0.1, a head with many features learns more
-slowly, too.
+Families are the methods that have a rate; `mad` has one for alpha itself, four for ranks of the product and one for the
+residual form. `frozen` has no rate: each run fits its head with as many weight decays as it has epochs, and chooses on
+validation (madlab.runs.probe). START was found in earlier trials of one rate at a time, by the same domains' validation
+images. Trials that the file already holds are not run again; it is written line by line.
 """
 
 import argparse
 import json
-from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
-from itertools import product
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import torch
 
-from madlab.adapters import METHODS
 from madlab.backbones import load_base
 from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain, Split
-from madlab.files.jsonfiles import write_json
-from madlab.runs.train import method_and_options, train
+from madlab.runs.epoch import Diverged
+from madlab.runs.train import train
 from madlab.sizes import image_size
 
-RATES = {
-    "frozen": [{"head_lr": rate, "batchnorm_lr": rate} for rate in (0.03, 0.1, 0.3, 1.0)],
-    "batchnorm": [{"head_lr": rate, "batchnorm_lr": rate} for rate in (0.1, 0.3, 1.0, 3.0)],
-    **{
-        method: [{"adapter_lr": rate} for rate in rates]
-        for method, rates in {
-            "finetune": (0.03, 0.1, 0.3, 1.0),
-            "mad": (0.02, 0.05, 0.15, 0.5),
-            "mad:8": (0.002, 0.005, 0.015, 0.05),
-            "piggyback": (0.003, 0.01, 0.03, 0.1),
-            "wtpb": (0.3, 1.0, 3.0, 10.0),
-            "mad+wtpb": (0.015, 0.05, 0.15, 0.5),
-            "parallel": (0.1, 0.3, 1.0, 3.0),
-            "series": (0.03, 0.1, 0.3, 1.0),
-            "lora": (0.03, 0.1, 0.3, 1.0),
-            "prompt": (3.0, 10.0, 30.0, 100.0),
-            "peft:lora": (0.03, 0.1, 0.3, 1.0),
-            "peft:loha": (1.0, 3.0, 10.0, 30.0),
-            "peft:lokr": (0.3, 1.0, 3.0, 10.0),
-            "peft:ia3": (0.3, 1.0, 3.0, 10.0),
-        }.items()
-    },
+START = {
+    "mad": 0.05,
+    "mad:8": 0.015,
+    "piggyback": 0.003,
+    "wtpb": 3.0,
+    "parallel": 1.0,
+    "finetune": 0.3,
+    "batchnorm": 0.0,
+    "lora:8": 0.3,
+    "hira:8": 0.015,
+    "series": 0.3,
+    "ksm": 0.05,
+    "filter-subspace": 0.3,
+    "mad:2": 0.015,
+    "mad:39": 0.015,
+    "mad:13": 0.015,
+    "mad:8 residual": 0.015,
+    "mad+wtpb": 0.05,
+    "prompt": 30.0,
+    "peft:lora:8": 0.3,
+    "peft:dora:8": 0.3,
+    "peft:hira:8": 0.015,
+    "peft:loha:8": 3.0,
+    "peft:lokr:8": 1.0,
+    "peft:ia3": 3.0,
+    "peft:oft": 0.03,
+    "peft:hra:8": 0.3,
 }
-HEADS = {
-    method: [{"head_lr": rate} for rate in ((0.03, 0.1, 0.3) if method in ("finetune", "mad", "mad:8") else (0.1,))]
-    for method in RATES
-    if method not in ("frozen", "batchnorm")
-}
-BOTH = {method: [{"head_lr": 1.0, "batchnorm_lr": 1.0}] for method in HEADS}
-EPOCHS, IMAGES = 6, 2200
+"""Family -> the adapter's rate around which it is tried; those of the duels first. For all, BatchNorm and head start at
+NORM and HEAD."""
+NORM, HEAD = 0.3, 0.1
+KINDS = ("adapter_lr", "batchnorm_lr", "head_lr")
+WIDE, NEAR, WIDTH, SPREAD = 7, 4, 4.0, 2.0
+"""Trials of the hypercube, and around the best so far; by which factors they leave the middle."""
+EPOCHS, TRAIN, VAL, SEED = 6, 540, 270, 0
+BASE = "pocket-resnet26"
 
 
-def without_test(path: str, size: int, flip: bool | None) -> Domain:
-    """A domain with at most IMAGES training images, spread evenly, and validation images as its test images.
+def few_images(path: str, size: int, flip: bool | None) -> Domain:
+    """A domain with at most TRAIN and VAL images, spread evenly, and validation images as its test images.
 
     size: short side in pixels.
     """
     domain = load_domain(path, size=size, flip=flip)
-    step = -(-len(domain.train) // IMAGES)
-    few = Split(domain.train.images[::step], domain.train.labels[::step])
-    return replace(domain, train=few, test=domain.val)
+    train, val = thinned(domain.train, TRAIN), thinned(domain.val, VAL)
+    return replace(domain, train=train, val=val, test=val)
 
 
-def trial(path: str, flip: bool | None, method: str, rates: dict[str, Any], base: str) -> dict:
-    """Run one trial on one thread; returns its line of the file."""
+def thinned(split: Split, most: int) -> Split:
+    """Every n-th image of a split, so that there are at most `most`."""
+    step = -(-len(split) // most)
+    return Split(split.images[::step], split.labels[::step])
+
+
+def places(more: int) -> list[tuple[np.ndarray, bool]]:
+    """Factors of the three rates for each trial, and whether of the family's best so far, not of its START."""
+    rng = np.random.default_rng(SEED)
+    levels = np.linspace(-1, 1, WIDE)
+    cube = WIDTH ** np.stack([rng.permutation(levels) for _ in KINDS], axis=1)
+    near = SPREAD ** rng.uniform(-1, 1, (NEAR + more, len(KINDS)))
+    return [(factors, False) for factors in (np.ones(len(KINDS)), *cube)] + [(factors, True) for factors in near]
+
+
+def trial(path: str, flip: bool | None, family: str, rates: dict[str, Any], base: str = BASE) -> dict[str, Any]:
+    """The validation accuracy that a family reaches on one domain with these rates: 0 and why, where it diverges."""
+    domain, (method, *form) = _domain(path, flip, base), family.split()
+    options = {"form": form[0]} if form else None
+    try:
+        result = train(domain, method, options=options, base=load_base(base), epochs=EPOCHS, progress=False, **rates)
+    except Diverged as error:
+        return {"val_accuracy": 0.0, "failure": str(error)}
+    return {"val_accuracy": result.val_accuracy}
+
+
+@cache
+def _domain(path: str, flip: bool | None, base: str) -> Domain:
+    return few_images(path, image_size(load_base(base)).resize, flip)
+
+
+def best_of(lines: list[dict[str, Any]]) -> dict[str, float]:
+    """The rates with the highest mean accuracy; the first of equals."""
+    best: dict[str, float] = max(lines, key=lambda line: line["mean"])["rates"]
+    return best
+
+
+def try_family(family: str, flips: dict[str, bool | None], out: Path, more: int) -> str:
+    """Run what is missing of a family's trials on one thread, a line of the file for each; returns a line to print."""
     torch.set_num_threads(1)
-    network = load_base(base)
-    domain = without_test(path, image_size(network).resize, flip)
-    result = train(domain, method, base=network, epochs=EPOCHS, progress=False, **rates)
-    line = {"domain": domain.name, "method": method, "rates": rates, "val_accuracy": result.val_accuracy}
-    return line | {
-        "epochs": EPOCHS,
-        "seed": 0,
-        "base": {"name": result.base.name, "sha256": result.base.sha256},
-        "train_images": len(domain.train),
-    }
+    lines = [line for line in read_trials(out) if line["family"] == family]
+    for factors, near in places(more)[len(lines) :]:
+        middle = best_of(lines) if near else {"adapter_lr": START[family], "batchnorm_lr": NORM, "head_lr": HEAD}
+        rates = {kind: float(f"{middle[kind] * factor:.3g}") for kind, factor in zip(KINDS, factors, strict=True)}
+        found = {Path(path).name: trial(path, flip, family, rates) for path, flip in flips.items()}
+        accuracies = {name: one["val_accuracy"] for name, one in found.items()}
+        line = {"family": family, "rates": rates, "mean": fmean(accuracies.values()), "val_accuracy": accuracies}
+        line |= {"epochs": EPOCHS, "seed": 0, "base": BASE, "most_images": {"train": TRAIN, "val": VAL}}
+        if failures := {name: one["failure"] for name, one in found.items() if "failure" in one}:
+            line["failures"] = failures
+        lines.append(line)
+        with out.open("a") as file:  # one short write in append mode: two workers do not mix their lines
+            file.write(json.dumps(line) + "\n")
+    best = best_of(lines)
+    return f"{family}: {max(line['mean'] for line in lines):.2f} % with {best}{edges(lines)}"
 
 
-def chosen_rates(lines: list[dict], method: str, base: str) -> dict[str, float]:
-    """The adapter's rate with the best mean accuracy in these trials, where it is not the method's own already."""
-    name, options = method_and_options(method)
-    found = defaultdict(list)
-    for line in lines:
-        if (line["method"], line["base"]["name"], line["rates"].keys()) == (method, base, {"adapter_lr"}):
-            found[line["rates"]["adapter_lr"]].append(line["val_accuracy"])
-    best = max(found, key=lambda rate: fmean(found[rate]), default=None)
-    return {} if best in (None, METHODS[name].rate(options)) else {"adapter_lr": best}
+def edges(lines: list[dict[str, Any]]) -> str:
+    """Which of a family's best rates are the lowest or highest that it tried, as the end of a sentence."""
+    best = best_of(lines)
+    tried = {kind: {line["rates"][kind] for line in lines} for kind in KINDS}
+    found = [kind for kind, values in tried.items() if len(values) > 1 and best[kind] in (min(values), max(values))]
+    return f", at the edge in {', '.join(found)}" if found else ""
+
+
+def read_trials(file: Path) -> list[dict[str, Any]]:
+    """The lines of a trials file; none if there is no file yet."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--domains", nargs="+", required=True, help="folders or names, as madlab train takes them")
     parser.add_argument("--no-flip", nargs="*", default=[], help="names of domains whose images are not mirrored")
-    parser.add_argument(
-        "--head",
-        type=float,
-        nargs="*",
-        metavar="RATE",
-        help="try rates of the head, not of the adapter: these, or those of HEADS",
-    )
-    parser.add_argument("--both", action="store_true", help="try a higher rate of head and BatchNorm")
-    parser.add_argument("--methods", nargs="+", choices=list(RATES), help="all that have trials, when not given")
-    parser.add_argument("--base", default="pocket-resnet26", help="the base network, as madlab train takes it")
-    parser.add_argument("--chosen", type=Path, help="trials of the adapter's rate that --head and --both go on from")
+    parser.add_argument("--families", nargs="+", choices=list(START), default=list(START), metavar="FAMILY")
+    parser.add_argument("--more", type=int, default=0, help="trials around the best beyond the first four")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-
-    tried = rates_to_try(args.head, args.both)
-    lines = json.loads(args.out.read_text()) if args.out.exists() else []
-    network: Any = load_base(args.base)
-    base = network.name
-    earlier = json.loads(args.chosen.read_text()) if args.chosen else []
-    done = {(line["domain"], line["method"], json.dumps(line["rates"]), line["base"]["name"]) for line in lines}
+    flips = {path: False if Path(path).name in args.no_flip else None for path in args.domains}
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
-        waiting = []
-        for path, method in product(args.domains, args.methods or tried):
-            flip = False if Path(path).name in args.no_flip else None
-            for own_rates in tried[method]:
-                rates = chosen_rates(earlier, method, base) | own_rates
-                if (Path(path).name, method, json.dumps(rates), base) not in done:
-                    waiting.append(pool.submit(trial, path, flip, method, rates, args.base))
+        waiting = [pool.submit(try_family, family, flips, args.out, args.more) for family in args.families]
         for future in as_completed(waiting):
-            lines.append(future.result())
-            print(" ".join(str(lines[-1][key]) for key in ("domain", "method", "rates", "val_accuracy")))
-            write_json(args.out, sorted(lines, key=place_in_file))
-
-
-def rates_to_try(head: list[float] | None, both: bool) -> dict[str, list[dict[str, float]]]:
-    """Method -> rates to try. head: values of --head, of which an empty list means HEADS; both: whether --both."""
-    if head:
-        return {method: [{"head_lr": rate} for rate in head] for method in HEADS}
-    if both:
-        return BOTH
-    return RATES if head is None else HEADS
-
-
-def place_in_file(line: dict) -> tuple[str, int, str]:
-    """Lines are sorted by domain, method in the order of RATES, and rates."""
-    return line["domain"], list(RATES).index(line["method"]), str(line["rates"])
+            print(future.result(), flush=True)
 
 
 if __name__ == "__main__":

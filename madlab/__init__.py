@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from madlab.backbones import resnet50 as resnet50
     from madlab.backbones import save_base as save_base
     from madlab.benchmarks import load_domain as load_domain
+    from madlab.benchmarks.dividing import divide as divide
     from madlab.benchmarks.domain import Domain as Domain
     from madlab.benchmarks.score import decathlon_score as decathlon_score
     from madlab.errors import MadlabError as MadlabError
     from madlab.network import MultiDomainNet as MultiDomainNet
     from madlab.runs.evaluate import evaluate as evaluate
+    from madlab.runs.loaded import load_run as load_run
     from madlab.runs.train import train as train
 
 _ROOMS = {
@@ -33,11 +35,13 @@ _ROOMS = {
     "resnet50": "backbones",
     "save_base": "backbones",
     "load_domain": "benchmarks",
+    "divide": "benchmarks.dividing",
     "Domain": "benchmarks.domain",
     "decathlon_score": "benchmarks.score",
     "MadlabError": "errors",
     "MultiDomainNet": "network",
     "evaluate": "runs.evaluate",
+    "load_run": "runs.loaded",
     "train": "runs.train",
 }
 __all__ = sorted(_ROOMS)

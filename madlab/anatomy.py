@@ -64,7 +64,7 @@ class Anatomy:
         return found
 
 
-def examine(base: nn.Module) -> Anatomy:
+def anatomy_of(base: nn.Module) -> Anatomy:
     """Freeze a base network, run it once, as a copy that shares its tensors, and see what it uses.
 
     Auxiliary heads, which eval mode skips, are not part of it. Raises MadlabError if the network has no convolution,
@@ -231,7 +231,9 @@ def _try_out(
     _refuse_what_a_copy_does_not_reach(base, twin, called)
     names = {module: name for name, module in twin.named_modules()}
     used: set[Tensor | nn.Module] = {base.get_submodule(names[module]) for module in called if module in names}
-    return planes, sides[sides.index(side) :], used | leaves(logits)
+    used |= leaves(logits)
+    _refuse_hidden_use(base, used, sample(planes, side, parameters[0]), logits)
+    return planes, sides[sides.index(side) :], used
 
 
 def check_logits(logits: object, num_classes: int | None = None) -> None:
@@ -258,6 +260,30 @@ def _refuse_moving_tensors(tensors: dict[str, Tensor], before: dict[str, Tensor]
         raise MadlabError(
             f"The base network changes its own {moved[0]} even in eval mode, so that its domains would change each "
             "other: let it do so in training mode only."
+        )
+
+
+def _refuse_hidden_use(base: nn.Module, used: set[Tensor | nn.Module], images: Tensor, logits: Tensor) -> None:
+    """Refuse layers that look unused, as an auxiliary head does, and yet change the logits."""
+    unused = {
+        f"{name}.{key}".removeprefix("."): parameter
+        for name, module in base.named_modules()
+        for key, parameter in module.named_parameters(recurse=False)
+        if module not in used and parameter not in used and parameter.is_floating_point()
+    }
+    if not unused:
+        return
+    other = rebuild(base, {})
+    with torch.no_grad():
+        for name in unused:
+            parameter = other.get_parameter(name)
+            parameter.add_(torch.ones_like(parameter))
+    with aside(images.device):
+        stirred = other.train().eval()(images)  # through train(), where a weight kept for eval mode is made anew
+    if not same(logits, stirred):
+        raise MadlabError(
+            f"The network uses {' or '.join(unused)} in eval mode without a gradient (a detached or cached copy), so "
+            "that no domain could change it: let eval mode compute with the parameter itself."
         )
 
 

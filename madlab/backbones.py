@@ -20,7 +20,7 @@ from madlab.errors import MadlabError
 from madlab.files.schemas import Deviation, Mean, as_plain, validated
 from madlab.files.tensors import load_tensors, save_tensors
 from madlab.heads import classes_of, find_heads
-from madlab.hub import timm_network, torchvision_network
+from madlab.hub import is_file_name, timm_network, torchvision_network
 from madlab.sizes import ImageSize as ImageSize
 from madlab.sizes import image_size as image_size
 
@@ -158,7 +158,8 @@ def load_base(name: str, download: bool = True) -> nn.Module:
     """A trained base network in eval mode, with `name`, `normalization` and the image size it was trained for.
 
     name: weights that ship with madlab ("pocket-resnet26", offline), a file that `save_base` wrote, "densenet121" or
-    "resnet50" (IMAGENET1K_V1), "torchvision:NAME" (its DEFAULT weights), "torchvision:NAME:WEIGHTS" or "timm:NAME".
+    "resnet50" (IMAGENET1K_V1), "torchvision:NAME" (its DEFAULT weights), "torchvision:NAME:WEIGHTS" or "timm:NAME"; or
+    "torchvision:NAME:FILE" or "timm:NAME:FILE", where a .safetensors file holds the weights of that network.
     Weights that are not on this machine are downloaded once, or with download=False raise hub.NotHere; none of these
     files can run code. The network's `resize` and `crop` (pixels) say how its images are prepared: the short side is
     resized, then a square cut out.
@@ -166,20 +167,26 @@ def load_base(name: str, download: bool = True) -> nn.Module:
     if not isinstance(name, str):
         raise MadlabError(f"A base network is named by a text, but this is {name!r:.60}: see madlab.load_base.")
     shipped = WEIGHTS / f"{name}.safetensors"
-    is_shipped = os.path.isfile(shipped)  # unlike Path.is_file, no error for a name that is too long
-    if is_shipped or name.endswith(".safetensors"):
-        return _from_file(shipped if is_shipped else Path(name))
-    library, *rest = name.split(":") if ":" in name else ("torchvision", name, "IMAGENET1K_V1")
-    if library == "timm" and len(rest) == 1:
-        return _named(timm_network(rest[0], download), name)
-    model, version = rest if len(rest) == 2 else (rest[0], "DEFAULT")
-    if library != "torchvision" or len(rest) > 2 or model not in torchvision.models.list_models(torchvision.models):
+    if os.path.isfile(shipped):  # unlike Path.is_file, no error for a name that is too long
+        return _from_file(shipped)
+    library, *rest = name.split(":", 2)
+    if library not in ("timm", "torchvision") and name.endswith(".safetensors"):
+        return _from_file(Path(name))
+    if not rest:
+        library, rest = "torchvision", [name, "IMAGENET1K_V1"]
+    model, weights = rest if len(rest) == 2 else (rest[0], None)
+    file = Path(weights) if weights is not None and is_file_name(weights) else None
+    # Where the file lies is of no interest to whoever gets an adapter that was trained on it.
+    public = name if file is None else f"{library}:{model}:{file.name}"
+    if library == "timm" and (weights is None or file is not None):
+        return _named(timm_network(model, download, file), public)
+    if library != "torchvision" or model not in torchvision.models.list_models(torchvision.models):
         known = ", ".join(sorted(path.stem for path in WEIGHTS.glob("*.safetensors")))
         raise MadlabError(
             f"No base network {name!r}: shipped are {known}; otherwise give a .safetensors file, torchvision:NAME, "
-            "torchvision:NAME:WEIGHTS or timm:NAME."
+            "torchvision:NAME:WEIGHTS, timm:NAME, or one of the last two with a file of weights (timm:NAME:FILE)."
         )
-    return _named(torchvision_network(model, version, download), name)
+    return _named(torchvision_network(model, weights or "DEFAULT", download, file), public)
 
 
 def _from_file(path: Path) -> nn.Module:

@@ -16,14 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from madlab.adapters import METHODS, Adapter
-from madlab.adapters.base import Layer, check_rank, filters_of, split_method
+from madlab.adapters.base import Layer, checked_ranks, split_method
 from madlab.adapters.layer import AdaptedConv2d, rebuild, without_parametrization
-from madlab.anatomy import examine
+from madlab.anatomy import anatomy_of
 from madlab.errors import MadlabError
 from madlab.facts import DomainFacts, make_facts
 from madlab.files.tensors import load_tensors, save_tensors
 from madlab.guard import Guard, fingerprint
 from madlab.heads import find_heads, new_head
+from madlab.hub import domain_file
+from madlab.prediction import Guess, Picture, predict
 from madlab.proof import prove
 from madlab.stored import Form, StoredBytes, decode, encode, lost, stored_bytes
 from madlab.view import DomainView
@@ -149,6 +151,18 @@ class MultiDomainNet(nn.Module):
                 logits[i] = row
         return logits
 
+    def predict(
+        self, images: Picture | Sequence[Picture], domain: str | Sequence[str], top: int = 3
+    ) -> list[list[Guess]]:
+        """The most probable classes of pictures, each prepared as its domain was trained; see `madlab.prediction`.
+
+        images: one picture or several: paths, PIL images, arrays or tensors, as uint8 or floats from 0 to 1, channels
+        last or first; a batch is an array of four dimensions. domain: one for all, or one per picture. Returns for each
+        picture its `top` classes with their probabilities, the likeliest first. Raises MadlabError for pictures that
+        cannot be read or whose meaning is not clear.
+        """
+        return predict(self.view, images, domain, top)
+
     def train(self, mode: bool = True) -> "MultiDomainNet":
         super().train(mode)
         self.base.eval()
@@ -208,10 +222,10 @@ class MultiDomainNet(nn.Module):
     def load_domain(self, path: Path | str, name: str | None = None) -> str:
         """Add the domain of a file that `save_domain` wrote, under its own name or another; returns the name.
 
-        Raises MadlabError if the file is damaged or belongs to another base network.
+        path: a file, a run folder, or hf://OWNER/NAME. MadlabError if it is damaged or of another base network.
         """
         with torch.inference_mode(False):
-            tensors, stored = load_tensors(path)
+            tensors, stored = load_tensors(domain_file(path))
         self._check_base()
         if not {"base", "base_sha256"} <= stored.keys():
             raise MadlabError(f"{path} is not a domain that madlab saved.")
@@ -232,10 +246,10 @@ class MultiDomainNet(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "MultiDomainNet":
         """What `to`, `half` and the like do: they may change the base's number format, which is no forbidden change."""
-        self.guard.check_writes()
+        self.guard.check_values()
         before = [tensor.dtype for tensor in self.guard.tensors]
         super()._apply(fn, recurse)
-        self.guard.count_writes()
+        self.guard.accept_writes()
         if [tensor.dtype for tensor in self.guard.tensors] != before:
             self.guard.sha256 = fingerprint(self.base)
         return self
@@ -243,7 +257,7 @@ class MultiDomainNet(nn.Module):
     def _take_in_base(self) -> None:
         """Learn what the base is made of, and what it is."""
         with torch.inference_mode(False), torch.enable_grad():
-            self.anatomy = examine(self.base)
+            self.anatomy = anatomy_of(self.base)
         self.guard = Guard(self.base)
         self._found_heads = []  # they are found when they are first needed
 
@@ -251,7 +265,7 @@ class MultiDomainNet(nn.Module):
         """The base must be what it was when the first domain came; until then it may still be edited."""
         if self.domains:
             self.check_base()
-        elif fingerprint(self.base) != self.guard.sha256:
+        elif self.guard.is_changed():
             self._take_in_base()
 
     def _heads(self, name: str | None) -> list[str]:
@@ -281,7 +295,7 @@ class MultiDomainNet(nn.Module):
         adapted = self.anatomy.choose(layers, facts.heads) if method.adapter else {}
         facts = replace(facts, layers=list(adapted))
         if "rank" in facts.options:
-            facts = replace(facts, options=facts.options | {"rank": _checked_ranks(facts.options, adapted)})
+            facts = replace(facts, options=facts.options | {"rank": checked_ranks(facts.options, adapted)})
         with torch.inference_mode(False), torch.enable_grad():
             view = self._build(facts, adapted)
             if self.anatomy.sides:
@@ -322,18 +336,6 @@ class MultiDomainNet(nn.Module):
         if domain not in self._position:
             raise MadlabError(f"Unknown domain {domain!r}: this network has {', '.join(self._position) or 'none yet'}.")
         return self._position[domain]
-
-
-def _checked_ranks(options: Mapping[str, Any], adapted: Mapping[str, Layer]) -> int | dict[str, int]:
-    """One rank or one for each layer, as int; raises MadlabError for what the layers cannot have."""
-    rank, least = options["rank"], 0 if options.get("form") == "residual" else 1  # W * (1 + nothing) is W
-    largest = {name: min(filters_of(layer).shape[:2]) for name, layer in adapted.items()}
-    if isinstance(rank, Mapping):
-        if rank.keys() != largest.keys():
-            raise MadlabError("A rank for each layer must name exactly the adapted layers.")
-        return {name: check_rank(rank[name], largest[name], f"layer {name}", least) for name in adapted}
-    widest = max(largest, key=largest.__getitem__)
-    return check_rank(rank, largest[widest], f"the widest layer, {widest}", least)
 
 
 def _uncompiled(network: nn.Module) -> nn.Module:

@@ -142,8 +142,8 @@ def _restored(view: DomainView) -> Iterator[None]:
             for tensor, value in changed:
                 tensor.copy_(value)
         moved = view.guard.was_written_to() or any(tensor in base for tensor, _ in changed)
-        view.guard.count_writes()
         if moved:  # whatever else was raised is a consequence
+            view.guard.accept_writes()
             raise MadlabError(
                 "The base network changes its own tensors when a domain trains, and so would change all other domains: "
                 "let the module that does so be a normalisation layer, or use another network."

@@ -62,9 +62,9 @@ class DomainView(nn.Module):
         side: shrink the images to so many pixels, anti-aliased, after a prompt has laid on its frame at full size.
         Raises MadlabError for images of another kind, and if the base was changed.
         """
-        if not torch.compiler.is_compiling():
-            self.guard.check_writes()
         images = self._checked(images)
+        if not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+            self.guard.check_before_forward(images)
         if self.prompt is not None:
             images = self.prompt(images)
         return self.network(images if side is None else shrink(images, side))
@@ -85,7 +85,9 @@ class DomainView(nn.Module):
     @property
     def like(self) -> Tensor:
         """A tensor on the device and in the number format of the domain."""
-        return self.head.get_parameter("weight")
+        weight = self.head.weight  # no parameter, within torch.func
+        assert isinstance(weight, Tensor)
+        return weight
 
     @property
     def head(self) -> nn.Module:

@@ -29,11 +29,14 @@ def tagged(notebook: NotebookNode, *tags: str) -> list[NotebookNode]:
 
 
 def definitions(notebook: NotebookNode, *names: str) -> list[Any]:
-    """Classes and functions that the notebook defines, taken out of its source and run with its imports alone."""
+    """Classes and functions that the notebook defines, taken out of its source and run with its imports alone.
+
+    What an exercise leaves to the reader is not a definition.
+    """
     space: dict[str, Any] = {}
     found: set[str] = set()
     for cell in notebook.cells:
-        if cell.cell_type != "code" or "install" in cell.metadata.get("tags", []):
+        if cell.cell_type != "code" or {"install", "exercise"} & set(cell.metadata.get("tags", [])):
             continue
         for node in ast.parse(cell.source).body:
             wanted = isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name in names and node.name not in found

@@ -6,10 +6,11 @@ import pytest
 import torch
 from any_networks import CLASSES, Body, Running, lively
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 from torchvision.ops import FrozenBatchNorm2d
 
-from madlab.anatomy import SIDES, examine, is_norm
+from madlab.anatomy import SIDES, anatomy_of, is_norm
 from madlab.errors import MadlabError
 from madlab.guard import fingerprint
 from madlab.network import MultiDomainNet
@@ -70,7 +71,7 @@ def test_other_modules_are_no_norms(module):
 def test_the_parts_of_spectral_norm_belong_to_its_layer():
     network = Body()
     parametrizations.spectral_norm(network.conv)
-    anatomy = examine(network)
+    anatomy = anatomy_of(network)
     assert list(anatomy.norms) == ["norm"]
     assert list(anatomy.layers) == ["stem", "conv", "head"]
     assert list(anatomy.others) == ["stem.bias", "conv.bias", "head.bias"]
@@ -82,7 +83,7 @@ def test_the_images_are_those_that_the_network_runs_on(channels, given):
     network.stem = nn.Conv2d(channels, 6, 3)
     if given:
         network.crop = given
-    anatomy = examine(network)
+    anatomy = anatomy_of(network)
     assert (anatomy.channels, anatomy.sides) == (channels, (given,) if given else SIDES)
 
 
@@ -104,8 +105,8 @@ class NeedsLarge(Body):
 
 
 def test_channels_and_size_are_found_by_trying():
-    assert examine(LateStem()).channels == 3
-    assert examine(NeedsLarge()).sides == SIDES[1:]
+    assert anatomy_of(LateStem()).channels == 3
+    assert anatomy_of(NeedsLarge()).sides == SIDES[1:]
 
 
 # Refused
@@ -200,6 +201,33 @@ def in_inference_mode():
         return Body()
 
 
+class Detached(Body):
+    """Computes with a weight that no gradient reaches."""
+
+    def forward(self, x):
+        x = F.conv2d(x, self.stem.weight.detach(), padding=1)
+        return self.head(self.norm(self.conv(x)).mean((2, 3)))
+
+
+class CachedForEval(Body):
+    """Standardises a weight at each step of training, and once for eval mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.first = nn.Identity(), nn.Conv2d(3, 6, 3, padding=1)
+        self.kept = None
+
+    def train(self, mode=True):
+        self.kept = None
+        return super().train(mode)
+
+    def forward(self, x):
+        weight = self.first.weight / self.first.weight.std() if self.kept is None else self.kept
+        if not self.training:
+            self.kept = weight = weight.detach()
+        return super().forward(F.conv2d(x, weight, self.first.bias, padding=1))
+
+
 class Uncopied(Body):
     def __init__(self):
         super().__init__()
@@ -235,6 +263,8 @@ REFUSED = {
     "moving weight": (MovingWeight, "changes its own conv.weight even in eval mode"),
     "closure": (Closure, "Layer (stem|conv|norm) is called through a function that holds the network"),
     "hidden": (Hidden, "runs a Conv2d that it does not own .* nn.ModuleList"),
+    "detached": (Detached, r"uses stem\.weight or stem\.bias in eval mode without a gradient"),
+    "cached for eval mode": (CachedForEval, r"uses first\.weight in eval mode without a gradient"),
     "no gradient": (NoGradient, "runs without gradients"),
     "tuple": (Tuple, "returns a tuple: madlab needs the logits"),
     "breaks": (Breaks, "on images of 64, 224, 299, 32, 28 pixels .KeyError: 'nothing works here'.: set .* `crop`"),

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LAZY = ("cluster", "peers")
+LAZY = ("cluster", "export", "peers")
 """Extras whose packages madlab imports in the functions that need them."""
 
 

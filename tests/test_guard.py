@@ -8,9 +8,10 @@ import pytest
 import torch
 from any_networks import CLASSES, Body
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from madlab.errors import MadlabError
-from madlab.guard import fingerprint
+from madlab.guard import PIECES, fingerprint
 from madlab.network import MultiDomainNet
 
 X = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -21,6 +22,7 @@ def net(tmp_path):
     torch.manual_seed(0)
     base = Body()
     base.register_buffer("unsaved", torch.ones(2), persistent=False)
+    base.act = nn.ReLU()
     net = MultiDomainNet(base)
     net.add_domain("d", CLASSES)
     net.save_domain("d", tmp_path / "d.safetensors")
@@ -48,11 +50,18 @@ NOTICED_AT_ONCE = {
     "unsaved buffer": lambda net: write(net.base.unsaved),
     "other memory": lambda net: setattr(net.base.conv.weight, "data", torch.randn(8, 6, 3, 3)),
     "half precision": lambda net: net.base.half(),
+    "through .data": lambda net: net.base.conv.weight.data.mul_(2),
+    "signs through .data": lambda net: net.base.conv.weight.data[::2].neg_(),
+    "filters exchanged": lambda net: net.base.conv.weight.data.copy_(net.base.conv.weight.flip(0)),
+    "one number through .data": lambda net: net.base.conv.weight.data[0, 0, 0, 0].add_(1e-6),
+    "memory": lambda net: net.base.conv.weight.detach().numpy().fill(0),
+    "training the base": train_base,
 }
 NOTICED_LATER = {
-    "through .data": lambda net: net.base.conv.weight.data.mul_(2),
     "another layer": lambda net: setattr(net.base, "conv", nn.Conv2d(6, 8, 3, stride=2)),
-    "training the base": train_base,
+    "another stride": lambda net: setattr(net.base.conv, "stride", (1, 1)),
+    "another eps": lambda net: setattr(net.base.norm, "eps", 1e-2),
+    "another activation": lambda net: setattr(net.base, "act", nn.GELU()),
 }
 CHANGES = NOTICED_AT_ONCE | NOTICED_LATER
 
@@ -71,9 +80,85 @@ def test_a_changed_base_is_noticed(net, change, tmp_path):
             call()
 
 
+class Wide(Body):
+    """With a tensor that is cut into pieces."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 40, 3), nn.Conv2d(40, 8, 9, stride=2)
+
+
+def forwards_until_noticed(net, images, most=100):
+    for number in range(1, most + 1):
+        try:
+            net(images, domain="d")
+        except MadlabError as error:
+            assert "base network was changed" in str(error)
+            return number
+    return most + 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_what_pytorch_does_not_count_is_noticed(dtype):
+    net = MultiDomainNet(Wide().to(dtype))
+    net.add_domain("d", CLASSES)
+    one = torch.randn(1, 3, 12, 12)
+    weight, before = net.base.conv.weight, net.base.conv.weight.detach().clone()
+    weight.data.mul_(1.01)
+    assert forwards_until_noticed(net, one) == 1
+    weight.data.copy_(before)
+    net.check_base()
+    needed = []
+    for place in (0, 5000, weight.numel() - 1):
+        weight.data.view(-1)[place] += 0.1
+        needed.append(forwards_until_noticed(net, one))
+        weight.data.copy_(before)
+    assert 1 < max(needed) <= PIECES  # some are looked at later than others
+    weight.data.view(-1)[5000] += 0.1
+    assert forwards_until_noticed(net, torch.randn(3500, 3, 20, 20)) == 1
+
+
+def test_no_forward_is_refused_for_memory_that_is_not_of_the_base():
+    torch.manual_seed(0)
+    base, wider = Body(), torch.randn(8, 12, 3, 3)
+    base.conv.weight = nn.Parameter(wider[:, ::2])
+    net = MultiDomainNet(base)
+    net.add_domain("d", CLASSES)
+    expected = net(X, domain="d")
+    wider[:, 1::2] = 7  # between the base's numbers
+    assert torch.equal(net(X, domain="d"), expected)
+    base.conv.weight.data.mul_(2)
+    assert forwards_until_noticed(net, X) == 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_a_change_is_noticed_some_forwards_later(net):
+    net.cuda()
+    net(X.cuda(), domain="d")
+    net.base.conv.weight.data.mul_(2)
+    assert 1 < forwards_until_noticed(net, X.cuda(), 1000) <= 1000
+
+
+@pytest.mark.filterwarnings("ignore")  # of PyTorch, about tracing
+def test_the_check_is_no_obstacle_to_what_pytorch_makes_of_a_forward(net):
+    view = net.view("d").eval()
+    expected = view(X)
+    traced = torch.jit.trace(view, X)
+    assert torch.equal(traced(X), expected) and not any("sum" in node.kind() for node in traced.graph.nodes())
+    one_by_one = torch.func.vmap(lambda image: view(image[None])[0])(X)
+    torch.testing.assert_close(one_by_one, expected)
+    parameters = dict(view.named_parameters())
+    assert torch.equal(torch.func.functional_call(view, parameters, (X,)), expected)
+    gradients = torch.func.grad(lambda given: torch.func.functional_call(view, given, (X,)).sum())(parameters)
+    assert gradients.keys() == parameters.keys()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert view(torch.empty(7, 3, 12, 12)).shape == (7, CLASSES)
+
+
 def test_until_the_first_domain_the_base_may_be_edited():
     net = MultiDomainNet(Body())
     net.base.conv = nn.Conv2d(6, 8, 1)
+    net.base.stem.stride = (2, 2)
     write(net.base.stem.weight)
     net.add_domain("d", CLASSES)
     net.view("d").head.load_state_dict(net.base.head.state_dict())

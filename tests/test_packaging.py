@@ -74,12 +74,23 @@ def test_the_citation_has_the_version_and_licence_of_the_package():
     assert "2307.08528" in citation["references"][0]["url"]
 
 
-def test_every_data_file_goes_into_the_wheel() -> None:
-    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["madlab"]
+def test_a_data_file_goes_into_the_wheel_if_the_course_or_the_library_reads_it() -> None:
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns, left_out = tool["package-data"]["madlab"], tool["exclude-package-data"]["madlab"]
     files = [path.relative_to(ROOT / "madlab") for path in (ROOT / "madlab").rglob("*") if path.is_file()]
     data = [path for path in files if path.suffix != ".py" and "__pycache__" not in path.parts]
     assert Path("py.typed") in data
     assert [path for path in data if not any(path.match(pattern) for pattern in patterns)] == []
+    code = [path.read_text() for path in (ROOT / "madlab").rglob("*.py")]
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        code += ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    for path in data:
+        if path.parts[0] == "records":
+            name, suffix = re.escape(path.stem), re.escape(path.suffix)
+            named = re.compile(rf"""["']{name}({suffix})?["']""")
+            read = any(named.search(text) for text in code)
+            assert read or any(path.match(pattern) for pattern in left_out), path
 
 
 def test_only_records_that_something_reads_ship():

@@ -38,30 +38,30 @@ FRAME = {"frame": 4, "size": None}
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("frozen", "W", "feature extraction", adapts_batchnorm=False),
-        Method("batchnorm", "W", "Bilen & Vedaldi, arXiv 1701.07275", rates=Rates(batchnorm=1.0)),
+        Method("frozen", "W", "feature extraction", rates=Rates(batchnorm=0.0), adapts_batchnorm=False),
+        Method("batchnorm", "W", "Bilen & Vedaldi, arXiv 1701.07275"),
+        Method("finetune", "W + Δ", "one network per domain", Delta, rates=Rates(0.3), trains_everything=True),
         Method(
-            "finetune",
-            "W + Δ",
-            "one network per domain",
-            Delta,
-            rates=Rates(0.3, head=0.1),
-            trains_everything=True,
+            "mad",
+            "W ⊙ α, or W ⊙ (βγ) with rank I",
+            "arXiv 2307.08528",
+            build_modulation,
+            MAD,
+            rates=Rates(0.05),
+            # An entry of beta moves a whole row of alpha, one of gamma a whole column.
+            rates_by_rank={1: Rates(0.015), 3: Rates(0.015), 11: Rates(0.015), 27: Rates(0.015)},
+            rates_by_form={"residual": Rates(0.015)},
         ),
-        # An entry of beta moves a whole row of alpha, one of gamma a whole column: with a rank the rate is smaller.
-        Method("mad", "W ⊙ α, or W ⊙ (βγ) with rank I", "arXiv 2307.08528", build_modulation, MAD, Rates(0.05, 0.015)),
         Method("piggyback", "W ⊙ 1[m > τ]", "arXiv 1801.06519", Piggyback, rates=Rates(0.003)),
-        Method(
-            "wtpb", "k0 W + k1 1 + k2 B + k3 W ⊙ B", "arXiv 1805.11119", BinaryTransform, rates=Rates(3.0, head=0.1)
-        ),
-        Method("mad+wtpb", "wtpb of W ⊙ α", "arXiv 2307.08528", ModulatedTransform, RANK, Rates(0.05, head=0.1)),
-        Method("parallel", "W + A on the central tap", "arXiv 1803.10082", ParallelAdapter, rates=Rates(1.0, head=0.1)),
+        Method("wtpb", "k0 W + k1 1 + k2 B + k3 W ⊙ B", "arXiv 1805.11119", BinaryTransform, rates=Rates(3.0)),
+        Method("mad+wtpb", "wtpb of W ⊙ α", "arXiv 2307.08528", ModulatedTransform, RANK, Rates(0.05)),
+        Method("parallel", "W + A on the central tap", "arXiv 1803.10082", ParallelAdapter, rates=Rates(1.0)),
         Method("series", "(Id + A) W", "arXiv 1705.08045", SeriesAdapter, rates=Rates(0.3)),
-        Method("lora", "W + B∘A", "arXiv 2106.09685, as in PEFT", LowRankDelta, LORA, Rates(0.3, batchnorm=1.0)),
+        Method("lora", "W + B∘A", "arXiv 2106.09685, as in PEFT", LowRankDelta, LORA, Rates(0.3)),
         Method("hira", "W ⊙ (1 + B∘A)", "ICLR 2025, as in PEFT", HadamardLowRank, HIRA, Rates(0.015)),
         Method("ksm", "W ⊙ (1[m > τ] ⊙ A)", "arXiv 2009.05668", KernelMask, rates=Rates(0.05)),
         Method("filter-subspace", "C (D + Δ), W = C D", "arXiv 2403.00269", FilterSubspace, rates=Rates(0.3)),
-        Method("prompt", "W; x + frame", "arXiv 2203.17274", None, FRAME, Rates(30.0, batchnorm=1.0), prompt=Frame),
+        Method("prompt", "W; x + frame", "arXiv 2203.17274", None, FRAME, Rates(30.0), prompt=Frame),
         *PEERS,
     )
 }

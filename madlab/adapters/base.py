@@ -93,16 +93,14 @@ def mean_square(weight: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Rates:
-    """Peak learning rates of SGD for one method, tuned by us on validation data (records/trials.json)."""
+    """Peak learning rates of SGD for one method, tuned by us on validation data (records/trials.jsonl)."""
 
     adapter: float = 0.0
     """For the adapter's parameters, before the layer's factor (`Adapter.rate_factors`)."""
-    adapter_with_rank: float | None = None
-    """For the adapter's parameters when a rank is given; None: the same as `adapter`."""
     batchnorm: float = 0.3
     """For the normalisation layers."""
-    head: float | None = None
-    """For the head; None: the same as `batchnorm`. Few classes or many features lower it (`runs.rates.peak_rates`)."""
+    head: float = 0.1
+    """For the head, as a share of what is stable for its features and classes (`runs.rates.head_factor`)."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +116,10 @@ class Method:
     """The options that `add_domain` passes on to `adapter` or `prompt`, with their defaults; None is not passed on."""
     rates: Rates = field(default_factory=Rates)
     """Its learning rates."""
+    rates_by_rank: Mapping[int, Rates] = field(default_factory=dict)
+    """Other rates from these ranks on, where the rate depends on the rank."""
+    rates_by_form: Mapping[str, Rates] = field(default_factory=dict)
+    """Other rates for these values of the option `form`, whatever the rank."""
     prompt: Callable[..., Adapter] | None = None
     """Builds an adapter of the images, (B, C, H, W) -> the same shape, from C and the options; None: there is none."""
     adapts_batchnorm: bool = True
@@ -127,11 +129,19 @@ class Method:
     knows_linear: bool = False
     """Whether `adapter` takes an nn.Linear as it is; otherwise it is given the equivalent 1x1 convolution."""
 
+    def rates_for(self, options: Mapping[str, Any]) -> Rates:
+        """The learning rates for these options; of ranks by layer the largest one counts."""
+        rank, form = options.get("rank"), options.get("form")
+        if form is not None and form in self.rates_by_form:
+            return self.rates_by_form[form]
+        if isinstance(rank, Mapping):
+            rank = max(rank.values(), default=None)
+        reached = [least for least in self.rates_by_rank if rank is not None and least <= rank]
+        return self.rates_by_rank[max(reached)] if reached else self.rates
+
     def rate(self, options: Mapping[str, Any]) -> float:
         """The adapter's learning rate for these options."""
-        if self.rates.adapter_with_rank is not None and options.get("rank") is not None:
-            return self.rates.adapter_with_rank
-        return self.rates.adapter
+        return self.rates_for(options).adapter
 
     def build(self, layer: Layer, options: Mapping[str, Any]) -> Adapter:
         """A new adapter for one convolution or nn.Linear, on its device and in its number format."""
@@ -165,3 +175,15 @@ def check_rank(rank: Any, largest: int, where: str, least: int = 1) -> int:
             f"Rank {rank} is not possible: choose a whole number from {least} to {largest}, the limit of {where}."
         )
     return number
+
+
+def checked_ranks(options: Mapping[str, Any], adapted: Mapping[str, Layer]) -> int | dict[str, int]:
+    """One rank or one for each layer, as int; raises MadlabError for what the layers cannot have."""
+    rank, least = options["rank"], 0 if options.get("form") == "residual" else 1  # W * (1 + nothing) is W
+    largest = {name: min(filters_of(layer).shape[:2]) for name, layer in adapted.items()}
+    if isinstance(rank, Mapping):
+        if rank.keys() != largest.keys():
+            raise MadlabError("A rank for each layer must name exactly the adapted layers.")
+        return {name: check_rank(rank[name], largest[name], f"layer {name}", least) for name in adapted}
+    widest = max(largest, key=largest.__getitem__)
+    return check_rank(rank, largest[widest], f"the widest layer, {widest}", least)

@@ -56,27 +56,12 @@ class PeftAdapter(Adapter):
         self, layer: Layer, kind: str, rank: int | None = None, alpha: float | None = None, block: int | None = None
     ):
         super().__init__(layer)
-        try:
-            import peft
-        except ImportError:
-            raise MadlabError(f"The method peft:{kind} needs PEFT: pip install 'madlab[peers]'.") from None
+        peft = _peft(kind)
         _check_fits(kind, layer, rank)
-        scaling = {"r": rank, "alpha": alpha or rank}
-        configs: dict[str, tuple[str, dict[str, Any]]] = {
-            "lora": ("LoraConfig", {"r": rank, "lora_alpha": alpha or rank}),
-            "dora": ("LoraConfig", {"r": rank, "lora_alpha": alpha or rank, "use_dora": True}),
-            "hira": ("HiraConfig", {"r": rank}),
-            "loha": ("LoHaConfig", scaling),
-            "lokr": ("LoKrConfig", scaling),
-            "ia3": ("IA3Config", {"feedforward_modules": ["layer"]}),
-            "oft": ("OFTConfig", {"r": 0, "oft_block_size": _divisor(layer.weight[0].numel(), block or 1)}),
-            "hra": ("HRAConfig", {"r": rank}),
-        }
-        name, options = configs[kind]
-        if not hasattr(peft, name):
-            raise MadlabError(f"The method peft:{kind} needs a newer PEFT: pip install -U peft.")
+        block = None if block is None else _divisor(layer.weight[0].numel(), block)
+        config = peft_config(kind, ["layer"], rank, alpha, block)
         network = nn.ModuleDict({"layer": layer})
-        peft.inject_adapter_in_model(getattr(peft, name)(target_modules=["layer"], **options), network)
+        peft.inject_adapter_in_model(config, network)
         self.kind, self.layer = kind, network["layer"]
         del self.layer.base_layer
         self._surround(layer)
@@ -124,6 +109,45 @@ class PeftAdapter(Adapter):
             object.__setattr__(self.layer, "base_layer", layer)
 
 
+def peft_config(
+    kind: str,
+    target_modules: list[str] | str,
+    rank: int | None = None,
+    alpha: float | None = None,
+    block: int | None = None,
+    **more: Any,
+) -> Any:
+    """PEFT's configuration for a method of madlab. kind: a key of EQUATIONS; the others as in `PeftAdapter`.
+
+    block: of OFT, a divisor of k^2 N in every layer. target_modules: names of layers, or a regular expression for the
+    whole name. more: other fields of PEFT's class. Raises MadlabError without PEFT or with one too old for the method.
+    """
+    scaling = {"r": rank, "alpha": alpha or rank}
+    configs: dict[str, tuple[str, dict[str, Any]]] = {
+        "lora": ("LoraConfig", {"r": rank, "lora_alpha": alpha or rank}),
+        "dora": ("LoraConfig", {"r": rank, "lora_alpha": alpha or rank, "use_dora": True}),
+        "hira": ("HiraConfig", {"r": rank}),
+        "loha": ("LoHaConfig", scaling),
+        "lokr": ("LoKrConfig", scaling),
+        "ia3": ("IA3Config", {"feedforward_modules": target_modules}),
+        "oft": ("OFTConfig", {"r": 0, "oft_block_size": block}),
+        "hra": ("HRAConfig", {"r": rank}),
+    }
+    name, options = configs[kind]
+    peft = _peft(kind)
+    if not hasattr(peft, name):
+        raise MadlabError(f"The method peft:{kind} needs a newer PEFT: pip install -U peft.")
+    return getattr(peft, name)(target_modules=target_modules, **options, **more)
+
+
+def _peft(kind: str) -> Any:
+    try:
+        import peft
+    except ImportError:
+        raise MadlabError(f"The method peft:{kind} needs PEFT: pip install 'madlab[peers]'.") from None
+    return peft
+
+
 def _check_fits(kind: str, layer: Layer, rank: int | None) -> None:
     if kind == "hra" and rank is not None and rank % 2:
         raise MadlabError(f"peft:hra starts at the base's filters only with an even rank: choose {rank + 1}.")
@@ -160,10 +184,10 @@ EQUATIONS = {
     "hra": "W H1 ... HI, reflections",
 }
 RATES = {
-    "lora": Rates(0.3, batchnorm=1.0),
-    "dora": Rates(0.3, batchnorm=1.0),
+    "lora": Rates(0.3),
+    "dora": Rates(0.3),
     "hira": Rates(0.015),
-    "loha": Rates(3.0, batchnorm=1.0),
+    "loha": Rates(3.0),
     "lokr": Rates(1.0),
     "ia3": Rates(3.0),
     "oft": Rates(0.03),

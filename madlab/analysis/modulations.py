@@ -41,6 +41,23 @@ def kept_share(alphas: Modulations, threshold: float, value: float = 1.0) -> flo
     return kept_count(alphas, threshold, value) / sum(alpha.numel() for alpha in alphas.values())
 
 
+def effective(alphas: Modulations, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """One plus what of each change reaches beyond BatchNorm, in units of the weights: name -> (M, N).
+
+    weights: name -> W (M, N, k, k) of the base, of a convolution without groups. A number matters as far as its slice
+    does, so each change alpha - 1 is taken times the norm of its slice. And what all slices of an output have in common
+    is one scale of its filter, which the BatchNorm behind the layer takes out again; it is subtracted. What is left has
+    the norm of the change of the filters, alpha W - W, without its part along W.
+    """
+    kept = {}
+    for name, alpha in alphas.items():
+        norms = weights[name].detach().flatten(2).norm(dim=2)
+        change = (alpha - 1) * norms
+        along = (change * norms).sum(1, keepdim=True) / norms.square().sum(1, keepdim=True).clamp(min=1e-30)
+        kept[name] = 1 + change - along * norms
+    return kept
+
+
 def similarity(one: Modulations, other: Modulations) -> float:
     """Cosine similarity (-1 to 1) of the two changes alpha - 1, over all layers; 0 if either is no change at all.
 
@@ -63,6 +80,24 @@ def directions(alpha: Tensor, share: float = 0.9) -> int:
     if energy[-1] == 0:
         return 0
     return int((energy < share * energy[-1] * (1 - 1e-9)).sum()) + 1
+
+
+def shuffled(alpha: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """The same entries (M, N) in another order: as large and as sparse as alpha, but without rows and columns.
+
+    This is what a structure has to be held against: any table has singular values, and some of its rows are larger than
+    others.
+    """
+    order = torch.randperm(alpha.numel(), generator=generator)
+    return alpha.flatten()[order.to(alpha.device)].view_as(alpha)
+
+
+def singular_values(alpha: Tensor) -> Tensor:
+    """Singular values (min(M, N),) of the change alpha - 1, the largest first.
+
+    Those of alpha itself begin with the table of ones, however alpha was trained.
+    """
+    return torch.linalg.svdvals(alpha.detach() - 1)
 
 
 def _alpha(adapter: nn.Module) -> Tensor:

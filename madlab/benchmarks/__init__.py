@@ -7,7 +7,9 @@ from importlib import import_module
 from pathlib import Path
 
 from madlab.benchmarks.cache import cache_folder
+from madlab.benchmarks.dividing import divide, division_digest
 from madlab.benchmarks.domain import Domain
+from madlab.benchmarks.folder import folder_name
 from madlab.errors import MadlabError, MadlabWarning
 
 PREPARED = {"decathlon": "decathlon", "sketch": "sketch", "open": "open_data"}
@@ -17,7 +19,8 @@ PREPARED = {"decathlon": "decathlon", "sketch": "sketch", "open": "open_data"}
 def load_domain(name: Path | str, size: int = 36, flip: bool | None = None) -> Domain:
     """The domain of a name or folder.
 
-    name: a pocket domain, the path of a folder with train/ val/ test/, or a domain that `madlab prepare` made, as
+    name: a pocket domain, the path of a folder with train/ val/ test/, of one that `divide` has split or of a table
+    (CSV) of images, or a domain that `madlab prepare` made, as
     decathlon:NAME, sketch:NAME or open:NAME; those lie in $MADLAB_DATA, else in the user's cache folder. A text that is
     such a name is never taken for a folder: write ./NAME, or give a Path, which always is one.
     size: short side in pixels of a folder's images; prepared ones that are larger are scaled down to it.
@@ -25,7 +28,7 @@ def load_domain(name: Path | str, size: int = 36, flip: bool | None = None) -> D
     Raises MadlabError when there is neither a domain nor a folder of that name.
     """
     source = source_of(name)
-    if not _is_name(source):
+    if not is_name(source):
         if os.path.exists(source):  # unlike Path.exists, no error for a name that is too long
             return Domain.from_folder(source, size=size, flip=flip is not False)
         known = ", ".join(_pocket_names())
@@ -51,23 +54,36 @@ def source_of(name: Path | str) -> str:
     """
     if not isinstance(name, str | os.PathLike):
         raise MadlabError(f"A domain is given as a Domain, its name or its folder, not as {name!r:.60}.")
-    if isinstance(name, str) and (_is_name(name) or not name):
+    if isinstance(name, str) and (is_name(name) or not name):
         return name
     path = str(Path(name))
-    return f"./{path}" if _is_name(path) else path
+    return f"./{path}" if is_name(path) else path
+
+
+def split_source(source: str, shares: str) -> None:
+    """`divide` the images of a domain as `source_of` writes it; MadlabError for a domain that comes with its splits."""
+    if is_name(source):
+        raise MadlabError(f"The domain {source!r} comes with its splits: leave the split out.")
+    divide(source, shares)
+
+
+def split_digest(source: str) -> str | None:
+    """The sha256 of the file that says how the images of a source are split, where madlab has split them."""
+    return None if is_name(source) else division_digest(source)
 
 
 def is_folder(source: str) -> bool:
     """Whether `load_domain` takes the text for a folder, and there is one."""
-    return not _is_name(source) and os.path.isdir(source)
+    return not is_name(source) and os.path.isdir(source)
 
 
 def short_name(source: str) -> str:
     """What the domain is called, known without loading it: a folder's own name, or what follows the benchmark's."""
-    return source.rpartition(":")[2] if _is_name(source) else Path(source).resolve().name
+    return source.rpartition(":")[2] if is_name(source) else folder_name(source)
 
 
-def _is_name(text: str) -> bool:
+def is_name(text: str) -> bool:
+    """Whether `load_domain` takes the text for the name of a domain, and not for a folder."""
     return text in _pocket_names() or (text.partition(":")[0] in PREPARED and ":" in text)
 
 

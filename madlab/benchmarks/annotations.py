@@ -108,7 +108,7 @@ def write_results(path: Path | str, predictions: Mapping[str, tuple[Any, Any]], 
     write_json(path, entries)
 
 
-def score_results(path: Path | str, labels: Path | str, protocol: Protocol) -> dict[str, float]:
+def submission_accuracies(path: Path | str, labels: Path | str, protocol: Protocol) -> dict[str, float]:
     """Test accuracy in percent of each domain in a results.json, by the labelled test files in a folder or zip.
 
     Raises MadlabError when a domain's predictions are not exactly one for each of its test images.

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from madlab.benchmarks.text import reason
 from madlab.benchmarks.walk import files_below
 from madlab.errors import MadlabError
+from madlab.files.text import reason
 
 RATIO = 100
 """How many times its own size an archive may hold; annotations, which are JSON, come to about 15."""
@@ -28,6 +28,8 @@ SLACK = 100_000_000
 """Bytes that any archive may hold."""
 DESCRIPTION = 1 << 20
 """Bytes that may describe one file of a tar: its name, its attributes, the holes in it."""
+PADDING = 1 << 26
+"""Bytes that may follow the end of a tar, which fill up its last block; a disk image goes on for terabytes."""
 IMAGE_BYTES = 1 << 26
 """More than any image file of a benchmark has."""
 COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
@@ -122,7 +124,10 @@ def _read_zipped(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, 
 
 
 class _Metered:
-    """A file for tarfile that refuses more than `total` bytes in all, and more than `description` bytes from now on."""
+    """A file for tarfile that refuses more than `total` bytes in all, and more than `description` bytes from now on.
+
+    These describe the next entry of the tar, or fill it up after the last.
+    """
 
     def __init__(self, file: IO[bytes], total: float = float("inf")):
         self.file, self.total, self.description = file, total, float("inf")
@@ -134,7 +139,7 @@ class _Metered:
         if self.total < 0:
             raise tarfile.ReadError("it unpacks to far more than its own size")
         if self.description < 0:
-            raise tarfile.ReadError("the description of one of its files has no end")
+            raise tarfile.ReadError("the description of one of its files, or what follows the last, has no end")
         return data
 
 
@@ -144,6 +149,7 @@ def _tar_members(path: Path) -> Iterator[Member]:
         whole = _Metered(file, _most_bytes(path))
         yield from _stream_members(whole, path, inner=False)
         # Damage that looks like the end of the tar would cut it off unseen: only the end of the file has the checksum.
+        whole.description = PADDING
         while whole.read(1 << 20):
             pass
 

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from madlab.benchmarks.folder import read_folder
+from madlab.benchmarks.folder import folder_name, read_folder
 from madlab.benchmarks.schemas import Normalization
 from madlab.benchmarks.split import SPLITS, Split, check_size
-from madlab.benchmarks.text import some
 from madlab.errors import MadlabError, MadlabWarning
 from madlab.files.schemas import validated
+from madlab.files.text import some
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,14 @@ class Domain:
     def from_folder(path: Path | str, size: int = 36, flip: bool = True, name: str | None = None) -> "Domain":
         """Read train/ val/ test/, one folder per class (torchvision's ImageFolder); see `madlab.benchmarks.folder`.
 
+        path: may also be a folder of class folders that `madlab.divide` has split, or a table (CSV) of images.
+
         size: images are scaled to this short side, then cut square around their centre, in pixels.
         flip: whether a mirrored image is still of its class. name: the folder's name when not given.
         """
         content = read_folder(path, size)
         train, val, test = (content.splits[split] for split in SPLITS)
-        return Domain(name or Path(path).resolve().name, content.class_names, train, val, test, flip)
+        return Domain(name or folder_name(path), content.class_names, train, val, test, flip)
 
 
 def match_classes(domain: Domain, class_names: Sequence[str], where: str) -> Domain:

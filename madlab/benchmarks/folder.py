@@ -1,4 +1,4 @@
-"""A folder of your own images: train/ val/ test/ with one folder per class, as torchvision's ImageFolder reads it.
+"""Your own images: train/ val/ test/ with one folder per class, as torchvision's ImageFolder reads it, or a table.
 
 Every image becomes one square of RGB bytes, whatever it was stored as. What is left out, and what had to be
 interpreted, is told in a `MadlabWarning`; what cannot be used is named in a MadlabError.
@@ -15,11 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from madlab.benchmarks.images import Square, read_square, scale_of
-from madlab.benchmarks.listing import list_images
+from madlab.benchmarks.dividing import divided_files, division_file
+from madlab.benchmarks.listing import check_classes, list_images
 from madlab.benchmarks.split import SPLITS, Split, check_size
-from madlab.benchmarks.text import reason, some
+from madlab.benchmarks.table import by_class, is_table, read_table
+from madlab.benchmarks.walk import SPLIT_FILE
 from madlab.errors import MadlabError, MadlabWarning
+from madlab.files.pictures import Square, read_square, scale_of
+from madlab.files.text import reason, some
 from madlab.progress import track
 
 BAR_FROM = 2000
@@ -49,11 +52,11 @@ class _Reading:
 
 
 def read_folder(path: Path | str, size: int = 36) -> FolderContent:
-    """Read PATH/train, PATH/val and PATH/test, each with one folder per class.
+    """Read PATH/train, PATH/val and PATH/test, each with one folder per class; or what `divide` has split; or a table.
 
     Classes are numbered in the sorted order of their names, as ImageFolder does, and images in deeper folders belong to
     the class they lie in. Hidden files and folders are ignored; whatever Pillow decodes is read, whatever its name.
-    Grey of more than 8 bits is scaled alike in the whole folder (`madlab.benchmarks.images`).
+    Grey of more than 8 bits is scaled alike in the whole folder (`madlab.files.pictures`).
     size: pixels of the square images: short side scaled to it, then cut around the centre.
     Raises MadlabError, naming the file or folder, for a missing or empty folder, classes that are not the same in all
     three splits, and images that cannot be read.
@@ -62,10 +65,10 @@ def read_folder(path: Path | str, size: int = 36) -> FolderContent:
         raise MadlabError(f"{path!r} is no folder: give a text or a Path.")
     folder = Path(path)
     check_size(size)
-    listing = list_images(folder)
-    class_names = list(listing.files["train"])
+    listed = files_of(folder)
+    class_names = list(listed["train"])
     labels, readings = {}, {}
-    for split, files in listing.files.items():
+    for split, files in listed.items():
         counts = torch.tensor([len(files[name]) for name in class_names])
         labels[split] = torch.arange(len(class_names)).repeat_interleave(counts)
         in_order = [file for name in class_names for file in files[name]]
@@ -75,6 +78,29 @@ def read_folder(path: Path | str, size: int = 36) -> FolderContent:
     _tell_copies(folder, readings)
     splits = {split: Split(torch.from_numpy(readings[split].images), labels[split]) for split in SPLITS}
     return FolderContent(class_names, splits)
+
+
+def folder_name(place: Path | str) -> str:
+    """What the domain of a folder or of a table is called."""
+    return Path(place).resolve().stem if is_table(place) else Path(place).resolve().name
+
+
+def files_of(place: Path) -> dict[str, dict[str, list[Path]]]:
+    """split -> class -> image files, of a folder with train/ val/ test/, of a table, or of what `divide` has split."""
+    if is_table(place):
+        rows = read_table(place)
+        if any(row.split for row in rows):
+            files = {split: by_class([row for row in rows if row.split == split]) for split in SPLITS}
+            check_classes(place, files)
+            return files
+        if not os.path.exists(division_file(place)):
+            raise MadlabError(
+                f"{place} does not say which image is in train, val or test: have it split (--split 70/15/15), or add "
+                "a column split."
+            )
+    if is_table(place) or (os.path.isfile(place / SPLIT_FILE) and not os.path.isdir(place / "train")):
+        return divided_files(place)
+    return list_images(place).files
 
 
 def _read_split(files: list[Path], size: int, title: str) -> _Reading:
@@ -113,7 +139,7 @@ def _check_all_read(folder: Path, readings: Iterable[_Reading]) -> None:
     if len(broken) == 1:
         raise next(iter(broken.values()))
     if broken:
-        names = some(file.relative_to(folder) for file in broken)
+        names = some(_below(folder, file) for file in broken)
         first = reason(broken[min(broken)].__cause__ or broken[min(broken)])
         raise MadlabError(
             f"{len(broken)} images in {folder} cannot be read ({names}; the first because: {first}): repair "
@@ -145,12 +171,17 @@ def _tell_copies(folder: Path, readings: Mapping[str, _Reading]) -> None:
     for split, reading in readings.items():
         prints = [hashlib.sha256(image).digest() for image in reading.images]
         if copies := [file for file, known in zip(reading.files, prints, strict=True) if known in seen]:
-            names = some(file.relative_to(folder).as_posix() for file in copies)
+            names = some(_below(folder, file) for file in copies)
             _warn(
                 f"{folder}: {len(copies)} of the {len(prints)} images in {split} look exactly like one in an earlier "
                 f"split ({names}): keep each in one split only, for a network may know them by heart."
             )
         seen.update(prints)
+
+
+def _below(place: Path, file: Path) -> str:
+    """How a message calls a file: by its path below a folder, or as a table has it."""
+    return file.relative_to(place).as_posix() if file.is_relative_to(place) else str(file)
 
 
 def _warn(sentence: str) -> None:

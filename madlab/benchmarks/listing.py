@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from madlab.benchmarks.images import is_image
-from madlab.benchmarks.layout import check_layout
 from madlab.benchmarks.split import SPLITS
-from madlab.benchmarks.text import some
-from madlab.benchmarks.walk import files_below, hidden, identity
+from madlab.benchmarks.walk import check_layout, files_below, hidden, identity
 from madlab.errors import MadlabError, MadlabWarning
+from madlab.files.pictures import is_image
+from madlab.files.text import some
 
 NO_IMAGE = "in no format that Pillow can read"
 NO_WAY = "a link that leads nowhere, or to a folder that is read anyway"
@@ -45,12 +44,25 @@ def list_images(folder: Path) -> Listing:
         beside = [entry for entry in folder.iterdir() if entry.name not in SPLITS and not hidden(entry.name)]
         listing.left_out[BESIDE] += [entry for entry in beside if entry.is_dir() or is_image(entry)]
     except OSError as error:
-        raise MadlabError(
-            f"{error.filename} cannot be opened ({error.strerror}): give what this user can read."
-        ) from error
-    _check_classes(folder, listing.files)
+        raise unreadable(error) from error
+    check_classes(folder, listing.files)
     _tell(listing, folder)
     return listing
+
+
+def list_classes(folder: Path) -> dict[str, list[Path]]:
+    """Class -> its image files, of a folder that is not split: one folder a class; warnings tell what is left out."""
+    listing = Listing()
+    try:
+        listing.files["train"] = _list_split(folder, listing)
+    except OSError as error:
+        raise unreadable(error) from error
+    _tell(listing, folder)
+    return listing.files["train"]
+
+
+def unreadable(error: OSError) -> MadlabError:
+    return MadlabError(f"{error.filename} cannot be opened ({error.strerror}): give what this user can read.")
 
 
 def _list_split(place: Path, listing: Listing) -> dict[str, list[Path]]:
@@ -115,7 +127,7 @@ def _content(files: list[Path]) -> str:
     return f"only {some(file.name for file in files)}" if files else "it is empty"
 
 
-def _check_classes(folder: Path, files: dict[str, dict[str, list[Path]]]) -> None:
+def check_classes(folder: Path, files: dict[str, dict[str, list[Path]]]) -> None:
     train = set(files["train"])
     if len(train) < 2:
         raise MadlabError(f"{folder / 'train'} has one class only ({some(train)}): a classifier needs at least two.")
@@ -151,4 +163,4 @@ def _below(folder: Path, places: Iterable[Path]) -> list[str]:
 
 
 def _warn(sentence: str, places: list[str]) -> None:
-    warnings.warn(f"{sentence} ({some(places)}).", MadlabWarning, stacklevel=6)
+    warnings.warn(f"{sentence} ({some(places)}).", MadlabWarning, stacklevel=7)

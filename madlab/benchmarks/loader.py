@@ -9,12 +9,16 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from madlab.benchmarks.augment import AUGMENTATIONS, trivial_augment
 
-def crop_and_flip(images: Tensor, index: Tensor, crop: int, flip: bool, generator: torch.Generator | None) -> Tensor:
+
+def crop_and_flip(
+    images: Tensor, index: Tensor, crop: int, flip: bool, generator: torch.Generator | None, moves: bool = True
+) -> Tensor:
     """Cut one window per sample: at random and mirrored half of the time or, without a generator, from the centre.
 
     images: uint8 (N, H, W, 3); index: int64 (B,), the samples wanted, on the images' device; generator: on the CPU.
-    Returns uint8 (B, 3, crop, crop) in channels_last memory.
+    moves: False takes the centre with a generator, too. Returns uint8 (B, 3, crop, crop) in channels_last memory.
     """
     height, width, device = images.shape[1], images.shape[2], images.device
     if generator is None:
@@ -23,6 +27,8 @@ def crop_and_flip(images: Tensor, index: Tensor, crop: int, flip: bool, generato
     count = len(index)
     top = torch.randint(height - crop + 1, (count,), generator=generator)
     left = torch.randint(width - crop + 1, (count,), generator=generator)
+    if not moves:
+        top, left = torch.full((count,), (height - crop) // 2), torch.full((count,), (width - crop) // 2)
     half = torch.rand(count, generator=generator) < 0.5  # drawn in any case, so that a seed means the same windows
     mirrored = (half & flip).nonzero()[:, 0]
     # Copies to a GPU that do not block: the next batch is on its way while the device works on this one.
@@ -54,17 +60,26 @@ def batches(
     flip: bool = False,
     generator: torch.Generator | None = None,
     normalization: dict[str, list[float]] | None = None,
+    augment: str = "crop",
+    chances: Tensor | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (images, labels) batches: shuffled and augmented with a generator, in order and centre-cropped without.
 
     images: uint8 (N, H, W, 3); labels: int64 (N,). Yields float32 (B, 3, crop, crop) in channels_last memory, and
-    (B,). In training a last batch of a single sample is left out, because BatchNorm cannot learn from one.
+    (B,), or without a normalization uint8. augment: a key of AUGMENTATIONS, and flip says whether images may be
+    mirrored at all. chances: float (N,), how often each image is drawn in proportion, with replacement; without them
+    each comes once. In training a last batch of a single sample is left out, because BatchNorm cannot learn from one.
     """
     count = len(labels)
+    how = AUGMENTATIONS[augment]
     order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
+    if chances is not None:
+        order = torch.multinomial(chances.cpu(), count, replacement=True, generator=generator)
     for start in range(0, count, batch_size):
         index = order[start : start + batch_size].to(images.device, non_blocking=True)
         if generator is not None and len(index) == 1:
             return
-        cut = crop_and_flip(images, index, crop, flip, generator)
+        cut = crop_and_flip(images, index, crop, flip and how.mirrors, generator, how.moves)
+        if how.trivial and generator is not None:
+            cut = trivial_augment(cut)
         yield normalise(cut, normalization) if normalization else cut, labels[index]

@@ -16,12 +16,12 @@ from PIL import Image, ImageOps
 
 from madlab.benchmarks import fetch, packed, packing
 from madlab.benchmarks.domain import Domain
-from madlab.benchmarks.images import square_of
 from madlab.benchmarks.protocol import DomainProtocol, Protocol
 from madlab.benchmarks.split import SPLITS
-from madlab.benchmarks.text import reason
 from madlab.errors import MadlabError
+from madlab.files.pictures import square_of
 from madlab.files.plain import write_bytes
+from madlab.files.text import reason
 
 Samples = Sequence[tuple[Image.Image, int]]
 """A torchvision data set: (image, label) by number."""

@@ -14,11 +14,11 @@ import torch
 
 from madlab.benchmarks.domain import measure_normalization
 from madlab.benchmarks.fetch import sha256_of
-from madlab.benchmarks.images import read_image
 from madlab.benchmarks.packed import MANIFEST, image_counts, official_facts, sample_of
 from madlab.benchmarks.protocol import DomainProtocol
 from madlab.errors import MadlabError
 from madlab.files.jsonfiles import write_json
+from madlab.files.pictures import read_image
 from madlab.progress import progress_bar
 
 CHUNK = 512

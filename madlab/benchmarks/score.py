@@ -13,6 +13,9 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from madlab.errors import MadlabError
 from madlab.files.jsonfiles import read_json
 
@@ -86,5 +89,11 @@ def _domain_score(name: str, accuracy: float, baseline: Mapping[str, float]) -> 
         raise MadlabError(f"The accuracy of {name} is {accuracy}: it must be a percentage from 0 to 100.")
     if not isinstance(baseline[name], Real) or not 0 <= baseline[name] < 100:
         raise MadlabError(f"The baseline of {name} is {baseline[name]}: it must be a percentage from 0 to below 100.")
-    most = 2 * (100 - baseline[name])
-    return 1000 / most**2 * max(0.0, most - (100 - accuracy)) ** 2
+    return float(points(accuracy, baseline[name]))
+
+
+def points(accuracies: ArrayLike, baselines: ArrayLike) -> NDArray[np.float64]:
+    """The shares of S, from 0 to 1000, of accuracies in percent; arrays of any shapes that go together, unchecked."""
+    most = 2 * (100 - np.asarray(baselines, dtype=np.float64))
+    left = np.maximum(0, 1 - (100 - np.asarray(accuracies, dtype=np.float64)) / most)
+    return np.asarray(1000 * left**2)

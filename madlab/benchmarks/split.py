@@ -10,10 +10,9 @@ from torch.nn import functional as F
 
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
+from madlab.files.pictures import HALF_A_STEP
 
 SPLITS = ("train", "val", "test")
-HALF_A_STEP = 0.5 / 255
-"""By how much floats may leave 0 to 1 and still round to bytes, as interpolation makes them do."""
 CHUNK = 256
 """Images that are converted or scaled at a time: a memory-mapped split may be larger than the memory."""
 

@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from madlab.cli.terminal import tell, warn
+from madlab.cli.terminal import is_terminal, listed, tell, warn
 from madlab.errors import MadlabError
+
+MANY_FILES = 200
+"""So many files to predict have a progress bar."""
 
 
 def doctor() -> None:
@@ -43,15 +46,24 @@ def train(out: Path, config: Path | None, domain: str | None, layers: str | None
     if config is None and domain is None:
         raise MadlabError("There is no domain to train on: give --domain, or --config to repeat a run.")
     result = run(out=out, **given) if config is None else repeat(config, out, **given)
-    tell(f"{result.domain}, {result.method}: validation {result.val_accuracy:.2f} % (epoch {result.best_epoch})")
-    tell(f"test accuracy {result.test_accuracy:.2f} %, {result.adapter_parameters:,} adapter parameters")
+    reached = "no validation" if result.val_accuracy is None else f"validation {result.val_accuracy:.2f} %"
+    tell(f"{result.domain}, {result.method}: {reached} (epoch {result.best_epoch})")
+    tell(f"test accuracy {result.test_accuracy:.2f} %{_certainty(result)}")
+    tell(f"{result.adapter_parameters:,} adapter parameters{_cost(result)}")
     tell(f"everything is in {out}, after {result.seconds:.0f} s")
 
 
-def evaluate(runs: list[Path], base: str | None, device: str | None, results: Path | None, labels: Path | None) -> None:
+def evaluate(
+    runs: list[Path],
+    domain: str | None,
+    base: str | None,
+    device: str | None,
+    results: Path | None,
+    labels: Path | None,
+) -> None:
     """Print the test accuracy of finished runs, computed from their adapter files alone."""
     from madlab.files.plain import check_writable
-    from madlab.runs.evaluate import evaluate as test_accuracy
+    from madlab.runs.evaluate import tested
     from madlab.tables.submission import score_submission, write_submission
 
     if labels is not None and results is None:
@@ -64,8 +76,34 @@ def evaluate(runs: list[Path], base: str | None, device: str | None, results: Pa
             tell(*score_submission(results, labels).split("\n"))
         return
     for run in runs:
-        accuracy = test_accuracy(run, base=base, device=device)
-        tell((f"{run}: " if len(runs) > 1 else "") + f"test accuracy {accuracy:.2f} %")
+        found = tested(run, domain, base=base, device=device)
+        numbers = f"test accuracy {found.accuracy:.2f} %, balanced {found.balanced_accuracy:.2f} %"
+        tell((f"{run}: " if len(runs) > 1 else "") + numbers)
+
+
+def predict(run: Path, paths: list[Path], top: int, format: str, base: str | None, device: str | None) -> None:
+    """Print the most probable classes of images: one line per file, as CSV or JSON lines."""
+    from madlab.prediction import checked_top
+    from madlab.progress import track
+    from madlab.runs.loaded import load_run
+    from madlab.runs.predict import heading, image_files, line_of, predict_files
+
+    top = checked_top(top)
+    loaded = load_run(run, base, device)
+    files, failures = image_files(listed(paths))
+    if not files and not failures:
+        raise MadlabError("The list on standard input names no file: give the path of one image per line.")
+    tell(*heading(format, min(top, len(loaded.class_names))))
+    told = predict_files(loaded, files, top)
+    # On a terminal the lines themselves show how far it is.
+    shown = len(files) >= MANY_FILES and not is_terminal()
+    for file, found in track(told, "predict", len(files), "images", show=shown):
+        if isinstance(found, MadlabError):
+            failures.append(found)
+        else:
+            tell(line_of(format, file, found))
+    if failures:
+        raise MadlabError(f"{len(failures)} of what was asked for could not be read:", *map(str, failures))
 
 
 def sweep(out: Path, layers: str | None, **options: Any) -> None:
@@ -74,15 +112,18 @@ def sweep(out: Path, layers: str | None, **options: Any) -> None:
 
     options |= {"layers": _layers(layers)}
     outcome = run(out=out, **{name: value for name, value in options.items() if value is not None})
-    tell(f"{len(outcome.results)} finished runs are in {out}; see them with: madlab report {out}")
+    count = len(outcome.results)
+    finished = "1 finished run is" if count == 1 else f"{count} finished runs are"
+    tell(f"{finished} in {out}; see what they reached with: madlab report {out}")
     if outcome.failures:
         told = [f"  {folder}: {failure}" for folder, failure in outcome.failures.items()]
         raise MadlabError(f"of {len(outcome.results) + len(outcome.failures)} runs these failed:", *told)
 
 
-def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | None) -> None:
-    """Print the results table of all runs in a file or below a folder, or beside a benchmark's published rows."""
+def report(runs: Path, benchmark: str | None, duels: list[str] | None, csv: Path | None, figure: Path | None) -> None:
+    """Print the results table of all runs in a file or below a folder, beside published rows, or duel by duel."""
     from madlab.tables.comparison import write_comparison
+    from madlab.tables.duel_report import write_duels
     from madlab.tables.report import write_report
 
     left_out = 0
@@ -92,8 +133,12 @@ def report(runs: Path, benchmark: str | None, csv: Path | None, figure: Path | N
         left_out += 1
         warn(f"left out: {error}")
 
+    if benchmark and duels:
+        raise MadlabError("Published rows have no seeds and images to draw: leave out --benchmark or --duels.")
     _check_outputs(csv, figure)
-    if benchmark:
+    if duels:
+        table = write_duels(runs, duels, csv, figure, on_damage)
+    elif benchmark:
         table = write_comparison(runs, benchmark, csv, figure, on_damage)
     else:
         table = write_report(runs, csv, figure, on_damage)
@@ -111,6 +156,37 @@ def diagnose(run: Path, beside: Sequence[Path], base: str | None) -> None:
         warn(f"left out: {error}")
 
     tell(*as_lines(signature_of(run, beside, base=base, on_damage=on_damage)))
+
+
+def inspect(run: Path, out: Path | None, **options: Any) -> None:
+    """Write a page about a finished run: what is right and wrong, how sure it is, and what changed in the network."""
+    from madlab.inspection import inspect_run
+
+    page, told = inspect_run(run, out, **options)
+    tell(told, f"the page is {page}")
+
+
+def compare(first: Path, second: Path, out: Path, **options: Any) -> None:
+    """Write a page with two finished runs beside each other, and say whether they differ on the same images."""
+    from madlab.inspection import compare_runs
+
+    page, told = compare_runs(first, second, out, **options)
+    tell(told, f"the page is {page}")
+
+
+def export(run: Path, file: Path, with_normalization: bool, base: str | None) -> None:
+    """Write a run's network for other software, checked against the original: .onnx, .pt2, .safetensors or .peft."""
+    from madlab.exports import export_run
+
+    tell(export_run(run, file, normalises=with_normalization, base=base))
+
+
+def share(run: Path, out: Path, **options: Any) -> None:
+    """Make a folder for a model hub: the adapter, what it was trained with, and a card with the results."""
+    from madlab.exports import share_run
+
+    told = share_run(run, out, **{name: value for name, value in options.items() if value is not None})
+    tell(*told)
 
 
 def prepare(benchmark: str, root: Path | None, domains: list[str] | None, **options: Any) -> None:
@@ -152,6 +228,23 @@ def bench(json: Path | None, figure: Path | None, **options: Any) -> None:
     if figure is not None:
         draw(record, figure)
     tell(*as_text(record).split("\n"))
+
+
+def _certainty(result: Any) -> str:
+    """The balanced accuracy of a result, and how far its test images can be trusted; "" for an old run's."""
+    if result.balanced_accuracy is None or result.interval is None:
+        return ""
+    low, high = result.interval
+    return (
+        f", balanced {result.balanced_accuracy:.2f} %; {result.test_images} test images put it between {low:.1f} and "
+        f"{high:.1f} % (95 % confidence)"
+    )
+
+
+def _cost(result: Any) -> str:
+    speed, memory = result.cost.get("images_per_second"), result.cost.get("peak_bytes")
+    told = f", trained at {speed:,.0f} images per second" if speed else ""
+    return told + (f", {memory / 1e9:.2f} GB of memory at the most" if memory else "")
 
 
 def _layers(text: str | None) -> str | list[str] | None:

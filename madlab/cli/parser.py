@@ -41,11 +41,16 @@ def _parser() -> Parser:
         (commands.course, _course),
         (commands.train, _train),
         (commands.evaluate, _evaluate),
+        (commands.predict, _predict),
         (commands.sweep, _sweep),
         (commands.prepare, _prepare),
         (commands.bench, _bench),
         (commands.report, _report),
         (commands.diagnose, _diagnose),
+        (commands.inspect, _inspect),
+        (commands.compare, _compare),
+        (commands.export, _export),
+        (commands.share, _share),
     ):
         sub = added.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
         sub.set_defaults(command=command)
@@ -61,7 +66,7 @@ def _course(sub: argparse.ArgumentParser) -> None:
 
 
 def _train(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--domain", type=_text, help="a pocket domain's name, or a folder with train/ val/ test/")
+    sub.add_argument("--domain", type=_text, help="a pocket domain's name, a folder of images, or a CSV of them")
     sub.add_argument("--method", type=_text, help="a method's name; mad:8 is mad with rank 8 (default: mad)")
     sub.add_argument("--rank", type=_whole, help="the rank I of a factorised method")
     _add_network(sub)
@@ -78,10 +83,21 @@ def _train(sub: argparse.ArgumentParser) -> None:
 
 def _evaluate(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("runs", type=_path, nargs="+", metavar="RUN", help="a run folder")
+    sub.add_argument("--domain", type=_text, help="the images, where the run's own are not at hand: a folder or a name")
     sub.add_argument("--base", type=_text, help="the runs' base network, where it has to be downloaded")
     sub.add_argument("--device", type=_text, help=DEVICE)
     sub.add_argument("--results", type=_path, help="instead write the Decathlon challenge's results.json to this file")
     sub.add_argument("--labels", type=_path, help="score that file with the labels of the test images (folder or zip)")
+
+
+def _predict(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("run", type=_path, metavar="RUN", help="a run folder")
+    told = "image files, folders with images at any depth, or - for a list on standard input, one path per line"
+    sub.add_argument("paths", type=_path, nargs="+", metavar="PATH", help=told)
+    sub.add_argument("--top", type=_whole, default=3, help="how many classes per image (default: %(default)s)")
+    sub.add_argument("--format", choices=["csv", "jsonl"], default="csv", help="default: %(default)s")
+    sub.add_argument("--base", type=_text, help="the run's base network, where it has to be downloaded")
+    sub.add_argument("--device", type=_text, help=DEVICE)
 
 
 def _sweep(sub: argparse.ArgumentParser) -> None:
@@ -133,6 +149,8 @@ def _bench(sub: argparse.ArgumentParser) -> None:
 def _report(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("runs", type=_path, help="a folder with run folders in it, at any depth, or a file of runs")
     sub.add_argument("--benchmark", choices=["decathlon", "sketch"], help="beside the published rows, with sources")
+    told = "methods of the table, mad,mad:8, against all others: differences with intervals, and what they settle"
+    sub.add_argument("--duels", type=_names, metavar="METHODS", help=told)
     sub.add_argument("--csv", type=_path, help="write the table to this file, too")
     sub.add_argument("--figure", type=_path, help="draw it into this file (.png, .pdf, .svg)")
 
@@ -142,6 +160,49 @@ def _diagnose(sub: argparse.ArgumentParser) -> None:
     told = "run folders, or folders with runs in them, to compare it with"
     sub.add_argument("--beside", type=_path, nargs="+", default=(), metavar="RUNS", help=told)
     sub.add_argument("--base", type=_text, help="the runs' base network, where it has to be downloaded")
+
+
+def _inspect(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("run", type=_path, metavar="RUN", help="a run folder")
+    sub.add_argument(
+        "--out", type=_path, metavar="FILE.html", help="the page (default: inspect.html in the run folder)"
+    )
+    _add_answers(sub)
+
+
+def _compare(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("first", type=_path, metavar="RUN", help="a run folder")
+    sub.add_argument("second", type=_path, metavar="RUN", help="another one, on the same domain")
+    told = "the page (default: %(default)s)"
+    sub.add_argument("--out", type=_path, metavar="FILE.html", default=Path("compare.html"), help=told)
+    _add_answers(sub)
+
+
+def _add_answers(sub: argparse.ArgumentParser) -> None:
+    """The options of pages about a run's answers."""
+    sub.add_argument("--domain", type=_text, help="the images, where the run's own are not at hand: a folder or a name")
+    told = "test, or val to look at what you will change something for (default: %(default)s)"
+    sub.add_argument("--split", type=_text, default="test", help=told)
+    sub.add_argument("--base", type=_text, help="the runs' base network, where it has to be downloaded")
+    sub.add_argument("--device", type=_text, help=DEVICE)
+
+
+def _export(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("run", type=_path, metavar="RUN", help="a run folder")
+    told = "NAME.onnx, NAME.pt2 (torch.export), NAME.safetensors (weights of the stock network) or NAME.peft (a folder)"
+    sub.add_argument("file", type=_path, metavar="FILE", help=told)
+    told = "put the normalization inside, so that the network takes pixels from 0 to 1 (.onnx, .pt2)"
+    sub.add_argument("--with-normalization", action="store_true", help=told)
+    sub.add_argument("--base", type=_text, help="the run's base network, where it has to be downloaded")
+
+
+def _share(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("run", type=_path, metavar="RUN", help="a run folder")
+    sub.add_argument("--out", type=_path, required=True, metavar="FOLDER", help="the folder to make")
+    sub.add_argument("--license", type=_text, help="the licence's short name on the hub, such as apache-2.0")
+    sub.add_argument("--data", type=_text, help="a sentence about the images: where they are from, what may be done")
+    sub.add_argument("--intended-use", type=_text, help="a sentence about what the network is for")
+    sub.add_argument("--base", type=_text, help="the run's base network, where it has to be downloaded")
 
 
 def _add_network(sub: argparse.ArgumentParser) -> None:
@@ -157,6 +218,14 @@ def _add_network(sub: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="an option of the method, alpha=16 for example; may be given several times",
     )
+    sub.add_argument(
+        "--split",
+        type=_text,
+        metavar="70/15/15",
+        help="split a folder of class folders, or a table of paths and labels, into train, val and test, once for all",
+    )
+    told = "csv: metrics.csv beside metrics.jsonl; tensorboard: event files; jsonl: neither (default: jsonl)"
+    sub.add_argument("--log", choices=["jsonl", "csv", "tensorboard"], help=told)
     sub.add_argument("--device", type=_text, help=DEVICE)
     sub.add_argument("--compile", type=_text, help=COMPILE)
 
@@ -168,9 +237,13 @@ def _add_recipe(sub: argparse.ArgumentParser, without: Sequence[str] = ()) -> No
     for name, kind in get_type_hints(RecipeOptions).items():
         if name not in without:
             told = fields[name].description.removesuffix(".").replace("%", "%%")
+            option = f"--{name.replace('_', '-')}"
+            if kind is bool:  # None where it is not given, so that a repeated run keeps its own
+                group.add_argument(option, action="store_const", const=True, help=told)
+                continue
             default = "" if fields[name].default is None else f" (default: {fields[name].default})"
-            number = _whole if kind in (int, int | None) else _number
-            group.add_argument(f"--{name.replace('_', '-')}", type=number, help=told + default)
+            parsed = _text if kind is str else _whole if kind in (int, int | None) else _number
+            group.add_argument(option, type=parsed, help=told + default)
 
 
 class _Collect(argparse.Action):

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TextIO
 
 from madlab.cli.stopping import Stopped, stopped_by_signals
@@ -48,6 +49,21 @@ def warn(*lines: str) -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError):  # nobody is left who could be told
             _write(sys.stderr, [f"madlab: {lines[0]}", *lines[1:]])
+
+
+def is_terminal() -> bool:
+    """Whether what is told is read by a person, as it is written."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def listed(paths: Iterable[Path]) -> Iterator[Path]:
+    """The paths, "-" replaced by those that standard input lists, one per line; empty lines are no paths."""
+    for path in paths:
+        if str(path) != "-":
+            yield path
+        elif sys.stdin is not None:
+            names = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)  # names of files need not be valid text
+            yield from (Path(os.fsdecode(name)) for name in names if name)
 
 
 @contextlib.contextmanager

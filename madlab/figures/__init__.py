@@ -7,23 +7,43 @@
 `import madlab` does not load this package. A figure knows nothing of runs or widgets: it is given the values to draw.
 """
 
+from madlab.figures.activations import activations, contributions, misfit_by_layer
 from madlab.figures.allocation import accuracy_by_budget, accuracy_by_kilobytes, values_by_layer
 from madlab.figures.budgets import by_kernel, cost_by_rank, parameter_bars, shared_and_own
-from madlab.figures.comparisons import accuracy_by_group, accuracy_by_size, before_and_after, gains_by_size
+from madlab.figures.comparisons import (
+    accuracy_by_domain,
+    accuracy_by_group,
+    accuracy_by_size,
+    before_and_after,
+    gains_by_size,
+    number_map,
+    shares_by_layer,
+)
 from madlab.figures.diagnosis import curve_among, outcome_grid
 from madlab.figures.filters import alpha_map, feature_maps, filter_bank, pictures
 from madlab.figures.layers import accuracy_by_layers, adapted_by_depth, dense_block, label_of
+from madlab.figures.mistakes import (
+    MOST_NAMES,
+    Curves,
+    calibration,
+    change_by_layer,
+    class_bars,
+    confusion_map,
+    differences,
+    learning_curves,
+    spectra,
+)
 from madlab.figures.modulations import accuracy_by_kept, alpha_by_layer, alpha_histograms, kept_by_layer
 from madlab.figures.paths import critical_path
-from madlab.figures.predictions import class_bars
-from madlab.figures.rankings import ranking
+from madlab.figures.rankings import critical_difference, domain_shares, ranking, score_curves
 from madlab.figures.ranks import accuracy_by_rank, factors, singular_values, spectrum_history
 from madlab.figures.runs import accuracy_against_parameters, accuracy_bars, look, training_curves
-from madlab.figures.scores import domain_shares, score_curves
+from madlab.figures.sizes import FormPoint, accuracy_against_bytes
 from madlab.figures.style import (
     AROUND_ONE,
     AROUND_ZERO,
     BRIGHTNESS,
+    DARK,
     MARKERS,
     PALETTE,
     STYLE,
@@ -35,24 +55,30 @@ from madlab.figures.style import (
     show,
     use_style,
 )
-from madlab.figures.tables import number_map
 
 __all__ = [
     "AROUND_ONE",
     "AROUND_ZERO",
     "BRIGHTNESS",
+    "DARK",
     "MARKERS",
+    "MOST_NAMES",
     "PALETTE",
     "STYLE",
+    "Curves",
+    "FormPoint",
+    "accuracy_against_bytes",
     "accuracy_against_parameters",
     "accuracy_bars",
     "accuracy_by_budget",
+    "accuracy_by_domain",
     "accuracy_by_group",
     "accuracy_by_kept",
     "accuracy_by_kilobytes",
     "accuracy_by_layers",
     "accuracy_by_rank",
     "accuracy_by_size",
+    "activations",
     "adapted_by_depth",
     "alpha_by_layer",
     "alpha_histograms",
@@ -60,11 +86,17 @@ __all__ = [
     "before_and_after",
     "blank",
     "by_kernel",
+    "calibration",
+    "change_by_layer",
     "class_bars",
+    "confusion_map",
+    "contributions",
     "cost_by_rank",
+    "critical_difference",
     "critical_path",
     "curve_among",
     "dense_block",
+    "differences",
     "domain_shares",
     "factors",
     "feature_maps",
@@ -73,7 +105,9 @@ __all__ = [
     "gains_by_size",
     "kept_by_layer",
     "label_of",
+    "learning_curves",
     "look",
+    "misfit_by_layer",
     "mosaic",
     "new",
     "number_map",
@@ -84,8 +118,10 @@ __all__ = [
     "ranking",
     "score_curves",
     "shared_and_own",
+    "shares_by_layer",
     "show",
     "singular_values",
+    "spectra",
     "spectrum_history",
     "training_curves",
     "use_style",

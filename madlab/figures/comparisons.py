@@ -1,4 +1,4 @@
-"""Figures that compare methods: by domain, by number of training images, and in groups."""
+"""Figures that compare methods: by domain, by number of training images, in groups, and as a table of numbers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from madlab.adapters.base import split_method
 from madlab.figures.runs import LOOKS, look
-from madlab.figures.style import BLACK, MARKERS, PALETTE
+from madlab.figures.style import BLACK, GREY, MARKERS, PALETTE, as_array
 
 
 def before_and_after(
@@ -95,3 +95,63 @@ def accuracy_by_group(
     ax.set(xlabel=xlabel, ylabel="")
     ax.grid(axis="x", color="0.93")
     ax.legend(title=title, loc="lower right", fontsize=9)
+
+
+def number_map(
+    ax: Axes,
+    values: Any,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    form: str = ".0f",
+    low: float = 0.0,
+    high: float = 1.0,
+    cmap: str = "Blues",
+) -> None:
+    """Draw a table (R, C) as coloured cells with their numbers in them.
+
+    form: format of a number, as in f-strings. low, high: the values at the two ends of the colour map.
+    """
+    import seaborn  # imported here, because it takes half a second
+
+    cells = {"annot": True, "annot_kws": {"fontsize": 9}, "fmt": form, "cbar": False}
+    names = {"xticklabels": list(columns), "yticklabels": list(rows)}
+    seaborn.heatmap(as_array(values), ax=ax, vmin=low, vmax=high, cmap=cmap, **cells, **names)
+    ax.tick_params(length=0, rotation=0)
+
+
+def accuracy_by_domain(ax: Axes, results: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    """Draw the mean over seeds of each method on each domain, with a bar of one standard deviation up and down.
+
+    results: method -> domain -> accuracies in percent, one per seed. The domains stand in the order of the last method.
+    """
+    last = list(results.values())[-1]
+    domains = sorted(last, key=lambda name: float(np.mean(last[name])))
+    for place, (method, values) in enumerate(results.items()):
+        shift = 0.16 * (place - (len(results) - 1) / 2)  # side by side, so that no bar hides another
+        means = [np.mean(values[name]) for name in domains]
+        spread = [np.std(values[name], ddof=1) if len(values[name]) > 1 else 0.0 for name in domains]
+        x = np.arange(len(domains)) + shift
+        ax.errorbar(x, means, spread, linestyle="", markersize=5, elinewidth=1, label=method, **look(method))
+    ax.set_xticks(range(len(domains)), domains, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set(ylabel="test accuracy (%)", ylim=(0, 100))
+    ax.legend(fontsize=8, loc="lower right")
+
+
+def shares_by_layer(
+    ax: Axes, shares: Mapping[str, Sequence[Sequence[float]]], chance: float, *, ylabel: str = "share of the change (%)"
+) -> None:
+    """Draw shares in percent by layer, one line per name: the mean over runs, with a band from the least to the most.
+
+    shares: name -> one list per run, with a value for each layer. chance: what a random change would have, in percent.
+    """
+    for (name, runs), (colour, marker) in zip(shares.items(), ((BLACK, "D"), (GREY, "s")), strict=False):
+        values = np.asarray(runs, dtype=float)
+        layers = np.arange(1, values.shape[1] + 1)
+        ax.fill_between(layers, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
+        ax.plot(layers, values.mean(0), marker=marker, markersize=4, color=colour, label=name)
+    ax.axhline(chance, color=BLACK, linestyle=":", linewidth=1)
+    ax.annotate("chance", (1, chance), (0, -4), textcoords="offset points", fontsize=9, va="top")
+    ax.set(xlabel="convolution, from the images to the head", ylabel=ylabel)
+    ax.set_ylim(bottom=0)
+    ax.legend(fontsize=9)

@@ -1,7 +1,7 @@
 """Figures of one convolution: its filter bank, its modulation, and the feature maps that it computes.
 
-All three have one column per output channel m and, where inputs matter, one row per input channel n, so that they can
-be placed below one another.
+Filters and modulations have one row per output channel m and one column per input channel n, as the matrix α and the
+weights of PyTorch have.
 """
 
 import math
@@ -22,15 +22,15 @@ from madlab.figures.style import AROUND_ONE, AROUND_ZERO, BLACK, BRIGHTNESS, as_
 def filter_bank(
     ax: Axes, weight: Any, *, scale: float | None = None, inputs: Sequence[str] | None = None, outputs: bool = True
 ) -> AxesImage:
-    """Draw weights (M, N, k, k) as k x k tiles: column m, row n. Orange is positive, purple negative.
+    """Draw weights (M, N, k, k) as k x k tiles: row m, column n. Orange is positive, purple negative.
 
-    scale: the weight that gets the full colour, by default the largest one. outputs: as for `alpha_map`.
+    scale: the weight that gets the full colour, by default the largest one. inputs, outputs: as for `alpha_map`.
     """
     weight = as_array(weight)
     limit = float(np.abs(weight).max()) if scale is None else scale
-    return _tiles(
-        ax, weight.transpose(1, 0, 2, 3), inputs, outputs, "input channel n", cmap=AROUND_ZERO, vmin=-limit, vmax=limit
-    )
+    picture, across, down = _tiles(ax, weight, cmap=AROUND_ZERO, vmin=-limit, vmax=limit)
+    _name_channels(ax, across, down, inputs, outputs)
+    return picture
 
 
 def alpha_map(
@@ -42,40 +42,50 @@ def alpha_map(
     outputs: bool = True,
     chosen: tuple[int, int] | None = None,
 ) -> AxesImage:
-    """Draw a modulation alpha (M, N): column m, row n. White is one, red is above, blue is below.
+    """Draw a modulation alpha (M, N): row m, column n. White is one, red is above, blue is below.
 
-    span: the distance from one that gets the full colour. outputs: whether columns are numbered. chosen: (m, n), a cell
-    to frame.
+    span: the distance from one that gets the full colour. inputs: names of the columns, by default their numbers.
+    outputs: whether rows are numbered. chosen: (m, n), a cell to frame.
     """
     alpha = as_array(alpha)
-    picture = ax.imshow(alpha.T, cmap=AROUND_ONE, vmin=1 - span, vmax=1 + span, aspect="auto", origin="upper")
+    picture = ax.imshow(alpha, cmap=AROUND_ONE, vmin=1 - span, vmax=1 + span, aspect="auto", origin="upper")
     out_channels, in_channels = alpha.shape
     if alpha.size <= 400:  # lines between the cells; minor ticks would take 50 ms
-        across = [[(-0.5, n - 0.5), (out_channels - 0.5, n - 0.5)] for n in range(1, in_channels)]
-        down = [[(m - 0.5, -0.5), (m - 0.5, in_channels - 0.5)] for m in range(1, out_channels)]
+        across = [[(-0.5, m - 0.5), (in_channels - 0.5, m - 0.5)] for m in range(1, out_channels)]
+        down = [[(n - 0.5, -0.5), (n - 0.5, out_channels - 0.5)] for n in range(1, in_channels)]
         ax.add_collection(LineCollection(across + down, colors="0.85", linewidths=0.6), autolim=False)
     if chosen is not None:
-        corner = (chosen[0] - 0.5, chosen[1] - 0.5)
+        corner = (chosen[1] - 0.5, chosen[0] - 0.5)
         ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=BLACK, linewidth=2, clip_on=False))
-    columns = _some(out_channels) if outputs else []
-    rows = _some(in_channels) if inputs is None else range(in_channels)
-    _write_names(ax, columns, columns, rows, inputs or rows, "output channel m" if outputs else "", "input channel n")
+    _name_channels(ax, range(in_channels), range(out_channels), inputs, outputs)
     return picture
 
 
 def feature_maps(
     ax: Axes, maps: Any, *, scale: float | None = None, columns: int | None = None, rows: Sequence[str] | None = None
 ) -> AxesImage:
-    """Draw feature maps (R, M, H, W), or (M, H, W) in rows of `columns`. Black is zero or less, white is `scale`.
+    """Draw feature maps (R, M, H, W), column m, or (M, H, W) in rows of `columns`.
 
-    rows: a name for each of the R rows, e.g. before and after.
+    Black is zero or less, white is `scale`. rows: a name for each of the R rows, e.g. before and after.
     """
     maps = as_array(maps)
     numbered = maps.ndim == 4
     if not numbered:
         maps = _in_rows(maps, columns or len(maps))
     limit = (float(np.nanmax(maps)) or 1.0) if scale is None else scale
-    return _tiles(ax, maps, rows, numbered, "", cmap=BRIGHTNESS, vmin=0, vmax=limit)
+    picture, across, down = _tiles(ax, maps, cmap=BRIGHTNESS, vmin=0, vmax=limit)
+    columns_named = _some(maps.shape[1]) if numbered else []
+    beside = range(len(maps)) if rows else _some(len(maps))
+    _write_names(
+        ax,
+        [across[m] for m in columns_named],
+        columns_named,
+        [down[r] for r in beside],
+        rows or beside,
+        "output channel m" if numbered else "",
+        "",
+    )
+    return picture
 
 
 def pictures(ax: Axes, images: Any, *, columns: int, names: Sequence[str] | None = None, gap: int = 2) -> AxesImage:
@@ -96,20 +106,25 @@ def _in_rows(images: np.ndarray, columns: int) -> np.ndarray:
     return np.concatenate([images, empty]).reshape(rows, columns, *images.shape[1:])
 
 
-def _tiles(
-    ax: Axes, grid: np.ndarray, rows: Sequence[str] | None, numbered: bool, ylabel: str, cmap: str, **options: Any
-) -> AxesImage:
-    """Draw a grid of images of one channel, (R, C, h, w), with numbers or names beside its rows and columns."""
+def _tiles(ax: Axes, grid: np.ndarray, cmap: str, **options: Any) -> tuple[AxesImage, list[float], list[float]]:
+    """Draw a grid of images of one channel, (R, C, h, w): the picture, the middles of columns, and of rows."""
     lines, columns, height, width = grid.shape
     colours = matplotlib.colormaps[cmap].with_extremes(bad="0.92")
     picture = ax.imshow(mosaic(grid), cmap=colours, aspect="auto", interpolation="nearest", **options)
-    below = _some(columns) if numbered else []
-    beside = _some(lines) if rows is None else range(lines)
-    across = [1 + (width + 1) * m + (width - 1) / 2 for m in below]
-    down = [1 + (height + 1) * n + (height - 1) / 2 for n in beside]
-    xlabel = "output channel m" if numbered else ""
-    _write_names(ax, across, below, down, rows or beside, xlabel, ylabel if rows is None else "")
-    return picture
+    across = [1 + (width + 1) * column + (width - 1) / 2 for column in range(columns)]
+    down = [1 + (height + 1) * line + (height - 1) / 2 for line in range(lines)]
+    return picture, across, down
+
+
+def _name_channels(
+    ax: Axes, across: Sequence[float], down: Sequence[float], inputs: Sequence[str] | None, outputs: bool
+) -> None:
+    """Write names or some numbers of inputs below their columns, and some numbers of outputs beside their rows."""
+    columns = _some(len(across)) if inputs is None else range(len(across))
+    rows = _some(len(down)) if outputs else []
+    below = "input channel n" if inputs is None else ""
+    beside = "output channel m" if outputs else ""
+    _write_names(ax, [across[n] for n in columns], inputs or columns, [down[m] for m in rows], rows, below, beside)
 
 
 def _write_names(

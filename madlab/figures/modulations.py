@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from madlab.figures.style import BLUE, GREY, MARKERS, ORANGE, PALETTE, RED, as_array, ring
+from madlab.figures.style import BLACK, BLUE, GREY, MARKERS, ORANGE, PALETTE, RED, as_array, ring
 
 
 def alpha_by_layer(ax: Axes, alphas: Sequence[Any]) -> None:
@@ -15,9 +15,9 @@ def alpha_by_layer(ax: Axes, alphas: Sequence[Any]) -> None:
     levels = np.array([np.quantile(as_array(alpha), (0.01, 0.25, 0.5, 0.75, 0.99)) for alpha in alphas]).T
     places = np.arange(1, len(alphas) + 1)
     ax.axhline(1, color=GREY, linewidth=1)
-    ax.fill_between(places, levels[0], levels[4], color=BLUE, alpha=0.18, linewidth=0, label="98 % of the entries")
-    ax.fill_between(places, levels[1], levels[3], color=BLUE, alpha=0.45, linewidth=0, label="the middle half")
-    ax.plot(places, levels[2], color=BLUE, label="median")
+    ax.fill_between(places, levels[0], levels[4], color="C0", alpha=0.18, linewidth=0, label="98 % of the entries")
+    ax.fill_between(places, levels[1], levels[3], color="C0", alpha=0.45, linewidth=0, label="the middle half")
+    ax.plot(places, levels[2], color="C0", label="median")
     ax.set(xlabel="convolution, from the images to the head", ylabel="α", xlim=(1, len(alphas)))
 
 
@@ -56,11 +56,14 @@ def accuracy_by_kept(
 ) -> None:
     """Draw accuracy against the share of entries kept: name -> threshold -> (kept share 0 to 1, accuracy in percent).
 
-    levels: name -> accuracy, drawn as horizontal lines. marked: a point (kept, accuracy) to circle.
+    levels: name -> accuracy, drawn as horizontal lines: of the whole alpha, then of BatchNorm alone, in their colours.
+    marked: a point (kept, accuracy) to circle.
     """
-    for (name, value), style in zip((levels or {}).items(), ("-", ":", "--"), strict=False):
-        ax.axhline(value, color=GREY, linestyle=style, linewidth=1.2, label=name)
-    for (name, points), colour, marker in zip(curves.items(), (BLUE, ORANGE, *PALETTE[2:]), MARKERS, strict=False):
+    for (name, value), colour in zip((levels or {}).items(), (BLUE, ORANGE, GREY), strict=False):
+        ax.axhline(value, color=colour, linewidth=1.2, label=name)
+    for (name, points), colour, marker in zip(curves.items(), (BLUE, BLACK, GREY, *PALETTE[2:]), MARKERS, strict=False):
+        if not points:  # nothing was measured yet
+            continue
         kept, accuracy = zip(*sorted(points.values()), strict=True)
         ax.plot(100 * np.array(kept), accuracy, color=colour, marker=marker, markersize=3.5, label=name)
     if marked is not None:

@@ -11,14 +11,20 @@ from madlab.figures.runs import look
 from madlab.figures.style import AROUND_ONE, AROUND_ZERO, BLUE, GREY, RED, SKY, ring
 
 
-def singular_values(ax: Axes, values: Any, rank: int | None = None) -> None:
-    """Draw singular values on a logarithmic axis, the largest first. rank: how many are kept, drawn in colour."""
+def singular_values(ax: Axes, values: Any, rank: int | None = None, noise: Any = None) -> None:
+    """Draw singular values on a logarithmic axis, the largest first. rank: how many are kept, drawn in colour.
+
+    noise: the singular values of a table of the same size without any structure, drawn as a grey line behind them.
+    """
     values = np.asarray(values, dtype=np.float64)
     kept = len(values) if rank is None else min(rank, len(values))
     places = np.arange(1, len(values) + 1)
-    ax.semilogy(places[kept:], values[kept:], linestyle="", marker=".", color=GREY)
+    if noise is not None:
+        ax.semilogy(places, np.asarray(noise, dtype=np.float64), color=GREY, linewidth=1.5, zorder=0)
+    ax.semilogy(places[kept:], values[kept:], linestyle="", marker=".", color=SKY)
     ax.semilogy(places[:kept], values[:kept], linestyle="", marker=".", color=BLUE)
-    ax.axvline(kept + 0.5, color=BLUE, linewidth=1)
+    if rank is not None:
+        ax.axvline(kept + 0.5, color=BLUE, linewidth=1)
     low, high = max(values.max() * 1e-4, values.min() / 2, 1e-12), values.max() * 2
     decades = [10.0**power for power in range(int(np.ceil(np.log10(low))), int(np.log10(high)) + 1)]
     ax.set_yticks(decades, [f"{decade:g}" for decade in decades])
@@ -27,52 +33,70 @@ def singular_values(ax: Axes, values: Any, rank: int | None = None) -> None:
     ax.set(xlabel="number of the direction", ylabel="singular value", ylim=(low, high))
 
 
+Accuracies = float | Sequence[float]
+"""Percent: one number, or one for each seed."""
+
+
 def accuracy_by_rank(
     ax: Axes,
-    cut: Mapping[int, float],
+    cut: Mapping[int, Accuracies],
     *,
-    trained: Mapping[int, float] | None = None,
-    full: float | None = None,
-    frozen: float | None = None,
-    rank: int | None = None,
+    fresh: Mapping[int, Accuracies] | None = None,
+    trained: Mapping[int, Accuracies] | None = None,
+    full: Accuracies | None = None,
+    floor: Accuracies | None = None,
+    marked: tuple[int, float] | None = None,
     limit: int | None = None,
     ylabel: str = "accuracy (%)",
+    legend: bool = True,
 ) -> None:
-    """Draw accuracy against the rank I.
+    """Draw accuracy against the rank I; of several seeds the mean, with their standard deviation as bars.
 
-    cut: rank -> accuracy of the full alpha cut to that rank. trained: rank -> accuracy of factors trained at that rank.
-    full, frozen: accuracies with the full alpha and with the head alone, drawn as horizontal lines. rank: a rank in
-    `cut` to mark. limit: the largest rank on the axis. The legend is at the bottom, below everything that is drawn.
+    cut: rank -> accuracy of the full alpha cut to that rank. fresh: the same after BatchNorm's statistics were measured
+    anew. trained: rank -> accuracy of factors trained at that rank. full, floor: accuracies of full alpha and of
+    BatchNorm alone, drawn as horizontal lines. marked: a point (rank, accuracy) to circle. limit: the largest rank on
+    the axis. legend: at the bottom, below everything that is drawn; without one there is no room for it.
     """
-    for level, name, style in ((full, "full α", "-"), (frozen, "frozen, head only", ":")):
+    drawn = []
+    for level, name, method in ((full, "full α", "mad"), (floor, "BatchNorm alone", "batchnorm")):
         if level is not None:
-            ax.axhline(level, color=GREY, linestyle=style, linewidth=1.2, label=name)
-    trained = trained or {}
-    ax.plot(*zip(*sorted(cut.items()), strict=True), color=BLUE, marker=".", label="full α, cut to rank I")
-    if trained:
-        ranks, accuracies = zip(*sorted(trained.items()), strict=True)
-        ax.plot(ranks, accuracies, linestyle="--", label="βγ trained at rank I", **look("mad:1"))
-    if rank is not None:
-        ring(ax, rank, cut[rank])
+            ax.axhline(float(np.mean(level)), color=look(method)["color"], linewidth=1.2, label=name)
+            drawn.append(float(np.mean(level)))
+    series: tuple[tuple[Mapping[int, Accuracies] | None, dict[str, Any]], ...] = (
+        (cut, {"color": GREY, "marker": ".", "linestyle": ":", "label": "full α, cut"}),
+        (fresh, {"color": BLUE, "marker": ".", "linestyle": "--", "label": "cut, fresh statistics"}),
+        (trained, {"linestyle": "-", "label": "βγ trained at rank I", **look("mad:1")}),
+    )
+    for points, style in series:
+        if points:
+            ranks = sorted(points)
+            means = [float(np.mean(points[i])) for i in ranks]
+            spreads = [float(np.std(points[i], ddof=1)) if np.size(points[i]) > 1 else 0.0 for i in ranks]
+            ax.errorbar(ranks, means, spreads if any(spreads) else None, elinewidth=1, capsize=2, **style)
+            drawn += [mean + side * spread for mean, spread in zip(means, spreads, strict=True) for side in (-1, 1)]
+    if marked is not None:
+        ring(ax, *marked)
 
     ax.set_xscale("log", base=2)
-    widest = limit or max([*cut, *trained])
+    widest = limit or max([*cut, *(trained or {})])
     places = [4**power for power in range(int(np.log2(widest) / 2) + 1)]
     ax.set_xticks(places, [str(place) for place in places])
     ax.minorticks_off()
     ax.yaxis.set_major_locator(MaxNLocator(5))
-    drawn = [*cut.values(), *trained.values(), *(level for level in (full, frozen) if level is not None)]
     low, high = min(drawn), max(drawn)
     unit = max(high - low, 1.0)
-    ax.set(xlabel="rank I", ylabel=ylabel, xlim=(0.8, 1.25 * widest), ylim=(low - 0.42 * unit, high + 0.06 * unit))
-    ax.legend(loc="lower right", fontsize=8, labelspacing=0.25, borderaxespad=0.2)
+    room = 0.55 if legend else 0.06
+    ax.set(xlabel="rank I", ylabel=ylabel, xlim=(0.8, 1.25 * widest), ylim=(low - room * unit, high + 0.06 * unit))
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}" if value >= 0 else "")  # below is the legend's room
+    if legend:
+        ax.legend(loc="lower right", fontsize=8, labelspacing=0.25, borderaxespad=0.2)
 
 
 def factors(axes: Sequence[Axes], beta: Any, gamma: Any, alpha: Any, span: float = 1.0) -> None:
     """Draw beta (M, I), gamma (I, N) and a target alpha (M, N) in their true proportions, in the order of the product.
 
-    Row m is an output and column n an input, whereas `alpha_map` draws inputs as rows. axes: three Axes. Alpha has the
-    colours of a modulation, the two factors have those of weights.
+    Row m is an output and column n an input. axes: three Axes. Alpha has the colours of a modulation, the two factors
+    have those of weights.
     """
     limit = max(float(np.abs(beta).max()), float(np.abs(gamma).max()))
     for ax, matrix, title in zip(axes[:2], (beta, gamma), ("β", "γ"), strict=True):

@@ -1,5 +1,6 @@
 """Figures of runs: training curves and results by method."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,8 +40,11 @@ LOOKS = {
 
 
 def look(method: str) -> dict[str, Any]:
-    """A method's colour and marker, the same in every figure, as options of `Axes.plot`. "mad:8" is MAD of rank 8."""
-    name, rank = split_method(method)
+    """A method's colour and marker, the same in every figure, as options of `Axes.plot`. "mad:8" is MAD of rank 8.
+
+    What follows in brackets or after " in ", as in "mad (3x3)" or "mad in 4 bits", makes no difference.
+    """
+    name, rank = split_method(re.split(r" \(| in ", method)[0])
     name = "mad, rank" if name == "mad" and rank else name
     if name in LOOKS:
         colour, marker = LOOKS[name]
@@ -167,11 +171,17 @@ _BESIDE = (
 """Where a name may go, the best place first: points to the right of and above its marker, and its two alignments."""
 
 
-def pareto_line(ax: Axes, points: Sequence[tuple[float, float]]) -> None:
-    """Draw the best accuracy reached with at most so many parameters, as steps behind (parameters, accuracy) points."""
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The (size, accuracy) points that are better than every smaller one, from the smallest on."""
     best: list[tuple[float, float]] = []
-    for parameters, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
+    for size, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
         if not best or accuracy > best[-1][1]:
-            best.append((parameters, accuracy))
-    ends = [*best, (max(parameters for parameters, _ in points), best[-1][1])]
+            best.append((size, accuracy))
+    return best
+
+
+def pareto_line(ax: Axes, points: Sequence[tuple[float, float]]) -> None:
+    """Draw the best accuracy reached with at most such a size, as steps behind (size, accuracy) points."""
+    best = pareto_front(points)
+    ends = [*best, (max(size for size, _ in points), best[-1][1])]
     ax.plot(*zip(*ends, strict=True), color=GREY, linewidth=1, drawstyle="steps-post", zorder=0, label="Pareto line")

@@ -47,6 +47,19 @@ STYLE: dict[str, Any] = {
     "text.hinting": "none",  # hinting is a seventh of the drawing time of a figure with many labels
 }
 
+DARK: dict[str, Any] = {
+    "figure.facecolor": "#16191d",
+    "axes.facecolor": "#16191d",
+    "savefig.facecolor": "#16191d",
+    "text.color": "#d8dce2",
+    "axes.labelcolor": "#d8dce2",
+    "axes.edgecolor": "#d8dce2",
+    "xtick.color": "#d8dce2",
+    "ytick.color": "#d8dce2",
+    "axes.prop_cycle": matplotlib.cycler(color=(SKY, ORANGE, GREEN, RED, PINK, BLUE, GREY)),
+}
+"""Laid over STYLE: for pages that are read on a dark background."""
+
 
 def use_style() -> None:
     """Make the course's style the default of this process, so that it also applies to what a notebook adds itself."""

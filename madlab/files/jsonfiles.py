@@ -3,7 +3,6 @@
 import json
 import math
 import reprlib
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -47,27 +46,6 @@ def read_json(path: Path | str, most: int = MOST, finite: bool = True) -> Any:
     Python's JSON has, are damage too; the log of a run that diverged holds them rightly.
     """
     return parse_json(read_bytes(path, most), str(path), finite)
-
-
-def read_json_lines(path: Path | str, most: int = MOST, finite: bool = True, torn: bool = False) -> list[Any]:
-    """Read a file with a JSON value on each line; MadlabError as in `read_json`, with the number of the line.
-
-    torn: leave out a last line that breaks off, with a warning. That is right for what a killed process was adding to
-    line by line, and wrong for what was written whole, where it means that the file was cut.
-    """
-    data = read_bytes(path, most)
-    lines = data.removesuffix(b"\n").split(b"\n") if data else []
-    values = []
-    for number, line in enumerate(lines, 1):
-        try:
-            values.append(parse_json(line, f"{path}, line {number},", finite))
-        except MadlabError:
-            if not torn or number < len(lines) or data.endswith(b"\n"):
-                raise
-            warnings.warn(f"The last line of {path} breaks off and was left out.", stacklevel=2)
-    if not lines:
-        raise MadlabError(f"{path} is damaged (it is empty): remove it and make it anew.")
-    return values
 
 
 def parse_json(data: bytes, name: str, finite: bool = True) -> Any:

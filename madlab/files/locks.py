@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, MadlabWarning
 
 try:
     import fcntl
@@ -103,6 +103,7 @@ def _lock(lock: int, folder: Path, wait: Callable[[str], object] | None) -> bool
         warnings.warn(
             f"{folder} cannot be locked ({error.strerror}), so nothing stops a second process from writing into it: "
             "start only one.",
+            MadlabWarning,
             stacklevel=5,
         )
         return False

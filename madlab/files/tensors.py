@@ -17,7 +17,7 @@ from safetensors import SafetensorError, deserialize
 from safetensors.torch import save
 from torch import Tensor
 
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, MadlabWarning
 from madlab.files.jsonfiles import dump_json, parse_json
 from madlab.files.plain import read_bytes, write_bytes
 
@@ -110,6 +110,7 @@ def _check_content(path: Path | str, stored: Mapping[str, Stored], facts: dict[s
         warnings.warn(
             f"{path} carries no hash, so nobody can tell whether its values are as they were written: "
             "save it again to give it one.",
+            MadlabWarning,
             stacklevel=3,
         )
     elif isinstance(number, int) and number > FORMAT:

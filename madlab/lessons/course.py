@@ -4,22 +4,25 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from zipfile import ZipFile
 
 from madlab.errors import MadlabError
 from madlab.files.plain import write_bytes
 
-PACKED = Path(__file__).parents[1] / "course"
+PACKED = Path(__file__).parents[1] / "course.zip"
 """Where a wheel has the notebooks (setup.py puts them there); a checkout has them beside the package."""
 
 CHECKOUT = Path(__file__).parents[2] / "notebooks"
 
 
-def notebooks() -> list[Path]:
-    """The notebooks of the course, in order; MadlabError if this installation has none."""
-    found = next((files for folder in (PACKED, CHECKOUT) if (files := sorted(folder.glob("[0-9][0-9]_*.ipynb")))), [])
-    if not found:
-        raise MadlabError('This installation has no notebooks: install it again with pip install "madlab[lab]".')
-    return found
+def notebooks() -> dict[str, bytes]:
+    """The notebooks of the course by file name, in order; MadlabError if this installation has none."""
+    if PACKED.exists():
+        with ZipFile(PACKED) as archive:
+            return {name: archive.read(name) for name in sorted(archive.namelist())}
+    if found := sorted(CHECKOUT.glob("[0-9][0-9]_*.ipynb")):
+        return {path.name: path.read_bytes() for path in found}
+    raise MadlabError('This installation has no notebooks: install it again with pip install "madlab[lab]".')
 
 
 def copy_course(folder: Path | str) -> list[Path]:
@@ -33,10 +36,10 @@ def copy_course(folder: Path | str) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MadlabError(f"The folder {folder} cannot be made ({error.strerror}): name another one.") from error
-    missing = [(path, folder / path.name) for path in notebooks() if not (folder / path.name).exists()]
-    for path, copy in missing:
-        write_bytes(copy, path.read_bytes())
-    return [copy for _, copy in missing]
+    missing = {folder / name: data for name, data in notebooks().items() if not (folder / name).exists()}
+    for copy, data in missing.items():
+        write_bytes(copy, data)
+    return list(missing)
 
 
 def open_course(folder: Path | str) -> int:
@@ -49,5 +52,5 @@ def open_course(folder: Path | str) -> int:
             'JupyterLab is not installed: install it with pip install "madlab[lab]", '
             "or open the notebooks in the editor of your choice."
         )
-    first = notebooks()[0].name
+    first = next(iter(notebooks()))
     return subprocess.run([sys.executable, "-m", "jupyterlab", first], cwd=folder).returncode

@@ -13,8 +13,8 @@ def few(
 ) -> Domain:
     """A domain of the first `classes` classes, with the first `train`, `val` and `test` images of each class.
 
-    Its normalisation is measured anew. size: the side of the images in pixels; None leaves it as it is. Notebooks 04
-    and 05 write this in their own cells.
+    Its normalisation is measured anew. size: the side of the images in pixels; None leaves it as it is. Notebook 04
+    writes this in its own cells.
     """
     counts = {"train": train, "val": val, "test": test}
     parts: dict[str, Any] = {split: _first(getattr(domain, split), n, classes) for split, n in counts.items()}

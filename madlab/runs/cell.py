@@ -11,24 +11,31 @@ import torch
 
 from madlab.errors import MadlabError
 from madlab.files.plain import write_bytes
+from madlab.runs.evaluate import round_run
 from madlab.runs.folder import CHECKPOINT, FAILURE
-from madlab.runs.record import METRICS, RESULT
+from madlab.runs.record import METRICS, RESULT, Result
 from madlab.runs.train import train
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a grid; options: what `train` is called with besides domain and folder."""
+    """One run of a grid; options: what `train` is called with besides domain and folder; bits: for `round_run`."""
 
     folder: Path
     domain: str
     options: dict[str, Any]
     epochs: int
+    bits: tuple[int, ...] = ()
+
+    @property
+    def trained(self) -> bool:
+        """Whether the run has its result, and nothing that a process which was killed after writing it left behind."""
+        return (self.folder / RESULT).exists() and not (self.folder / CHECKPOINT).exists()
 
     @property
     def finished(self) -> bool:
-        """Whether the run has its result, and nothing that a process which was killed after writing it left behind."""
-        return (self.folder / RESULT).exists() and not (self.folder / CHECKPOINT).exists()
+        """Whether it is trained, and measured in all the numbers of bits that were asked for."""
+        return self.trained and (not self.bits or {*map(str, self.bits)} <= Result.read(self.folder).rounded.keys())
 
     def epochs_done(self) -> int:
         """How many epochs it has logged."""
@@ -40,6 +47,8 @@ def finish(cell: Cell, on_epoch: Callable[[Any], None] | None = None) -> str | N
     """Finish one run, from wherever it stands; returns what went wrong, in a sentence, or None."""
     try:
         train(cell.domain, out=cell.folder, resume=True, progress=False, on_epoch=on_epoch, **cell.options)
+        if cell.bits:
+            round_run(cell.folder, cell.bits, base=cell.options["base"], device=cell.options["device"])
     except MadlabError as error:
         return str(error)
     except Exception as error:  # a full GPU or a defect of ours: it is told at the end, and the other runs go on

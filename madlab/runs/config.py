@@ -62,6 +62,8 @@ class RunConfig:
     compile: str | None = None
     """The backend of torch.compile, where one was asked for."""
     recipe: Recipe = field(default_factory=Recipe)
+    split: str | None = None
+    """The sha256 of the file that says which image is in which part, where madlab has split the images."""
 
     @property
     def rank(self) -> int | None:

@@ -1,7 +1,8 @@
 """One epoch of one domain: a pass over its training images, and the accuracy on another split."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -29,12 +30,52 @@ class Diverged(MadlabError):
 def crop_of(size: ImageSize, side: int, recipe: Recipe) -> int:
     """Side of the window that is cut from images of `side` pixels: the recipe's crop, else that of the network's size.
 
-    Raises MadlabError for a crop that is larger than the images.
+    Where the recipe has a size of its own, it is the same share of it. Raises MadlabError for a crop that is larger
+    than the images.
     """
-    crop = recipe.crop or size.crop_from(side)
+    own = size.crop_from(side) if recipe.size is None else round(side * size.crop / size.resize)
+    crop = recipe.crop or own
     if crop > side:
         raise MadlabError(f"The crop of {crop} pixels is larger than the images of {side}: choose a smaller crop.")
     return crop
+
+
+def training_batches(
+    domain: Domain, recipe: Recipe, crop: int, epoch: int, normalization: dict[str, list[float]] | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The (images, labels) of an epoch, counted from 0, in its order and augmented as the recipe says.
+
+    It seeds PyTorch's generator, from which the dropout of the network and TrivialAugmentWide draw, and one of its own.
+    """
+    torch.manual_seed(recipe.seed * 10007 + epoch)
+    generator = torch.Generator().manual_seed(recipe.seed * 10007 + epoch)
+    train = domain.train
+    return batches(
+        train.images,
+        train.labels,
+        recipe.batch_size,
+        crop,
+        domain.flip,
+        generator,
+        normalization,
+        recipe.augment,
+        class_weights(domain)[train.labels] if recipe.balance == "sampler" else None,
+    )
+
+
+def class_weights(domain: Domain) -> Tensor:
+    """Weights (classes,) in inverse proportion to a class's training images; summed over the images, their number.
+
+    A class without images, which no weight could help, gets that of a class with one.
+    """
+    labels = domain.train.labels
+    images = labels.bincount(minlength=domain.num_classes).clamp(min=1)
+    return len(labels) / (len(images) * images)
+
+
+def loss_weights(domain: Domain, recipe: Recipe) -> Tensor | None:
+    """The classes' weights in the loss, where the recipe balances there."""
+    return class_weights(domain) if recipe.balance == "loss" else None
 
 
 def train_epoch(
@@ -52,11 +93,10 @@ def train_epoch(
     the device. Afterwards the view is in eval mode. Raises Diverged when the loss is no longer a number.
     """
     view.train()
-    torch.manual_seed(recipe.seed * 10007 + epoch)  # for dropout, in networks that have it
-    generator = torch.Generator().manual_seed(recipe.seed * 10007 + epoch)
     train, crop = domain.train, crop_of(image_size(view.network), domain.size, recipe)
     steps = math.ceil((len(train) - 1) / recipe.batch_size)  # the loader leaves out a last batch of a single image
-    loader = batches(train.images, train.labels, recipe.batch_size, crop, domain.flip, generator, domain.normalization)
+    loader = training_batches(domain, recipe, crop, epoch, domain.normalization)
+    weights = loss_weights(domain, recipe)
     bits = recipe.bits(epoch)
     adapted = [] if bits is None else list(numbers(view).values())
     side = round(COARSE_SIDE * crop) if epoch < recipe.coarse * recipe.epochs else None
@@ -70,7 +110,7 @@ def train_epoch(
             together = min(recipe.accumulate, steps - step)
         with rounded(adapted, bits):
             with autocast(images.device):
-                loss = F.cross_entropy(view(images, side), labels, label_smoothing=recipe.smoothing)
+                loss = F.cross_entropy(view(images, side), labels, weights, label_smoothing=recipe.smoothing)
             (loss / together).backward()
         if (step + 1) % recipe.accumulate == 0 or step + 1 == steps:
             optimiser.step()
@@ -84,21 +124,48 @@ def train_epoch(
     return mean
 
 
+@dataclass(frozen=True)
+class Measured:
+    """How a network does on a split, in the split's order.
+
+    correct: bool (N,). loss: mean cross-entropy in nats. labels: int64 (N,). probabilities: float32 (N, classes), rows
+    that add up to 1.
+    """
+
+    correct: Tensor
+    loss: float
+    labels: Tensor
+    probabilities: Tensor
+
+    @property
+    def accuracy(self) -> float:
+        """In percent."""
+        return 100 * int(self.correct.sum()) / len(self.correct)
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean over the classes that occur of the share of their images that is right, in percent."""
+        images = self.labels.bincount()
+        right = self.labels[self.correct].bincount(minlength=len(images))
+        return 100 * (right[images > 0] / images[images > 0]).mean().item()
+
+
 @torch.no_grad()
-def accuracy_and_loss(
-    network: nn.Module, split: Split, normalization: dict[str, list[float]], crop: int
-) -> tuple[float, float]:
-    """Accuracy in percent and mean cross-entropy in nats on the centre crops of a split; network in eval mode."""
-    correct = loss = torch.zeros((), device=split.images.device)
+def measure(network: nn.Module, split: Split, normalization: dict[str, list[float]], crop: int) -> Measured:
+    """Run a network in eval mode on the centre crops of a split."""
+    correct, probabilities, loss = [], [], torch.zeros((), device=split.images.device)
     for images, labels in batches(split.images, split.labels, 250, crop, normalization=normalization):
         with autocast(images.device):
             logits = network(images)
-        correct = correct + (logits.argmax(1) == labels).sum()
+        correct.append(logits.argmax(1) == labels)
+        probabilities.append(logits.float().softmax(1))
         loss = loss + F.cross_entropy(logits.float(), labels, reduction="sum")
-    return 100 * correct.item() / len(split), loss.item() / len(split)
+    return Measured(torch.cat(correct), loss.item() / len(split), split.labels, torch.cat(probabilities))
 
 
 def diverged(what: str, view: DomainView, recipe: Recipe, epoch: int) -> Diverged:
     """The error for a training that went wrong in `epoch`, counted from 0; `what` begins the sentence."""
-    rates = ", ".join(f"{kind}_lr {rate:g}" for kind, rate in peak_rates(view, recipe).items())
+    rates = ", ".join(
+        f"{kind}_lr {rate:g}" for kind, rate in peak_rates(view.method, view.facts.options, recipe).items()
+    )
     return Diverged(f"{what} in epoch {epoch + 1}: lower the learning rates (now {rates}).")

@@ -19,11 +19,14 @@ from madlab.files.locks import LOCK
 from madlab.files.plain import check_writable
 from madlab.files.schemas import STRICT, validated
 from madlab.files.tensors import load_tensors, save_tensors
+from madlab.hub import ADAPTER as ADAPTER
 from madlab.runs.config import CONFIG, RunConfig
 from madlab.runs.record import METRICS, RESULT, Epoch
 from madlab.view import DomainView
 
-ADAPTER, CHECKPOINT = "adapter.safetensors", "checkpoint.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+BATCH = "batch.png"
+"""The first images of the first batch, as the network gets them."""
 FAILURE = "failure.txt"
 """Why a run ended early: a loss that is no number, or the traceback of a defect that ended it in a sweep. It goes when
 the run is finished."""
@@ -51,9 +54,9 @@ def claim(folder: Path, config: RunConfig, resume: bool) -> None:
 
     MadlabError for a folder that holds something else, and where a file of the run could not be written or removed.
     """
-    for name in (METRICS, RESULT, ADAPTER, CHECKPOINT, FAILURE):
+    for name in (METRICS, RESULT, ADAPTER, BATCH, CHECKPOINT, FAILURE):
         check_writable(folder / name)  # a folder or a FIFO of that name is found now, not after the work
-    held = {path.name for path in folder.iterdir() if path.suffix != ".tmp"} - {LOCK, FAILURE}
+    held = {path.name for path in folder.iterdir() if path.suffix != ".tmp"} - {LOCK, FAILURE, BATCH}
     if held and CONFIG not in held:
         raise MadlabError(f"The folder {folder} holds something else than a run: choose another one.")
     if held <= {CONFIG}:  # nothing came of it yet, as after a rank that was too large: there is nothing to lose

@@ -2,18 +2,23 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from madlab.heads import classes_of, features_of
+from madlab.adapters.base import Method
+from madlab.benchmarks.domain import Domain
+from madlab.benchmarks.loader import batches
+from madlab.device import autocast
 from madlab.runs.recipe import Recipe
 from madlab.view import DomainView
 
-MANY_CLASSES = 32
-"""A head with at least so many classes learns at the full rate; chosen on validation images (records/trials.json)."""
-
-FEW_FEATURES = 128
-"""A head with at most so many features does: pocket-resnet26, with which the rates of METHODS were tuned, has 128."""
+MEASURED = 4
+"""Batches on which the features of a head are measured before the training."""
 
 
 def warmup_cosine(progress: float, warmup: float) -> float:
@@ -27,44 +32,92 @@ def warmup_cosine(progress: float, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
-def peak_rates(view: DomainView, recipe: Recipe) -> dict[str, float]:
+def peak_rates(method: Method, options: Mapping[str, Any], recipe: Recipe) -> dict[str, float]:
     """Peak learning rates of "adapter", "batchnorm" and "head": those of the recipe, else those of the method.
 
-    The head's rate is proportional to its number of classes C where that is below MANY_CLASSES: at the start the
-    curvature of the loss in the logits is about 1 / C, so with few classes the usual rate makes the head oscillate, and
-    the features with it. It is inversely proportional to the number of features above FEW_FEATURES, because one step
-    of SGD changes the logits by a sum over the features; muP gives output layers the same rate (Yang et al., arXiv
-    2203.03466, table 8). Without this, a head of twice as many features cost full MAD four points on flowers
-    (records/trials-full-width-head.json).
+    options: the method's own. Adapter and head have theirs in units of their layers, `Adapter.rate_factors` and
+    `head_factor`.
     """
-    method, head = view.method, next(iter(view.heads().values()))
-    calm = min(1.0, classes_of(head) / MANY_CLASSES) * min(1.0, FEW_FEATURES / features_of(head))
-    own = {
-        "adapter": method.rate(view.facts.options),
-        "batchnorm": method.rates.batchnorm,
-        "head": calm * (method.rates.head or method.rates.batchnorm),
-    }
+    rates = method.rates_for(options)
+    own = {"adapter": rates.adapter, "batchnorm": rates.batchnorm, "head": rates.head}
     asked = {"adapter": recipe.adapter_lr, "batchnorm": recipe.batchnorm_lr, "head": recipe.head_lr}
     return own | {kind: rate for kind, rate in asked.items() if rate is not None}
 
 
-def make_optimiser(view: DomainView, recipe: Recipe) -> torch.optim.SGD:
-    """SGD over what a domain trains: adapter, BatchNorm and head at their own peak rates, the adapter's layer by layer.
+def head_factor(view: DomainView, domain: Domain, recipe: Recipe, crop: int) -> float:
+    """What the head's learning rate is multiplied by: 1 / (E|f|^2 (1 / C + 1 / 2B)).
 
-    Each parameter group holds its peak rate as "peak"; `train_epoch` sets "lr" to a share of it at every step.
+    f: a head's features, and a one for its bias; C: classes; B: images per step; crop: side of the images in pixels.
+
+    It makes the rate a share of the largest stable one. The curvature of the cross-entropy of one image in the head's
+    weights is (diag(p) - p p^T) x (f f^T), which is at most |f|^2 / 2 (Boehning, "Multinomial logistic regression
+    algorithm", 1992). On average over images whose predictions are spread over the classes it is at most E|f|^2 / C,
+    because diag(p) averages to 1 / C. A step on B images sees that average, and beside it a 1 / B of what is a single
+    image's own; gradient descent is stable below 2 / curvature, and SGD below that of the sum. So few classes, small
+    batches, many features and large ones all lower the rate, without a constant to choose.
+
+    E|f|^2 is measured on the first MEASURED batches of the untrained domain, in training mode; the domain is left as
+    it was. Several heads, whose logits a network adds up, count together.
+    """
+    before = {name: tensor.clone() for name, tensor in view.own_state().items()}
+    generator, train = torch.Generator().manual_seed(recipe.seed), domain.train
+    loader = batches(train.images, train.labels, recipe.batch_size, crop, domain.flip, generator, domain.normalization)
+    view.train()
+    squares, count = 0.0, 0
+    with head_inputs(view) as features, torch.no_grad():
+        for images, _ in islice(loader, MEASURED):
+            with autocast(images.device):
+                view(images)
+            squares += sum(_mean_square_length(own) for own in features)
+            features.clear()
+            count += 1
+    view.eval()
+    view.load_own_state(before)
+    heads = view.heads().values()
+    biases = sum(getattr(head, "bias", None) is not None for head in heads)
+    together = min(recipe.batch_size * recipe.accumulate, len(train))
+    return 1 / ((max(squares / count, 1e-8) + biases) * (1 / domain.num_classes + 1 / (2 * together)))
+
+
+@contextmanager
+def head_inputs(view: DomainView) -> Iterator[list[Tensor]]:
+    """What reaches the heads of a view while this lasts, call by call: (B, F), or (B, F, H, W) for an nn.Conv2d."""
+    found: list[Tensor] = []
+    hooks = [
+        head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].detach()))
+        for head in view.heads().values()
+    ]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _mean_square_length(features: Tensor) -> float:
+    """E|f|^2 of what reaches a head; over positions it is averaged, since the logits are."""
+    channels = 1 if features.ndim == 4 else -1
+    return features.float().square().sum(channels).mean().item()
+
+
+def make_optimiser(view: DomainView, recipe: Recipe, of_head: float = 1.0) -> torch.optim.SGD:
+    """SGD over what a domain trains: adapter, BatchNorm and head at their own peak rates, layer by layer.
+
+    of_head: the `head_factor`. Each parameter group holds its peak rate as "peak"; `train_epoch` sets "lr" to a share
+    of it at every step.
 
     It is PyTorch's fused SGD: one kernel for all tensors of one rate, and nearly every layer has a rate of its own. The
     kernel reads memory in order, so gradient and momentum must have their parameter's strides. PyTorch's backward()
     makes gradients that do, and `folder.Checkpoint` restores momentum that does.
     """
-    rates = peak_rates(view, recipe)
+    rates = peak_rates(view.method, view.facts.options, recipe)
     decays = {"adapter": recipe.adapter_decay, "batchnorm": 0.0, "head": recipe.head_decay}
     factors, alike = view.rate_factors(), defaultdict(list)
     for kind, parameters in view.parameter_groups().items():
         for parameter in parameters:
-            factor = factors.get(parameter, 1.0)
+            factor = of_head if kind == "head" else factors.get(parameter, 1.0)
             # SGD multiplies the decay by the rate: divided by the factor, it is the same share of the weights per step
-            # in all layers.
+            # in all layers, and for heads a penalty that means the same for features of any size.
             alike[rates[kind] * factor, decays[kind] / factor].append(parameter)
     groups = [{"params": p, "peak": peak, "lr": 0.0, "weight_decay": decay} for (peak, decay), p in alike.items()]
     return torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic.dataclasses import dataclass
@@ -57,8 +57,16 @@ class Recipe:
     """Side of the training window in pixels; left out, what the base network was trained with."""
     accumulate: Annotated[Whole, Field(ge=1, le=1_000_000)] = 1
     """Batches whose mean gradient makes one step; BatchNorm takes its statistics from each batch alone."""
+    augment: Literal["none", "flip", "crop", "trivial"] = "crop"
+    """How training images vary: none, flip, crop (random windows, too), trivial (TrivialAugmentWide, too)."""
+    balance: Literal["none", "loss", "sampler"] = "none"
+    """Make unequal classes count alike: by weights in the loss, or by drawing images of rare classes more often."""
+    size: Annotated[Whole, Field(ge=1, le=10_000)] | None = None
+    """Short side to which images are scaled, in pixels; left out, the base network's. The crop changes with it."""
     finish_bits: Annotated[Whole, AfterValidator(_storable)] | None = None
     """In the last fifth of the epochs, round the adapter to so many bits (2, 3, 4 or 8), and store it so."""
+    trainval: bool = False
+    """Train on training and validation images together, for a number of epochs chosen before; nothing is validated."""
 
     def bits(self, epoch: int) -> int | None:
         """The bits to which the adapter is rounded in this epoch, counted from 0; None where it is not.
@@ -86,7 +94,11 @@ class RecipeOptions(TypedDict, total=False):
     coarse: float
     crop: int | None
     accumulate: int
+    augment: str
+    balance: str
+    size: int | None
     finish_bits: int | None
+    trainval: bool
 
 
 def make_recipe(options: Mapping[str, Any]) -> Recipe:

@@ -4,6 +4,8 @@ A records file holds a whole grid, one finished run per line as JSON. A diff sho
 and everything that takes a folder of runs takes such a file as well.
 """
 
+import base64
+import binascii
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -11,6 +13,8 @@ from dataclasses import asdict, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -25,7 +29,8 @@ RECORDS = Path(__file__).parents[1] / "records"
 """The runs that ship with madlab, a file per grid: `pocket` on drawn domains, `photographs` on real pictures,
 `mini-decathlon` on nine and `mini-sketch` on five domains of them, both with `-64px` at full width and 64 pixels,
 `few-images-64px` on three of them again with slower heads, `frozen-batchnorm` on both with BatchNorm that does not
-learn, `densenet-layers` by adapted layers, `diagnosis` by learning rate and rank, `failures` by what went wrong."""
+learn, `densenet-layers` by adapted layers, `diagnosis` by learning rate and rank, `failures` by what went wrong,
+`mobile-network` on a network of 1x1 and depthwise filters."""
 
 METRICS, RESULT = "metrics.jsonl", "result.json"
 
@@ -35,27 +40,49 @@ OnDamage = Callable[[MadlabError], None]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Count = Annotated[Whole, Field(ge=0, lt=2**53)]
 Rank = Annotated[Whole, Field(ge=1)]
+Bits = Annotated[str, Field(pattern="^[8432]$")]
 Day = Annotated[str, Field(pattern=r"^(\d{4}-\d{2}-\d{2})?$")]
 
 
 @dataclass(frozen=True, config=STRICT)
 class Epoch:
-    """One line of metrics.jsonl: losses are mean cross-entropies in nats, accuracies percent."""
+    """One line of metrics.jsonl: losses are mean cross-entropies in nats, accuracies percent.
+
+    Where validation images were trained on (`Recipe.trainval`) there is no validation.
+    """
 
     epoch: Annotated[Whole, Field(ge=1)]
     train_loss: float
-    val_loss: float
-    val_accuracy: Percent
+    val_loss: float | None
+    val_accuracy: Percent | None
+
+
+@dataclass(frozen=True, config=STRICT)
+class Rounded:
+    """A trained domain saved with `save_domain(bits=..., norms="folded")`, loaded back and evaluated; never trained.
+
+    stored_bytes: of "adapter", "norms" and "head" in that file. Accuracies in percent; test_correct as in `Result`.
+    """
+
+    stored_bytes: dict[str, Count]
+    val_accuracy: Percent | None
+    test_accuracy: Percent
+    test_correct: str
 
 
 @dataclass(frozen=True, config=STRICT)
 class Result:
     """What a finished run reports; accuracies in percent, seconds of wall time, the rest as in its config.
 
+    val_accuracy: of the best epoch; None where validation images were trained on, where the last epoch is the best.
     base_parameters: weights of all the base's convolutions; adapter_parameters: as `MultiDomainNet.adapter_size`.
     date: the day on which it finished, YYYY-MM-DD in UTC. rates: the peak learning rates of "adapter", "batchnorm" and
-    "head" that it was trained with. stored_bytes: of "adapter", "norms" and "head" in its adapter file. The last three
-    are empty for runs that were made before they were recorded.
+    "head" that it was trained with. stored_bytes: of "adapter", "norms" and "head" in its adapter file. test_images:
+    how many there are; test_correct: which of them the stored network gets right (`marks.pack_correct`), in the order
+    of the test split. rounded: the same domain in fewer bits, by their number ("8", "4", "3", "2"), once
+    `round_run` was asked for it. balanced_accuracy: on the test images, the mean over the classes. cost: of this
+    training, "images_per_second" of its epochs and "peak_bytes", the most memory that the process has had (on a GPU,
+    that the run has had there). These are empty, 0 or None for runs that were made before they were recorded.
     """
 
     domain: Name
@@ -65,7 +92,7 @@ class Result:
     base: BaseUsed
     base_parameters: Count
     adapter_parameters: Count
-    val_accuracy: Percent
+    val_accuracy: Percent | None
     test_accuracy: Percent
     best_epoch: Annotated[Whole, Field(ge=1)]
     epochs: Annotated[Whole, Field(ge=1)]
@@ -75,6 +102,22 @@ class Result:
     date: Day = ""
     rates: dict[str, float] = field(default_factory=dict)
     stored_bytes: dict[str, Count] = field(default_factory=dict)
+    test_images: Count = 0
+    test_correct: str = ""
+    rounded: dict[Bits, Rounded] = field(default_factory=dict)
+    balanced_accuracy: Percent | None = None
+    cost: dict[str, Annotated[float, Field(ge=0)]] = field(default_factory=dict)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Wilson's 95 % interval of the test accuracy, in percent; None where the number of images is unknown."""
+        if not self.test_images:
+            return None
+        from scipy.stats import binomtest  # slow to import, and most of what reads results has no use for it
+
+        right = round(self.test_accuracy * self.test_images / 100)
+        low, high = binomtest(right, self.test_images).proportion_ci(method="wilson")
+        return 100 * float(low), 100 * float(high)
 
     def write(self, folder: Path | str) -> None:
         """Write result.json into a run folder."""
@@ -180,12 +223,26 @@ def _of_one_run(run: Run) -> Run:
         pairs["numbers of epochs"] = list(range(1, len(log) + 1)), [entry.epoch for entry in log]
         best = [entry.val_accuracy for entry in log if entry.epoch == result.best_epoch]
         pairs["validation accuracy"] = best, [result.val_accuracy]
+    validated_ones: list[Result | Rounded | Epoch] = [result, *result.rounded.values(), *log]
+    unknown = {one.val_accuracy is None for one in validated_ones}
+    pairs["whether there was a validation"] = {config.recipe.trainval}, unknown
+    stored: list[Result | Rounded] = [result, *result.rounded.values()]
+    tested = [one for one in stored if one.test_correct]
+    shares = [_share_correct(one.test_correct, result.test_images, run.path) for one in tested]
+    pairs["test accuracy"] = [one.test_accuracy for one in tested], shares
     if differing := [name for name, (one, other) in pairs.items() if one != other]:
         raise MadlabError(
             f"{run.path} is damaged (config, result and log differ in {', '.join(differing)}): "
             "remove it and make it anew."
         )
     return run
+
+
+def _share_correct(packed: str, images: int, where: str) -> float:
+    try:
+        return float(100 * int(unpack_correct(packed, images).sum()) / max(images, 1))
+    except MadlabError as error:
+        raise MadlabError(f"{where} has a test_correct that cannot be read ({error}): make it anew.") from None
 
 
 def _each(read: Callable[..., T], places: Iterable[tuple[Any, ...]], on_damage: OnDamage | None) -> list[T]:
@@ -199,3 +256,19 @@ def _each(read: Callable[..., T], places: Iterable[tuple[Any, ...]], on_damage: 
                 raise
             on_damage(error)
     return found
+
+
+def pack_correct(correct: ArrayLike) -> str:
+    """Right or wrong, bool (N,) in the order of the test split -> one bit each, in base64: 8,000 images take 1.3 kB."""
+    return base64.b64encode(np.packbits(np.asarray(correct, dtype=bool)).tobytes()).decode("ascii")
+
+
+def unpack_correct(text: str, count: int) -> NDArray[np.bool_]:
+    """What `pack_correct` packed, bool (count,); MadlabError if the text does not hold that many images."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise MadlabError("It is not in base64.") from None
+    if len(data) != -(-count // 8):
+        raise MadlabError(f"It holds {8 * len(data)} bits, which are not those of {count} images.")
+    return np.unpackbits(np.frombuffer(data, np.uint8), count=count).astype(bool)

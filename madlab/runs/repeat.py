@@ -7,7 +7,7 @@ from typing import Any
 from madlab.errors import MadlabError
 from madlab.guard import fingerprint
 from madlab.runs.config import RunConfig
-from madlab.runs.evaluate import base_of
+from madlab.runs.loaded import base_of
 from madlab.runs.record import Result
 from madlab.runs.train import method_and_options, train
 

@@ -14,18 +14,20 @@ from torch import nn
 
 from madlab.adapters import METHODS
 from madlab.adapters.base import join_method, split_method, whole_number
+from madlab.adapters.rounding import check_bits
 from madlab.backbones import load_base
-from madlab.benchmarks import load_domain, short_name, source_of
+from madlab.benchmarks import load_domain, short_name, source_of, split_digest, split_source
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
 from madlab.files.plain import check_writable
 from madlab.guard import fingerprint
 from madlab.network import MultiDomainNet
-from madlab.progress import progress_bar
 from madlab.runs.cell import Cell
 from madlab.runs.config import CONFIG, BaseUsed, RunConfig
 from madlab.runs.engines import Engine, choose_engine
 from madlab.runs.folder import check_config, check_place
+from madlab.runs.live import State, watched
+from madlab.runs.logs import make_log
 from madlab.runs.recipe import RecipeOptions, make_recipe
 from madlab.runs.record import Result, Run
 from madlab.runs.train import check_backend, checked_layers, method_and_options
@@ -54,6 +56,7 @@ class Grid:
     options: dict[str, Any]
     common: dict[str, Any]
     recipe: dict[str, Any]
+    bits: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         seeds = whole_number(self.seeds)
@@ -96,14 +99,13 @@ class Grid:
                     check_place(folder, domain)
                     check_writable(folder / CONFIG)
                     own = {"method": method, "options": options} | ({"flip": False} if name in self.no_flip else {})
-                    cells[folder] = Cell(
-                        folder, domain, self.common | own | self.recipe | {"seed": seed}, recipe.epochs
-                    )
+                    given = self.common | own | self.recipe | {"seed": seed}
+                    cells[folder] = Cell(folder, domain, given, recipe.epochs, self.bits)
         return list(cells.values())
 
     def check_started(self, cell: Cell, network: nn.Module) -> None:
         """Raise MadlabError if the run is on disk already, but damaged or started with other options."""
-        if cell.finished:
+        if cell.trained:
             Run.read(cell.folder)
         elif not cell.epochs_done():
             return
@@ -119,6 +121,7 @@ class Grid:
             compile=options["compile"],
             flip=options.get("flip", before.flip),
             recipe=make_recipe(self.recipe | {"seed": options["seed"]}),
+            split=split_digest(cell.domain),
         )
         check_config(cell.folder, config)
 
@@ -134,6 +137,8 @@ def sweep(
     layers: str | Sequence[str] = "all",
     head: str | None = None,
     no_flip: Sequence[str] = (),
+    split: str | None = None,
+    log: str = "jsonl",
     engine: str = "local",
     workers: int | None = None,
     address: str | None = None,
@@ -142,6 +147,7 @@ def sweep(
     device: str | None = None,
     compile: str | None = None,
     progress: bool = True,
+    round_to: Sequence[int] = (),
     **recipe: Unpack[RecipeOptions],
 ) -> Outcome:
     """Train every method on every domain with every seed: `madlab sweep`.
@@ -149,13 +155,14 @@ def sweep(
     domains: names or folders, as `train` takes them. methods: "mad", or with its rank "mad:8". seeds: how many; they
     count from 0, and the whole grid is run with one seed before the next. options: of methods, each given to those
     methods that take it. base, layers, head, device, compile, recipe: as in `train`, the same for all runs. no_flip:
-    names of the domains whose images are not mirrored.
+    names of the domains whose images are not mirrored. split, log: as in `train`, for all domains.
 
     engine: "local" runs in this process, or with workers=N in N processes of one thread each, which on a CPU is quicker
     than one with N threads; devices=N spreads the runs over N GPUs, one for each worker in turn, with N workers unless
     another number of them is given. "ray" starts a Ray of `workers` processes that this machine alone can reach, or
     uses the cluster at `address`, whose machines must see the same files; gpus_per_run: the share of a GPU that a run
-    takes there, by default one where the cluster has any.
+    takes there, by default one where the cluster has any. round_to: numbers of bits in which each finished run is
+    measured as well, without training again (`evaluate.round_run`).
 
     Raises MadlabError, before anything is started, for whatever can be known to fail.
     """
@@ -164,18 +171,28 @@ def sweep(
     for what, names in (("domains", domains), ("methods", methods), ("no_flip", no_flip)):
         if isinstance(names, str):
             raise MadlabError(f"{what} is the text {names!r:.60}: give a list of them.")
-    base = str(base)
-    common = {"base": base, "layers": checked_layers(layers), "head": head, "device": device, "compile": compile}
+    base, bits = str(base), tuple(check_bits(number) for number in round_to)
+    common = {
+        "base": base,
+        "layers": checked_layers(layers),
+        "head": head,
+        "device": device,
+        "compile": compile,
+        "log": log,
+    }
+    make_log(log, Path(out))
     given = {name: value for name, value in (options or {}).items() if value is not None}
     sources = [source_of(domain) for domain in domains]
-    grid = Grid(sources, list(methods), seeds, Path(out), no_flip, given, common, dict(recipe))
+    grid = Grid(sources, list(methods), seeds, Path(out), no_flip, given, common, dict(recipe), bits)
     bring_to_end = choose_engine(engine, workers, address, gpus_per_run, devices)
     network, cells = load_base(base), grid.cells()
+    for source in sources if split is not None else ():
+        split_source(source, str(split))
     _try_methods(network, grid)
     for cell in cells:
         grid.check_started(cell, network)
     pending = [cell for cell in cells if not cell.finished]
-    size = image_size(network).resize
+    size = recipe.get("size") or image_size(network).resize
     images = {name: len(load_domain(name, size).train) for name in dict.fromkeys(cell.domain for cell in pending)}
     failures = _follow(bring_to_end, pending, images, progress) if pending else {}
     results = {cell.folder: Result.read(cell.folder) for cell in cells if cell.finished}
@@ -193,25 +210,13 @@ def _try_methods(network: nn.Module, grid: Grid) -> None:
 
 
 def _follow(bring_to_end: Engine, cells: list[Cell], images: dict[str, int], progress: bool) -> dict[Path, str]:
-    """Finish cells under a progress bar, which counts images; returns the failures."""
-    settled: set[Path] = set()
-    failures: dict[Path, str] = {}
-
-    def done() -> int:
-        return sum(images[c.domain] * (c.epochs if c.folder in settled else c.epochs_done()) for c in cells)
-
-    total = sum(images[cell.domain] * cell.epochs for cell in cells)
-    with progress_bar("sweep", total, "images", done=done(), show=progress) as bar:
-
-        def show() -> None:
-            bar.n = done()
-            failed = f", {len(failures)} failed" if failures else ""
-            bar.set_postfix_str(f"{len(settled)}/{len(cells)} runs{failed}")
-
+    """Finish cells and show how far they are, counted in images; returns the failures."""
+    state = State()
+    with watched(cells, images, state, progress) as show:
         show()
         for cell, failure in bring_to_end(cells, show):
-            settled.add(cell.folder)
+            state.settled.add(cell.folder)
             if failure is not None:
-                failures[cell.folder] = failure
+                state.failures[cell.folder] = failure
             show()
-    return failures
+    return state.failures

@@ -17,7 +17,7 @@ from torch import nn
 from madlab.adapters import METHODS
 from madlab.adapters.base import split_method
 from madlab.backbones import load_base
-from madlab.benchmarks import load_domain, source_of
+from madlab.benchmarks import load_domain, source_of, split_digest, split_source
 from madlab.benchmarks.domain import Domain
 from madlab.device import chosen_device
 from madlab.errors import MadlabError, MadlabWarning
@@ -28,6 +28,7 @@ from madlab.guard import fingerprint
 from madlab.runs.config import CONFIG, BaseUsed, RunConfig
 from madlab.runs.epoch import Diverged
 from madlab.runs.folder import FAILURE, check_place, claim, clear_leftovers
+from madlab.runs.logs import make_log
 from madlab.runs.recipe import Recipe, RecipeOptions, make_recipe
 from madlab.runs.record import RESULT, Epoch, Result, Run
 from madlab.runs.training import Training
@@ -46,9 +47,11 @@ def train(
     out: Path | str | None = None,
     resume: bool = False,
     flip: bool | None = None,
+    split: str | None = None,
     device: torch.device | str | None = None,
     compile: str | None = None,
     progress: bool = True,
+    log: str = "jsonl",
     on_epoch: Callable[[Epoch], None] | None = None,
     **recipe: Unpack[RecipeOptions],
 ) -> Result:
@@ -60,9 +63,16 @@ def train(
     where that cannot be found.
 
     out: the run folder; without it nothing is written. resume: go on with a run that was stopped, or return the result
-    of a finished one. flip: whether training images may be mirrored; None leaves it to the domain. compile: a backend
+    of a finished one. flip: whether training images may be mirrored; None leaves it to the domain. split: have a folder
+    of class folders, or a table of images, split into these shares of train, val and test ("70/15/15"), unless it is
+    already (`madlab.divide`). compile: a backend
     of torch.compile for the training step, on a GPU "inductor" (fused) or "cudagraphs" (captured). recipe: fields of
-    `Recipe`. on_epoch is called after each epoch with its line of metrics.jsonl.
+    `Recipe`. log: "csv" writes metrics.csv beside metrics.jsonl, "tensorboard" writes event files. on_epoch is called
+    after each epoch with its line of metrics.jsonl, which is all that other trackers need:
+
+        import dataclasses, wandb
+        wandb.init(project="signs")
+        madlab.train("signs", on_epoch=lambda epoch: wandb.log(dataclasses.asdict(epoch)))
 
     Raises MadlabError for input that cannot be used, a folder that holds a run already (without `resume`) or that
     another process is writing into, and Diverged for a loss that is no longer a number.
@@ -73,13 +83,18 @@ def train(
     layers = checked_layers(layers)
     source = None if isinstance(domain, Domain) else source_of(domain)
     folder = None if out is None else Path(out)
+    write_log = make_log(log, folder)
     if folder is not None:
         check_writable(folder / CONFIG)
         if source is not None:
             check_place(folder, source)
+    if split is not None:
+        if source is None:
+            raise MadlabError("A Domain has its splits: leave the split out.")
+        split_source(source, split)
     named = None if isinstance(base, nn.Module) else str(base)
     network = base if isinstance(base, nn.Module) else load_base(str(base))
-    data = _load(domain, network, flip)
+    data = _load(domain, network, flip, settings.size)
     config = _config(
         domain=data.name,
         source=source,
@@ -91,13 +106,14 @@ def train(
         head=head,
         compile=compile,
         recipe=settings,
+        split=None if source is None else split_digest(source),
     )
 
     def run() -> Result:
         with torch.random.fork_rng():
             training = Training(config, data.to(where), network.to(where), folder)
             try:
-                return training.run(progress, on_epoch)
+                return training.run(progress, [write_log] if on_epoch is None else [write_log, on_epoch])
             except Diverged as error:
                 if folder is not None:
                     write_bytes(folder / FAILURE, f"{error}\n".encode())
@@ -150,12 +166,16 @@ def checked_layers(layers: str | Sequence[str]) -> str | tuple[str, ...]:
     return layers if isinstance(layers, str) else tuple(layers)
 
 
-def _load(domain: Domain | Path | str, network: nn.Module, flip: bool | None) -> Domain:
-    """The domain, at the size that the network wants."""
+def _load(domain: Domain | Path | str, network: nn.Module, flip: bool | None, resize: int | None) -> Domain:
+    """The domain, at the size that was asked for, or else that the network wants."""
     if not isinstance(flip, bool | None):
         raise MadlabError(f"flip is {flip!r:.60}: give True, False, or None to leave it to the domain.")
     if isinstance(domain, Domain):
+        if resize not in (None, domain.size):
+            raise MadlabError(f"The Domain has images of {domain.size} pixels, not of {resize}: leave out the size.")
         return domain if flip is None else replace(domain, flip=flip)
+    if resize is not None:
+        return load_domain(domain, size=resize, flip=flip)
     size = image_size(network)
     if not size.declared:
         warn(size.notice, MadlabWarning, stacklevel=3)

@@ -6,8 +6,8 @@
 import math
 import platform
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,14 +17,18 @@ from torch import Tensor, nn
 
 from madlab.adapters.rounding import rounded
 from madlab.benchmarks.domain import Domain, Split
+from madlab.benchmarks.loader import batches
 from madlab.errors import MadlabError
+from madlab.files.pictures import write_picture
 from madlab.network import MultiDomainNet
 from madlab.progress import progress_bar
 from madlab.runs.config import RunConfig
-from madlab.runs.epoch import accuracy_and_loss, crop_of, diverged, train_epoch
-from madlab.runs.folder import ADAPTER, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
-from madlab.runs.rates import make_optimiser, peak_rates
-from madlab.runs.record import Epoch, Result, write_log
+from madlab.runs.cost import Cost
+from madlab.runs.epoch import Measured, crop_of, diverged, measure, train_epoch, training_batches
+from madlab.runs.folder import ADAPTER, BATCH, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
+from madlab.runs.probe import fit_epoch, has_linear_head, start_head, trains_head_alone
+from madlab.runs.rates import head_factor, make_optimiser, peak_rates
+from madlab.runs.record import Epoch, Result, pack_correct, write_log
 from madlab.sizes import image_size
 from madlab.stored import Form, decode, encode, numbers, stored_bytes
 from madlab.view import DomainView
@@ -39,6 +43,8 @@ class Training:
 
     def __init__(self, config: RunConfig, domain: Domain, base: nn.Module, folder: Path | None):
         self.began, self.config, self.folder = time.time(), config, folder
+        if config.recipe.trainval:
+            domain = with_validation(domain)
         self.device = domain.train.images.device
         stopped = self._checkpoint()
         if stopped is not None:
@@ -50,18 +56,29 @@ class Training:
         bits = config.recipe.finish_bits
         self.form = Form(bits, "full" if bits is None else "folded")
         self.view = self.net.view(domain.name)
-        if config.compile is not None:
+        linear = has_linear_head(self.view, self._first_images())
+        self.probed = linear and trains_head_alone(self.view)
+        self.optimiser = make_optimiser(self.view, config.recipe, self._head_factor())
+        if linear and not self.probed and stopped is None:
+            start_head(self.view, domain, config.recipe, self.crop)
+        if config.compile is not None and not self.probed:
             self.view.compile(backend=config.compile, dynamic=False)
-        self.optimiser = make_optimiser(self.view, config.recipe)
+        self.cost = Cost(self.device)
         self.log: list[Epoch] = []
         self.best, self.seconds = self._copied_state(), 0.0
         if stopped is not None:
             self._take_up(stopped)
 
-    def run(self, show: bool, on_epoch: Callable[[Epoch], None] | None) -> Result:
-        """Train what is left of the epochs, keep the best one, and test it; show: whether there is a progress bar."""
+    def run(self, show: bool, on_epoch: Sequence[Callable[[Epoch], None]] = ()) -> Result:
+        """Train what is left of the epochs, keep the best one, and test it; show: whether there is a progress bar.
+
+        on_epoch: what is called with each epoch, once it is stored.
+        """
         if not self.log:
             self._look()
+            if self.folder is not None:
+                batch, _ = next(training_batches(self.domain, self.config.recipe, self.crop, epoch=0))
+                write_picture(self.folder / BATCH, batch)
         epochs, steps = (
             self.config.recipe.epochs,
             math.ceil((len(self.domain.train) - 1) / self.config.recipe.batch_size),
@@ -74,14 +91,15 @@ class Training:
 
             for epoch in range(len(self.log), epochs):
                 entry = self._epoch(epoch, moved)
-                bar.set_postfix_str(f"loss {entry.train_loss:.3f}, validation {entry.val_accuracy:.1f} %")
-                if on_epoch is not None:
-                    on_epoch(entry)
+                validation = "" if entry.val_accuracy is None else f", validation {entry.val_accuracy:.1f} %"
+                bar.set_postfix_str(f"loss {entry.train_loss:.3f}{validation}")
+                for tell in on_epoch:
+                    tell(entry)
         return self._finish()
 
     def _look(self) -> None:
         """Compute the validation loss before the first step, so that a fault shows now and not in an hour."""
-        _, loss = self._measure(self.domain.val)
+        loss = self._measure(self.domain.val).loss
         if not math.isfinite(loss):
             raise MadlabError(
                 f"Before any training the loss on validation is {loss}: the base network has weights that are no "
@@ -91,19 +109,37 @@ class Training:
     def _epoch(self, epoch: int, moved: Callable[[Tensor], None]) -> Epoch:
         """Train one epoch, counted from 0, validate it, and store both results."""
         recipe = self.config.recipe
-        train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved)
-        with rounded(numbers(self.view).values(), recipe.bits(epoch)):
-            accuracy, loss = self._measure(self.domain.val)
-        # The last step of an epoch can ruin what the loss of that epoch does not show yet.
-        if not math.isfinite(loss):
-            raise diverged(f"The validation loss became {loss}", self.view, recipe, epoch)
+        with self.cost.of(len(self.domain.train)):
+            if self.probed:
+                train_loss = fit_epoch(self.view, self.domain, recipe, self.crop, epoch, moved)
+            else:
+                train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved)
+        val_loss, val_accuracy = (None, None) if recipe.trainval else self._validate(epoch)
         if not self._all_finite():
             raise diverged("A weight or its momentum became infinite", self.view, recipe, epoch)
-        self.log.append(Epoch(epoch + 1, train_loss, loss, accuracy))
+        self.log.append(Epoch(epoch + 1, train_loss, val_loss, val_accuracy))
         if (eligible := self._eligible()) and best_epoch(eligible) is self.log[-1]:
             self.best = self._copied_state()
         self._store()
         return self.log[-1]
+
+    def _validate(self, epoch: int) -> tuple[float, float]:
+        """Loss and accuracy on validation, in the form in which the recipe trains in this epoch."""
+        recipe = self.config.recipe
+        with rounded(numbers(self.view).values(), recipe.bits(epoch)):
+            measured = self._measure(self.domain.val)
+        # The last step of an epoch can ruin what the loss of that epoch does not show yet.
+        if not math.isfinite(measured.loss):
+            raise diverged(f"The validation loss became {measured.loss}", self.view, recipe, epoch)
+        return measured.loss, measured.accuracy
+
+    def _head_factor(self) -> float:
+        return 1.0 if self.probed else head_factor(self.view, self.domain, self.config.recipe, self.crop)
+
+    def _first_images(self) -> Tensor:
+        """Two training images, normalised."""
+        images, labels = self.domain.train.images[:2], self.domain.train.labels[:2]
+        return next(batches(images, labels, 2, self.crop, normalization=self.domain.normalization))[0]
 
     def _copied_state(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in self.view.own_state().items()}
@@ -111,6 +147,8 @@ class Training:
     def _eligible(self) -> list[Epoch]:
         """The epochs that may be the best: where the recipe rounds, those that were trained and validated rounded."""
         recipe = self.config.recipe
+        if self.probed:  # each has another weight decay, and there is nothing to round
+            return self.log
         return [entry for entry in self.log if recipe.bits(entry.epoch - 1) == recipe.finish_bits]
 
     def _all_finite(self) -> bool:
@@ -143,17 +181,17 @@ class Training:
         self.view.load_own_state(self.best)
         if self.form.bits is not None:  # tested is what is stored, to the last bit
             self.view.load_own_state(decode(self.view, encode(self.view, self.form), self.form), packed=True)
-        accuracy, loss = self._measure(self.domain.test)
-        if not math.isfinite(loss):
-            raise diverged(f"The test loss is {loss}", self.view, self.config.recipe, len(self.log) - 1)
+        tested = self._measure(self.domain.test)
+        if not math.isfinite(tested.loss):
+            raise diverged(f"The test loss is {tested.loss}", self.view, self.config.recipe, len(self.log) - 1)
         self.net.check_base()
-        result = self._result(accuracy)
+        result = self._result(tested)
         if self.folder is not None:
             self.net.save_domain(self.domain.name, self.folder / ADAPTER, self.form.bits, self.form.norms)
             result.write(self.folder)
         return result
 
-    def _result(self, test_accuracy: float) -> Result:
+    def _result(self, tested: Measured) -> Result:
         best, on_gpu = best_epoch(self._eligible()), self.device.type == "cuda"
         return Result(
             domain=self.domain.name,
@@ -164,7 +202,7 @@ class Training:
             base_parameters=sum(conv.weight.numel() for conv in self.net.convs.values()),
             adapter_parameters=self.net.adapter_size(self.domain.name),
             val_accuracy=best.val_accuracy,
-            test_accuracy=test_accuracy,
+            test_accuracy=tested.accuracy,
             best_epoch=best.epoch,
             epochs=self.config.recipe.epochs,
             seconds=round(self._elapsed(), 1),
@@ -177,13 +215,21 @@ class Training:
                 "python": platform.python_version(),
             },
             date=time.strftime("%Y-%m-%d", time.gmtime()),
-            rates=peak_rates(self.view, self.config.recipe),
+            rates=self._rates(),
             stored_bytes=asdict(stored_bytes(self.view, self.form)),
+            test_images=len(tested.correct),
+            test_correct=pack_correct(tested.correct.cpu()),
+            balanced_accuracy=tested.balanced_accuracy,
+            cost=self.cost.told(),
         )
 
-    def _measure(self, split: Split) -> tuple[float, float]:
+    def _rates(self) -> dict[str, float]:
+        rates = peak_rates(self.view.method, self.view.facts.options, self.config.recipe)
+        return dict.fromkeys(rates, 0.0) if self.probed else rates  # L-BFGS has none
+
+    def _measure(self, split: Split) -> Measured:
         network = network_to_evaluate(self.net, self.domain.name)
-        return accuracy_and_loss(network, split, self.domain.normalization, self.crop)
+        return measure(network, split, self.domain.normalization, self.crop)
 
     def _elapsed(self) -> float:
         return self.seconds + time.time() - self.began
@@ -213,6 +259,22 @@ def network_to_evaluate(net: MultiDomainNet, domain: str) -> nn.Module:
     return net.merge(domain).eval() if view.prompt is None else view.eval()
 
 
+def with_validation(domain: Domain) -> Domain:
+    """A domain whose training images are those of training and validation together."""
+    train, val = domain.train, domain.val
+    together = Split(torch.cat([train.images, val.images]), torch.cat([train.labels, val.labels]))
+    return replace(domain, train=together)
+
+
 def best_epoch(log: list[Epoch]) -> Epoch:
-    """The epoch with the highest validation accuracy; among equals, that with the lowest validation loss."""
-    return max(log, key=lambda entry: (entry.val_accuracy, -entry.val_loss))
+    """The epoch with the highest validation accuracy; among equals, that with the lowest validation loss.
+
+    Without validation it is the last.
+    """
+
+    def merit(entry: Epoch) -> tuple[float, float]:
+        if entry.val_accuracy is None or entry.val_loss is None:
+            return entry.epoch, 0.0
+        return entry.val_accuracy, -entry.val_loss
+
+    return max(log, key=merit)

@@ -51,6 +51,12 @@ class Entry:
         known = {domain: value for domain, value in self.accuracies.items() if domain in self.baseline}
         return domain_scores(known, self.baseline) if known else {}
 
+    def mean_over(self, domains: Sequence[str]) -> float | None:
+        """Mean accuracy in percent over some domains; None if one of them is not known."""
+        if not domains or not set(domains) <= self.accuracies.keys():
+            return None
+        return statistics.fmean(self.accuracies[domain] for domain in domains)
+
     def score_over(self, domains: Sequence[str]) -> float | None:
         """S over some domains; None if one of them has no known accuracy or baseline."""
         if not domains or not set(domains) <= self.points.keys():

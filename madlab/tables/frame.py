@@ -10,28 +10,38 @@ import pandas as pd
 
 from madlab.adapters import METHODS
 from madlab.runs.recipe import Recipe
-from madlab.runs.record import Run
+from madlab.runs.record import Rounded, Run
+from madlab.tables.sizes import adapter_and_norm_bytes
 
 TUNED = ("adapter_lr", "head_lr", "batchnorm_lr", "adapter_decay", "head_decay")
 """The recipe's fields that are tuned for each method, so that runs which differ in them can still be compared."""
 
 
-def as_frame(runs: Iterable[Run]) -> pd.DataFrame:
+def as_frame(runs: Iterable[Run], rounded: bool = False) -> pd.DataFrame:
     """One row per run, in the order of the runs, with the columns
 
-    method         what was trained, as `label` writes it
+    method         what was trained, as `label` writes it, and in how many bits it was stored: "mad:8 in 4 bits"
+    family, bits   a key of METHODS; the bits of a form that was rounded after training, missing for a run's own
     domain, seed   the rest of the grid
     source         what `load_domain` takes to read the domain again; None for a Domain object
     rank, layers   of the method; a rank for each layer is not given here but in `method`
     protocol       what runs must share to be compared, as `protocol` writes it
     base           the name of the base network; also base_sha256 and base_source, as in `BaseUsed`
+    adapter_bytes, norm_bytes
+                   stored for the domain besides its head; the second is missing where it is not known
     base_parameters, adapter_parameters, val_accuracy, test_accuracy, best_epoch, epochs, seconds, device, date
-                   as in `Result`: accuracies in percent, the date as YYYY-MM-DD or ""
+                   as in `Result`: accuracies in percent, missing for validation where that was trained on; the date
+                   as YYYY-MM-DD or ""
     head_rate      the peak learning rate of the head; missing where it was not recorded
     path           where the run was read from
+
+    rounded: also one row for each form of a run that was rounded after training, after the run's own.
     """
-    frame = pd.DataFrame([_row(run) for run in runs], columns=COLUMNS)
-    return frame.astype({"rank": "Int64"})
+    rows = []
+    for run in runs:
+        rows.append(_row(run))
+        rows += [_rounded_row(run, bits, form) for bits, form in run.result.rounded.items() if rounded]
+    return pd.DataFrame(rows, columns=COLUMNS).astype(TYPES)
 
 
 def accuracy_table(runs: Iterable[Run]) -> pd.DataFrame:
@@ -43,8 +53,8 @@ def accuracy_table(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def mean_curve(runs: Sequence[Run], quantity: str) -> list[float]:
-    """The mean over runs of a field of `Epoch`, one value for each epoch that all of them have."""
-    curves = [pd.Series([getattr(epoch, quantity) for epoch in run.log]) for run in runs]
+    """The mean over runs of a field of `Epoch`, one value for each epoch that all of them have; NaN where none is."""
+    curves = [pd.Series([getattr(epoch, quantity) for epoch in run.log], dtype=float) for run in runs]
     return pd.concat(curves, axis="columns", join="inner").mean(axis="columns").tolist()
 
 
@@ -61,27 +71,34 @@ def label(run: Run) -> str:
     return run.method + (f" ({', '.join(unusual)})" if unusual else "")
 
 
-def protocol(run: Run) -> str:
+def protocol_of(run: Run) -> str:
     """What runs must share to be compared, as a heading: base network, epochs, and what is unusual in the recipe."""
     defaults, recipe = Recipe(), run.config.recipe
     names = [field.name for field in fields(Recipe) if field.name not in (*TUNED, "seed", "epochs")]
     unusual = [name for name in names if getattr(recipe, name) != getattr(defaults, name)]
     base = f"{run.result.base.name or 'base without a name'} ({run.result.base.sha256[:8]})"
-    return ", ".join([base, f"{run.result.epochs} epochs", *(f"{name} {getattr(recipe, name)}" for name in unusual)])
+    told = [name if getattr(recipe, name) is True else f"{name} {getattr(recipe, name)}" for name in unusual]
+    return ", ".join([base, f"{run.result.epochs} epochs", *told])
 
 
-COLUMNS = """method domain seed source rank layers protocol base base_sha256 base_source base_parameters
-adapter_parameters val_accuracy test_accuracy best_epoch epochs seconds device date head_rate path""".split()
+COLUMNS = """method family bits domain seed source rank layers protocol base base_sha256 base_source adapter_bytes
+norm_bytes base_parameters adapter_parameters val_accuracy test_accuracy best_epoch epochs seconds device date head_rate
+path""".split()
+TYPES: dict[str, Any] = {"rank": "Int64", "bits": "Int64", "norm_bytes": "Int64", "val_accuracy": float}
 
 
 def _row(run: Run) -> dict[str, Any]:
     result, config = run.result, run.config
+    adapter_bytes, norm_bytes = adapter_and_norm_bytes(run)
     return {name: getattr(result, name) for name in COLUMNS if hasattr(result, name)} | {
         "method": label(run),
+        "family": result.method,
+        "adapter_bytes": adapter_bytes,
+        "norm_bytes": norm_bytes,
         "source": config.source,
         "rank": result.rank if isinstance(result.rank, int) else None,
         "layers": _short(config.layers),
-        "protocol": protocol(run),
+        "protocol": protocol_of(run),
         "base": result.base.name,
         "base_sha256": result.base.sha256,
         "base_source": config.base.source,
@@ -90,7 +107,33 @@ def _row(run: Run) -> dict[str, Any]:
     }
 
 
+def _rounded_row(run: Run, bits: str, form: Rounded) -> dict[str, Any]:
+    return _row(run) | {
+        "method": f"{label(run)} in {bits} bits",
+        "bits": int(bits),
+        "adapter_bytes": form.stored_bytes["adapter"],
+        "norm_bytes": form.stored_bytes["norms"],
+        "val_accuracy": form.val_accuracy,
+        "test_accuracy": form.test_accuracy,
+    }
+
+
 def _short(value: Any) -> str:
     """A value as text; a long one as its beginning and a hash, so that different values stay different."""
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 24 else f"{text[:12]}…{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+LayerPoints = dict[tuple[str, str], tuple[float, list[float]]]
+"""(layers, method) -> (adapter in percent of the base's filters, test accuracies in percent, one per seed)."""
+
+
+def layer_points(runs: Iterable[Run]) -> dict[str, LayerPoints]:
+    """Domain -> the runs on it by layers and method ("mad:8"), all in the order of the runs."""
+    runs = list(runs)
+    frame = as_frame(runs).assign(method=[run.method for run in runs])
+    frame["share"] = 100 * frame["adapter_parameters"] / frame["base_parameters"]
+    found: dict[str, LayerPoints] = {}
+    for (domain, *choice), rows in frame.groupby(["domain", "layers", "method"], sort=False):
+        found.setdefault(domain, {})[tuple(choice)] = rows["share"].iloc[0], rows["test_accuracy"].tolist()
+    return found

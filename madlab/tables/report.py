@@ -1,4 +1,4 @@
-"""The table of many runs: accuracy with its spread over seeds, parameters, and the score S against fine-tuning.
+"""The table of many runs: stored bytes, accuracy with its spread over seeds, and the score S against fine-tuning.
 
 Runs can be compared when they share the base network and the recipe, except for the seed and what is tuned for each
 method (rates and decays). Each such protocol gets a table of its own.
@@ -7,9 +7,7 @@ method (rates and decays). Each such protocol gets a table of its own.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -17,17 +15,24 @@ from madlab.benchmarks.score import decathlon_score
 from madlab.errors import MadlabError, printable
 from madlab.files.plain import write_bytes
 from madlab.runs.record import OnDamage, Run, read_runs
+from madlab.tables.budgets import best_at_budgets, stored_forms
+from madlab.tables.drawing import draw_forms
 from madlab.tables.frame import as_frame
+from madlab.tables.outcomes import outcomes
+from madlab.tables.output import markdown
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """The methods of one protocol, from the smallest adapter to the largest.
+    """The methods of one protocol, from the fewest bytes stored for a domain to the most.
 
     runs: the rows of `as_frame` that it is made from. by_seed: (method, seed) x domain, test accuracies in percent.
     accuracies, spreads: method x domain, means and standard deviations (n - 1) over seeds; NaN for what was not run,
     and for the spread of a single seed. methods: one row per method with
 
+    family, bits      as in `as_frame`
+    adapter_bytes, norm_bytes
+                      stored for one domain besides its head, means over domains; NaN for norms that are not known
     parameters        of one domain's adapter, the mean over domains
     total             base and the adapters of all domains, relative to the base, as the literature counts them
                       (convolution weights; no BatchNorm, no heads)
@@ -62,46 +67,35 @@ def write_report(
 ) -> str:
     """The results table of all finished runs in a records file or below a folder, as text: `madlab report`.
 
-    csv: a file for the same numbers, unrounded, one line per method. figure: a file (.png, .pdf, .svg) for accuracy
-    against parameters with the Pareto line; it shows one protocol, so runs of several are refused. on_damage: as in
-    `read_runs`. Raises MadlabError when there is no finished run, and when two runs belong to the same cell of a table.
+    csv: a file for the same numbers, unrounded, one line per method and stored form. figure: a file (.png, .pdf, .svg)
+    for accuracy against bytes with the Pareto line; it shows one protocol, so runs of several are refused. on_damage:
+    as in `read_runs`. Raises MadlabError when there is no finished run, and when two runs belong to the same cell of a
+    table.
     """
-    tables = collect(read_runs(runs, on_damage))
+    found = read_runs(runs, on_damage)
+    tables = collect(found)
     if not tables:
         raise MadlabError(f"There is no finished run in {runs}: make some with madlab train or madlab sweep.")
     if csv is not None:
-        write_bytes(csv, _as_csv(tables).encode())
+        write_bytes(csv, _as_csv(collect(found, rounded=True)).encode())
     if figure is not None:
         if len(tables) > 1:
             raise MadlabError(f"{runs} has runs of {len(tables)} protocols: draw the figure for runs of one protocol.")
-        write_bytes(figure, _draw(tables[0], Path(figure).suffix[1:]))
-    return "\n\n".join(map(_as_text, tables))
+        write_bytes(figure, draw_forms(outcomes(found), tables[0].protocol, Path(figure).suffix[1:]))
+    stored = outcomes(found)
+    texts = []
+    for table in tables:
+        forms = stored_forms(one for one in stored if one.protocol == table.protocol)
+        texts += [_as_text(table), *best_at_budgets(forms)]
+    return "\n\n".join(texts)
 
 
-def collect(runs: Iterable[Run]) -> list[Table]:
-    """The tables of some runs, one per protocol; MadlabError when two runs belong to the same cell of a table."""
-    return [_table(str(protocol), rows) for protocol, rows in as_frame(runs).groupby("protocol")]
+def collect(runs: Iterable[Run], rounded: bool = False) -> list[Table]:
+    """The tables of some runs, one per protocol; MadlabError when two runs belong to the same cell of a table.
 
-
-def file_of(figure: Any, format: str) -> bytes:
-    """The bytes of a figure in one of matplotlib's file formats; MadlabError for a format that it does not have."""
-    import matplotlib
-
-    from madlab import figures
-
-    if format not in figure.canvas.get_supported_filetypes():
-        raise MadlabError(f"A figure cannot be written as {format!r}: choose .png, .pdf or .svg.")
-    data = BytesIO()
-    with matplotlib.rc_context(figures.STYLE):
-        figure.savefig(data, format=format, dpi=150)
-    return data.getvalue()
-
-
-def markdown(heads: Sequence[str], columns: Iterable[Sequence[str]]) -> str:
-    """Columns of texts as a Markdown table of even width; a line break in a text does not begin a row."""
-    cells = [[printable(cell) for cell in column] for column in columns]
-    rows = pd.DataFrame(list(zip(*cells, strict=True)), columns=[printable(head) for head in heads])
-    return rows.to_markdown(index=False, disable_numparse=True)
+    rounded: with a row also for each form that was rounded after training.
+    """
+    return [_table(str(protocol), rows) for protocol, rows in as_frame(runs, rounded).groupby("protocol")]
 
 
 def _table(protocol: str, runs: pd.DataFrame) -> Table:
@@ -112,10 +106,17 @@ def _table(protocol: str, runs: pd.DataFrame) -> Table:
     whole = by_seed.dropna()
 
     sizes = runs.groupby(["method", "domain"])["adapter_parameters"].mean().groupby("method").mean()
-    dates = runs.groupby("method")["date"]
+    stored = runs.groupby(["method", "domain"])[["adapter_bytes", "norm_bytes"]].mean()
+    bytes_stored = stored.astype(float).groupby("method").mean()
+    of_method = runs.groupby("method")
+    dates = of_method["date"]
     counts = by_seed.groupby(level="method").count()
     methods = pd.DataFrame(
         {
+            "family": of_method["family"].first(),
+            "bits": of_method["bits"].first(),
+            "adapter_bytes": bytes_stored["adapter_bytes"],
+            "norm_bytes": bytes_stored["norm_bytes"],
             "parameters": sizes,
             "total": 1 + len(accuracies.columns) * sizes / runs["base_parameters"].iloc[0],
             "seeds": counts[counts > 0].min(axis="columns").astype(int),
@@ -126,7 +127,7 @@ def _table(protocol: str, runs: pd.DataFrame) -> Table:
             "score": math.nan,
             "score_std": math.nan,
         }
-    ).sort_values(["parameters", "method"])
+    ).sort_values(["adapter_bytes", "norm_bytes", "method"])
 
     why_no_score = _why_no_score(accuracies)
     if not why_no_score:
@@ -164,23 +165,12 @@ def _why_no_score(accuracies: pd.DataFrame) -> str:
     return ""
 
 
-def _draw(table: Table, format: str) -> bytes:
-    """A table drawn in one of matplotlib's file formats: mean accuracy against adapter parameters."""
-    from madlab import figures
-    from madlab.figures.runs import pareto_line
-
-    points = {str(method): (row.parameters, row["mean"]) for method, row in table.whole.iterrows()}
-    drawn, ax = figures.new(size=(7, 4.5))
-    figures.accuracy_against_parameters(ax, points, ylabel=f"mean test accuracy of {len(table.domains)} domains (%)")
-    pareto_line(ax, list(points.values()))
-    ax.set_title(table.protocol)
-    return file_of(drawn, format)
-
-
 def _as_text(table: Table) -> str:
     methods = table.methods
     columns = {
         "method": methods.index,
+        "adapter kB": methods["adapter_bytes"].map(_kilobytes),
+        "norms kB": methods["norm_bytes"].map(_kilobytes),
         "parameters": methods["parameters"].map("{:,.0f}".format),
         "total": methods["total"].map("{:.2f}×".format),
     }
@@ -188,12 +178,17 @@ def _as_text(table: Table) -> str:
     cells = [_numbers(table.accuracies[domain], table.spreads[domain], 2) for domain in table.domains]
     cells += [_numbers(methods["mean"], methods["mean_std"], 2), _numbers(methods["score"], methods["score_std"], 0)]
     note = (
-        "Test accuracy in percent ± standard deviation over seeds; parameters: of one domain's adapter, without "
-        f"BatchNorm and head; total: base and {len(table.domains)} adapters, relative to the base's convolutions"
+        "Test accuracy in percent ± standard deviation over seeds; kB: 1,000 bytes stored per domain, head apart; "
+        "parameters: of one domain's adapter, without BatchNorm and head; total: base and "
+        f"{len(table.domains)} adapters, relative to the base's convolutions"
     )
     note += "." if table.why_no_score else "; S: against finetune of these runs, which is 250 per domain by definition."
     text = markdown(heads, [*columns.values(), *cells, methods["seeds"].map(str)])
     return "\n".join([printable(table.protocol), "", text, "", note, *filter(None, [printable(table.why_no_score)])])
+
+
+def _kilobytes(size: float) -> str:
+    return "–" if pd.isna(size) else f"{size / 1000:,.1f}"
 
 
 def _numbers(values: pd.Series, spreads: pd.Series, digits: int) -> list[str]:
@@ -210,8 +205,9 @@ def _as_csv(tables: Sequence[Table]) -> str:
 
 
 def _unrounded(table: Table, domains: Sequence[str]) -> pd.DataFrame:
-    """One line per method; the columns of `domains` are the same in every table."""
-    own = ["method", "parameters", "total", "seeds", "mean", "mean_std", "score", "score_std"]
+    """One line per method and stored form; the columns of `domains` are the same in every table."""
+    own = ["method", "bits", "adapter_bytes", "norm_bytes", "parameters", "total", "seeds"]
+    own += ["mean", "mean_std", "score", "score_std"]
     head = table.methods.reset_index()[own].rename(columns={"parameters": "adapter_parameters"})
     head.insert(0, "protocol", table.protocol)
     accuracies = table.accuracies.reindex(columns=domains).reset_index(drop=True)

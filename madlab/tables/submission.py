@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from madlab.benchmarks.annotations import score_results, write_results
+from madlab.benchmarks.annotations import submission_accuracies, write_results
 from madlab.benchmarks.cache import cache_folder
 from madlab.benchmarks.decathlon import DECATHLON, test_images
 from madlab.benchmarks.loader import batches
@@ -19,7 +19,7 @@ from madlab.benchmarks.split import Split
 from madlab.device import autocast, chosen_device
 from madlab.errors import MadlabError
 from madlab.runs.config import RunConfig
-from madlab.runs.evaluate import restore
+from madlab.runs.loaded import load_run
 
 
 def write_submission(
@@ -33,7 +33,7 @@ def write_submission(
     """Predict the official test images of each run's domain and write results.json; returns the domains' names.
 
     runs: one finished run for each domain, trained on decathlon:DOMAIN. path: the file to write. root: the folder with
-    the prepared domains, by default $MADLAB_DATA or the user's cache folder. base, device: as `restore` takes them. No
+    the prepared domains, by default $MADLAB_DATA or the user's cache folder. base, device: as `load_run` takes them. No
     test labels are needed. Raises MadlabError for a run on another kind of domain, and for two runs on one domain.
     """
     root, device = cache_folder() if root is None else root, chosen_device(device)
@@ -45,7 +45,7 @@ def write_submission(
         if name in predictions:
             raise MadlabError(f"{run} is a second run of {name}: give one run for each domain.")
 
-        trained = restore(run, base, device)
+        trained = load_run(run, base, device)
         split = Split(*test_images(name, root, protocol)).shrunk(trained.size.resize)
         crop = trained.crop(min(split.images.shape[1:3]))
         images = split.images.to(device)
@@ -59,7 +59,7 @@ def score_submission(path: Path | str, labels: Path | str, protocol: Protocol = 
 
     labels: a folder or zip with the labelled test files, DOMAIN_test.json.
     """
-    accuracies = score_results(path, labels, protocol)
+    accuracies = submission_accuracies(path, labels, protocol)
     lines = [f"{name:15s} {accuracy:6.2f} %" for name, accuracy in accuracies.items()]
     return "\n".join(
         [*lines, f"S over {len(accuracies)} of {len(protocol.domains)} domains: {decathlon_score(accuracies):.0f}"]

@@ -4,9 +4,11 @@ A module per figure, with a function that returns a `Panel` (panel.py). What a f
 `madlab.analysis` and `madlab.tables`.
 """
 
+from madlab.widgets.activations import activation_browser
 from madlab.widgets.allocation import budget_slider
 from madlab.widgets.budget import budget_calculator
 from madlab.widgets.diagnosis import diagnosis_board
+from madlab.widgets.duels import duel_explorer
 from madlab.widgets.explorer import results_explorer
 from madlab.widgets.gallery import domain_gallery
 from madlab.widgets.layers import layer_picker
@@ -22,6 +24,7 @@ from madlab.widgets.tryout import try_out
 __all__ = [
     "Panel",
     "TrainButton",
+    "activation_browser",
     "alpha_editor",
     "budget_calculator",
     "budget_slider",
@@ -29,6 +32,7 @@ __all__ = [
     "choice",
     "diagnosis_board",
     "domain_gallery",
+    "duel_explorer",
     "layer_picker",
     "method_picker",
     "rank_slider",

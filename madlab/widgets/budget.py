@@ -72,4 +72,10 @@ def budget_calculator() -> Panel:
         "factorise": switch("factorise α = β γ"),
         "rank": slider("rank I", 1, HIGHEST, 36),
     }
-    return Panel(draw, controls, size=(9.5, 3), before=before)
+    numbers = {
+        "shapes": {name: [[s.out_channels, s.in_channels, s.kernel] for s in own] for name, own in shapes.items()},
+        "norms": norms,
+        "layers": LAYERS,
+        "highest": HIGHEST,
+    }
+    return Panel(draw, controls, size=(9.5, 3), before=before, arithmetic=("budget", numbers))

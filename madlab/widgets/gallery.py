@@ -1,5 +1,6 @@
 """The pocket domains, to look through; used in notebook 00."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -61,7 +62,9 @@ def domain_gallery() -> Panel:
         "label": choice("class", [EVERY, *SPECS[DOMAINS[0]].class_names]),
         "more": button("more images"),
     }
-    return Panel(draw, controls, size=(9.5, 1.95), before=before)
+    shown = [EVERY, *(name for spec in SPECS.values() for name in spec.class_names[:2])]
+    states: dict[str, Sequence[Any]] = {"label": shown, "more": (0, 1)}
+    return Panel(draw, controls, size=(9.5, 1.95), before=before, states=states, start=lambda: place.update(first=0))
 
 
 @lru_cache(maxsize=4096)

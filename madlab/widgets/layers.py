@@ -10,7 +10,7 @@ import madlab
 from madlab import figures
 from madlab.analysis.counting import break_even, conv_shapes, layer_choices, mad_parameters, rank_limit
 from madlab.backbones import pocket_densenet
-from madlab.tables.layers import LayerPoints
+from madlab.tables.frame import LayerPoints
 from madlab.widgets.panel import Panel, choice, slider, switch
 
 DOMAINS = 6
@@ -78,4 +78,4 @@ def layer_picker(points: Mapping[str, LayerPoints]) -> Panel:
         "rank": slider("rank I", 1, HIGHEST, 8),
         "domain": choice("accuracy on", list(points)),
     }
-    return Panel(draw, controls, size=(9.5, 4.2), before=before)
+    return Panel(draw, controls, size=(9.5, 4.2), before=before, states={"rank": (2, 8, 32)})

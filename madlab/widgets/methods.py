@@ -63,7 +63,8 @@ def method_picker(
         }
         for place, (title, (filters, limit)) in enumerate(rows.items()):
             ax = figure.add_axes((0.01, 0.70 - 0.335 * place, 0.64, 0.245))
-            figures.filter_bank(ax, filters, scale=limit, inputs=[""] * filters.shape[1], outputs=False)
+            lying = filters.transpose(0, 1)  # a column per filter, because the figure is wide
+            figures.filter_bank(ax, lying, scale=limit, inputs=[""] * len(filters), outputs=False)
             ax.set_title(title, fontsize=10)
 
         right = figure.add_axes((0.725, 0.14, 0.255, 0.77))
@@ -98,6 +99,7 @@ def method_picker(
         "layer": choice("layer", list(base)),
         "first": slider("first filter", 0, most - OUTPUTS, 0),
     }
-    panel = Panel(draw, controls, size=(9.5, 4.6), before=before)
+    states = {"layer": list(base)[:: max(1, len(base) // 4)], "first": (0, OUTPUTS, most - OUTPUTS)}
+    panel = Panel(draw, controls, size=(9.5, 4.6), before=before, states=states)
     before(panel, "layer")
     return panel

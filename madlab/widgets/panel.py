@@ -12,8 +12,12 @@ from typing import Any
 
 import ipywidgets
 import matplotlib
+from matplotlib.figure import Figure
 
 from madlab.figures import STYLE, blank, few_ticks, png
+
+SHOWN_STEPS = 9
+"""How many values of a slider the site draws if its panel does not say which."""
 
 _LABEL = {"description_width": "initial"}
 
@@ -45,6 +49,20 @@ def button(label: str) -> Any:
     return ipywidgets.Button(description=label, layout=ipywidgets.Layout(width="auto"))
 
 
+def offered(menu: Any) -> dict[str, Any]:
+    """The options of a menu: text -> value."""
+    return dict(option if isinstance(option, tuple) else (str(option), option) for option in menu.options)
+
+
+def steps_of(control: Any) -> list[Any]:
+    """At most SHOWN_STEPS values of a slider, evenly spread over its steps, with both ends."""
+    steps = round((control.max - control.min) / control.step)
+    last = min(steps, SHOWN_STEPS - 1)
+    chosen = [round(place * steps / last) for place in range(last + 1)] if last else [0]
+    kind = type(control.value)
+    return [kind(round(control.min + step * control.step, 10)) for step in chosen]
+
+
 @contextmanager
 def _collect_afterwards() -> Iterator[None]:
     """Keep the garbage collector from running while a figure is drawn, and collect the young objects afterwards.
@@ -73,6 +91,12 @@ class Panel:
     width and height in inches, at 100 dots per inch. slow(**values): whether something has to be measured first for
     these values; in the meantime the note says so.
 
+    The site draws a panel once for each of its states (states.py) and shows these pictures without a kernel. states:
+    name of a control -> the values that the site draws; for a button (0, 1) is one press, (0, 1, 2) up to two in a row.
+    Controls that are not named have the values that the property `states` says. start(): forgets what the panel
+    remembers besides its controls. arithmetic: the name of a script in the site's static/arithmetic.js that computes
+    the panel in the page instead, and the numbers that it needs.
+
     An error in `draw` or `before` is shown below the figure and raised.
     """
 
@@ -84,12 +108,18 @@ class Panel:
         size: tuple[float, float] = (8, 4),
         before: Callable[["Panel", str], None] | None = None,
         slow: Callable[..., bool] | None = None,
+        states: Mapping[str, Sequence[Any]] | None = None,
+        start: Callable[[], None] | None = None,
+        arithmetic: tuple[str, Mapping[str, Any]] | None = None,
     ):
         self.controls = dict(controls)
         self.state: dict[str, Any] = {}
+        self.size, self.arithmetic = size, arithmetic
         self._draw, self._before, self._slow = draw, before, slow
-        self._size = size
+        self._states, self._start = dict(states or {}), start
+        self._first = self.values
         self._quiet = False  # True while `before` sets controls
+        self._undrawn = False  # True while the panel goes from state to state without a picture
 
         width, height = (round(100 * side) for side in size)
         fixed = ipywidgets.Layout(width=f"{width}px", height=f"{height}px", max_width="none")
@@ -119,9 +149,87 @@ class Panel:
         """The current values of the controls, by name; buttons have none."""
         return {name: control.value for name, control in self.controls.items() if hasattr(control, "value")}
 
+    @property
+    def states(self) -> dict[str, list[Any]]:
+        """Control -> the values that the site draws; for a button the numbers of presses in a row, beginning with 0.
+
+        Where nothing is declared: every option of a menu, both values of a switch, SHOWN_STEPS values of a slider, no
+        press of a button. Options and ends that `before` changes are those of the moment. The first and the current
+        value of a control always belong to them.
+        """
+        return {name: self._shown_values(name, control) for name, control in self.controls.items()}
+
+    @property
+    def remembers(self) -> bool:
+        """Whether what is drawn depends on more than the values of the controls, e.g. on how often one was pressed."""
+        return self._start is not None
+
+    @property
+    def must_measure(self) -> bool:
+        """Whether something has to be measured before the present values can be drawn."""
+        return self._slow is not None and bool(self._slow(**self.values))
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether a move of one control can move others, too."""
+        return self._before is not None
+
+    def _shown_values(self, name: str, control: Any) -> list[Any]:
+        declared = self._states.get(name)
+        if isinstance(control, ipywidgets.Button):
+            return list(declared or (0,))
+        if isinstance(control, ipywidgets.Dropdown):
+            values = offered(control).values()
+            kept = {control.value, self._first[name]}
+            return [value for value in values if declared is None or value in declared or value in kept]
+        if isinstance(control, ipywidgets.Checkbox):
+            return [False, True]
+        wanted = {*(steps_of(control) if declared is None else declared), self._first[name], control.value}
+        return sorted(value for value in wanted if control.min <= value <= control.max)
+
+    def go(self, values: Mapping[str, Any], *moves: tuple[str, Any]) -> None:
+        """Bring the controls to these values, then move some of them, and wait until all is done; nothing is drawn.
+
+        moves: (name, value) of controls; the value of a button does not matter. On the way to `values` the controls
+        move one after the other, in their order, as by hand; what `before` then sets otherwise is put right.
+        """
+        self._undrawn = True
+        try:
+            if self._start is not None:
+                self._start()
+            self._set(values)
+            self._quiet = True
+            self._set(values)
+            self._quiet = False
+            for name, value in moves:
+                if isinstance(self.controls[name], ipywidgets.Button):
+                    self.controls[name].click()
+                else:
+                    self.controls[name].value = value
+                self.wait()
+        finally:
+            self._quiet = self._undrawn = False
+
+    def _set(self, values: Mapping[str, Any]) -> None:
+        for name in self.values:
+            self.controls[name].value = values[name]
+
+    def wait(self, seconds: float = 120) -> None:
+        """Wait until what a control has started is done. Only a panel that works in a thread of its own has to."""
+
+    def figure(self) -> Figure:
+        """A figure of the current values; `state` is then what it shows."""
+        with matplotlib.rc_context(STYLE):
+            figure = blank(self.size)
+            self.state = self._draw(figure, **self.values) or {}
+            few_ticks(figure)
+        return figure
+
     def redraw(self) -> None:
         """Draw for the current values."""
-        if self._slow is not None and self._slow(**self.values):
+        if self._undrawn:
+            return
+        if self.must_measure:
             # The old note still takes up its space, invisibly, so that nothing below it moves.
             self.note.value = f"<i>measuring …</i> <span style='visibility: hidden'>{self.note.value}</span>"
         with _collect_afterwards():
@@ -139,13 +247,8 @@ class Panel:
         self.redraw()
 
     def _picture(self) -> None:
-        with matplotlib.rc_context(STYLE):
-            figure = blank(self._size)
-            state = self._draw(figure, **self.values) or {}
-            few_ticks(figure)
-        self.image.value = png(figure)
-        self.note.value = str(state.get("note", ""))
-        self.state = state
+        self.image.value = png(self.figure())
+        self.note.value = str(self.state.get("note", ""))
         self.error.value = ""
 
     def _shown(self, action: Callable[[], None]) -> None:

@@ -26,9 +26,11 @@ SHOWN = 5
 def run_browser(runs: Sequence[Run]) -> Panel:
     """Compare methods on one domain: their training curves, and their test accuracies with one dot per seed.
 
+    Runs that were trained on their validation images too are left out, as their curves cannot be compared.
     The panel's `state` has domain; best: method -> best value of its curve, the mean over seeds; and test:
     method -> accuracies in percent.
     """
+    runs = [run for run in runs if not run.config.recipe.trainval]  # which have no validation to compare
     domains = list(dict.fromkeys(run.result.domain for run in runs))
     labels = {id(run): label(run) for run in runs}
 
@@ -98,7 +100,8 @@ class TrainButton(Panel):
             "train": button("Train"),
             "stop": button("Stop"),
         }
-        super().__init__(self._losses, controls, size=(9, 3.8), before=self._pressed)
+        states = {"train": (0, 1)}
+        super().__init__(self._losses, controls, size=(9, 3.8), before=self._pressed, states=states, start=self._forget)
 
     def redraw(self) -> None:
         with self._lock:  # the reader's hand and the training thread both draw
@@ -127,6 +130,11 @@ class TrainButton(Panel):
             arguments = (self.running, self.start(self.method.value, self.rate.value))
             self._thread = threading.Thread(target=self._work, args=arguments, daemon=True)
             self._thread.start()
+
+    def _forget(self) -> None:
+        """Clear the picture."""
+        self.wait()
+        self.curves, self.colours, self.reached, self.finished = {}, {}, {}, []
 
     def _make_room(self, name: str) -> None:
         """Begin a curve of this name; it replaces an older one, and gets a colour that no other shown curve has."""

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from madlab import figures
 from madlab.analysis import modulations
-from madlab.widgets.panel import Panel, choice, slider
+from madlab.widgets.panel import Panel, choice, slider, switch
 
 STEPS = 40
 VALUES = (("back to 1: the base's slice", 1.0), ("to 0: no slice at all", 0.0))
@@ -16,7 +17,7 @@ VALUES = (("back to 1: the base's slice", 1.0), ("to 0: no slice at all", 0.0))
 
 def sparsity_slider(
     alphas: Mapping[str, Mapping[str, Tensor]],
-    measure: Callable[[str, float, float], float],
+    measure: Callable[[str, float, float, bool, bool], float],
     *,
     levels: Mapping[str, Mapping[str, float]],
     highest: float = 1.0,
@@ -24,22 +25,26 @@ def sparsity_slider(
 ) -> Panel:
     """Reset small changes of alpha, and see how much is kept in each layer, the map, and the accuracy that is left.
 
-    alphas: domain -> layer -> alpha (M, N). measure(domain, threshold, value): held-out accuracy in percent with every
-    entry of alpha that is nearer to value than threshold set to value; it is called once for each choice. levels:
-    domain -> name -> accuracy, e.g. of the whole alpha, drawn as lines. highest: the largest threshold. threshold: the
-    one that is chosen at first. The panel's `state` has threshold, kept (share over all layers), by_layer (a list),
-    accuracy, bits (to store what is kept) and alpha, the map shown.
+    alphas: domain -> layer -> alpha (M, N). measure(domain, threshold, value, fresh, shuffled): held-out accuracy in
+    percent with every entry of alpha that is nearer to value than threshold set to value, with BatchNorm's statistics
+    as they were or measured anew, and with the entries of each layer in their places or shuffled; it is called once for
+    each choice. levels: domain -> name -> accuracy, e.g. of the whole alpha, drawn as lines. highest: the largest
+    threshold. threshold: the one that is chosen at first. The panel's `state` has threshold, kept (share over all
+    layers), by_layer (a list), accuracy, bits (to store what is kept) and alpha, the map shown.
     """
-    measured: dict[tuple[str, float], dict[float, tuple[float, float]]] = {}
+    measured: dict[tuple[str, float, bool, bool], dict[float, tuple[float, float]]] = {}
 
-    def draw(figure: Figure, domain: str, threshold: float, value: float, layer: str) -> dict[str, Any]:
+    def draw(
+        figure: Figure, domain: str, threshold: float, value: float, layer: str, fresh: bool, shuffled: bool
+    ) -> dict[str, Any]:
         threshold, layers = round(threshold, 4), alphas[domain]
-        known = measured.setdefault((domain, value), {})
+        known = measured.setdefault((domain, value, fresh, shuffled), {})
         if threshold not in known:
             kept = modulations.kept_share(layers, threshold, value)
-            known[threshold] = kept, measure(domain, threshold, value)
+            known[threshold] = kept, measure(domain, threshold, value, fresh, shuffled)
         kept, accuracy = known[threshold]
-        shown = modulations.reset(layers[layer], threshold, value)
+        own = modulations.shuffled(layers[layer], torch.Generator().manual_seed(0)) if shuffled else layers[layer]
+        shown = modulations.reset(own, threshold, value)
         by_layer = [modulations.kept_share({layer: alpha}, threshold, value) for layer, alpha in layers.items()]
 
         left, middle, right = (figure.add_axes(place) for place in _PLACES)
@@ -48,7 +53,8 @@ def sparsity_slider(
         left.set_title(f"layer {place + 1}: {100 * by_layer[place]:.1f} % kept")
         figures.kept_by_layer(middle, by_layer, place)
         middle.set_title(f"all layers: {100 * kept:.1f} %")
-        figures.accuracy_by_kept(right, {"measured here": known}, levels=levels[domain], marked=(kept, accuracy))
+        both = {name: measured.get((domain, value, fresh, other), {}) for name, other in _PLACED.items()}
+        figures.accuracy_by_kept(right, both, levels=levels[domain], marked=(kept, accuracy))
         right.set_title(f"{domain}: {accuracy:.1f} %")
 
         slices = sum(alpha.numel() for alpha in layers.values())
@@ -69,13 +75,21 @@ def sparsity_slider(
         "value": choice("set", list(VALUES)),
         "layer": choice("layer", list(first), list(first)[-1]),
         "domain": choice("domain", list(alphas)),
+        "fresh": switch("fresh statistics"),
+        "shuffled": switch("opponent: the same numbers, shuffled"),
     }
     controls["threshold"].readout_format = ".4f"  # as exact as the threshold that is used and given in the note
 
-    def slow(domain: str, threshold: float, value: float, **_: Any) -> bool:
-        return round(threshold, 4) not in measured.get((domain, value), {})
+    def slow(domain: str, threshold: float, value: float, fresh: bool, shuffled: bool, **_: Any) -> bool:
+        return round(threshold, 4) not in measured.get((domain, value, fresh, shuffled), {})
 
-    return Panel(draw, controls, size=(9.5, 3.7), slow=slow)
+    states: dict[str, list[Any]] = {
+        "threshold": [float(step * place) for place in (0, 2, 4, 10, STEPS)],
+        "layer": list(first)[-1:],
+        "domain": list(alphas)[:3],
+    }
+    return Panel(draw, controls, size=(9.5, 3.7), slow=slow, states=states)
 
 
+_PLACED = {"in their places": False, "shuffled": True}
 _PLACES = ((0.075, 0.16, 0.24, 0.74), (0.395, 0.16, 0.215, 0.74), (0.70, 0.16, 0.28, 0.74))

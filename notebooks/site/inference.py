@@ -26,7 +26,7 @@ from madlab.network import MultiDomainNet
 from madlab.runs.record import RECORDS, read_runs
 
 ROOT = Path(__file__).parents[2]
-RUNTIME = ROOT / "build" / "npm" / "node_modules" / "onnxruntime-web" / "dist"
+RUNTIME = ROOT / "build" / "site-tools" / "node_modules" / "onnxruntime-web" / "dist"
 """Where `make site` lets npm put ONNX Runtime's build for browsers."""
 OUT = ROOT / "build" / "inference"
 SAMPLES = 8

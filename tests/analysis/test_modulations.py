@@ -121,3 +121,43 @@ def test_what_nearest_cannot_do() -> None:
     with pytest.raises(MadlabError, match="rank"):
         nearest("lora", weight, weight)
     assert explained(weight, weight, weight) == 1
+
+
+def test_shuffled_numbers_are_the_same_in_other_places() -> None:
+    alpha = torch.randn(7, 5)
+    other = modulations.shuffled(alpha, torch.Generator().manual_seed(1))
+    assert sorted(other.flatten().tolist()) == sorted(alpha.flatten().tolist())
+    assert other.shape == alpha.shape and not torch.equal(other, alpha)
+    assert torch.equal(other, modulations.shuffled(alpha, torch.Generator().manual_seed(1)))
+
+
+def test_singular_values_are_of_the_change() -> None:
+    u, v = torch.randn(6), torch.randn(4)
+    values = modulations.singular_values(1 + torch.outer(u, v))
+    assert values[0] == pytest.approx(float(u.norm() * v.norm()), rel=1e-4)
+    assert values[1:].max() < 1e-4
+
+
+def test_effective_change_is_that_of_the_filters_without_their_own_direction() -> None:
+    torch.manual_seed(0)
+    weights = {"a": torch.randn(5, 4, 3, 3), "b": torch.randn(3, 6, 1, 1)}
+    pairs = [{name: 1 + torch.randn(w.shape[:2]) for name, w in weights.items()} for _ in range(2)]
+    changes = []
+    for alphas in pairs:
+        rows = []
+        for name, weight in weights.items():
+            for m, filters in enumerate(weight):
+                change = ((alphas[name][m] - 1)[:, None, None] * filters).flatten()
+                unit = filters.flatten() / filters.norm()
+                rows.append(change - (change @ unit) * unit)
+        changes.append(rows)
+    seen = [modulations.effective(alphas, weights) for alphas in pairs]
+    dot = sum(float(a @ b) for a, b in zip(*changes, strict=True))
+    lengths = [sum(float(row @ row) for row in rows) ** 0.5 for rows in changes]
+    for rows, tables in zip(lengths, seen, strict=True):
+        squares = sum(float((table - 1).square().sum()) for table in tables.values())
+        assert squares**0.5 == pytest.approx(rows, rel=1e-4)
+    # Slices of one base are parallel, so the cosine is that of the filters up to the sign of each: all are positive.
+    assert modulations.similarity(*seen) == pytest.approx(dot / (lengths[0] * lengths[1]), abs=1e-4)
+    scaled = {name: torch.rand(len(w), 1).expand(w.shape[:2]) for name, w in weights.items()}
+    assert all((table - 1).abs().max() < 1e-5 for table in modulations.effective(scaled, weights).values())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from madlab.benchmarks.annotations import most_bytes, read_annotations, read_test_labels, score_results
+from madlab.benchmarks.annotations import most_bytes, read_annotations, read_test_labels, submission_accuracies
 from madlab.benchmarks.decathlon import DECATHLON
 from madlab.errors import MadlabError
 
@@ -126,4 +126,4 @@ def test_results_of_another_shape_are_told(tmp_path: Path, kind: str) -> None:
     (tmp_path / "results.json").write_text(json.dumps(RESULTS[kind]))
     (tmp_path / "gtsrb_test.json").write_bytes(changed())
     with pytest.raises(MadlabError, match=r"results\.json is not valid \(.*\): write it with write_results"):
-        score_results(tmp_path / "results.json", tmp_path, PROTOCOL)
+        submission_accuracies(tmp_path / "results.json", tmp_path, PROTOCOL)

@@ -177,6 +177,16 @@ def test_a_tar_that_unpacks_without_end_is_stopped(tmp_path, monkeypatch):
         list(members(path, 100))  # nobody reads it, it is only skipped
 
 
+@pytest.mark.parametrize("files", [{}, {"a.jpg": b"1"}])
+def test_what_goes_on_for_terabytes_after_its_end_is_refused_at_once(tmp_path, files):
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar_bytes(files, "w") if files else b"")
+    with path.open("r+b") as file:
+        file.truncate(1 << 42)  # holes, which take no room on the disk
+    with pytest.raises(MadlabError, match=r"a\.tar cannot be read to its end \(.* has no end\)"):
+        list(members(path, 9))
+
+
 def test_holes_are_refused(tmp_path):
     path = compressed_tar(tmp_path / "a.tar.gz", [(described(tarfile.GNUTYPE_SPARSE, 0), ZEROS, 1)])
     with pytest.raises(MadlabError, match="holes"):

@@ -15,10 +15,10 @@ from PIL import Image, features
 from torchvision.datasets import ImageFolder
 
 from madlab.benchmarks import folder as folder_module
-from madlab.benchmarks import images
 from madlab.benchmarks.domain import SPLITS, Domain
-from madlab.benchmarks.images import read_image
 from madlab.errors import MadlabError, MadlabWarning
+from madlab.files import pictures
+from madlab.files.pictures import read_image
 
 pytestmark = pytest.mark.filterwarnings("ignore::madlab.errors.MadlabWarning")
 
@@ -522,7 +522,7 @@ def test_a_folder_of_its_own_name_needs_one(tmp_path, monkeypatch):
 def test_large_images_are_decoded_one_at_a_time(flat, monkeypatch):
     """Several side by side may not fit into memory; small ones do not wait for each other."""
     running, most = [], []
-    cut = images._cut
+    cut = pictures._cut
 
     def slow(*arguments):
         running.append(1)
@@ -531,12 +531,12 @@ def test_large_images_are_decoded_one_at_a_time(flat, monkeypatch):
         running.pop()
         return cut(*arguments)
 
-    monkeypatch.setattr(images, "_cut", slow)
+    monkeypatch.setattr(pictures, "_cut", slow)
     monkeypatch.setattr(folder_module.os, "cpu_count", lambda: 8)
-    monkeypatch.setattr(images, "LARGE", SIZE * SIZE - 1)
+    monkeypatch.setattr(pictures, "LARGE", SIZE * SIZE - 1)
     Domain.from_folder(flat, size=SIZE)
     assert max(most) == 1
     most.clear()
-    monkeypatch.setattr(images, "LARGE", SIZE * SIZE)
+    monkeypatch.setattr(pictures, "LARGE", SIZE * SIZE)
     Domain.from_folder(flat, size=SIZE)
     assert max(most) > 1

@@ -201,7 +201,7 @@ def test_predictions_are_written_and_scored(shelf: Shelf, tmp_path: Path) -> Non
     first = json.loads(file.read_text())[0]
     # aircraft: 12 train, 6 val, so its first test image is number 19; its label 0 was changed to 1.
     assert first == {"image_id": 10_200_019, "category_id": 10_000_002}
-    scores = annotations.score_results(file, truth, shelf.protocol)
+    scores = annotations.submission_accuracies(file, truth, shelf.protocol)
     assert scores == {"aircraft": pytest.approx(100 * 6 / 9), "gtsrb": pytest.approx(100 * 7 / 8)}
     entries = json.loads(file.read_text())
     for content, reason in [
@@ -212,7 +212,7 @@ def test_predictions_are_written_and_scored(shelf: Shelf, tmp_path: Path) -> Non
     ]:
         file.write_text(json.dumps(content))
         with pytest.raises(MadlabError, match=reason):
-            annotations.score_results(file, truth, shelf.protocol)
+            annotations.submission_accuracies(file, truth, shelf.protocol)
     for labels, reason in ([5, 0], "labels 0 to 3"), ([0], "one prediction per image"), ([0.5, 1], "not whole numbers"):
         with pytest.raises(MadlabError, match=reason):
             annotations.write_results(file, {"gtsrb": ([1, 2], labels)}, shelf.protocol)
@@ -395,5 +395,5 @@ def test_real_annotation_files(name: str, first: int, last: int, tmp_path: Path)
     wrong = found.labels.copy()
     wrong[::3] = (wrong[::3] + 1) % domain.classes
     annotations.write_results(tmp_path / "results.json", {name: (found.ids, wrong)}, DECATHLON)
-    accuracy = annotations.score_results(tmp_path / "results.json", REAL, DECATHLON)[name]
+    accuracy = annotations.submission_accuracies(tmp_path / "results.json", REAL, DECATHLON)[name]
     assert accuracy == pytest.approx(100 * (1 - len(wrong[::3]) / len(wrong)))

@@ -53,7 +53,8 @@ def test_train_and_evaluate_tell_the_same_accuracy(place, capsys):
     assert f"test accuracy {result['test_accuracy']:.2f} %" in told
     assert f"validation {result['val_accuracy']:.2f} %" in told
     assert cli.main(["evaluate", str(place / "told")]) == 0
-    assert capsys.readouterr().out == f"test accuracy {result['test_accuracy']:.2f} %\n"
+    numbers = f"test accuracy {result['test_accuracy']:.2f} %, balanced {result['balanced_accuracy']:.2f} %"
+    assert capsys.readouterr().out == f"{numbers}\n"
 
 
 def test_a_method_may_carry_its_rank_and_signs_are_not_mirrored(place):

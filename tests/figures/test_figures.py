@@ -47,25 +47,25 @@ def test_mosaic_puts_every_picture_in_its_place() -> None:
     assert np.isnan(whole).sum() == whole.size - pictures.size
 
 
-def test_alpha_map_is_white_at_one_and_has_columns_of_outputs(ax) -> None:
+def test_alpha_map_is_white_at_one_and_has_rows_of_outputs(ax) -> None:
     alpha = torch.tensor([[1.0, 3.0], [1.0, -1.0], [0.0, 1.0]])  # M = 3, N = 2
     picture = figures.alpha_map(ax, alpha, span=2, inputs=("left", "right"), chosen=(1, 0))
-    assert np.asarray(picture.get_array()).tolist() == alpha.T.tolist()
+    assert np.asarray(picture.get_array()).tolist() == alpha.tolist()
     colours = picture.cmap(picture.norm(np.array([1.0, 3.0, -1.0])))[:, :3]
     assert colours[0] == pytest.approx([0.97, 0.97, 0.97], abs=0.01)
     assert colours[1][0] > colours[1][2] and colours[2][2] > colours[2][0]  # red above one, blue below
     assert {"left", "right", "0", "2", "output channel m"} <= texts(ax)
     (frame,) = ax.patches
-    assert frame.get_xy() == (0.5, -0.5)
+    assert frame.get_xy() == (-0.5, 0.5)
 
 
-def test_filter_bank_has_column_m_and_row_n(ax) -> None:
+def test_filter_bank_has_row_m_and_column_n(ax) -> None:
     weight = torch.randn(4, 2, 3, 3)
     picture = figures.filter_bank(ax, weight)
     tiles = np.asarray(picture.get_array().filled(np.nan))
     for m in range(4):
         for n in range(2):
-            np.testing.assert_allclose(tiles[1 + 4 * n : 4 + 4 * n, 1 + 4 * m : 4 + 4 * m], weight[m, n])
+            np.testing.assert_allclose(tiles[1 + 4 * m : 4 + 4 * m, 1 + 4 * n : 4 + 4 * n], weight[m, n])
     assert picture.norm.vmax == -picture.norm.vmin == pytest.approx(weight.abs().max().item())
 
 
@@ -150,3 +150,43 @@ def test_the_gallery_says_how_many_of_the_classes_it_shows(monkeypatch) -> None:
         assert title == (
             f"{name}: 24 of its {classes} classes in turn" if name in many else f"{name}: its {classes} classes in turn"
         )
+
+
+def test_contributions_add_up_at_the_end_of_each_row(ax) -> None:
+    parts = torch.randn(2, 3, 4, 8)
+    figures.contributions(ax, parts, inputs=("red", "green", "blue"), rows=("before", "after"))
+    canvas = ax.images[0].get_array().filled(np.nan)
+    gap, height, width = 2, 4, 8
+    for line in range(2):
+        rows = slice(line * (height + 2) + 1, line * (height + 2) + 1 + height)
+        tiles = [canvas[rows, c * (width + gap) : c * (width + gap) + width] for c in range(4)]
+        np.testing.assert_allclose(tiles[3], tiles[0] + tiles[1] + tiles[2], atol=1e-5)
+        np.testing.assert_allclose(tiles[1], parts[line, 1], atol=1e-6)
+    assert sorted(text.get_text() for text in ax.texts if text.get_text() in "+=") == ["+"] * 4 + ["="] * 2
+    assert {"before", "after", "red", "output m"} <= texts(ax)
+
+
+def test_accuracy_by_domain_shows_mean_and_deviation(ax) -> None:
+    results = {"mad": {"b": [60.0, 64.0], "a": [10.0, 12.0]}, "finetune": {"b": [70.0, 70.0], "a": [20.0, 22.0]}}
+    figures.accuracy_by_domain(ax, results)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "b"]  # in the order of fine-tuning
+    line, _, (bars,) = ax.containers[0]
+    assert list(line.get_ydata()) == [11, 62]
+    (_, low), (_, high) = bars.get_segments()[1]
+    assert (high - low) / 2 == pytest.approx(8**0.5)
+
+
+def test_shares_by_layer_shows_the_mean_and_chance(ax) -> None:
+    figures.shares_by_layer(ax, {"slices": [[10, 20], [30, 40]]}, 100 / 9)
+    line, chance = ax.lines
+    assert list(line.get_ydata()) == [20, 30] and list(line.get_xdata()) == [1, 2]
+    assert chance.get_ydata()[0] == pytest.approx(11.1, abs=0.1)
+
+
+def test_activations_are_drawn_as_given_with_the_first_as_ground(ax) -> None:
+    edges = torch.tensor([-1.0, 0.0, 1.0])
+    figures.activations(ax, {"own": torch.tensor([0.5, 0.5]), "new": torch.tensor([0.2, 0.8])}, edges)
+    ground, line = ax.patches
+    assert ground.get_fill() and not line.get_fill()
+    np.testing.assert_allclose(line.get_data().values, [0.2, 0.8])
+    assert ax.get_xlim() == (-1, 1)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from madlab.errors import MadlabError
-from madlab.files.jsonfiles import read_json, read_json_lines, write_json
+from madlab.files.jsonfiles import read_json, write_json
 from madlab.files.schemas import validated
 
 DAMAGED = {
@@ -47,11 +47,8 @@ def test_damage_is_told_with_the_name_of_the_file(name, tmp_path):
     data, words = DAMAGED[name]
     path = tmp_path / "config.json"
     path.write_bytes(data)
-    for read in (read_json, read_json_lines):
-        with pytest.raises(
-            MadlabError, match=rf"(?s)^[^\n]*config\.json[^\n]* is damaged \([^\n]*({words})[^\n]*anew\.$"
-        ):
-            read(path)
+    with pytest.raises(MadlabError, match=rf"(?s)^[^\n]*config\.json is damaged \([^\n]*({words})[^\n]*anew\.$"):
+        read_json(path)
     path.unlink()
     told(lambda: read_json(path), f"There is no file {path}.")
 
@@ -80,27 +77,10 @@ def test_what_is_written_is_read_again_and_a_byte_order_mark_is_no_damage(tmp_pa
 def test_what_is_not_finite_is_neither_written_nor_read_unless_it_is_asked_for(tmp_path):
     told(lambda: write_json(tmp_path / "x.json", {"loss": math.nan}), "x.json was not written")
     assert not (tmp_path / "x.json").exists()
-    (tmp_path / "x.jsonl").write_text('{"loss": NaN}\n{"loss": 1e999}\n')
-    told(lambda: read_json_lines(tmp_path / "x.jsonl"), "x.jsonl, line 1, is damaged (NaN is no number)")
-    first, second = read_json_lines(tmp_path / "x.jsonl", finite=False)
-    assert math.isnan(first["loss"]) and second["loss"] == math.inf
-
-
-def test_lines(tmp_path, recwarn):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"epoch": 1}\r\n{"epoch": 2}\n{"epoch": 3}')
-    assert read_json_lines(path) == [{"epoch": 1}, {"epoch": 2}, {"epoch": 3}]
-    path.write_text('{"epoch": 1}\n\n{"epoch": 3}\n')
-    told(lambda: read_json_lines(path, torn=True), "metrics.jsonl, line 2, is damaged")
-    path.write_text('{"epoch": 1}\n{"epoch": \n')
-    told(lambda: read_json_lines(path, torn=True), "metrics.jsonl, line 2, is damaged")
-    path.write_text('{"epoch": \n{"epoch": 2')
-    told(lambda: read_json_lines(path, torn=True), "metrics.jsonl, line 1, is damaged")
-    assert not recwarn.list
-    path.write_text('{"epoch": 1}\n{"epoch": 2')
-    told(lambda: read_json_lines(path), "metrics.jsonl, line 2, is damaged")
-    with pytest.warns(UserWarning, match=r"last line of .*metrics\.jsonl breaks off"):
-        assert read_json_lines(path, torn=True) == [{"epoch": 1}]
+    (tmp_path / "x.json").write_text('{"loss": [NaN, 1e999]}')
+    told(lambda: read_json(tmp_path / "x.json"), "x.json is damaged (NaN is no number)")
+    first, second = read_json(tmp_path / "x.json", finite=False)["loss"]
+    assert math.isnan(first) and second == math.inf
 
 
 @dataclass

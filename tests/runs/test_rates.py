@@ -1,113 +1,91 @@
-"""The learning rates of METHODS are those that did best in the committed trials, by the mean of two domains."""
+"""The learning rates of METHODS are those that did best in the committed trials, of which every family has as many."""
 
+import importlib.util
 import json
 from collections import defaultdict
+from pathlib import Path
 from statistics import fmean
 
 import pytest
 
 from madlab import METHODS
-from madlab.adapters.base import split_method
-from madlab.runs.record import RECORDS, read_runs
+from madlab.adapters.base import Rates, split_method
+from madlab.runs.record import RECORDS
 
-DOMAINS = {"gtsrb", "flowers"}
-UNTRIED = {
-    "ksm": ("mad", 1),
-    "hira": ("mad:8", 1),
-    "filter-subspace": ("series", 1),
-    "peft:dora": ("peft:lora", 1),
-    "peft:hira": ("mad:8", 1),
-    "peft:oft": ("series", 0.1),
-    "peft:hra": ("series", 1),
-}
-"""Methods without trials yet, the relative whose rates they have, and at which share of its adapter's rate: in a run of
-three epochs on the drawn signs, OFT at the whole rate ended below a trained BatchNorm alone."""
-TRIED = {
-    "ksm": "mad",
-    "hira": "lora",
-    "filter-subspace": "series",
-    "peft:dora": "peft:lora",
-    "peft:hira": "peft:lora",
-    "peft:oft": "series",
-    "peft:hra": "series",
-}
-"""Methods without trials yet, and the relative whose rates they have."""
-TRIED = [name for name in METHODS if name not in UNTRIED]
+SPEC = importlib.util.spec_from_file_location("tune", Path(__file__).parents[2] / "data_scripts" / "tune.py")
+tune = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(tune)
+KINDS = tune.KINDS
+WAITING: set[str] = set(tune.START)
+"""Families whose trials are not complete; until they are, the method has the rates from which they start."""
+RANKS = {1: "mad:2", 3: "mad:8", 11: "mad:13", 27: "mad:39"}
+"""The ranks of `mad` from which on a family's rates hold."""
+Lines = dict[str, list[dict]]
 
 
 @pytest.fixture(scope="module")
-def means() -> dict[str, dict[tuple, float]]:
-    return read_means("trials.json")
+def trials() -> Lines:
+    """Family -> its trials, of the families that are complete."""
+    found = defaultdict(list)
+    for line in tune.read_trials(RECORDS / "trials.jsonl"):
+        found[line["family"]].append(line)
+    return {family: lines for family, lines in found.items() if family not in WAITING}
 
 
-def read_means(file: str) -> dict[str, dict[tuple, float]]:
-    """Method -> rates of a trial, as sorted pairs -> mean validation accuracy."""
-    found: dict[tuple, dict[str, float]] = defaultdict(dict)
-    for line in json.loads((RECORDS / file).read_text()):
-        if line["domain"] in DOMAINS:
-            found[line["method"], *sorted(line["rates"].items())][line["domain"]] = line["val_accuracy"]
-    by_method: dict[str, dict[tuple, float]] = defaultdict(dict)
-    for (method, *rates), accuracies in found.items():
-        assert accuracies.keys() == DOMAINS, "both domains, or the mean is not of the same images"
-        by_method[method][tuple(rates)] = fmean(accuracies.values())
-    return by_method
+def rates_of(family: str) -> tuple[float, float, float]:
+    written, *form = family.split()
+    name, rank = split_method(written)
+    rates: Rates = METHODS[name].rates_for({"rank": rank, "form": form[0] if form else None})
+    return rates.adapter, rates.batchnorm, rates.head
 
 
-def test_every_method_got_four_values_of_the_rate_that_decides(means) -> None:
-    assert {split_method(name)[0] for name in means} == set(TRIED)
-    for name, trials in means.items():
-        decides = "batchnorm_lr" if name in ("frozen", "batchnorm") else "adapter_lr"
-        assert len([rates for rates in trials if decides in dict(rates)]) == 4, name
+def best(lines: list[dict]) -> dict[str, float]:
+    return max(lines, key=lambda line: line["mean"])["rates"]
 
 
-@pytest.mark.parametrize("name", [*TRIED, "mad:8"])
-def test_the_method_has_the_best_of_its_trials(means, name: str) -> None:
-    plain, rank = split_method(name)
-    method, trials = METHODS[plain], means[name]
-    best = max(trials, key=trials.__getitem__)
-    if "adapter_lr" in dict(best):
-        assert method.rate({"rank": rank}) == dict(best)["adapter_lr"]
-        assert (method.rates.batchnorm, method.rates.head) == (0.3, None)
+def test_every_method_but_frozen_is_tried_and_every_rank_of_mad_belongs_to_a_family() -> None:
+    assert {split_method(family.split()[0])[0] for family in tune.START} == set(METHODS) - {"frozen"}
+    mad = METHODS["mad"]
+    assert {least: mad.rates_by_rank[least] for least in RANKS} == mad.rates_by_rank
+    for least, family in RANKS.items():
+        assert family in tune.START and mad.rates_by_rank[least] == mad.rates_for({"rank": split_method(family)[1]})
+
+
+def test_every_family_has_as_many_trials_of_all_rates_on_the_same_images(trials: Lines) -> None:
+    assert trials.keys() | WAITING == set(tune.START) and not trials.keys() & WAITING
+    counts = {family: len(lines) for family, lines in trials.items()}
+    assert len(set(counts.values())) <= 1 and min(counts.values(), default=12) >= 12, counts
+    every = [line for lines in trials.values() for line in lines]
+    assert {tuple(line["rates"]) for line in every} <= {KINDS}
+    assert {tuple(line["val_accuracy"]) for line in every} <= {("flowers", "gtsrb")}
+    assert len({json.dumps([line["epochs"], line["seed"], line["base"], line["most_images"]]) for line in every}) <= 1
+    for line in every:
+        assert line["mean"] == pytest.approx(fmean(line["val_accuracy"].values()))
+
+
+def test_the_trials_of_all_families_lie_in_the_same_places_around_their_start(trials: Lines) -> None:
+    """The first is the start, the next seven are a Latin hypercube: each of seven values of each rate once."""
+    shapes = set()
+    for family, lines in trials.items():
+        start, cube = lines[0]["rates"], lines[1:8]
+        assert tuple(start.values()) == (tune.START[family], tune.NORM, tune.HEAD)
+        shapes.add(tuple(line["rates"][kind] for line in cube for kind in ("batchnorm_lr", "head_lr")))
+        for kind in KINDS:
+            values = sorted(line["rates"][kind] for line in cube)
+            assert start[kind] == 0 or (len(set(values)) == 7 and values[-1] / values[0] == pytest.approx(16, rel=0.02))
+    assert len(shapes) <= 1
+
+
+@pytest.mark.parametrize("family", tune.START)
+def test_a_method_has_the_best_of_its_trials(trials: Lines, family: str) -> None:
+    if family in WAITING:
+        assert rates_of(family) == (tune.START[family], tune.NORM, tune.HEAD)
         return
-    adapter = max((rates for rates in trials if "adapter_lr" in dict(rates)), key=trials.__getitem__, default=None)
-    assert adapter is None or method.rate({"rank": rank}) == dict(adapter)["adapter_lr"]
-    assert (method.rates.head or method.rates.batchnorm) == dict(best)["head_lr"]
-    assert method.rates.batchnorm == dict(best).get("batchnorm_lr", 0.3)
+    assert rates_of(family) == tuple(best(trials[family]).values())
 
 
-@pytest.mark.parametrize("name", UNTRIED)
-def test_a_method_without_trials_has_the_rates_of_its_relative(name: str) -> None:
-    written, share = UNTRIED[name]
-    plain, rank = split_method(written)
-    method, relative = METHODS[name], METHODS[plain]
-    assert method.rates.adapter == pytest.approx(share * relative.rate({"rank": rank}))
-    assert (method.rates.batchnorm, method.rates.head) == (relative.rates.batchnorm, relative.rates.head)
-
-
-@pytest.mark.parametrize("grid", ["mini-decathlon-64px", "mini-sketch-64px"])
-def test_the_runs_at_full_width_have_the_best_of_the_trials_at_full_width(grid: str) -> None:
-    trials = read_means("trials-full-width.json")
-    assert {split_method(name)[0] for name in trials} == set(TRIED)
-    assert {len(rates) for rates in trials.values()} == {4}
-    runs = read_runs(RECORDS / f"{grid}.jsonl")
-    assert runs
-    for run in runs:
-        ranked = run.result.method == "mad" and run.result.rank is not None
-        tried = trials["mad:8" if ranked else run.result.method]
-        (kind, rate), *_ = max(tried, key=tried.__getitem__)  # "adapter_lr", or "batchnorm_lr" before "head_lr"
-        assert run.result.rates[kind.removesuffix("_lr")] == rate, run.path
-
-
-def test_the_runs_with_frozen_batchnorm_have_the_best_of_four_trials_on_the_same_domains() -> None:
-    trials = read_means("trials-frozen-batchnorm.json")
-    assert trials.keys() == {f"{name}-frozen-batchnorm" for name in ("mad", "piggyback", "wtpb")}
-    assert {len(rates) for rates in trials.values()} == {4}
-    seeds: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
-    for run in read_runs(RECORDS / "frozen-batchnorm.jsonl"):
-        result = run.result
-        ((_, rate),) = max(trials[result.method], key=trials[result.method].__getitem__)
-        assert result.rates["adapter"] == rate, run.path
-        seeds[result.method][result.domain].add(result.seed)
-    grids = [read_runs(RECORDS / f"{name}.jsonl") for name in ("mini-decathlon", "mini-sketch")]
-    every = {run.result.domain for runs in grids for run in runs}
-    assert seeds == {method: {domain: {0, 1, 2} for domain in every} for method in trials}
+def test_no_chosen_rate_is_the_lowest_or_highest_that_was_tried(trials: Lines) -> None:
+    for family, lines in trials.items():
+        for kind in KINDS:
+            values = [line["rates"][kind] for line in lines]
+            assert max(values) == 0 or min(values) < best(lines)[kind] < max(values), (family, kind)

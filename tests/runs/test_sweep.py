@@ -66,7 +66,7 @@ def same_runs(one, other):
     assert names == sorted(path.relative_to(other) for path in other.rglob("*") if path.is_file())
     for name in names:
         if name.name == "result.json":
-            results = [json.loads((root / name).read_text()) | {"seconds": 0} for root in (one, other)]
+            results = [json.loads((root / name).read_text()) | {"seconds": 0, "cost": {}} for root in (one, other)]
             assert results[0] == results[1]
         else:
             assert (one / name).read_bytes() == (other / name).read_bytes(), name
@@ -166,7 +166,7 @@ def test_a_failed_run_is_told_and_the_others_go_on(place, capsys):
     assert cli.main(command) == 2
     out, err = capsys.readouterr()
     failed = place / "failing" / "noise" / "mad-2" / "seed0"
-    assert out.startswith("1 finished runs are in")
+    assert out.startswith("1 finished run is in")
     assert "of 2 runs these failed" in err and f"{failed}: The validation loss became nan in epoch 2" in err
     assert "Traceback" not in err
     assert (place / "failing" / "noise" / "frozen" / "seed0" / "result.json").exists()

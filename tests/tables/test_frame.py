@@ -5,8 +5,7 @@ import math
 import pytest
 from made_runs import made_run
 
-from madlab.tables.frame import accuracy_table, as_frame, label
-from madlab.tables.layers import layer_points
+from madlab.tables.frame import accuracy_table, as_frame, label, layer_points
 
 
 def test_one_row_per_run_with_what_it_was_and_what_it_reached() -> None:

@@ -219,10 +219,19 @@ def test_ours_stand_beside_the_published_rows_each_with_its_source(tmp_path):
     put_decathlon(root, "gtsrb", "mad", 99.9, source="images/gtsrb", rank=9)  # a folder of that name
     text = write_comparison(root, "decathlon", csv=tmp_path / "table.csv")
     table = rows_by(text, "method")
-    assert len(table) == 18 + 1
+    assert len(table) == 23 + 1
     ours = table["mad:8"]
     # gtsrb: 40.9776 * (4.94 - 3)^2 = 154.22; dtd: 0.126419 * (88.94 - 50)^2 = 191.69 (Emax of the published table)
-    wanted = {"": "ours", "gtsrb": "97.00", "dtd": "50.00", "svhn": "–", "mean": "–", "S": "–", "S of 2": "346*"}
+    wanted = {
+        "": "ours",
+        "gtsrb": "97.00",
+        "dtd": "50.00",
+        "svhn": "–",
+        "mean": "–",
+        "S": "–",
+        "S of 2": "346*",
+        "mean of 2": "73.50*",
+    }
     assert {key: ours[key] for key in wanted} == wanted
     assert (ours["network"], ours["params"]) == ("small", "1.22x")
     note = next(line for line in text.splitlines() if line.startswith(ours["source"]))
@@ -234,7 +243,7 @@ def test_ours_stand_beside_the_published_rows_each_with_its_source(tmp_path):
     assert "arXiv 2204.02744" in next(line for line in text.splitlines() if line.startswith(url["source"]))
     assert (table["MAD"]["S"], table["MAD"]["S of 2"], table["MAD"]["params"]) == ("3828", "–", "–")
     assert table["Residual adapters 2017, finetune all"]["mean"] == "77.18*"  # not printed anywhere
-    assert "S of 2: over dtd, gtsrb" in text
+    assert "Mean and S of 2: over dtd, gtsrb, which" in text
     with open(tmp_path / "table.csv", newline="") as file:
         lines = list(csv.DictReader(file))
     assert [line["method"] for line in lines if line["ours"] == "1"] == ["mad:8"]
@@ -276,10 +285,11 @@ def test_sketch_scores_another_network_against_its_own_fine_tuning(tmp_path):
             )  # fmt: skip
     text = write_comparison(tmp_path, "sketch", figure=tmp_path / "figure.png")
     table = rows_by(text, "method")
-    # imagenet is the same as its baseline: 250; cubs: 1000 / 40^2 * (40 - 15)^2 = 390.6; cars: 250
-    assert (table["mad"]["S of 3"], table["finetune"]["S of 3"]) == ("891*", "750*")
+    # cubs: 1000 / 40^2 * (40 - 15)^2 = 390.6; cars: 250
+    assert (table["mad"]["S of 2"], table["finetune"]["S of 2"]) == ("641*", "500*")
     assert table["mad"]["imagenet"] == "74.43"  # torchvision's documentation of DenseNet121_Weights.IMAGENET1K_V1
-    assert table["H2"]["S of 3"] != "–" and table["MAD"]["S"] == "1668"
+    assert (table["H2"]["mean of 2"], table["CPG, released checkpoints"]["mean of 2"]) == ("87.35*", "88.19*")
+    assert table["H2"]["S of 2"] != "–" and table["MAD"]["S"] == "1668"
     assert "1 seed, date not recorded" in text and "S against finetune of these runs" in text
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 

@@ -6,7 +6,10 @@ safetensors. The same random numbers give the same damage.
 
 import copy
 import json
+import os
+import shutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from random import Random
 from types import MappingProxyType
 from typing import Any
@@ -268,3 +271,38 @@ def change_facts(data: bytes, random: Random) -> bytes:
 TENSORS = _named(
     rename_tensor, exchange_tensors, exchange_twins, relabel, reshape, one_value, change_header, change_facts
 )
+
+
+# What stands where a file should be
+
+
+def put(way: str, path: Path) -> None:
+    """Put one of IN_ITS_PLACE where `path` is, whatever is there."""
+    clear(path)
+    IN_ITS_PLACE[way](path)
+
+
+def clear(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _giant(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 42)
+
+
+IN_ITS_PLACE: Mapping[str, Callable[[Path], object]] = {
+    "gone": lambda path: None,
+    "empty": lambda path: path.write_bytes(b""),
+    "a folder": lambda path: path.mkdir(),
+    "a full folder": lambda path: (path / "x").mkdir(parents=True),
+    "a FIFO": os.mkfifo,
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "a link to nothing": lambda path: path.symlink_to("nowhere"),
+    "a link to its folder": lambda path: path.symlink_to("."),
+    "a link to a device without end": lambda path: path.symlink_to("/dev/zero"),
+    "four terabytes": _giant,
+}

@@ -52,7 +52,8 @@ def annotations(folder: Path) -> FileKind:
         labels = None if found.labels is None else found.labels.tolist()
         return [found.class_names, found.names, found.ids.tolist(), labels]
 
-    return FileKind(paths, damage.BYTES | damage.JSON, read, unhashed(lambda data: _annotated(data, domain)))
+    parse = unhashed(lambda data: _annotated(data, domain))
+    return FileKind(paths, damage.BYTES | damage.JSON, read, parse, places=())
 
 
 def _annotated(data: bytes, domain: DomainProtocol) -> list[Any]:
@@ -126,7 +127,8 @@ def archives(folder: Path) -> FileKind:
         return [(name, read(1 << 20)) for name, read in members(path, 100)]
 
     paths = [folder / name for name in contents]
-    return FileKind(paths, damage.BYTES | HOSTILE, read, unhashed(_unpacked))
+    places = [way for way in damage.IN_ITS_PLACE if "folder" not in way]  # a folder is read as well
+    return FileKind(paths, damage.BYTES | HOSTILE, read, unhashed(_unpacked), places=places)
 
 
 def _unpacked(data: bytes) -> list[tuple[str, bytes]]:

@@ -13,8 +13,9 @@ from trust import damage
 from trust.trials import Outcome, judged
 
 import madlab
-from madlab.files.jsonfiles import read_json, read_json_lines, write_json
+from madlab.files.jsonfiles import read_json, write_json
 from madlab.files.tensors import load_tensors, save_tensors
+from madlab.runs.record import read_lines
 
 Judge = Callable[[Any, bytes, Path], str]
 """(what a reader returned, the damaged bytes, the undamaged file) -> the verdict."""
@@ -22,21 +23,31 @@ Judge = Callable[[Any, bytes, Path], str]
 
 @dataclass(frozen=True)
 class FileKind:
-    """Files of one kind and how madlab reads them: `read` makes something of a path, `verdict` judges it."""
+    """Files of one kind and how madlab reads them: `read` makes something of a path, `verdict` judges it.
+
+    places: what may stand in the file's place, as `read` opens it and takes nothing else.
+    """
 
     originals: Sequence[Path]
     damages: Mapping[str, damage.Damage]
     read: Callable[[Path], Any]
     verdict: Judge
     tries: int = 10_000
+    places: Sequence[str] = tuple(damage.IN_ITS_PLACE)
 
     def attempt(self, number: int, random: Random) -> Outcome:
-        """Damage one file and read it."""
+        """Damage one file, or put something in its place, and read it."""
         original = random.choice(self.originals)
-        way = list(self.damages)[number % len(self.damages)]
-        data = self.damages[way](original.read_bytes(), random)
         path = original.with_name(f"damaged-{original.name}")
-        path.write_bytes(data)
+        data = b""
+        if self.places and random.random() < 0.05:
+            way = random.choice(self.places)
+            damage.put(way, path)
+        else:
+            way = list(self.damages)[number % len(self.damages)]
+            data = self.damages[way](original.read_bytes(), random)
+            damage.clear(path)
+            path.write_bytes(data)
         return judged(way, path.name, lambda: self.read(path), lambda value: self.verdict(value, data, original))
 
 
@@ -167,5 +178,5 @@ def json_files(folder: Path) -> FileKind:
 def json_lines(folder: Path) -> FileKind:
     path = folder / "metrics.jsonl"
     path.write_text("".join(json.dumps({"epoch": i, "loss": 1 / i, "rates": {"a": 0.1}}) + "\n" for i in range(1, 20)))
-    parse = unhashed(lambda data: [json.loads(line) for line in data.removesuffix(b"\n").split(b"\n")])
-    return FileKind([path], damage.BYTES | damage.JSON_LINES, read_json_lines, parse)
+    parse = unhashed(lambda data: [json.loads(line) for line in data.splitlines()])
+    return FileKind([path], damage.BYTES | damage.JSON_LINES, lambda p: read_lines(p, lambda line, _: line), parse)

@@ -30,24 +30,14 @@ from trust import damage
 from trust.trials import Outcome
 
 from madlab import cli
+from madlab.adapters import METHODS
 from madlab.benchmarks.decathlon import prepare_decathlon
 from madlab.files.locks import LOCK
 from madlab.runs import sweep, train  # noqa: F401  # imported once, before the forks
 
-METHODS = (
-    "frozen",
-    "finetune",
-    "mad",
-    "mad:2",
-    "piggyback",
-    "wtpb",
-    "mad+wtpb",
-    "series",
-    "lora:2",
-    "prompt",
-    "peft:ia3",
-)
-"""One of each family: nothing, everything, real numbers, factors, masks, both, a layer behind, sums, images, peers."""
+RANKED = {name: f"{name}:2" for name, method in METHODS.items() if method.options.get("rank")}
+TRAINED = [*(RANKED.get(name, name) for name in METHODS), "mad:2"]
+"""Every method, with a rank that the small network has; mad as it is and factorised."""
 SCRIPT = Path(__file__).parents[2] / "data_scripts" / "pretrain_base.py"
 CHANGES = {"write", "pwrite", "fsync", "truncate", "ftruncate", "replace", "rename", "mkdir", "unlink", "rmdir"}
 """C functions before which a fork may be killed: between any two of them the disk is in another state."""
@@ -167,19 +157,20 @@ def _timeless(value: Any) -> Any:
 
 
 def kills(folder: Path) -> Kills:
-    """Train with each family of methods, a sweep, a preparation, and a pre-training."""
+    """Train with every method, a sweep, a preparation, and a pre-training."""
     torch.set_num_threads(1)  # a fork has no other threads
     images, base = tiny.write_folder(folder / "images", counts=(4, 2, 3)), tiny.write_base(folder / "base.safetensors")
     common = ["--base", base, "--epochs", "2", "--batch-size", "6", "--device", "cpu"]
     works: dict[str, Work] = {}
-    for method in METHODS:
+    for method in TRAINED:
         words = ["train", "--domain", str(images), "--method", method, "--resume", *common]
+        words += ["--option", "block=2"] if method == "peft:oft" else []
         works[f"train {method}"] = lambda place, words=words: cli.main([*words, "--out", str(place)])
     words = ["sweep", "--domains", str(images), "--methods", "mad,frozen", "--seeds", "2", *common]
     works["sweep"] = lambda place: cli.main([*words, "--out", str(place)])
     works["prepare"] = _preparation(folder)
     works["pretrain"] = _pretraining(folder)
-    return Kills(folder, works, {})
+    return Kills(folder, works, {}, max(60, 2 * len(works)))
 
 
 def _preparation(folder: Path) -> Work:

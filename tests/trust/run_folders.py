@@ -5,9 +5,8 @@ the training itself, the run as it was recorded, and the bytes of a run that was
 """
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
@@ -101,9 +100,8 @@ class RunFolders:
         """Damage one file of the run, or put something where the run has none; what was done."""
         path = self.run / name
         if data is None or random.random() < 0.15:
-            path.unlink(missing_ok=True)
-            way = random.choice(list(IN_ITS_PLACE))
-            IN_ITS_PLACE[way](path)
+            way = random.choice(list(damage.IN_ITS_PLACE))
+            damage.put(way, path)
             return way
         if random.random() < 0.1:
             other = random.choice(self.runs)
@@ -112,21 +110,6 @@ class RunFolders:
         way = random.choice(list(KINDS[name]))
         path.write_bytes(KINDS[name][way](data, random))
         return way
-
-
-def _loop(path: Path) -> None:
-    path.symlink_to(path.name)
-
-
-IN_ITS_PLACE: Mapping[str, Callable[[Path], object]] = {
-    "gone": lambda path: None,
-    "empty": lambda path: path.write_bytes(b""),
-    "a folder": lambda path: path.mkdir(),
-    "a full folder": lambda path: (path / "x").mkdir(parents=True),
-    "a FIFO": lambda path: os.mkfifo(path),
-    "a link to itself": _loop,
-    "a link to nothing": lambda path: path.symlink_to("nowhere"),
-}
 
 
 # The commands: each returns the verdict, or raises what madlab raises

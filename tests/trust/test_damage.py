@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from trust import commands, data_files, files, kills, run_folders, runner, trials
+from trust import commands, data_files, files, kills, limits, run_folders, runner, trials
 
 from madlab.errors import MadlabError
 
@@ -60,6 +60,16 @@ def test_run_folders_are_right_or_refused(tmp_path):
 def test_command_lines_end_with_a_code_and_a_sentence(tmp_path):
     record = tried("x", commands.command_lines(tmp_path), 20)
     assert record["failures"] == [] and record["refused"] > 9
+
+
+def test_whatever_stands_where_a_run_should_be_is_refused(tmp_path):
+    kind = commands.command_lines(tmp_path)
+    for command, parser in commands.commands().items():
+        if any(action.metavar == "RUN" or action.dest == "runs" for action in parser._actions):
+            for place in set(commands.PLACES) - {"done", "images"}:  # a command that shows a data set takes "images"
+                words = commands.working(command, Random(0))
+                outcome = kind.ended(commands.Line([command, place, *words[2:]]))
+                assert outcome.verdict == "refused", outcome
 
 
 def test_the_same_seed_gives_the_same_record(kinds):
@@ -123,22 +133,40 @@ def record():
     return json.loads(RECORD.read_text())
 
 
-def test_the_committed_record_has_no_failure_and_adds_up(record):
-    assert record.keys() <= {runner.title(maker) for maker in runner.FILES + runner.PROCESSES}
-    for name, kind in record.items():
+def test_the_committed_record_is_whole_has_no_failure_and_adds_up(record):
+    tries = dict.fromkeys(runner.FILES, 10000) | {commands.command_lines: 500, commands.real_command_lines: 40}
+    tries |= {kills.kills: 60, limits.limits: 40}
+    assert list(record) == [runner.title(maker) for maker in tries]
+    for (name, kind), most in zip(record.items(), tries.values(), strict=True):
         assert kind["failures"] == [] and kind["failed"] == 0, name
-        assert kind["tried"] == sum(kind[verdict] for verdict in trials.VERDICTS) > 0, name
+        assert kind["tried"] == sum(kind[verdict] for verdict in trials.VERDICTS) >= most, name
         ways = sum((Counter(way) for way in kind["by way"].values()), Counter())
         assert ways["tried"] == kind["tried"] and sum(kind["by sentence"].values()) == kind["refused"], name
 
 
-def test_the_page_of_trust_says_what_the_record_says(record):
-    page = " ".join((TESTS.parent / "notebooks" / "site" / "trust.md").read_text().split())
-    for told in runner.sentences(record):
-        assert told in page, told
+FAMILIES = (
+    "frozen", "batchnorm", "finetune", "mad", "mad:2", "piggyback", "wtpb", "mad+wtpb", "parallel", "series", "lora:2",
+    "hira:2", "ksm", "filter-subspace", "prompt", "peft:lora:2", "peft:ia3", "peft:oft",
+)  # fmt: skip
+
+
+def test_the_committed_record_has_every_kind_of_kill_limit_command_and_place(record):
+    works = [*(f"train {method}" for method in FAMILIES), "sweep", "prepare", "pretrain"]
+    moments = ("at a random moment", "while it writes")
+    assert record["kills"]["by way"].keys() >= {f"{work}, {moment}" for work in works for moment in moments}
+    halves = Counter(moment for way in record["kills"]["by way"] for moment in moments if way.endswith(moment))
+    assert len(set(halves.values())) == 1 and record["kills"]["right"] == record["kills"]["tried"]
+    assert record["limits"]["by way"].keys() == {case.__name__.replace("_", " ") for case in limits.CASES}
+    named = {"train", "sweep", "evaluate", "report", "diagnose", "prepare", "bench", "doctor", "course"}
+    assert record["command lines"]["by way"].keys() >= named
+    for outlet in commands.OUTLETS[1:]:
+        assert any(way.endswith(outlet) for way in record["real command lines"]["by way"]), outlet
+
+
+def test_the_page_is_what_the_record_says(record):
+    assert (TESTS.parent / "notebooks" / "site" / "trust.md").read_text() == runner.page(record)
 
 
 @pytest.mark.trust
 def test_everything():
-    ran = subprocess.run([sys.executable, "-m", "trust.runner", "--out", str(RECORD)], cwd=TESTS)
-    assert ran.returncode == 0
+    assert subprocess.run([sys.executable, "-m", "trust.runner"], cwd=TESTS).returncode == 0

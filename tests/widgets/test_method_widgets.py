@@ -64,10 +64,10 @@ def test_sparsity_slider_sets_back_counts_and_asks_once() -> None:
     other = {name: alpha + 0.5 for name, alpha in one.items()}
     asked, announced = [], []
 
-    def measure(domain: str, threshold: float, value: float) -> float:
+    def measure(domain: str, threshold: float, value: float, fresh: bool, shuffled: bool) -> float:
         announced.append(bool(asked) and "measuring" in panel.note.value)
-        asked.append((domain, threshold, value))
-        return 80 - 10 * threshold
+        asked.append((domain, threshold, value, fresh, shuffled))
+        return 80 - 10 * threshold + fresh - 5 * shuffled
 
     levels = {"x": {"whole α": 80.0}, "y": {"whole α": 80.0}}
     panel = widgets.sparsity_slider({"x": one, "y": other}, measure, levels=levels, threshold=0.25)
@@ -89,6 +89,14 @@ def test_sparsity_slider_sets_back_counts_and_asks_once() -> None:
     panel.value.value = 0.0
     assert float(panel.state["alpha"].min()) == pytest.approx(float(one["b"].min()))  # nothing is so near to zero
     panel.value.value, panel.domain.value = 1.0, "y"
-    assert asked == [("x", 0.25, 1.0), ("x", 0.5, 1.0), ("x", 0.525, 1.0), ("x", 0.25, 0.0), ("y", 0.25, 1.0)]
+    places = [("x", 0.25, 1.0), ("x", 0.5, 1.0), ("x", 0.525, 1.0), ("x", 0.25, 0.0), ("y", 0.25, 1.0)]
+    assert asked == [(*place, False, False) for place in places]
     assert announced == [False, True, True, True, True]
     assert panel.state["accuracy"] == 77.5 and "77.5" in panel.note.value and "measuring" not in panel.note.value
+    panel.fresh.value = True
+    panel.shuffled.value = True
+    assert asked[-2:] == [("y", 0.25, 1.0, True, False), ("y", 0.25, 1.0, True, True)]
+    assert panel.state["accuracy"] == 73.5
+    other_places, kept = panel.state["alpha"], [v for v in other["b"].flatten().tolist() if abs(v - 1) >= 0.25]
+    assert sorted(other_places[other_places != 1].tolist()) == pytest.approx(sorted(kept))
+    assert not torch.equal(other_places != 1, (other["b"] - 1).abs() >= 0.25)

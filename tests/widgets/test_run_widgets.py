@@ -137,16 +137,16 @@ def test_rank_slider_cuts_and_counts() -> None:
     alphas = {"a": torch.randn(6, 4) + 1, "b": torch.randn(8, 6) + 1}
     asked, notes = [], []
 
-    def measure(rank: int) -> float:
-        asked.append(rank)
-        return 50.0 + rank
+    def measure(rank: int, fresh: bool) -> float:
+        asked.append((rank, fresh))
+        return 50.0 + rank + 3 * fresh
 
-    panel = widgets.rank_slider(alphas, measure, full=60.0, rank=2)
+    panel = widgets.rank_slider(alphas, measure, full=60.0, floor=50.0, rank=2)
     panel.note.observe(lambda change: notes.append(change["new"]), names="value")
     panel.layer.value = "b"
     assert not any("measuring" in note for note in notes), "this rank was measured before"
     assert panel.state["parameters"] == 2 * (6 + 4) + 2 * (8 + 6)
-    assert panel.state["accuracy"] == 52.0
+    assert panel.state["accuracy"] == 52.0 and panel.state["gain"] == pytest.approx(0.2)
     nearest = min(
         float((alphas["b"] - torch.outer(u, v) - torch.outer(w, z)).norm())
         for u, v, w, z in [tuple(torch.randn(n) for n in (8, 6, 8, 6)) for _ in range(50)]
@@ -158,11 +158,13 @@ def test_rank_slider_cuts_and_counts() -> None:
     panel.lost.value = False
     assert torch.allclose(panel.state["alpha"] + left_out, alphas["b"], atol=1e-5)
     notes.clear()
-    panel.rank.value = 6
+    panel.fresh.value = True
     assert "measuring" in notes[0] and "measuring" not in notes[-1]
+    assert panel.state["fresh"] and panel.state["accuracy"] == 55.0
+    panel.rank.value, panel.fresh.value = 6, False
     assert torch.allclose(panel.state["alpha"], alphas["b"], atol=1e-5) and panel.state["kept"] == pytest.approx(1)
     panel.rank.value = 2
-    assert asked == [2, 6]
+    assert asked == [(2, False), (2, True), (6, True), (6, False)]
 
 
 @pytest.mark.parametrize("place", [(0.1, 0.1, 0.4, 0.7), (0.715, 0.16, 0.265, 0.74)])  # notebook 05, rank slider
@@ -170,7 +172,7 @@ def test_the_legend_of_accuracy_by_rank_lies_on_nothing(place) -> None:
     figure = figures.blank((9.5, 3.6))
     ax = figure.add_axes(place)
     cut = {1: 27.0, 4: 31.0, 16: 47.0, 128: 49.0}
-    figures.accuracy_by_rank(ax, cut, trained={1: 39.0, 16: 43.0}, full=48.7, frozen=30.7, rank=4)
+    figures.accuracy_by_rank(ax, cut, trained={1: 39.0, 16: 43.0}, full=48.7, floor=30.7, marked=(4, 31.0))
     figure.canvas.draw()
     top = ax.transData.inverted().transform(ax.get_legend().get_window_extent())[1, 1]
     assert top < min(np.min(line.get_ydata()) for line in ax.lines) == 27

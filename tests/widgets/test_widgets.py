@@ -103,6 +103,9 @@ def test_alpha_editor_convolves_with_what_is_set() -> None:
             x = pixels.permute(2, 0, 1)[None] / 255
             torch.testing.assert_close(desk.state["maps"][0], conv(x)[0].relu())
             torch.testing.assert_close(desk.state["maps"][1], changed(x)[0].relu())
+            whole = desk.state["parts"][1].sum(0) + conv.bias[2]
+            torch.testing.assert_close(whole.relu(), desk.state["maps"][1, 2])
+    assert desk.state["parts"].shape == (2, 3, 9, 9) and "probabilities" not in desk.state
     desk.out.value = 0
     assert desk.alpha_mn.value == 1  # the slider shows the cell that is chosen
     desk.ones.click()

@@ -25,8 +25,8 @@ from madlab.files.schemas import STRICT, Whole
 from madlab.guard import fingerprint
 from madlab.network import MultiDomainNet
 from madlab.runs.config import CONFIG, RunConfig
-from madlab.runs.evaluate import base_of
 from madlab.runs.folder import ADAPTER, CHECKPOINT, FAILURE, Checkpoint
+from madlab.runs.loaded import base_of
 from madlab.runs.rates import peak_rates
 from madlab.runs.recipe import Recipe
 from madlab.runs.record import METRICS, RESULT, Epoch, Result, read_log
@@ -83,6 +83,11 @@ class Evidence:
         return best_epoch(list(self.log))
 
     @property
+    def reached(self) -> float:
+        """The highest validation accuracy, in percent."""
+        return _known(self.best.val_accuracy)
+
+    @property
     def chance(self) -> float:
         """Nats of loss of a network that knows nothing: ln of the number of classes."""
         return math.log(self.classes or 2)
@@ -95,12 +100,12 @@ class Evidence:
     @property
     def gap(self) -> float:
         """Nats by which validation is worse than training, each above what a perfect fit to smoothed labels has."""
-        return self.log[-1].val_loss - self.least(smoothed=False) - self.misfit
+        return _known(self.log[-1].val_loss) - self.least(smoothed=False) - self.misfit
 
     @property
     def peak(self) -> float:
         """The largest validation loss of any epoch, in multiples of `chance`."""
-        return max(epoch.val_loss for epoch in self.log) / self.chance
+        return max(_known(epoch.val_loss) for epoch in self.log) / self.chance
 
     @property
     def loudest(self) -> float:
@@ -122,7 +127,7 @@ class Evidence:
 def gather(run: Path | str, base: nn.Module | str | None = None) -> Evidence:
     """The evidence of a run folder, finished or not; nothing is trained and no image is read.
 
-    base: as in `evaluate.restore`, needed where the run was given a network object or one that had to be downloaded.
+    base: as in `load_run`, needed where the run was given a network object or one that had to be downloaded.
     Raises MadlabError for a folder that is no run, or whose files are absent where they should be or damaged.
     """
     folder = Path(run)
@@ -133,26 +138,23 @@ def gather(run: Path | str, base: nn.Module | str | None = None) -> Evidence:
     config, log, finished = RunConfig.read(folder), read_log(folder), (folder / RESULT).exists()
     if config.method not in METHODS:
         raise MadlabError(f"The run {folder} has the unknown method {config.method!r:.60}: correct its {CONFIG}.")
+    if config.recipe.trainval:
+        raise MadlabError(
+            f"The run {folder} was trained on its validation images too, so there is nothing to diagnose it by: "
+            "diagnose the run whose epochs it repeats."
+        )
     if finished:
         Result.read(folder)
         for file, lost in ((METRICS, "how its loss went"), (ADAPTER, "what it trained")):
             if not (folder / file).exists() or (file == METRICS and not log):
                 raise MadlabError(f"The run {folder} is finished but has no {file}, so nobody knows {lost}: repeat it.")
-    facts: dict[str, Any] = {"rates": _rates(config, config.recipe), "own_rates": _rates(config, Recipe())}
+    method, options = METHODS[config.method], config.options
+    facts: dict[str, Any] = {
+        "rates": peak_rates(method, options, config.recipe),
+        "own_rates": peak_rates(method, options, Recipe()),
+    }
     facts |= {"failure": _failure(folder)} | _trained(folder, config, base)
     return Evidence(str(folder), config, log, finished, **facts)
-
-
-def _rates(config: RunConfig, recipe: Recipe) -> dict[str, float]:
-    """Peak rates where there is no domain to look at: `peak_rates` lowers the head's for some."""
-    method = METHODS[config.method]
-    own = {
-        "adapter": method.rate(config.options),
-        "batchnorm": method.rates.batchnorm,
-        "head": method.rates.head or method.rates.batchnorm,
-    }
-    asked = {"adapter": recipe.adapter_lr, "batchnorm": recipe.batchnorm_lr, "head": recipe.head_lr}
-    return own | {kind: rate for kind, rate in asked.items() if rate is not None}
 
 
 def _failure(folder: Path) -> str:
@@ -173,8 +175,6 @@ def _trained(folder: Path, config: RunConfig, base: nn.Module | str | None) -> d
     view = _view(folder, config, network)
     adapts = bool(view.adapted_layers())
     return {
-        "rates": peak_rates(view, config.recipe),
-        "own_rates": peak_rates(view, Recipe()),
         "classes": view.facts.num_classes,
         "turn": filter_turn(view) / CEILING.get(config.method, 1.0) if adapts else None,
         "change": filter_change(view) if adapts else None,
@@ -204,3 +204,9 @@ def _view(folder: Path, config: RunConfig, network: nn.Module) -> DomainView:
     except MadlabError as error:
         raise MadlabError(f"The checkpoint of {folder} is not of the run that its config describes: {error}") from error
     return view
+
+
+def _known(value: float | None) -> float:
+    """A validated value: `gather` refuses runs without validation."""
+    assert value is not None
+    return value

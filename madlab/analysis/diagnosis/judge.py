@@ -133,7 +133,7 @@ def _suspects(run: Evidence) -> list[tuple[str, ...]]:
 
 
 def _accuracy(run: Evidence) -> float:
-    return run.best.val_accuracy
+    return run.reached
 
 
 def _too_small(config: RunConfig) -> tuple[str, ...]:

@@ -94,7 +94,9 @@ def read_trials(file: Path | str = RECORDS / "diagnosis.jsonl") -> list[Trial]:
 
 def _last_accuracy(trial: Trial) -> float:
     """Validation accuracy of the last epoch, in percent."""
-    return trial.log[-1].val_accuracy
+    reached = trial.log[-1].val_accuracy
+    assert reached is not None, "trials are validated"
+    return reached
 
 
 def _last_train_loss(trial: Trial) -> float:

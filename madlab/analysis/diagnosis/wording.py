@@ -44,7 +44,7 @@ def measured(run: Evidence) -> tuple[str, ...]:
             lines.append(f"{kind}_lr {rate:.3g} (the method's own is {run.own_rates[kind]:.3g})")
     if run.log:
         done = f"{run.log[-1].epoch} of {run.config.recipe.epochs} epochs are done"
-        lines.append(f"validation accuracy at best {run.best.val_accuracy:.1f} %, in epoch {run.best.epoch}; {done}")
+        lines.append(f"validation accuracy at best {run.reached:.1f} %, in epoch {run.best.epoch}; {done}")
     if run.classes is None:
         return (*lines, "nothing trained is in the folder, neither an adapter nor a checkpoint")
     return (*lines, *_of_network(run), *(_of_log(run) if run.log else ()))
@@ -57,7 +57,7 @@ def _of_network(run: Evidence) -> Iterator[str]:
     else:
         yield "filters as in the base network: this method does not change them"
     if run.head is not None:
-        yield f"head grown to {run.head:.2g} times its start (at least {ASLEEP:g} where it learned)"
+        yield f"head {run.head:.2g} times as long as a random one (at least {ASLEEP:g} where it learned)"
     if run.batchnorm is not None:
         yield f"BatchNorm's scales changed by {run.batchnorm:.2g} of their size (up to {AWAY:g} in runs that work)"
     if run.stale:
@@ -73,7 +73,7 @@ def _of_log(run: Evidence) -> Iterator[str]:
 
 def compared(what: str, run: Evidence, other: Evidence, counts: bool) -> str:
     """What the best run beside it that tests a signature says; counts: whether it is ahead, or fit to acquit."""
-    gain = other.best.val_accuracy - run.best.val_accuracy
+    gain = other.reached - run.reached
     says = f"{what} is likely" if gain >= BETTER else f"less than {BETTER:g}, so it is not: {what}"
     if not counts:
         says = f"not ahead, but with a failure of its own, so it says nothing of: {what}"
@@ -117,7 +117,7 @@ def _better_rate(run: Evidence, kind: str, higher: bool) -> str:
 def _method(run: Evidence, method: str) -> dict[str, str]:
     """Another method and, where the config has one for the old method, its rate."""
     name, rank = split_method(method)
-    own = METHODS[name].rate({} if rank is None else {"rank": rank})
+    own = METHODS[name].rate({"rank": rank})
     return {"method": method} | ({} if run.config.recipe.adapter_lr is None else {"adapter_lr": f"{own:g}"})
 
 

@@ -32,7 +32,8 @@ def next_point(answer: Callable[[float], float]) -> str:
                 f"At {finetuned:.2f} % this is the slope of the curve, {tangent:.1f}. The curve bends: take the "
                 f"difference of the two scores, {want:.1f}."
             )
-        if abs(got - (_points(error - 1, error / 2) - 1000)) < 1e-6:
+        too_strict = _points(error - 1, error / 2)  # with the error of the fine-tuned network as Emax
+        if min(abs(got - too_strict), abs(got - too_strict + 250)) < 1e-6:
             raise Wrong("Emax is <i>twice</i> the error of the fine-tuned network.")
         if abs(got - want - 250) < 1e-6:
             raise Wrong("This is the whole score at the next accuracy. Subtract the 250 that fine-tuning already has.")
@@ -42,35 +43,54 @@ def next_point(answer: Callable[[float], float]) -> str:
 
 def accuracy_needed(answer: Callable[[float, float], float]) -> str:
     """accuracy_needed(points, finetuned) -> the accuracy in percent that earns so many points."""
-    for points in (0.0, 250.0, 1000.0, *(_percent(1, 999) for _ in range(4))):
+    for points in (_percent(20, 240), _percent(260, 980), 250.0, 0.0, 1000.0):
         finetuned = _percent(51, 99)
         error = 100 - finetuned
         want = 100 - 2 * error * (1 - (points / 1000) ** 0.5)
         what = f"The accuracy for {points:.0f} points over a fine-tuned {finetuned:.2f} %"
         got = number_in(answer(points, finetuned), what)
-        if abs(got - (100 - want)) < 1e-6 * max(1, want) and points < 1000:
-            raise Wrong("This is the error. The exercise asks for the accuracy, 100 minus the error.")
-        straight = 100 - 2 * error * (1 - points / 1000)
-        if 0 < points < 1000 and abs(got - straight) < 1e-6 * straight:
-            raise Wrong("The score is quadratic: solving for the error takes a square root.")
-        same_number(got, want, what)
+        wrong = {
+            "This is the error. The exercise asks for the accuracy, 100 minus the error.": 100 - want,
+            "This is a share. The exercise asks for percent.": want / 100,
+            "The score is quadratic: solving for the error takes a square root.": 100 - 2 * error * (1 - points / 1000),
+            "Emax is twice the error of the fine-tuned network.": 100 - error * (1 - (points / 1000) ** 0.5),
+            "This is what the points take away. The error is what they leave of Emax.": 100
+            - 2 * error * (points / 1000) ** 0.5,
+        }
+        for message, candidate in wrong.items():
+            if abs(got - candidate) < 1e-6 * max(1, abs(candidate)) and abs(want - candidate) > 1e-3:
+                raise Wrong(message)
+        if abs(got - want) > 1e-6 * want:
+            error_left = 100 - got
+            raise Wrong(
+                f"{what}: {got:.2f} % leaves an error of {error_left:.2f} %, which earns "
+                f"{_points(max(0.0, error_left), error):.0f} points. Put your accuracy back into the formula."
+            )
     return "Correct: for 0, 250 and 1000 points it gives twice the baseline's error, the baseline itself, and 100 %."
+
+
+def _rows(count: int) -> list[dict[str, Any]]:
+    """Random rows, with two that are level with the first in one number, and one that disagrees with all others."""
+    means, scores = torch.randperm(100)[:count].tolist(), torch.randperm(4000)[:count].tolist()
+    rows: list[dict[str, Any]] = [
+        {"method": f"method {number}", "mean": float(mean), "score": score}
+        for number, (mean, score) in enumerate(zip(means, scores, strict=True))
+    ]
+    first = rows[0]
+    rows.append({"method": "same mean", "mean": first["mean"], "score": first["score"] + 0.5})
+    rows.append({"method": "same score", "mean": first["mean"] - 0.5, "score": first["score"]})
+    rows.append({"method": "contrary", "mean": 100.0, "score": -1})
+    return rows
 
 
 def disagreements(answer: Callable[[list[dict[str, Any]]], Any]) -> str:
     """disagreements(rows) -> all pairs of methods (the one with the higher mean, the one with the higher score)."""
-    for count in (2, 5, 7):
-        means, scores = torch.randperm(100)[:count].tolist(), torch.randperm(4000)[:count].tolist()
-        rows = [
-            {"method": f"method {number}", "mean": float(mean), "score": score}
-            for number, (mean, score) in enumerate(zip(means, scores, strict=True))
-        ]
-        rows.append({"method": "twin", "mean": rows[0]["mean"], "score": rows[0]["score"] + 1})  # no higher mean
-        want = set()
-        for first, second in permutations(rows, 2):
-            if first["mean"] > second["mean"] and first["score"] < second["score"]:
-                want.add((first["method"], second["method"]))
-
+    for rows in (_rows(2), _rows(5), _rows(5)[::-1]):
+        want = {
+            (first["method"], second["method"])
+            for first, second in permutations(rows, 2)
+            if first["mean"] > second["mean"] and first["score"] < second["score"]
+        }
         got = answer(rows)
         present(got, "the list of pairs")
         try:
@@ -106,27 +126,28 @@ QUIZ = (
         right="Multi-task learning",
     ),
     Question(
-        "Frozen features reach 68.16 % on GTSRB, where the fine-tuned network has an error of 2.47 %. How many points "
-        "do they earn?",
+        "On a domain the fine-tuned network has an error of 10 %, and your method has one of 5 %. How many points does "
+        "it earn?",
         {
-            "About 68, in proportion to the accuracy": "The score depends not on the accuracy but on how much of the "
-            "permitted error is not made, and it is out of 1000.",
-            "0": "The error is 31.84 %, and 2 × 2.47 = 4.94 % is permitted: max(0, 4.94 − 31.84) is 0.",
-            "Less than 0": "The max(0, ·) in the formula keeps a bad domain from losing what other domains earned.",
+            "500": "Half of the fine-tuned error is left, but the score is quadratic, and it is measured against twice "
+            "that error.",
+            "562": "Emax is 20 %, of which 15 are not made: 1000 · (15 / 20)² = 562.5.",
+            "250": "That is what an error of 10 % earns, the fine-tuned network's own.",
+            "750": "Three quarters of Emax are not made. The share is then squared.",
         },
-        right="0",
+        right="562",
     ),
     Question(
         "A new domain has 10 images per class. What is the best reason to train few parameters for it?",
         {
-            "What is not trained is borrowed from the base network": "There it was learned from far more than ten "
-            "images. The count alone says little, as the experiment showed: what matters is what is borrowed, and how "
-            "near it is. Where a domain is far from the base and has many images, a small adapter can be too rigid.",
-            "Inference gets faster": "The number of trained parameters says nothing about speed: a merged adapter "
-            "and a fine-tuned network run exactly the same convolutions.",
+            "What is not trained stays borrowed from the base": "There it was learned from far more than ten images. "
+            "The count alone says little: what matters is what is borrowed, and how near it is. Where a domain is far "
+            "from the base and has many images, a small adapter can be too rigid.",
+            "Inference with fewer trained parameters is faster": "The number of trained parameters says nothing about "
+            "speed: a merged adapter and a fine-tuned network run exactly the same convolutions.",
             "Fewer parameters always give a higher test accuracy": "Frozen features train the fewest, and they lose on "
             "most domains of the decathlon, most of all on those with many images.",
         },
-        right="What is not trained is borrowed from the base network",
+        right="What is not trained stays borrowed from the base",
     ),
 )

@@ -1,6 +1,6 @@
 """Exercises and quiz of notebook 02, "One modulated convolution"."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
 
@@ -10,6 +10,79 @@ from torch.nn import functional as F
 
 from madlab.lessons.checks import Wrong, present, random_convs, same_tensor
 from madlab.lessons.quizzes import Question
+
+
+def forward(answer: type[nn.Module]) -> str:
+    """ModulatedConv2d(conv): a module with `alpha` (M, N), whose forward convolves with alpha * weight."""
+    for conv, x in (*random_convs(3), *_unusual_convs()):
+        weight = conv.weight.detach().clone()
+        layer = answer(conv)
+        fresh = layer(x)
+        present(fresh, "the output")
+        alpha = getattr(layer, "alpha", None)
+        if not isinstance(alpha, nn.Parameter) or alpha.shape != weight.shape[:2]:
+            raise Wrong("`__init__` was given: leave `self.alpha` the parameter of shape (M, N) that it is.")
+        same_tensor(fresh, conv(x), "the output of a new layer")
+
+        with torch.no_grad():
+            alpha.normal_()
+        x.requires_grad_()
+        got = layer(x)
+        if not torch.equal(conv.weight, weight):
+            raise Wrong("The base's filters were changed, but all domains share them. Compute new ones in `forward`.")
+        expected = _slice_by_slice(conv, x, alpha.detach())
+        if isinstance(got, torch.Tensor) and not (
+            got.shape == expected.shape and torch.allclose(got, expected, atol=1e-5)
+        ):
+            _told_apart(got, conv, x, alpha.detach())
+        same_tensor(got, expected, "the output")
+        if (
+            not got.requires_grad
+            or torch.autograd.grad(got.sum(), alpha, retain_graph=True, allow_unused=True)[0] is None
+        ):
+            raise Wrong("No gradient reaches α: use the parameter itself, not `.data`, `.detach()` or a copy of it.")
+        if torch.autograd.grad(got.sum(), x, allow_unused=True)[0] is None:
+            raise Wrong("No gradient reaches the input, but the layers below want to learn, too.")
+    return "This is the layer of the paper. The library's version does the same (below)."
+
+
+def _unusual_convs() -> Iterator[tuple[nn.Conv2d, torch.Tensor]]:
+    """Convolutions with a stride, a dilation, groups and no bias, which all have to survive."""
+    yield nn.Conv2d(2, 5, 3, stride=2, bias=False), torch.randn(2, 2, 9, 8)
+    yield nn.Conv2d(4, 6, 3, padding=2, dilation=2, groups=2), torch.randn(2, 4, 9, 8)
+
+
+def _slice_by_slice(conv: nn.Conv2d, x: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """What the base computes with each of its slices multiplied by its number, one after the other."""
+    weight = conv.weight.detach().clone()
+    for m, n in product(*map(range, alpha.shape)):
+        weight[m, n] *= alpha[m, n]
+    return F.conv2d(x.detach(), weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups).detach()
+
+
+def _told_apart(got: torch.Tensor, conv: nn.Conv2d, x: torch.Tensor, alpha: torch.Tensor) -> None:
+    """Raise Wrong with the reason if the output is that of a common mistake."""
+
+    def run(weight: torch.Tensor, bias: torch.Tensor | None = conv.bias, plain: bool = False) -> torch.Tensor:
+        rest = () if plain else (conv.stride, conv.padding, conv.dilation, conv.groups)
+        return F.conv2d(x, weight, bias, *rest)
+
+    modulated = conv.weight * alpha[:, :, None, None]
+    wrong = {"α is not used: this is what the base computes.": lambda: run(conv.weight)}
+    wrong["This adds α to the filters. Multiply."] = lambda: run(conv.weight + alpha[:, :, None, None])
+    wrong["This scales whole filters. α has a number for each input of a filter, too."] = lambda: run(
+        conv.weight * alpha.mean(1)[:, None, None, None]
+    )
+    if conv.bias is not None:
+        wrong["The bias is missing. It is not modulated, and has to be kept."] = lambda: run(modulated, None)
+    if conv.groups == 1:
+        wrong["Stride, padding and dilation are missing: they are the base's, too."] = lambda: run(
+            modulated, conv.bias, plain=True
+        )
+    for message, candidate in wrong.items():
+        other = candidate()
+        if other.shape == got.shape and torch.allclose(got, other, atol=1e-6):
+            raise Wrong(message)
 
 
 def merge(answer: Callable[[nn.Conv2d, torch.Tensor], Any]) -> str:
@@ -46,29 +119,11 @@ def _bias(conv: nn.Conv2d) -> torch.Tensor:
     return torch.zeros(0) if conv.bias is None else conv.bias
 
 
-def gradient(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
-    """gradient(weight, weight_gradient) -> the gradient of alpha (M, N)."""
-    for conv, _ in random_convs(3):
-        weight, through = conv.weight.detach(), torch.randn_like(conv.weight)
-        expected = torch.zeros(weight.shape[:2])
-        for m, n in product(range(conv.out_channels), range(conv.in_channels)):
-            expected[m, n] = torch.dot(through[m, n].flatten(), weight[m, n].flatten())
-        got = answer(weight.clone(), through.clone())
-        if isinstance(got, torch.Tensor) and got.shape == weight.shape:
-            raise Wrong("This still has k × k numbers per slice. One α serves the whole slice: add up what it gets.")
-        if isinstance(got, torch.Tensor) and got.shape == expected.shape and weight.shape[-1] > 1:
-            if torch.allclose(got * weight[0, 0].numel(), expected, atol=1e-5):
-                raise Wrong("You took the mean over the kernel. Each of the k × k weights contributes: take the sum.")
-            if torch.allclose(got, through.sum((2, 3)), atol=1e-5):
-                raise Wrong("The weights are missing: by the chain rule α's gradient is scaled by W.")
-        same_tensor(got, expected, "the gradient of α")
-    return "One inner product per slice: α learns only along the direction of the filter that is there."
-
-
 def closest(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
     """closest(weight, target) -> the alpha (M, N) for which alpha * weight is nearest to target."""
     for conv, _ in random_convs(3):
-        weight, target = conv.weight.detach(), torch.randn_like(conv.weight)
+        weight = conv.weight.detach()
+        target = weight + 0.5 * torch.randn_like(weight)
         expected = torch.zeros(weight.shape[:2])
         for m, n in product(range(conv.out_channels), range(conv.in_channels)):
             slice_, wanted = weight[m, n].reshape(-1, 1), target[m, n].reshape(-1, 1)
@@ -81,22 +136,29 @@ def closest(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
         numerator = (weight * target).sum((2, 3))
         if isinstance(got, torch.Tensor) and got.shape == numerator.shape and torch.allclose(got, numerator, atol=1e-6):
             raise Wrong("The numerator is right. Divide by the squared length of the slice, Σ W².")
+        length = weight.square().sum((2, 3))
+        if isinstance(got, torch.Tensor) and got.shape == numerator.shape:
+            if torch.allclose(got, numerator / length.sqrt(), atol=1e-6):
+                raise Wrong("This divides by the length of the slice. Divide by its square, Σ W².")
+            if torch.allclose(got, ((target - weight) * weight).sum((2, 3)) / length, atol=1e-6):
+                raise Wrong("This is α − 1, the change. Return α itself.")
         same_tensor(got, expected, "the closest α", tolerance=1e-4)
     return "That is a least-squares projection: what remains is what MAD cannot express in this layer."
 
 
-EXERCISES = {"merge": merge, "gradient": gradient, "closest": closest}
+EXERCISES = {"forward": forward, "merge": merge, "closest": closest}
 
 QUIZ = (
     Question(
-        "A 3×3 convolution has 128 input and 256 output channels. How many parameters does its α have?",
+        "A slice has the weights (0.1, −0.2), and the loss has the gradient (0.3, 0.4) with respect to them. What is "
+        "the gradient of its α, which is 1?",
         {
-            "294,912": "That is every weight of the layer (256 · 128 · 9): fine-tuning. α has one number per slice.",
-            "32,768": "256 · 128: one number for each pair of output and input channel, a ninth of the weights.",
-            "384": "256 + 128 would be a gain for each output plus one for each input. α has one for each pair.",
-            "256": "That would be one gain per filter, as BatchNorm has. α also distinguishes the inputs of a filter.",
+            "−0.05": "0.1 · 0.3 − 0.2 · 0.4 = −0.05: the inner product of slice and gradient.",
+            "0.7": "That is 0.3 + 0.4. By the chain rule each gradient is multiplied by its weight first.",
+            "−0.025": "That is the mean of the two products. One α serves both weights, so they are added.",
+            "0.11": "That adds the sizes of the products. The second one is negative, because its weight is.",
         },
-        "32,768",
+        "−0.05",
     ),
     Question(
         "Why does α start at exactly 1, and not at random numbers?",
@@ -104,10 +166,10 @@ QUIZ = (
             "So that its gradient is not zero": "The gradient depends on W, on the input and on the loss: "
             "random numbers would have one as well.",
             "Because softmax needs values that sum to one": "There is no softmax here: α is free, even negative.",
-            "So that training starts from the base network": "One leaves every filter as it is, bit for bit: "
+            "So that training starts from the base": "One leaves every filter as it is, bit for bit: "
             "the new domain starts with everything that the base network has learned.",
         },
-        "So that training starts from the base network",
+        "So that training starts from the base",
     ),
     Question(
         "A slice W[m, n] is zero everywhere. What can α[m, n] do?",

@@ -1,61 +1,99 @@
 """Exercises and quiz of notebook 03, "A modulated network"."""
 
+import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from madlab.lessons.checks import Wrong, present, same_number, same_tensor
+from madlab.lessons.checks import Wrong, present, same_tensor
 from madlab.lessons.quizzes import Question
 
-
-def _channels(groups: int = 1) -> tuple[int, int, int, int]:
-    """Output channels, input channels, kernel size and groups of a random convolution."""
-    out_channels, in_channels = (groups * int(torch.randint(2, 9, ())) for _ in range(2))
-    return out_channels, in_channels, int(torch.randint(0, 3, ())) * 2 + 1, groups
+Kind = TypeVar("Kind", bound=nn.Module)
 
 
-def adapter_parameters(answer: Callable[[nn.Conv2d, int | None], Any]) -> str:
-    """adapter_parameters(conv, rank) -> parameters of a convolution's adapter; rank None is the full form."""
-    for number in range(6):
-        out_channels, in_channels, kernel, groups = _channels(1 + number % 3)
-        conv = nn.Conv2d(in_channels, out_channels, kernel, groups=groups)
-        for rank in (None, int(torch.randint(1, 9, ()))):
-            height, width = out_channels, in_channels // groups
-            want = height * width if rank is None else rank * height + rank * width
-            got = answer(conv, rank)
-            where = f"{out_channels} outputs, {in_channels} inputs, {groups} groups, k = {kernel}, rank {rank}"
-            if got == want:
-                continue
-            if got == conv.weight.numel():
-                raise Wrong(f"For {where} you counted every weight. α has one number per slice, not k × k.")
-            if groups > 1 and got in (height * in_channels, (rank or 0) * (height + in_channels)):
-                raise Wrong(f"For {where}: in a grouped convolution each filter sees only inputs / groups channels.")
-            if rank is not None and got == rank * height * width:
-                raise Wrong(f"For {where}: β is (M, I) and γ is (I, N). Their sizes are added, not multiplied.")
-            same_number(got, want, f"The count for {where}")
-    return "Correct for full and factorised adapters, and for grouped convolutions."
+class _Small(nn.Module):
+    """A small network with all that a domain owns or shares: two convolutions (one nested), BatchNorm, a head."""
+
+    def __init__(self, width: int, classes: int):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width)
+        last = nn.BatchNorm2d(width + 2)
+        self.block = nn.Sequential(nn.Conv2d(width, width + 2, 1, bias=False), last)
+        self.fc = nn.Linear(width + 2, classes)
+        for norm in (self.bn, last):  # statistics and gains that are not those of a new layer
+            nn.init.normal_(norm.get_buffer("running_mean"))
+            nn.init.uniform_(norm.get_buffer("running_var"), 0.5, 2)
+            nn.init.uniform_(norm.weight, 0.5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.bn(self.conv(x)))
+        return self.fc(torch.relu(self.block(x)).mean((2, 3)))
 
 
-def break_even(answer: Callable[[int, int], Any]) -> str:
-    """break_even(M, N) -> the largest rank at which the factorised form has fewer parameters than the full one."""
-    for shape in ((64, 64), (32, 32), (8, 8), (2, 2), (1, 8), *(_channels()[:2] for _ in range(8))):
-        out_channels, in_channels = shape
-        full = out_channels * in_channels
-        want = max(rank for rank in range(full) if rank * sum(shape) < full)
-        got = answer(out_channels, in_channels)
-        if got == 1 and want == 0:
-            raise Wrong(f"For {shape} not even rank 1 is cheaper than the full α: the answer is 0.")
-        if got != want and got in (min(shape), min(shape) - 1):
-            raise Wrong(
-                f"For {shape}: below min(M, N) the product has a lower rank, but that does not make it cheaper. "
-                "Compare I · (M + N) with M · N."
-            )
-        if got == want + 1 and (want + 1) * sum(shape) == full:
-            raise Wrong(f"For {shape} this rank costs exactly as much as the full α. It has to be cheaper.")
-        same_number(got, want, f"The rank for {shape}")
-    return "Correct, also where the division leaves no remainder."
+def add_domain(answer: Callable[[nn.Module, int], Any]) -> str:
+    """add_domain(base, num_classes) -> a network: the base's convolutions with alphas, its own BatchNorm and head."""
+    for width in (3, 5):
+        base = _Small(width, 4).requires_grad_(False).eval()
+        before = {name: value.clone() for name, value in base.state_dict().items()}
+        features = _features(base, x := torch.randn(4, 3, 6, 6))
+        views = [answer(base, classes) for classes in (7, 2)]
+        for view, classes in zip(views, (7, 2), strict=True):
+            present(view, "the domain's network")
+            if not isinstance(view, nn.Module):
+                raise Wrong(f"The answer should be a network, not {type(view).__name__}.")
+            _judge_parts(base, view, classes)
+        if {id(p) for p in views[0].parameters() if p.requires_grad} & {id(p) for p in views[1].parameters()}:
+            raise Wrong("Two domains share numbers that are trained: each call has to make its own.")
+        now = base.state_dict()
+        if now.keys() != before.keys() or any(not torch.equal(now[name], before[name]) for name in before):
+            raise Wrong("The base has changed, but all domains share it. Change a copy.")
+        same_tensor(_features(views[0].eval(), x), features, "what reaches the head of a new domain")
+    return "One network, two domains: they share the filters, and nothing else."
+
+
+def _features(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """What reaches the last linear layer."""
+    seen: list[torch.Tensor] = []
+    head = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+    with head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach())):
+        network(x)
+    return seen[-1]
+
+
+def _judge_parts(base: nn.Module, view: nn.Module, classes: int) -> None:
+    """Raise Wrong unless the view shares and owns what it should."""
+
+    def parts(network: nn.Module, kind: type[Kind]) -> list[Kind]:
+        return [module for module in network.modules() if isinstance(module, kind)]
+
+    if view is base:
+        raise Wrong("This is the base itself. A domain needs a network of its own around the same convolutions.")
+    if {id(conv) for conv in parts(view, nn.Conv2d)} != {id(conv) for conv in parts(base, nn.Conv2d)}:
+        raise Wrong("The convolutions were copied. Put them into the memo of `copy.deepcopy`, so that they are shared.")
+    if {id(norm) for norm in parts(view, nn.BatchNorm2d)} & {id(norm) for norm in parts(base, nn.BatchNorm2d)}:
+        raise Wrong("The BatchNorm layers are the base's own. Training would change them for everybody.")
+    heads = parts(view, nn.Linear)
+    if not heads or heads[-1].out_features != classes:
+        raise Wrong(f"The head should have {classes} outputs, one for each class of this domain.")
+    if any(conv.weight.requires_grad for conv in parts(view, nn.Conv2d)):
+        raise Wrong("The filters would be trained. They are shared, so they stay frozen.")
+    slices = sum(conv.weight.shape[0] * conv.weight.shape[1] for conv in parts(base, nn.Conv2d))
+    norms = sum(2 * norm.num_features for norm in parts(base, nn.BatchNorm2d))
+    head = sum(parameter.numel() for parameter in heads[-1].parameters())
+    trained = sum(parameter.numel() for parameter in view.parameters() if parameter.requires_grad)
+    reasons = {
+        norms + head: "No α is there: put every convolution into a ModulatedConv2d.",
+        slices + head: "The BatchNorm layers are frozen, as those of the base are: switch their gradients on.",
+        slices + norms: "The head is frozen. It is new, and has to learn.",
+        head: "Only the head would be trained: α and BatchNorm are missing.",
+    }
+    if trained != slices + norms + head:
+        raise Wrong(
+            reasons.get(trained, "")
+            or f"{trained} numbers are trained instead of {slices} of α, {norms} of BatchNorm and {head} of the head."
+        )
 
 
 class _Doubled(nn.Module):
@@ -68,76 +106,83 @@ class _Doubled(nn.Module):
 
 
 def swap(answer: Callable[[nn.Module, Callable[[nn.Conv2d], nn.Module]], Any]) -> str:
-    """swap(network, make) -> nothing; in the network every convolution has been replaced by make(convolution)."""
-    for _ in range(3):
+    """swap(network, make) -> nothing; every convolution has been replaced by make(convolution), once, at all places."""
+    for _ in range(2):
         width = int(torch.randint(2, 7, ()))
-        linear = nn.Linear(6, 6)
-        deep = nn.Sequential(nn.ReLU(), nn.Sequential(nn.Conv2d(width, width, 1), nn.Tanh(), linear))
-        network = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), deep, nn.Conv2d(width, 2, 1))
+        twice = nn.Conv2d(width, width, 1)  # stands at two places, as in the heads of detectors
+        deep = nn.Sequential(nn.ReLU(), nn.Sequential(nn.Conv2d(width, width, 1), nn.Tanh(), nn.Linear(6, 6)), twice)
+        network = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), deep, nn.Tanh(), twice)
         convs, x = [m for m in network.modules() if isinstance(m, nn.Conv2d)], torch.randn(2, 3, 6, 6)
-        with torch.no_grad():
-            first, second, third = convs
-            want = 2 * third(linear(torch.tanh(2 * second(torch.relu(2 * first(x))))))
+        want = _doubled(copy.deepcopy(network), x)
         made: list[nn.Module] = []
 
         def make(conv: nn.Conv2d, made: list[nn.Module] = made) -> nn.Module:
+            if not isinstance(conv, nn.Conv2d):
+                raise Wrong(f"`make` was given a {type(conv).__name__}. Only convolutions are to be swapped.")
+            if conv in made:
+                raise Wrong(
+                    "`make` was given the same convolution twice. Either the walk met it again inside the new module, "
+                    "or it stands at two places: then both need the one module that `make` returned first."
+                )
             made.append(conv)
             return _Doubled(conv)
 
         got = answer(network, make)
         if got is ...:  # None is what it should return
             present(got, "the network")
-        if [m for m in network.modules() if isinstance(m, nn.Conv2d)] != convs:
-            raise Wrong("The network's own convolutions should still be in it, inside what `make` returned.")
         if not made:
             raise Wrong("`make` was never called: is the network walked at all?")
-        for module in made:
-            if not isinstance(module, nn.Conv2d):
-                raise Wrong(f"`make` was given a {type(module).__name__}. Only convolutions are to be swapped.")
         if len(made) < 3:
-            raise Wrong(f"Only {len(made)} of 3 convolutions were swapped. One of them is inside a nested Sequential.")
-        if len(made) > 3:
-            raise Wrong(
-                f"`make` was called {len(made)} times for 3 convolutions: the walk also met the convolutions inside "
-                "the new modules. Make a list of the places before you change anything."
-            )
+            raise Wrong(f"Only {len(made)} of 3 convolutions were swapped. Some are inside a nested Sequential.")
+        if [m for m in network.modules() if isinstance(m, nn.Conv2d)] != convs:
+            raise Wrong("The network's own convolutions should still be in it, inside what `make` returned.")
         if isinstance(network[0], nn.Conv2d):
             raise Wrong("`make` was called, but its result was not put into the network.")
+        if isinstance(network[3], nn.Conv2d) or isinstance(deep[2], nn.Conv2d):
+            raise Wrong(
+                "A convolution that stands at two places was swapped at one of them. `named_modules` names each module "
+                "once, unless you say remove_duplicate=False."
+            )
         same_tensor(network(x), want, "the output of the swapped network")
-    return "All convolutions were swapped, including nested ones, and each only once."
+    return "All convolutions were swapped, nested ones too, each once and at all of its places."
 
 
-EXERCISES = {"adapter_parameters": adapter_parameters, "break_even": break_even, "swap": swap}
+@torch.no_grad()
+def _doubled(network: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
+    """What the network computes if every convolution gives twice its output; the network is used up."""
+    for conv in {module for module in network.modules() if isinstance(module, nn.Conv2d)}:
+        conv.register_forward_hook(lambda _, __, output: 2 * output)
+    return network(x)
+
+
+EXERCISES = {"add_domain": add_domain, "swap": swap}
 
 QUIZ = (
     Question(
-        "Why does each domain own its BatchNorm layers?",
+        "A convolution has 64 inputs and 64 outputs. What is the largest rank I at which the factorised α, with "
+        "I · (M + N) numbers, is <i>cheaper</i> than the full one?",
         {
-            "Its activations have a different mean and spread": "BatchNorm subtracts a mean and divides by a deviation "
-            "that were measured on the base's photographs. For glyphs these are wrong. Gain and shift cost two "
-            "parameters per channel.",
-            "BatchNorm cannot be frozen": "It can, and the method <i>frozen</i> does so. It is just a bad idea where "
-            "the statistics do not fit.",
-            "It holds most of the domain's parameters": "It is a small part: 7,744 parameters in ResNet-26, against "
-            "645,216 of full MAD.",
+            "31": "31 · 128 = 3,968, and the full α has 4,096 numbers. Rank 32 costs exactly as much.",
+            "32": "32 · 128 = 4,096 is exactly the size of the full α. It has to be cheaper.",
+            "63": "Below min(M, N) the product has a lower rank, but 63 · 128 = 8,064 is no saving.",
+            "64": "At the full rank the two factors cost twice as much as α itself.",
         },
-        right="Its activations have a different mean and spread",
+        right="31",
     ),
     Question(
-        "Full MAD over all convolutions costs 11 % of ResNet-26's filters, but 72 % of DenseNet-121's. Why?",
+        "A grouped 3×3 convolution has 64 inputs, 64 outputs and 4 groups. How many numbers has its full α?",
         {
-            "DenseNet-121 has more layers": "Both counts grow with the number of layers; their ratio does not.",
-            "Most of DenseNet-121's weights are in 1×1 convolutions": "There a slice is a single weight, so α is as "
-            "large as W. In a 3×3 convolution α is a ninth of W.",
-            "DenseNet-121 has wider layers": "Width makes W and α grow alike. What counts is the number of weights per "
-            "slice.",
+            "1,024": "Each filter sees only the 16 inputs of its group: 64 · 16.",
+            "4,096": "That would be 64 · 64. In a grouped convolution a filter sees only the inputs of its group.",
+            "9,216": "Those are all weights, 64 · 16 · 9. The nine of a slice share one number.",
+            "256": "That is 16 · 16, the slices of one group. There are four groups.",
         },
-        right="Most of DenseNet-121's weights are in 1×1 convolutions",
+        right="1,024",
     ),
     Question(
         "The paper says that I = 36 saves more than 60 %. Which convolutions did the authors adapt?",
         {
-            "All 25, because 36 is the largest rank that saves 60 % there": "That is the simplest reading, and 36 is "
+            "All 25: 36 is the largest rank that saves 60 % there": "That is the simplest reading, and 36 is "
             "the limit there. But several other choices of layers satisfy the sentence too.",
             "The sentence does not say": "All layers, all but the first, the last two stages, the last stage alone, "
             "the second convolution of each block: they all save more than 60 % at rank 36. A claim that many causes "

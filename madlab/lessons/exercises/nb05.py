@@ -6,28 +6,133 @@ from typing import Any
 
 import torch
 
-from madlab.lessons.checks import Wrong, number_in, present, same_number, same_tensor
+from madlab.lessons.checks import Wrong, present, same_tensor
 from madlab.lessons.quizzes import Question
 
 
-def largest_rank(answer: Callable[[int, int], Any]) -> str:
-    """largest_rank(M, N) -> the largest rank I at which beta and gamma have fewer parameters than alpha."""
-    shapes = [(64, 64), (256, 128), (3, 2), (32, 3), (1, 8), (2, 2)] + [
-        (random.randint(2, 300), random.randint(2, 300)) for _ in range(20)
-    ]
-    for m, n in shapes:
-        expected = max(i for i in range(min(m, n) + 1) if i * (m + n) < m * n)
-        where = f"the largest rank for M = {m}, N = {n}"
-        got = number_in(answer(m, n), where)
-        if not got.is_integer():
-            raise Wrong(f"{where} is {got:.4g}. A rank is a whole number.")
-        if got == expected + 1:
-            full, factors = m * n, (expected + 1) * (m + n)
+def factorised(answer: Callable[[torch.Tensor, torch.nn.Conv2d, torch.Tensor, torch.Tensor], Any]) -> str:
+    """factorised(x, conv, beta, gamma) -> conv's output with the slices of its filters scaled by beta @ gamma."""
+    cases: list[tuple[int, dict[str, Any]]] = [(3, {}), (1, {"bias": False}), (3, {"stride": 2, "dilation": 2})]
+    for kernel, options in cases:
+        inputs, outputs, rank = random.randint(2, 5), random.randint(6, 9), random.randint(2, 4)
+        conv = torch.nn.Conv2d(inputs, outputs, kernel, padding=1, **options)
+        x = torch.randn(2, inputs, 9, 8)
+        beta, gamma = torch.randn(outputs, rank, requires_grad=True), torch.randn(rank, inputs, requires_grad=True)
+        expected = _by_slices(x, conv, beta.detach(), gamma.detach())
+        before = conv.weight.detach().clone()
+        got = answer(x.clone(), conv, beta, gamma)
+        if not torch.equal(conv.weight, before):
+            raise Wrong("conv's own weight was changed. It is frozen and shared: compute new filters from it.")
+        if isinstance(got, torch.Tensor) and got.shape == expected.shape:
+            _name_the_layer(got.detach(), x, conv, beta.detach(), gamma.detach())
+        same_tensor(got, expected, f"the output of a {kernel} × {kernel} layer", tolerance=1e-4)
+        if not got.requires_grad:
+            raise Wrong("No gradient reaches β and γ. Do not detach them, and do not use torch.no_grad.")
+    return "M · N numbers that act, I · (M + N) numbers that are learned."
+
+
+def _by_slices(x: torch.Tensor, conv: torch.nn.Conv2d, beta: torch.Tensor, gamma: torch.Tensor) -> torch.Tensor:
+    """The same, slice by slice: each input channel's map, convolved, scaled and added."""
+    options: dict[str, Any] = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation}
+    outputs = []
+    for m, filters in enumerate(conv.weight.detach()):
+        total = torch.zeros(()) if conv.bias is None else conv.bias.detach()[m]
+        for n, kernel in enumerate(filters):
+            scale = sum(float(beta[m, i]) * float(gamma[i, n]) for i in range(len(gamma)))
+            total = total + scale * torch.nn.functional.conv2d(x[:, n : n + 1], kernel[None, None], **options)
+        outputs.append(total)
+    return torch.cat(outputs, 1)
+
+
+def _name_the_layer(got: torch.Tensor, x: torch.Tensor, conv: Any, beta: torch.Tensor, gamma: torch.Tensor) -> None:
+    """Raise Wrong if an output of the right shape comes from one of the usual mistakes."""
+    with torch.no_grad():
+        weight, alpha = conv.weight, (beta @ gamma)[:, :, None, None]
+        others = {
+            "The slices are not scaled at all: multiply conv's weight by α.": (weight, conv.bias),
+            "You added α to the weights. MAD multiplies.": (weight + alpha, conv.bias),
+            "You scaled by 1 + βγ. Here βγ is α itself, and starts at one.": (weight * (1 + alpha), conv.bias),
+            "The bias is missing: pass on conv.bias.": (weight * alpha, None),
+        }
+        for message, (filters, bias) in others.items():
+            output = torch.nn.functional.conv2d(x, filters, bias, conv.stride, conv.padding, conv.dilation)
+            if torch.allclose(got, output, atol=1e-4) and not (bias is None and conv.bias is None):
+                raise Wrong(message)
+
+
+def refresh(answer: Callable[[torch.nn.Module, torch.Tensor], Any]) -> str:
+    """refresh(network, images): the running statistics of every BatchNorm2d are those of this one batch."""
+    for _ in range(3):
+        width, wider, count = random.randint(3, 5), random.randint(6, 8), random.randint(40, 60)
+        first, second = torch.nn.Conv2d(3, width, 3, padding=1), torch.nn.Conv2d(width, wider, 3, padding=1)
+        norms = [torch.nn.BatchNorm2d(width), torch.nn.BatchNorm2d(wider, momentum=0.05)]
+        for norm in norms:
+            _used(norm)
+        inner = torch.nn.Sequential(second, norms[1])  # a block within a network
+        network = torch.nn.Sequential(first, norms[0], torch.nn.ReLU(), inner)
+        network.eval().requires_grad_(random.random() < 0.5)
+        images = 2 * torch.randn(count, 3, 6, 6) + torch.randn(1, 3, 1, 1)
+        statistics = _measured(images, first, norms[0], second)
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        momenta = [norm.momentum for norm in norms]
+        answer(network, images.clone())
+        for name, value in network.state_dict().items():
+            measured = name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+            if not measured and not torch.equal(value, before[name]):
+                raise Wrong(f"{name} has changed. Only running_mean and running_var may.")
+        _compare_statistics(norms, statistics, before)
+        if network.training or any(module.training for module in network.modules()):
+            raise Wrong("The network is still in training mode: the next batch would change the statistics again.")
+        if [norm.momentum for norm in norms] != momenta:
+            raise Wrong("The momentum has changed for good: later training would average in another way. Put it back.")
+    return "No label and no gradient: whoever cuts an adapter can do this before measuring what the cut has cost."
+
+
+def _used(norm: torch.nn.BatchNorm2d) -> None:
+    """Give a norm the numbers of one that has been trained on something else."""
+    for tensor in (norm.running_mean, norm.running_var, norm.weight.data, norm.bias.data):
+        assert tensor is not None
+        tensor.copy_(torch.rand(len(tensor)) + 3)
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked.fill_(50)
+
+
+@torch.no_grad()
+def _measured(
+    images: torch.Tensor, first: torch.nn.Conv2d, norm: torch.nn.BatchNorm2d, second: torch.nn.Conv2d
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Mean and variance, channel by channel, in front of both norms."""
+    x = first(images)
+    mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3))
+    scale = norm.weight / (variance + norm.eps).sqrt()
+    y = second(((x - mean[:, None, None]) * scale[:, None, None] + norm.bias[:, None, None]).relu())
+    return [(mean, variance), (y.mean((0, 2, 3)), y.var((0, 2, 3)))]
+
+
+def _compare_statistics(
+    norms: list[torch.nn.BatchNorm2d],
+    statistics: list[tuple[torch.Tensor, torch.Tensor]],
+    before: dict[str, torch.Tensor],
+) -> None:
+    old = [(before["1.running_mean"], before["1.running_var"]), (before["3.1.running_mean"], before["3.1.running_var"])]
+    for place, (norm, (mean, variance), (old_mean, _)) in enumerate(zip(norms, statistics, old, strict=True)):
+        got_mean, got_variance = norm.running_mean, norm.running_var
+        assert got_mean is not None and got_variance is not None
+        where = f"of BatchNorm number {place + 1}"
+        if torch.equal(got_mean, old_mean):
+            raise Wrong(f"The running mean {where} has not moved. Is every BatchNorm2d found, and in training mode?")
+        moved = (got_mean - old_mean).norm() / (mean - old_mean).norm()
+        if moved < 0.9:
             raise Wrong(
-                f"{where} is {got:.0f}: then βγ has {factors:,} parameters and α {full:,}. It has to be *fewer*."
+                f"The running mean {where} went {100 * float(moved):.0f} % of the way to that of the batch: "
+                "`momentum` decides how much of a batch the average takes."
             )
-        same_number(got, expected, where)
-    return "Below MN/(M+N) factorising saves. That is below min(M, N), and for M = N it is half of it."
+        # Whoever measures one norm after the other uses the variance with n − 1 in front of the second.
+        spread = variance.sqrt()
+        if ((got_mean - mean).abs() > 0.02 * spread).any():
+            raise Wrong(f"The running mean {where} is not that of the batch.")
+        if ((got_variance - variance).abs() > 0.02 * variance).any():
+            raise Wrong(f"The running variance {where} is not that of the batch.")
 
 
 def _factors(got: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,31 +145,6 @@ def _factors(got: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return beta, gamma
 
 
-def truncate(answer: Callable[[torch.Tensor, int], Any]) -> str:
-    """truncate(alpha, rank) -> beta (M, rank), gamma (rank, N) whose product is nearest to alpha."""
-    for m, n, rank in ((5, 3, 1), (4, 9, 2), (12, 7, 5), (6, 6, 6)):
-        alpha = torch.randn(m, n)
-        u, sigma, v = torch.linalg.svd(alpha.double(), full_matrices=False)
-        expected = torch.zeros(m, n, dtype=torch.float64)
-        for i in range(rank):
-            expected += sigma[i] * torch.outer(u[:, i], v[i])
-        got = answer(alpha.clone(), rank)
-        beta, gamma = _factors(got)
-        if tuple(beta.shape) != (m, rank) or tuple(gamma.shape) != (rank, n):
-            raise Wrong(
-                f"For α of {m} × {n} and rank {rank}, β should be {(m, rank)} and γ {(rank, n)}; they are "
-                f"{tuple(beta.shape)} and {tuple(gamma.shape)}."
-            )
-        product = (beta @ gamma).double()
-        if torch.allclose(product, (u[:, :rank] @ v[:rank]), atol=1e-4):
-            raise Wrong("The directions are right, but the singular values are missing: scale β or γ by them.")
-        squared = (u[:, :rank] * sigma[:rank] ** 2) @ v[:rank]
-        if torch.allclose(product, squared, atol=1e-4) and rank < 6:
-            raise Wrong("The singular values went in twice. Put them into one factor, or their square root into both.")
-        same_tensor(product, expected, "βγ", tolerance=1e-4)
-    return "No other β and γ of this rank come nearer to α (Eckart and Young, 1936)."
-
-
 def start(answer: Callable[[int, int, int], Any]) -> str:
     """start(M, N, rank) -> beta, gamma: their product is exactly one, and a gradient step uses all directions."""
     for m, n, rank in ((7, 5, 2), (6, 9, 4), (8, 8, 5)):
@@ -75,57 +155,68 @@ def start(answer: Callable[[int, int, int], Any]) -> str:
                 f"β should be {(m, rank)} and γ {(rank, n)}; they are {tuple(beta.shape)} and {tuple(gamma.shape)}."
             )
         same_tensor(beta @ gamma, torch.ones(m, n, dtype=torch.float64), "βγ at the start", tolerance=1e-5)
-        pull = torch.randn(m, n, dtype=torch.float64)  # a gradient of alpha, and one step along it
-        stepped = (beta - 0.1 * pull @ gamma.T) @ (gamma - 0.1 * beta.T @ pull)
-        used = int((torch.linalg.svdvals(stepped) > 1e-5).sum())
-        if used < rank and not (beta[:, 1:].any() or gamma[1:].any()):
+        pull = torch.randn(m, n, dtype=torch.float64)  # a gradient of alpha
+        to_beta, to_gamma = pull @ gamma.T, beta.T @ pull
+        dead = [i for i in range(rank) if not (to_beta[:, i].any() or to_gamma[i].any())]
+        if dead:
             raise Wrong(
                 "Directions that are zero in both β and γ get no gradient at all: one of the two must not be zero."
             )
-        if used < rank:
-            raise Wrong(f"After one gradient step α has rank {used}, not {rank}: some directions are copies of others.")
+        # Whether the directions differ must not depend on how small they are: each is compared at a length of one.
+        moved = torch.stack([torch.cat([_unit(to_beta[:, i]), _unit(to_gamma[i])]) for i in range(rank)])
+        if int((torch.linalg.svdvals(moved) > 1e-4).sum()) < rank:
+            raise Wrong(
+                f"With this start {rank} directions do not get {rank} different gradients: some are copies of others, "
+                "and will stay so."
+            )
     return "It starts at the base network, and from the first step every direction goes its own way."
 
 
-EXERCISES = {"largest_rank": largest_rank, "truncate": truncate, "start": start}
+def _unit(vector: torch.Tensor) -> torch.Tensor:
+    """The vector at a length of one; one of zeros stays as it is."""
+    length = vector.norm()
+    return vector / length if length > 0 else vector
+
+
+EXERCISES = {"factorised": factorised, "refresh": refresh, "start": start}
 
 QUIZ = (
     Question(
-        "What can a factorised adapter of rank 1 do to a convolution?",
-        {
-            "Scale the whole layer by one number": (
-                "That is one parameter; β and γ of rank 1 have M + N. Write out (βγ)[m, n] = β[m] · γ[n]."
-            ),
-            "Scale each output channel by one number and each input channel by another": (
-                "(βγ)[m, n] = β[m] · γ[n]: a gain after the layer times a gain before it."
-            ),
-            "Scale each slice freely": "That needs M · N free parameters. Rank 1 has M + N.",
-            "Scale each output channel, as BatchNorm's gain does": (
-                "That is β alone, and BatchNorm has it already. What γ adds is one gain for each input channel."
-            ),
-        },
-        right="Scale each output channel by one number and each input channel by another",
-    ),
-    Question(
-        "A 3×3 layer has 64 inputs and 64 outputs. How many parameters does rank 36 have, and how many full α?",
-        {
-            "2,304 and 4,096": "2,304 is 36 · 64: that is β alone. γ has as many again.",
-            "4,608 and 4,096": "36 · (64 + 64) against 64 · 64: factorising costs more. It pays only below I = 32.",
-            "4,608 and 36,864": "36,864 is every weight of the 3×3 layer. α has one number per slice, not nine.",
-        },
-        right="4,608 and 4,096",
-    ),
-    Question(
         "β = 1 and γ = 1/I start at exactly one. Why is this a bad start for I = 8?",
         {
-            "The first gradient is zero": "It is not: β and γ both move. Ask how the eight directions differ.",
-            "All eight directions get the same gradient for ever, so α stays at rank 1": (
+            "The first gradient is zero, so that nothing ever moves": (
+                "It is not: β and γ both move. Ask how the eight directions differ."
+            ),
+            "All eight directions move alike, so α stays at rank 1": (
                 "Equal columns of β and equal rows of γ get equal gradients. One direction would do the same for less."
             ),
             "The product is not exactly one because of rounding": (
                 "A product that is off by one part in ten million would not matter. Symmetry does."
             ),
         },
-        right="All eight directions get the same gradient for ever, so α stays at rank 1",
+        right="All eight directions move alike, so α stays at rank 1",
+    ),
+    Question(
+        "Frozen features have 30 %, BatchNorm and head alone 60 %, rank 4 has 64 % and full α 68 %. "
+        "Which share of α's gain does rank 4 bring?",
+        {
+            "94 %, because 64 is 94 % of 68": "An accuracy is no gain: even frozen features would “bring” 44 % so.",
+            "89 %, that is 34 of 38 points": (
+                "That credits α with the 30 points that BatchNorm and head reach without it. They are the floor."
+            ),
+            "50 %, that is 4 of 8 points": "Above the floor there are 8 points to gain, and rank 4 gains 4 of them.",
+        },
+        right="50 %, that is 4 of 8 points",
+    ),
+    Question(
+        "Full α has 48 %. Cut to rank 1 it has 12 %, after BatchNorm's statistics were measured anew 37 %. "
+        "What did the lost directions cost?",
+        {
+            "36 points, from 48 % down to 12 %": "Most of these come back: the statistics were stale.",
+            "25 points, from 37 % down to 12 %": "These are what stale statistics cost, and measuring anew repairs.",
+            "11 points, from 48 % down to 37 %": "What is still missing with statistics that fit is due to the cut.",
+            "Nothing, because a cut needs no training": "It needs none, and still 11 points do not come back.",
+        },
+        right="11 points, from 48 % down to 37 %",
     ),
 )

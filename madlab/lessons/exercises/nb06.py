@@ -58,17 +58,17 @@ QUIZ = (
     Question(
         "A step function has the gradient zero. What does “straight-through” do about it?",
         {
-            "It replaces the step by a sigmoid in both passes": (
+            "It replaces the step by a steep sigmoid, in the forward pass and in the backward pass": (
                 "Then the filters that run would not be masked but scaled, and the bits would only be approximate."
             ),
-            "It keeps the step in the forward pass, and treats it as the identity in the backward pass": (
+            "It keeps the step forward, and treats it as the identity backward": (
                 "The bits are exact in the forward pass; their gradient is passed on to the real numbers behind them."
             ),
             "It flips bits at random and keeps what helps": (
                 "That would need no gradient at all, and for a million bits it would never end."
             ),
         },
-        right="It keeps the step in the forward pass, and treats it as the identity in the backward pass",
+        right="It keeps the step forward, and treats it as the identity backward",
     ),
     Question(
         "A 3×3 slice of the base is zero. Which method can put a vertical edge there?",
@@ -76,21 +76,21 @@ QUIZ = (
             "Full MAD": "Any α times zero is zero: what the base does not have, modulation cannot scale.",
             "Piggyback": "A bit can only switch a weight off, and here all nine are off already.",
             "A parallel residual adapter": "It reaches the central tap of the slice, one of nine. An edge needs more.",
-            "LoRA": "It adds a filter of its own, of any shape, and does not ask what was there before.",
+            "LoRA of rank 1": "It adds a filter of its own, of any shape, and does not ask what was there before.",
         },
-        right="LoRA",
+        right="LoRA of rank 1",
     ),
     Question(
         "Why do all these adapters cost nothing when the network is used?",
         {
-            "They are so small that the time does not matter": (
+            "They are so small that the time they take does not matter": (
                 "As branches they would cost time: a parallel adapter is a second convolution in every layer."
             ),
-            "They are functions on the filter bank, which can be computed once": (
+            "They are functions on filters, which are computed once": (
                 "After merging, a domain is a plain network of the base's shape. (The prompt is the exception.)"
             ),
             "They only run during training": "Without them it would be the base network again.",
         },
-        right="They are functions on the filter bank, which can be computed once",
+        right="They are functions on filters, which are computed once",
     ),
 )

@@ -1,80 +1,133 @@
 """Exercises and quiz of notebook 07, "A fair comparison"."""
 
+import copy
 import random
 import statistics
 from collections.abc import Callable
 from typing import Any
 
-from madlab.lessons.checks import Wrong, present, same_number
+from madlab.lessons.checks import Wrong, number_in, present, same_number
 from madlab.lessons.quizzes import Question
 
 
 def lora_rank(answer: Callable[[int, int, int], Any]) -> str:
     """lora_rank(M, N, k) -> the largest LoRA rank with at most M * N parameters."""
-    shapes = [(64, 64, 3), (64, 64, 1), (128, 64, 1), (3, 64, 3)]  # the second: exactly as many
+    shapes = [(128, 64, 3), (64, 64, 1), (128, 64, 1), (3, 64, 3)]  # the second: exactly as many
     shapes += [(random.randint(2, 300), random.randint(2, 300), random.choice((1, 3, 5))) for _ in range(20)]
     for m, n, k in shapes:
         expected = 0
         while (expected + 1) * k * k * n + (expected + 1) * m <= m * n:
             expected += 1
-        got = answer(m, n, k)
         where = f"the largest rank for M = {m}, N = {n}, k = {k}"
-        if isinstance(got, float) and not got.is_integer():
-            raise Wrong(f"{where} is {got:.4g}. A rank is a whole number.")
-        swapped = m * n // (k * k * m + n)
-        if got == m * n // (m + n) not in (expected, swapped):
-            raise Wrong(f"{where} is {got}: that is MAD's break-even. LoRA's A has k × k parameters for each input.")
-        if got == swapped != expected:
-            raise Wrong(
-                f"{where} is {got}: M and N are mixed up. A has one filter for each direction, over all inputs."
-            )
-        same_number(got, expected, where)
+        got = number_in(answer(m, n, k), where)
+        if got != expected:
+            _name_the_rank(got, expected, where, m, n, k)
     return "On 3×3 layers LoRA pays nine times for its inputs, because it brings its own shapes; MAD borrows them."
 
 
-def lead(answer: Callable[[list[dict[str, float]], list[dict[str, float]]], Any]) -> str:
-    """lead(ours, theirs) -> our lead on test, with equally many trials each and the trial chosen on validation.
+def _name_the_rank(got: float, expected: int, where: str, m: int, n: int, k: int) -> None:
+    """Raise Wrong with what the wrong rank comes from, or with what it would cost."""
+    if not got.is_integer():
+        raise Wrong(f"{where} is {got:.4g}. A rank is a whole number.")
+    rank = int(got)
+    usual = {
+        m * n // (m + n): "that is MAD's break-even. LoRA's A has k × k parameters for each input.",
+        m * n // (k * k * n): "that is A alone. B has M parameters for each direction, too.",
+        m * n // (k * k * m + n): "M and N are mixed up. A has one filter for each direction, over all inputs.",
+    }
+    if rank in usual:
+        raise Wrong(f"{where} is {rank}: {usual[rank]}")
+    told = f"with rank {rank} LoRA has {rank * (k * k * n + m):,} parameters and MAD {m * n:,}"
+    if rank > expected:
+        raise Wrong(f"{where} is {rank}: {told}. It may not have more.")
+    raise Wrong(f"{where} is {rank}: {told}. Another direction would still fit.")
 
-    ours, theirs: trials in the order in which they were run, each {"val": percent, "test": percent}.
+
+Form = dict[str, Any]
+"""What a side may send: {"bytes": stored, "val": {seed: percent}, "test": {seed: percent}}."""
+
+
+def duel(answer: Callable[[list[Form], list[Form], int], Any]) -> str:
+    """duel(ours, theirs, budget) -> our lead on test between two fairly chosen forms, paired by seed.
+
+    ours, theirs: forms in the order in which they were tried. Fair: as many trials for both (the first ones), no form
+    beyond the budget, chosen by mean validation accuracy, mean difference over the seeds that both have.
     """
     for turn in range(20):
-        ours, theirs = _trials(5), _trials(3)
+        ours, theirs = _tried(5, 40), _tried(3, 40)
         if turn % 2:
             ours, theirs = theirs, ours
-        count = min(len(ours), len(theirs))
-        fair = _chosen(ours[:count], "val") - _chosen(theirs[:count], "val")
-        got = answer([dict(trial) for trial in ours], [dict(trial) for trial in theirs])
-        present(got, "the lead")
-        if isinstance(got, int | float) and abs(got - fair) > 1e-6:
-            _name_the_unfairness(got, ours, theirs, count)
-        same_number(got, fair, f"our lead with {count} trials each")
-    return "Fair: equally many tries for both, and nobody looked at the test images before choosing."
+        fair = _lead(ours, theirs, 40)
+        got = number_in(answer(copy.deepcopy(ours), copy.deepcopy(theirs), 40), "the lead")
+        if abs(got - fair) > 1e-6:
+            _name_the_unfairness(got, fair, ours, theirs)
+            raise Wrong(f"The lead is {got:.4g}; it should be {fair:.4g} points.")
+    return "Fair: equal bytes, equal tries, nobody chose on test, and the luck of the seeds cancels."
 
 
-def _trials(count: int) -> list[dict[str, float]]:
-    """Trials whose last one is best on validation, with numbers that occur only once; test never follows validation."""
-    values = random.sample(range(300, 900), 2 * count)
-    val, test = sorted(values[:count]), sorted(values[count:], reverse=True)
-    early = [{"val": v / 10, "test": t / 10} for v, t in zip(val[:-1], test[:-1], strict=True)]
-    random.shuffle(early)
-    return [*early, {"val": val[-1] / 10, "test": test[-1] / 10}]
+def _tried(count: int, budget: int) -> list[Form]:
+    """Forms of which one beyond the budget, among the first three, and the last are best on validation."""
+    qualities = sorted(random.sample(range(50, 90), count))
+    large = random.randrange(2)
+    qualities = [qualities.pop(), *qualities] if large == 0 else [qualities[0], qualities[-1], *qualities[1:-1]]
+    if count > 3:  # the last of the trials that the other side does not have is the best of those that fit
+        rest = sorted(qualities[:large] + qualities[large + 1 :])
+        qualities = [*rest[:large], qualities[large], *rest[large:]]
+    forms = []
+    for place, quality in enumerate(qualities):
+        seeds = random.sample(range(6), 4)
+        luck = {seed: 3 * seed + random.gauss(0, 0.5) for seed in seeds}
+        val = {seed: quality + luck[seed] / 10 for seed in seeds}
+        test = {seed: 100 - quality / 2 + luck[seed] for seed in seeds}
+        forms.append({"bytes": budget + 1 if place == large else budget - place, "val": val, "test": test})
+    return forms
 
 
-def _chosen(trials: list[dict[str, float]], split: str) -> float:
-    """The test accuracy of the trial that is best on `split`."""
-    return max(trials, key=lambda trial: trial[split])["test"]
+def _chosen(forms: list[Form], split: str) -> Form:
+    return max(forms, key=lambda form: statistics.mean(form[split].values()))
 
 
-def _name_the_unfairness(got: float, ours: list[dict[str, float]], theirs: list[dict[str, float]], count: int) -> None:
-    fair = _chosen(ours[:count], "val") - _chosen(theirs[:count], "val")
-    if abs(got + fair) < 1e-6:
-        raise Wrong("The lead is the wrong way round: ours minus theirs.")
-    if abs(got - (_chosen(ours, "val") - _chosen(theirs, "val"))) < 1e-6:
-        raise Wrong(f"One side had {len(ours)} trials and the other {len(theirs)}. Let both choose among {count}.")
-    if abs(got - (_chosen(ours[:count], "test") - _chosen(theirs[:count], "test"))) < 1e-6:
-        raise Wrong("You chose the trial on the test images. Choose on validation, then read test once.")
-    if abs(got - (max(t["val"] for t in ours[:count]) - max(t["val"] for t in theirs[:count]))) < 1e-6:
-        raise Wrong("These are validation accuracies. They chose the trial, so they flatter it: report test.")
+def _lead(
+    ours: list[Form],
+    theirs: list[Form],
+    budget: float,
+    *,
+    split: str = "val",
+    equal: bool = True,
+    paired: bool = True,
+    report: str = "test",
+) -> float:
+    """Our lead, fair unless one of the rules is switched off."""
+    count = min(len(ours), len(theirs)) if equal else max(len(ours), len(theirs))
+    best = [_chosen([form for form in forms[:count] if form["bytes"] <= budget], split) for forms in (ours, theirs)]
+    first, second = (form[report] for form in best)
+    if not paired:
+        return statistics.mean(first.values()) - statistics.mean(second.values())
+    return statistics.mean(first[seed] - second[seed] for seed in sorted(first.keys() & second.keys()))
+
+
+def _name_the_unfairness(got: float, fair: float, ours: list[Form], theirs: list[Form]) -> None:
+    """Raise Wrong if the lead is what one finds who forgets one rule."""
+    forgotten = {
+        "The lead is the wrong way round: ours minus theirs.": -fair,
+        "A form beyond the budget took part. It fits only if its bytes are at most the budget.": _lead(
+            ours, theirs, float("inf")
+        ),
+        f"One side had {len(ours)} trials and the other {len(theirs)}. Let both choose among the first "
+        f"{min(len(ours), len(theirs))}.": _lead(ours, theirs, 40, equal=False),
+        "You chose the form on the test images. Choose on validation, then read test once.": _lead(
+            ours, theirs, 40, split="test"
+        ),
+        "The means are over different seeds. Subtract seed by seed, over those that both have.": _lead(
+            ours, theirs, 40, paired=False
+        ),
+        "These are validation accuracies. They chose the form, so they flatter it: report test.": _lead(
+            ours, theirs, 40, report="val"
+        ),
+    }
+    for message, value in forgotten.items():
+        if abs(got - value) < 1e-6:
+            raise Wrong(message)
 
 
 def paired(answer: Callable[[dict[int, float], dict[int, float]], Any]) -> str:
@@ -92,19 +145,18 @@ def paired(answer: Callable[[dict[int, float], dict[int, float]], Any]) -> str:
         present(got, "the pair of mean and standard deviation")
         if not isinstance(got, tuple | list) or len(got) != 2:
             raise Wrong("Return two numbers: `return mean, deviation`.")
-        mean, deviation = got
-        if isinstance(mean, float) and abs(mean + statistics.mean(leads)) < 1e-6:
+        mean, deviation = (
+            number_in(value, name) for value, name in zip(got, ("the mean", "the deviation"), strict=True)
+        )
+        if abs(mean + statistics.mean(leads)) < 1e-6:
             raise Wrong("The lead is the wrong way round: ours minus theirs.")
-        if (
-            isinstance(mean, float)
-            and abs(mean - statistics.mean(ours.values()) + statistics.mean(theirs.values())) < 1e-6
-        ):
+        if abs(mean - statistics.mean(ours.values()) + statistics.mean(theirs.values())) < 1e-6:
             raise Wrong("These means are over different seeds: leave out those that only one of the two has.")
         same_number(mean, statistics.mean(leads), "the mean lead")
-        if isinstance(deviation, float) and abs(deviation - statistics.pstdev(leads)) < 1e-6:
+        if abs(deviation - statistics.pstdev(leads)) < 1e-6:
             raise Wrong("Divide by n − 1: the mean was taken from the same few seeds.")
         alone = [statistics.stdev(row[seed] for seed in seeds[1:5]) for row in (ours, theirs)]
-        if isinstance(deviation, float) and abs(deviation - (alone[0] ** 2 + alone[1] ** 2) ** 0.5) < 1e-6:
+        if abs(deviation - (alone[0] ** 2 + alone[1] ** 2) ** 0.5) < 1e-6:
             raise Wrong(
                 "Both had the same seeds, and so the same luck. Subtract seed by seed before you measure spread."
             )
@@ -112,7 +164,7 @@ def paired(answer: Callable[[dict[int, float], dict[int, float]], Any]) -> str:
     return "A pair shares its start and its order of images, so the luck of a seed cancels."
 
 
-EXERCISES = {"lora_rank": lora_rank, "lead": lead, "paired": paired}
+EXERCISES = {"lora_rank": lora_rank, "paired": paired, "duel": duel}
 
 QUIZ = (
     Question(
@@ -129,26 +181,29 @@ QUIZ = (
         "A paper tries twelve rates for its own method, and one for each rival. It leads by two points. What follows?",
         {
             "Its method is better by two points": "The best of twelve tries lies above a single one, whatever it is.",
-            "Nothing, until all have twelve tries": (
+            "Nothing, until all have as many tries": (
                 "Trials are a budget, like bytes. On the same budget the lead may shrink, vanish or grow."
             ),
             "Its method is worse, or it would not have needed twelve rates": (
                 "Many tries do not speak against a method. They only make its number incomparable with the others."
             ),
         },
-        right="Nothing, until all have twelve tries",
+        right="Nothing, until all have as many tries",
     ),
     Question(
-        "Two methods vary by ±3 points over three seeds. Seed by seed one leads by 1.0, 1.2 and 0.9. Is it ahead?",
+        "Over nine domains method A leads B by 7 points on average. On one domain B has 32 %, where all others "
+        "have 80 % and more. What do you do?",
         {
-            "No: 3 points of spread hide a lead of 1": (
-                "The spread belongs to the seeds, and both methods had the same ones. It cancels in the difference."
+            "Report the 7 points: a failed run is part of the method": (
+                "It may be, or one rate was wrong on one domain with one seed. As it stands, one run makes the lead."
             ),
-            "Yes, on these images: the lead hardly varies": (
-                "Paired, it is 1.0 ± 0.15. Other images may still say something else."
+            "Leave that domain out and report the rest": (
+                "Then B is excused for what A was not. Whoever removes runs has to say which, and by what rule."
             ),
-            "Only a hundred seeds could tell": "More seeds are welcome, but a lead that varies by 0.15 needs few.",
+            "Run it again with more seeds, and show both means": (
+                "48 points on one of nine domains are 5.3 of the 7. Whether B fails there as a rule, more seeds tell."
+            ),
         },
-        right="Yes, on these images: the lead hardly varies",
+        right="Run it again with more seeds, and show both means",
     ),
 )

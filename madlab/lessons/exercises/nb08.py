@@ -6,36 +6,49 @@ from typing import Any
 
 import torch
 
-from madlab.lessons.checks import Wrong, same_number, same_tensor
+from madlab.lessons.checks import Wrong, number_in, same_number, same_tensor
 from madlab.lessons.quizzes import Question
 
 
 def sparse_bits(answer: Callable[[torch.Tensor, float], Any]) -> str:
     """sparse_bits(alpha, threshold) -> one bit per slice, and 32 for every entry at least that far from one."""
-    for m, n, threshold in ((5, 3, 0.25), (12, 7, 0.5), (40, 33, 0.0625), (8, 8, 3.0)):
-        alpha = 1 + torch.randn(m, n) / 3
-        alpha[0, 0] = 1 + threshold  # exactly at the limit, without rounding
-        kept = sum(abs(float(alpha[i, j]) - 1) >= threshold for i, j in product(range(m), range(n)))
-        got = answer(alpha.clone(), threshold)
+    for m, n, threshold in ((5, 3, 0.25), (12, 7, 0.5), (40, 33, 0.0625), (8, 8, 0.375)):
+        kept = int(torch.randint(3, m * n // 3, ()))
+        alpha = _with_kept(m, n, threshold, kept)
+        got = number_in(answer(alpha.clone(), threshold), f"the size of {m} × {n} entries")
         where = f"the size of {m * n} entries of which {kept} are kept"
-        if not isinstance(got, torch.Tensor) or got.numel() == 1:
-            if got == 32 * kept != m * n + 32 * kept:
-                raise Wrong(f"{where} is {m * n + 32 * kept}: whoever reads the file has to know *which* are kept.")
-            if got == m * n + 32 * (m * n - kept) and 2 * kept != m * n:
-                raise Wrong("You stored the entries near one. They are the ones that need not be stored.")
-            far_from_zero = int((alpha.abs() >= threshold).sum())
-            if got == m * n + 32 * far_from_zero and far_from_zero != kept:
-                raise Wrong("You measured the distance from zero. A slice rests at one.")
+        if got == 32 * kept:
+            raise Wrong(f"{where} is {m * n + 32 * kept}: whoever reads the file has to know *which* are kept.")
+        if got == m * n + 32 * (m * n - kept):
+            raise Wrong("You stored the entries near one. They are the ones that need not be stored.")
+        if got == m * n + 32 * int((alpha.abs() >= threshold).sum()):
+            raise Wrong("You measured the distance from zero. A slice rests at one.")
+        if got == m * n + 32 * int((alpha - 1 >= threshold).sum()):
+            raise Wrong("You kept only what is above one. A slice that is weakened has changed as well.")
+        if got == m * n + 32 * (kept - 1):
+            raise Wrong("An entry exactly at the threshold is kept: only what is *nearer* is set back.")
+        if got == m * n + 4 * kept:
+            raise Wrong("A number takes four bytes, that is 32 bits.")
         same_number(got, m * n + 32 * kept, where)
     return "One bit per slice is the price of freedom; if few are kept, a list of positions would be smaller still."
 
 
+def _with_kept(m: int, n: int, threshold: float, kept: int) -> torch.Tensor:
+    """alpha (m, n) of which `kept` entries, at least three, are kept: one exactly at the threshold, some below one."""
+    change = 0.9 * threshold * (2 * torch.rand(m * n) - 1)
+    side = torch.where(torch.arange(kept) % 2 == 0, 1.0, -1.0)
+    change[:kept] = side * (threshold + 0.05 + torch.rand(kept) / 2)
+    change[0] = threshold  # a power of two or a sum of them: without rounding
+    return 1 + change[torch.randperm(m * n)].view(m, n)
+
+
 def similarity(answer: Callable[[dict[str, torch.Tensor], dict[str, torch.Tensor]], Any]) -> str:
     """similarity(one, other) -> the cosine similarity of alpha - 1 over all layers together."""
-    for _ in range(4):
+    for turn in range(4):
         sizes = [(4, 3), (9, 5), (16, 8)]
         one = {f"layer {i}": 1 + 0.3 ** (i + 1) * torch.randn(*size) for i, size in enumerate(sizes)}
-        other = {name: alpha + 0.1 * torch.randn(alpha.shape) for name, alpha in one.items()}
+        side = -1 if turn % 2 else 1  # domains may pull apart, too
+        other = {name: 1 + side * (alpha - 1) + 0.1 * torch.randn(alpha.shape) for name, alpha in one.items()}
         dot = square_one = square_other = 0.0
         by_layer = []
         for name in one:
@@ -47,7 +60,10 @@ def similarity(answer: Callable[[dict[str, torch.Tensor], dict[str, torch.Tensor
         expected = dot / (square_one * square_other) ** 0.5
 
         got = answer(*({name: alpha.clone() for name, alpha in alphas.items()} for alphas in (one, other)))
-        if isinstance(got, float | torch.Tensor) and torch.as_tensor(got).numel() == 1:
+        got = number_in(got, "the cosine")
+        if turn % 2 and abs(got + expected) < 1e-4:
+            raise Wrong("The sign is lost. Domains that pull in opposite directions have a negative cosine.")
+        if abs(got - expected) > 1e-4:
             a, b = (torch.cat([alpha.flatten() for alpha in alphas.values()]) for alphas in (one, other))
             if abs(float(got) - float(torch.cosine_similarity(a, b, 0))) < 1e-5:
                 raise Wrong("That is the cosine of α itself. Every α is near one, so all domains would look alike.")
@@ -92,7 +108,9 @@ QUIZ = (
     Question(
         "You train MAD with ordinary weight decay. Where does an entry of α go that receives no gradient?",
         {
-            "It stays at 1": "Decay acts without any gradient: α loses the share ηλ of itself in every step.",
+            "Nowhere: without a gradient it stays at 1": (
+                "Decay acts without any gradient: α loses the share ηλ of itself in every step."
+            ),
             "To 0, so that the slice is switched off": (
                 "Ordinary decay pulls towards zero, and for a multiplier zero means “off”, not “as before”."
             ),
@@ -101,23 +119,24 @@ QUIZ = (
         right="To 0, so that the slice is switched off",
     ),
     Question(
-        "Two adapters have α with a cosine of 0.99. What follows for their domains?",
+        "Setting small changes back costs 30 points. Measured anew, BatchNorm's statistics bring 26 of them back. "
+        "What did the small changes do for the domain?",
         {
-            "They are nearly the same domain": "Any two α near one have such a cosine, whatever the domains are.",
-            "Nothing yet: compare α − 1": "The shared one dominates. A domain shows in the distance from one.",
-            "One of them has not been trained": "An untrained α is one everywhere; a trained one is still near it.",
+            "They were worth 30 points": "26 of these were lost to averages that describe another α, not to the cut.",
+            "They were worth about 4 points": "That is what is missing once the statistics fit what is left of α.",
+            "They were worth nothing at all": "Then fresh statistics would have brought back all 30 points.",
         },
-        right="Nothing yet: compare α − 1",
+        right="They were worth about 4 points",
     ),
     Question(
         "One row of α (all inputs of one output) is halved. BatchNorm follows. What happens in training?",
         {
-            "The output channel is halved": "Before BatchNorm it is. BatchNorm divides by the spread that it measures.",
-            "Nothing: BatchNorm removes the factor": (
+            "The output channel is halved, too": "Before BatchNorm it is. Then it is divided by its spread.",
+            "Nothing: BatchNorm divides it out": (
                 "Its batch statistics are halved too, so that its output stays the same (except for its tiny ε)."
             ),
-            "The channel is switched off": "Only zero does that. Half of a signal is still the same signal, scaled.",
+            "The channel is switched off for good": "Only zero does that. Half of a signal is the same signal, scaled.",
         },
-        right="Nothing: BatchNorm removes the factor",
+        right="Nothing: BatchNorm divides it out",
     ),
 )

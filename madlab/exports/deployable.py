@@ -1,0 +1,131 @@
+"""What leaves madlab: one domain as a plain network, and the check that every export has to pass."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from madlab.errors import MadlabError
+from madlab.facts import DomainFacts
+from madlab.files.plain import check_writable, write_bytes
+from madlab.network import MultiDomainNet
+from madlab.sizes import image_size
+
+TOLERANCE = 1e-4
+"""By how much a logit may differ, as a share of the largest one: other libraries add float32 in another order."""
+BATCHES = (1, 3)
+"""Images in the batches that are compared: two sizes, so that a batch dimension that is fixed shows."""
+
+
+class Normalised(nn.Module):
+    """A network behind its own normalisation: images float (B, C, H, W) with pixels from 0 to 1 -> logits."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, normalization: dict[str, list[float]]):
+        super().__init__()
+        self.network = network
+        for key in ("mean", "std"):
+            self.register_buffer(key, torch.tensor(normalization[key]).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network((images - self.mean) / self.std)
+
+
+@dataclass(frozen=True)
+class Deployable:
+    """One domain as a plain network.
+
+    network: float32 (B, channels, side, side) -> logits (B, classes), in eval mode on the CPU. facts: of its domain.
+    normalises: whether it takes pixels from 0 to 1 and normalises them itself. base: the base network's name.
+    """
+
+    network: nn.Module
+    facts: DomainFacts
+    channels: int
+    side: int
+    normalises: bool
+    base: str
+
+    def images(self, count: int) -> Tensor:
+        """Made-up images (count, channels, side, side) of the kind that the network takes, always the same."""
+        shape, generator = (count, self.channels, self.side, self.side), torch.Generator().manual_seed(count)
+        return (torch.rand if self.normalises else torch.randn)(shape, generator=generator)
+
+    def metadata(self) -> dict[str, str]:
+        """What whoever runs the export has to know, as texts; lists and mappings are JSON."""
+        expected = "RGB, pixels from 0 to 1" if self.normalises else "RGB, pixels from 0 to 1, then normalised"
+        own = {"class_names": self.facts.class_names, "normalization": self.facts.normalization}
+        told = {"domain": self.facts.name, "method": self.facts.method, "base": self.base, "input": expected}
+        sizes = {"resize": self.facts.resize or self.side, "crop": self.side}
+        return told | {key: json.dumps(value, ensure_ascii=False) for key, value in (own | sizes).items()}
+
+    @torch.no_grad()
+    def check(self, answer: Callable[[Tensor], Tensor], what: str) -> None:
+        """Raise MadlabError unless `answer`, images -> logits, agrees with the network; what: the export's name."""
+        for count in BATCHES:
+            images = self.images(count)
+            expected, got = self.network(images), answer(images)
+            if got.shape != expected.shape:
+                raise MadlabError(
+                    f"{what} answers {count} images with logits of shape {tuple(got.shape)}, not "
+                    f"{tuple(expected.shape)}, so it was not written: choose another format."
+                )
+            off, most = (got - expected).abs().max().item(), max(expected.abs().max().item(), 1.0)
+            if not off <= TOLERANCE * most:  # NaN, too
+                raise MadlabError(
+                    f"The logits of {what} differ from the merged network's by {off:.2g}, so it was not written: "
+                    "choose another format."
+                )
+
+
+def deployable(net: MultiDomainNet, domain: str, normalises: bool = False) -> Deployable:
+    """A domain as a plain network, merged where it can be; a prompt stands before the network.
+
+    normalises: put the domain's normalisation inside, so that the network takes pixels from 0 to 1.
+    Raises MadlabError where the normalisation is wanted and not known.
+    """
+    view = net.view(domain)
+    network = net.merge(domain) if view.prompt is None else nn.Sequential(view.prompt, view.network)
+    network = network.to("cpu", torch.float32).to(memory_format=torch.contiguous_format)
+    if normalises:
+        if not view.facts.normalization:
+            raise MadlabError(f"Domain {domain!r} does not know its normalization: export it without.")
+        network = Normalised(network, view.facts.normalization)
+    side = view.facts.crop or image_size(net.base).crop
+    return Deployable(network.eval(), view.facts, view.channels, side, normalises, getattr(net.base, "name", ""))
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """A file elsewhere, to write and check; it comes to `path` when the block ends without an error, and never else."""
+    check_writable(path)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / path.name
+        yield place
+        write_bytes(path, place.read_bytes())
+
+
+@contextmanager
+def staged_folder(path: Path, mark: str) -> Iterator[Path]:
+    """As `staged`, for a folder of plain files.
+
+    mark: the file by which a folder of this kind is known; a folder without it that is not empty is not written into.
+    """
+    if os.path.lexists(path) and not path.is_dir():
+        raise MadlabError(f"{path} is not a folder: choose another name.")
+    if path.is_dir() and os.listdir(path) and not (path / mark).is_file():
+        raise MadlabError(f"The folder {path} holds something else: choose another name, or empty it.")
+    check_writable(path / mark)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        yield place
+        for file in sorted(place.iterdir(), key=lambda file: file.name == mark):  # what it is known by comes last
+            write_bytes(path / file.name, file.read_bytes())

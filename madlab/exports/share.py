@@ -1,0 +1,117 @@
+"""A finished run as a folder for a model hub: a run folder without this machine's paths, and a card.
+
+What is in it is read like any run folder of a stranger: safetensors and JSON, nothing that can run code, and nothing in
+it makes madlab download anything.
+"""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import jinja2
+from torch import nn
+
+from madlab.adapters import METHODS
+from madlab.benchmarks import is_name
+from madlab.errors import MadlabError, printable
+from madlab.exports.deployable import staged_folder
+from madlab.files.tensors import load_tensors, save_tensors
+from madlab.hub import ADAPTER
+from madlab.runs.config import BaseUsed
+from madlab.runs.loaded import check_finished, load_run
+from madlab.runs.record import Run, write_log
+
+CARD = "README.md"
+UNKNOWN = "unknown"
+"""The hub's word for a licence that is not stated."""
+NO_DATA = "Not described yet: say where the images are from, and under which terms, before you publish this."
+NO_USE = "Images of the kind that it was trained on, to be sorted into its classes."
+MOST_CLASSES = 1000
+
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("madlab.exports"),
+    undefined=jinja2.StrictUndefined,
+    keep_trailing_newline=True,
+    trim_blocks=True,
+)
+
+
+def share_run(
+    run: Path | str,
+    out: Path | str,
+    *,
+    license: str = UNKNOWN,
+    data: str = NO_DATA,
+    intended_use: str = NO_USE,
+    base: nn.Module | Path | str | None = None,
+) -> list[str]:
+    """Make the folder of a finished run for a model hub; returns sentences on what is in it and what is to be done.
+
+    license: the short name that hubs use, such as "apache-2.0". data, intended_use: sentences for the card. base: as in
+    `load_run`, which proves that the adapter fits it. Raises MadlabError for a run that has not finished, a folder that
+    holds something else, and a licence that is no short name.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,60}", license):
+        raise MadlabError(f"{license!r:.60} is no licence's short name: write it like apache-2.0, mit or cc-by-4.0.")
+    check_finished(run)
+    loaded, whole = load_run(run, base, "cpu"), _without_paths(Run.read(run))
+    size, source = (Path(run) / ADAPTER).stat().st_size, whole.config.base.source
+    names = loaded.class_names
+    card = TEMPLATES.get_template("card.md.j2").render(
+        title=f"{whole.config.domain}, {whole.method}",
+        license=license,
+        method=whole.method,
+        equation=METHODS[whole.config.method].equation,
+        result=whole.result,
+        tested=f" of {whole.result.test_images:,} images" if whole.result.test_images else "",
+        file_bytes=size,
+        facts=loaded.facts,
+        size=loaded.size,
+        normalization={k: ", ".join(f"{n:.4f}" for n in v) for k, v in loaded.normalization.items()},
+        base=source or "PATH OF THE BASE NETWORK.safetensors",
+        shared_source=source,
+        data=data,
+        intended_use=intended_use,
+        classes=", ".join(names[:MOST_CLASSES]) + (" ..." if len(names) > MOST_CLASSES else ""),
+    )
+    with staged_folder(Path(out), CARD) as place:
+        tensors, facts = load_tensors(Path(run) / ADAPTER)
+        save_tensors(place / ADAPTER, tensors, facts | {"base": whole.config.base.name})
+        whole.config.write(place)
+        whole.result.write(place)
+        write_log(place, whole.log)
+        (place / CARD).write_text(card, encoding="utf-8")
+        load_run(place, loaded.net.base)
+    lines = [f"{out} holds the adapter ({size:,} bytes), what it was trained with, and the card {CARD}."]
+    if source is None:
+        lines.append(
+            "Its base network is a file of yours, which is not in it: whoever uses the adapter needs that, too."
+        )
+    for told, option in ((license == UNKNOWN, "--license"), (data == NO_DATA, "--data")):
+        if told:
+            lines.append(f"The card does not say the {option.removeprefix('--')} yet: give {option}, or edit it.")
+    return lines
+
+
+def _without_paths(run: Run) -> Run:
+    """The run as others may see it: names of domains and base networks stay, paths of this machine do not."""
+    source = run.config.source
+    base = _named(run.config.base)
+    config = replace(run.config, source=source if source and is_name(source) else None, base=base)
+    return replace(run, config=config, result=replace(run.result, base=base))
+
+
+def _named(base: BaseUsed) -> BaseUsed:
+    """A base network as others may know it; one that was read from a file has no source that is theirs, too."""
+    if base.source is None or not base.source.endswith(".safetensors"):
+        return base
+    library, colon, model = base.name.rpartition(":")[0].partition(":")  # LIBRARY:MODEL:FILE
+    return replace(base, source=None, name=f"{library}{colon}{model}" if model else base.name)
+
+
+def _plain(text: str | None) -> str:
+    """A text in Markdown that means nothing but itself, on one line."""
+    return re.sub(r"([\\`*_{}\[\]<>#|!~$])", r"\\\1", printable(text or ""))
+
+
+TEMPLATES.filters["plain"] = _plain

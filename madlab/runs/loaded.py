@@ -1,0 +1,145 @@
+"""A finished run as it is on disk, ready for inference: `madlab.load_run`."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from madlab.adapters import METHODS
+from madlab.backbones import load_base
+from madlab.device import chosen_device
+from madlab.errors import MadlabError
+from madlab.facts import DomainFacts
+from madlab.hub import NotHere
+from madlab.network import MultiDomainNet
+from madlab.prediction import Guess, Picture, prepared_size
+from madlab.runs.config import RunConfig
+from madlab.runs.epoch import crop_of
+from madlab.runs.folder import ADAPTER
+from madlab.runs.record import RESULT, Epoch, Result, read_log
+from madlab.runs.training import network_to_evaluate
+from madlab.sizes import ImageSize
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """What a finished run trained, on the device asked for.
+
+    path: the run folder. net: the base network with the run's domain, and nothing else. domain: the domain's name.
+    """
+
+    path: Path
+    config: RunConfig
+    net: MultiDomainNet
+    domain: str
+
+    @property
+    def facts(self) -> DomainFacts:
+        """What the adapter file says besides its tensors: classes, method, how images are prepared."""
+        return self.net.view(self.domain).facts
+
+    @property
+    def class_names(self) -> list[str]:
+        """In the order of the logits."""
+        return list(self.facts.class_names)
+
+    @property
+    def normalization(self) -> dict[str, list[float]]:
+        """{"mean": [r, g, b], "std": [r, g, b]} of pixels scaled to 0..1."""
+        return dict(self.facts.normalization)
+
+    @property
+    def size(self) -> ImageSize:
+        """The size of the images that the run was trained with."""
+        return prepared_size(self.net.view(self.domain))
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """(B, 3, crop, crop) -> (B, classes), in eval mode, merged where the method can be."""
+        return network_to_evaluate(self.net, self.domain)
+
+    @cached_property
+    def result(self) -> Result:
+        """What the run reported; MadlabError if it has not finished."""
+        return Result.read(self.path)
+
+    @cached_property
+    def log(self) -> tuple[Epoch, ...]:
+        """One entry per epoch."""
+        return read_log(self.path)
+
+    def crop(self, side: int) -> int:
+        """Side of the window, in pixels, of images whose short side is `side` pixels."""
+        return crop_of(self.size, side, self.config.recipe)
+
+    def predict(self, images: Picture | list[Picture], top: int = 3) -> list[list[Guess]]:
+        """The most probable classes of pictures, as `MultiDomainNet.predict` takes them and returns them."""
+        return self.net.predict(images, self.domain, top)
+
+
+def load_run(
+    run: Path | str, base: nn.Module | Path | str | None = None, device: torch.device | str | None = None
+) -> LoadedRun:
+    """What a finished run trained, from its config and its adapter file alone.
+
+        run = madlab.load_run("runs/x")
+        run.predict(["cat.jpg"], top=3)     # [[("cat", 0.93), ("lynx", 0.04), ("dog", 0.01)]]
+
+    base: the base network, or what `load_base` takes. It is needed where the run was given a network object, and where
+    the network that the run names would have to be downloaded: a run folder may be a stranger's, so that nothing is
+    downloaded at its word. Another network than the run's is refused either way. device: the GPU if there is one.
+    Raises MadlabError for files that are absent or damaged.
+    """
+    config, where = RunConfig.read(run), chosen_device(device)
+    network = base_of(config, run) if base is None else base if isinstance(base, nn.Module) else load_base(str(base))
+    net = MultiDomainNet(network.to(memory_format=torch.channels_last))
+    name = net.load_domain(Path(run) / ADAPTER)
+    _check_adapter(config, net.view(name).facts, Path(run) / ADAPTER)
+    return LoadedRun(Path(run), config, net.to(where), name)
+
+
+def check_finished(run: Path | str) -> None:
+    """Raise MadlabError for a folder that holds no run, or one that has not finished."""
+    RunConfig.read(run)
+    if not (Path(run) / RESULT).exists():
+        raise MadlabError(f"The run {run} has not finished: go on with it first (madlab train --resume).")
+
+
+def _check_adapter(config: RunConfig, facts: DomainFacts, file: Path) -> None:
+    """Raise MadlabError if an adapter file is not what a run of this config trains, as when it was copied there."""
+    same = {
+        "domain": config.domain == facts.name,
+        "method": config.method == facts.method,
+        "options": _with_defaults(config) == _with_defaults(facts),
+        "head": config.head is None or config.head in facts.heads,
+        "crop": facts.crop is None or config.recipe.crop in (None, facts.crop),
+    }
+    if differing := [name for name, alike in same.items() if not alike]:
+        raise MadlabError(f"{file} is not of the run that its config.json asks for ({', '.join(differing)}): train it.")
+
+
+def _with_defaults(one: RunConfig | DomainFacts) -> dict[str, Any]:
+    given = {name: value for name, value in one.options.items() if value is not None}
+    return dict(METHODS[one.method].options) | given if one.method in METHODS else given
+
+
+def base_of(config: RunConfig, where: Path | str) -> nn.Module:
+    """A config's base network; MadlabError if it would have to be downloaded.
+
+    where: the run folder or file of the config, for the message.
+    """
+    source = config.base.source
+    if source is None:
+        raise MadlabError(f"The run {where} was trained on a network object: give that base network.")
+    try:
+        return load_base(source, download=False)
+    except NotHere as error:
+        raise MadlabError(
+            f"The run {where} names the base network {source!r:.60}, which is not on this machine: to have it "
+            "downloaded, name it yourself (--base NAME, or base=NAME)."
+        ) from error
+    except MadlabError as error:
+        raise MadlabError(f"The run {where} cannot have its base network: {error}") from error

@@ -1,0 +1,88 @@
+r"""Intervals of 95 % for a difference between methods, and how probable so large a difference is where there is none.
+
+Two things make an accuracy uncertain: which images were tested, and which seed it was trained from. Both are drawn
+again with replacement (Efron, 1979), in pairs: an image or a seed is drawn for all methods at once, so that what is
+hard for all of them cancels in the difference. With y[m, s, i] = 1 where method m, trained from seed s, is right on
+image i, and y[m, s], y[m, i] its means over images and over seeds, a drawn accuracy is
+
+    mean over drawn images of y[m, i]  +  mean over drawn seeds of (y[m, s] - y[m])
+
+Images and seeds are drawn apart and their deviations added: drawn crosswise, what is peculiar to one image in one
+seed would count three times in the variance (Owen, "The pigeonhole bootstrap", 2007), here it counts twice, so that an
+interval is rather too wide. One seed fewer than there are is drawn, because S draws from S seeds understate their
+variance by (S - 1) / S (Rao & Wu, 1988): a third of it for three seeds.
+
+How often such an interval of one domain, 600 images and three seeds holds the true difference was simulated: 96 % where
+only images matter, 95 % where seeds matter as much, 81 % where nothing but the seed does; for the mean of nine domains
+99, 97 and 93 %. With a single seed it speaks of images only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from madlab.errors import MadlabError
+
+LEVEL = 0.95
+DRAWS = 20_000
+"""Drawn samples: the smallest p-value is 2 / 20,001, small enough for Holm's correction over 500 duels."""
+
+AT_ONCE = 10_000_000
+"""Numbers that are drawn at once, 80 MB."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A difference with its interval of 95 %; p: two-sided, of no difference; it is below 0.05 where 0 is outside."""
+
+    estimate: float
+    low: float
+    high: float
+    p: float
+
+
+def resampled_accuracies(outcomes: Sequence[ArrayLike], rng: np.random.Generator, draws: int = DRAWS) -> NDArray:
+    """Accuracies in percent of drawn samples, float (draws, methods), as the head of this file describes.
+
+    outcomes: for each method a boolean array (seeds, images), the same seeds and images in the same order. With a
+    single seed only images are drawn. Raises MadlabError for arrays of different shapes, or without images.
+    """
+    arrays = [np.asarray(one, dtype=float) for one in outcomes]
+    if len({one.shape for one in arrays}) != 1 or arrays[0].ndim != 2 or arrays[0].size == 0:
+        shapes = ", ".join(str(one.shape) for one in arrays)
+        raise MadlabError(f"Outcomes must have one shape (seeds, images), but have {shapes}: give the same images.")
+    right = np.stack(arrays)
+    _, seeds, images = right.shape
+    # Images on which all methods are equally often right are the same for a mean: to draw how many of each kind there
+    # are is to draw the images, in a hundredth of the time.
+    kinds, counts = np.unique(right.mean(1).T, axis=0, return_counts=True)
+    parts = np.array_split(np.arange(draws), max(1, draws * len(counts) // AT_ONCE))
+    drawn = np.concatenate([rng.multinomial(images, counts / images, size=len(p)) @ kinds / images for p in parts])
+    if seeds > 1:
+        by_seed = right.mean(2)
+        picked = rng.integers(seeds, size=(draws, seeds - 1))
+        drawn += (by_seed[:, picked].mean(2) - by_seed.mean(1, keepdims=True)).T
+    return 100 * drawn
+
+
+def bootstrap_interval(estimate: float, drawn: NDArray) -> Interval:
+    """The percentile interval of drawn differences (draws,), with p from their share on either side of zero."""
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    tail = min((drawn <= 0).sum(), (drawn >= 0).sum())
+    return Interval(estimate, float(low), float(high), float(min(1.0, 2 * (tail + 1) / (len(drawn) + 1))))
+
+
+def t_interval(differences: ArrayLike) -> Interval | None:
+    """Student's interval of the mean of paired differences, at least two, one per seed or domain; else None."""
+    values = np.asarray(differences, dtype=float)
+    if len(values) < 2:
+        return None
+    mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+    if error == 0:
+        return Interval(mean, mean, mean, 1.0 if mean == 0 else 0.0)
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * error
+    p = 2 * float(stats.t.sf(abs(mean) / error, len(values) - 1))
+    return Interval(mean, mean - reach, mean + reach, p)

@@ -1,0 +1,36 @@
+"""The picture of a results table: accuracy against the bytes that are stored for a domain."""
+
+from collections.abc import Sequence
+
+from madlab.errors import MadlabError
+from madlab.tables.budgets import stored_forms
+from madlab.tables.duels import grid_of, mean_interval
+from madlab.tables.outcomes import Outcome
+from madlab.tables.output import file_of
+
+
+def draw_forms(outcomes: Sequence[Outcome], title: str, format: str) -> bytes:
+    """All stored forms of one protocol that were run on every domain, in one of matplotlib's file formats.
+
+    Raises MadlabError if no method was run on every domain.
+    """
+    from madlab import figures
+
+    found = [one for one in outcomes if one.protocol == title]
+    forms, grid = stored_forms(found), grid_of(found)
+    if forms.empty:
+        raise MadlabError("No method was run on every domain, so that there are no means to draw: run one on all.")
+    known = bool(forms["norm_bytes"].notna().all())
+    sizes = forms["adapter_bytes"] + (forms["norm_bytes"] if known else 0)
+    points = {}
+    for method, size in sizes.items():
+        interval = mean_interval(grid[str(method)])
+        reach = None if interval is None else (interval.low, interval.high)
+        points[str(method)] = figures.FormPoint(size / 1000, float(forms.loc[method, "mean"]), reach)
+    drawn, ax = figures.new(size=(9, 6))
+    figures.accuracy_against_bytes(ax, points)
+    count = len({one.domain for one in found})
+    what = "adapter and norms" if known else "adapter"
+    ax.set(xlabel=f"{what} of one domain (kB)", ylabel=f"mean test accuracy of {count} domains (%)")
+    drawn.suptitle(title)  # above the names of the front
+    return file_of(drawn, format)

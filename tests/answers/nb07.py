@@ -1,0 +1,118 @@
+"""Answers to the exercises of notebook 07."""
+
+import statistics
+
+import torch
+
+
+def by_division(m, n, k):
+    return m * n // (k * k * n + m)
+
+
+def by_counting(m, n, k):
+    rank = 0
+    while (rank + 1) * (k**2 * n + m) <= m * n:
+        rank += 1
+    return rank
+
+
+def paired(ours, theirs):
+    leads = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+    return statistics.mean(leads), statistics.stdev(leads)
+
+
+def paired_in_torch(ours, theirs):
+    both = sorted(set(ours) & set(theirs))
+    leads = torch.tensor([[ours[s], theirs[s]] for s in both], dtype=torch.float64)
+    difference = leads[:, 0] - leads[:, 1]
+    return [difference.mean(), difference.std()]
+
+
+def paired_by_hand(ours, theirs):
+    leads = [value - theirs[seed] for seed, value in ours.items() if seed in theirs]
+    mean = sum(leads) / len(leads)
+    return mean, (sum((lead - mean) ** 2 for lead in leads) / (len(leads) - 1)) ** 0.5
+
+
+def fair(equal=True, fits=True, choose="val", report="test", by_seed=True):
+    """A duel that keeps all rules, or forgets some."""
+
+    def duel(ours, theirs, budget):
+        count = min(len(ours), len(theirs)) if equal else None
+        best = []
+        for forms in (ours, theirs):
+            forms = [form for form in forms[:count] if not fits or form["bytes"] <= budget]
+            best.append(max(forms, key=lambda form: sum(form[choose].values()) / len(form[choose]))[report])
+        if by_seed:
+            return statistics.mean(best[0][seed] - best[1][seed] for seed in best[0] if seed in best[1])
+        return statistics.mean(best[0].values()) - statistics.mean(best[1].values())
+
+    return duel
+
+
+def duel_in_torch(ours, theirs, budget):
+    chosen = []
+    for forms, others in ((ours, theirs), (theirs, ours)):
+        own = [form for place, form in enumerate(forms) if place < len(others) and form["bytes"] <= budget]
+        means = torch.tensor([torch.tensor(list(form["val"].values()), dtype=torch.float64).mean() for form in own])
+        chosen.append(own[int(means.argmax())]["test"])
+    both = chosen[0].keys() & chosen[1].keys()
+    return torch.tensor([chosen[0][s] - chosen[1][s] for s in both], dtype=torch.float64).mean()
+
+
+def duel_by_sorting(ours, theirs, budget):
+    pairs = list(zip(ours, theirs, strict=False))  # as many as the shorter list has
+    best = []
+    for side in (0, 1):
+        forms = [pair[side] for pair in pairs if pair[side]["bytes"] <= budget]
+        forms.sort(key=lambda form: -statistics.fmean(form["val"].values()))
+        best.append(forms[0])
+    leads = {s: best[0]["test"][s] - best[1]["test"][s] for s in best[0]["test"] if s in best[1]["test"]}
+    return sum(leads.values()) / len(leads)
+
+
+RIGHT = {
+    "lora_rank": [by_division, by_counting, lambda m, n, k: float(m * n // (n * k**2 + m))],
+    "paired": [paired, paired_in_torch, paired_by_hand],
+    "duel": [fair(), duel_in_torch, duel_by_sorting],
+}
+WRONG = {
+    "lora_rank": [
+        (lambda m, n, k: m * n / (k * k * n + m), "whole number"),
+        (lambda m, n, k: m * n // (k * k * m + n), "mixed up"),
+        (lambda m, n, k: m * n // (m + n), "break-even"),
+        (lambda m, n, k: m * n // (k * k * n), "A alone"),
+        (lambda m, n, k: m * n // (k * k * n + m) + 1, "more"),
+        (lambda m, n, k: (m * n - 1) // (k * k * n + m), "fit"),
+    ],
+    "paired": [
+        (lambda ours, theirs: paired(theirs, ours), "wrong way round"),
+        (
+            lambda ours, theirs: (statistics.mean(ours.values()) - statistics.mean(theirs.values()), 1.0),
+            "different seeds",
+        ),
+        (
+            lambda ours, theirs: (
+                paired(ours, theirs)[0],
+                statistics.pstdev(ours[s] - theirs[s] for s in ours if s in theirs),
+            ),
+            "n − 1",
+        ),
+        (
+            lambda ours, theirs: (
+                paired(ours, theirs)[0],
+                sum(statistics.variance(side[s] for s in ours if s in theirs) for side in (ours, theirs)) ** 0.5,
+            ),
+            "Subtract",
+        ),
+        (lambda ours, theirs: paired(ours, theirs)[0], "two numbers"),
+    ],
+    "duel": [
+        (fair(equal=False), "trials"),
+        (fair(fits=False), "budget"),
+        (fair(choose="test"), "on the test images"),
+        (fair(report="val"), "flatter"),
+        (fair(by_seed=False), "different seeds"),
+        (lambda ours, theirs, budget: fair()(theirs, ours, budget), "wrong way round"),
+    ],
+}

@@ -1,0 +1,224 @@
+"""Flat folders and tables of images, split once for all: by class, look-alikes together, and told in a sentence."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+import madlab
+from madlab.benchmarks import load_domain
+from madlab.benchmarks.dividing import divide, division_digest, division_file, read_division
+from madlab.benchmarks.lookalikes import groups_of, perceptual_hash
+from madlab.benchmarks.split import SPLITS
+from madlab.errors import MadlabError, MadlabWarning
+
+COUNTS = {"cat": 20, "dog": 11, "elk": 5, "fox": 3}
+
+
+def picture(seed: int, side: int = 48) -> Image.Image:
+    """Smooth blobs of colour, as a photograph has them; each seed another."""
+    small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> Path:
+    seed = iter(range(1000))
+    for name, count in COUNTS.items():
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(count):
+            picture(next(seed)).save(tmp_path / "pets" / name / f"{number:02d}.png")
+    return tmp_path / "pets"
+
+
+def parts(place: Path) -> Iterator[tuple[str, str, set[str]]]:
+    for split, classes in read_division(division_file(place)).files.items():
+        for name, paths in classes.items():
+            yield split, name, set(paths)
+
+
+def test_every_class_keeps_its_share_and_every_image_is_in_one_part(flat: Path) -> None:
+    divide(flat, "70/15/15")
+    found = {(split, name): len(paths) for split, name, paths in parts(flat)}
+    assert [found[split, "cat"] for split in SPLITS] == [14, 3, 3]
+    assert [found[split, "elk"] for split in SPLITS] == [3, 1, 1]
+    assert [found[split, "fox"] for split in SPLITS] == [1, 1, 1]
+    listed = [path for _, _, paths in parts(flat) for path in paths]
+    assert sorted(listed) == sorted(path.relative_to(flat).as_posix() for path in flat.rglob("*.png"))
+
+
+def test_the_split_is_written_down_and_used_again(flat: Path) -> None:
+    first = divide(flat, "70/15/15").read_bytes()
+    assert divide(flat, "70/15/15").read_bytes() == first  # also in other words:
+    assert divide(flat, "14/3/3").read_bytes() == first
+    with pytest.raises(MadlabError, match=r"is split 70/15/15 already, with seed 0: ask for that, or remove"):
+        divide(flat, "80/10/10")
+    division_file(flat).unlink()
+    assert divide(flat, "70/15/15").read_bytes() == first
+    division_file(flat).unlink()
+    assert divide(flat, "70/15/15", seed=1).read_bytes() != first
+
+
+def test_the_domain_has_the_images_of_the_split(flat: Path) -> None:
+    divide(flat, "60/20/20")
+    domain = load_domain(str(flat), size=48)
+    assert (domain.name, domain.class_names) == ("pets", sorted(COUNTS))
+    division = read_division(division_file(flat))
+    for split in SPLITS:
+        images = [np.asarray(Image.open(flat / path)) for paths in division.files[split].values() for path in paths]
+        np.testing.assert_array_equal(getattr(domain, split).images.numpy(), np.stack(images))
+
+
+def test_look_alikes_lie_on_one_side(tmp_path: Path) -> None:
+    """Bursts of three: each picture once more a little darker, and once as a JPEG of half the size."""
+    for name, start in (("a", 0), ("b", 100)):
+        (tmp_path / "bursts" / name).mkdir(parents=True)
+        for number in range(start, start + 12):
+            original = picture(number)
+            original.save(tmp_path / "bursts" / name / f"{number}-0.png")
+            ImageEnhance.Brightness(original).enhance(0.9).save(tmp_path / "bursts" / name / f"{number}-1.png")
+            original.resize((24, 24)).save(tmp_path / "bursts" / name / f"{number}-2.jpg", quality=90)
+    divide(tmp_path / "bursts")
+    side: dict[str, set[str]] = {}
+    for split, _, paths in parts(tmp_path / "bursts"):
+        for path in paths:
+            side.setdefault(Path(path).name.partition("-")[0], set()).add(split)
+    assert len(side) == 24 and all(len(splits) == 1 for splits in side.values())
+    assert {split for splits in side.values() for split in splits} == set(SPLITS)
+
+
+def test_hashes_are_alike_for_what_looks_alike_and_for_nothing_else() -> None:
+    originals = [np.asarray(picture(seed, 32)) for seed in range(40)]
+    file = io.BytesIO()
+    copies = [np.clip(image * 0.9, 0, 255).astype(np.uint8) for image in originals]
+    Image.fromarray(originals[0]).save(file, "JPEG", quality=30)
+    hashes = np.stack([perceptual_hash(image) for image in [*originals, *copies, np.asarray(Image.open(file))]])
+    groups = groups_of(hashes)
+    assert groups[:40].tolist() == groups[40:80].tolist() and groups[80] == groups[0]
+    assert len(set(groups.tolist())) == 40
+    # By the definition, bit by bit: a pair is alike where at most six bits differ; here all pairs are far from that.
+    differing = (hashes[:40, None] != hashes[None, :40]).sum(-1)
+    assert (differing[~np.eye(40, dtype=bool)] > 6).all()
+
+
+def test_chains_of_look_alikes_are_one_group() -> None:
+    chain = np.zeros((4, 64), dtype=bool)
+    for place in (1, 2):
+        chain[place, : 6 * place] = True  # 6 bits from the one before, the last 12 from the first
+    chain[3] = True
+    assert groups_of(chain).tolist() == [0, 0, 0, 1]
+
+
+def test_what_cannot_be_read_is_left_out_and_named_once(flat: Path) -> None:
+    (flat / "cat" / "05.png").write_bytes(b"\x89PNG no more")
+    with pytest.warns(MadlabWarning, match=r"of 39 images 1 cannot be read and is left out \(05\.png\)"):
+        divide(flat)
+    assert "cat/05.png" not in {path for _, _, paths in parts(flat) for path in paths}
+    assert len(load_domain(str(flat)).train) == sum(len(paths) for split, _, paths in parts(flat) if split == "train")
+
+
+def test_images_that_come_later_are_told(flat: Path) -> None:
+    divide(flat)
+    picture(2000).save(flat / "dog" / "new.png")
+    with pytest.warns(MadlabWarning, match=r"came after its split \(new\.png\).*remove .*madlab-split\.json"):
+        load_domain(str(flat))
+
+
+def test_a_class_needs_three_images_that_do_not_look_alike(flat: Path) -> None:
+    for number in (1, 2):
+        (flat / "fox" / f"{number:02d}.png").write_bytes((flat / "fox" / "00.png").read_bytes())
+    with pytest.raises(MadlabError, match=r"'fox' .* fewer than three images that do not look alike \(3 in all\)"):
+        divide(flat)
+    assert not division_file(flat).exists()
+
+
+@pytest.mark.parametrize("shares", ["", "70", "70/30", "70/15/15/0", "100/0/0", "70/-15/15", "a/b/c", "70/15/15 "])
+def test_shares_that_are_none_are_told(flat: Path, shares: str) -> None:
+    with pytest.raises(MadlabError, match="is no split: write the shares"):
+        divide(flat, shares)
+
+
+def test_places_that_cannot_be_split_are_told(flat: Path, tmp_path: Path) -> None:
+    for split in SPLITS:
+        (tmp_path / "ready" / split / "a").mkdir(parents=True)
+    with pytest.raises(MadlabError, match="is split already: leave the split out"):
+        divide(tmp_path / "ready")
+    with pytest.raises(MadlabError, match="There is no folder or table"):
+        divide(tmp_path / "absent")
+    with pytest.raises(MadlabError, match=r"neither a folder nor a \.csv file"):
+        divide(flat / "cat" / "00.png")
+    with pytest.raises(MadlabError, match=r"or have a folder of class folders split \(--split 70/15/15\)"):
+        load_domain(str(flat))
+
+
+def test_a_damaged_split_file_is_told(flat: Path) -> None:
+    file = divide(flat)
+    facts = json.loads(file.read_text())
+    del facts["files"]["val"]["cat"]
+    file.write_text(json.dumps(facts))
+    with pytest.raises(MadlabError, match="does not have the same classes"):
+        load_domain(str(flat))
+    file.write_text("{}")
+    with pytest.raises(MadlabError, match="have the images split anew"):
+        load_domain(str(flat))
+
+
+def table(place: Path, rows: list[str], encoding: str = "utf-8") -> Path:
+    place.write_text("\n".join(rows) + "\n", encoding=encoding)
+    return place
+
+
+def test_a_table_of_paths_and_labels_is_split_beside_itself(flat: Path) -> None:
+    rows = [f"{path.relative_to(flat.parent)};{path.parent.name}" for path in sorted(flat.rglob("*.png"))]
+    csv = table(flat.parent / "animals.csv", ["File;Class", *rows], "utf-8-sig")  # as a spreadsheet writes it
+    divide(csv)
+    assert division_file(csv).name == "animals.csv.split.json" and division_digest(csv)
+    domain = load_domain(str(csv))
+    assert (domain.name, domain.class_names) == ("animals", sorted(COUNTS))
+    assert sum(len(getattr(domain, split)) for split in SPLITS) == sum(COUNTS.values())
+
+
+def test_a_table_may_say_the_split_itself(flat: Path) -> None:
+    rows = [
+        f"{path},{path.parent.name},{SPLITS[min(int(path.stem), 2)]}"  # absolute paths
+        for path in sorted(flat.rglob("*.png"))
+    ]
+    csv = table(flat.parent / "animals.csv", ["path,label,split", *rows])
+    domain = madlab.Domain.from_folder(csv)
+    assert (len(domain.train), len(domain.val), len(domain.test)) == (4, 4, sum(COUNTS.values()) - 8)
+    with pytest.raises(MadlabError, match="is split already"):
+        divide(csv)
+
+
+WRONG = {
+    "no header": (["pets/cat/00.png,cat"], "needs a first line that names the columns path and label"),
+    "no rows": (["path,label"], "has no rows"),
+    "no label": (["path,label", "a.png,"], "line 2, lacks a label"),
+    "no path": (["path,label", ",cat"], "line 2, lacks a path"),
+    "short": (["path,label", "a.png"], "line 2, lacks a label"),
+    "twice": (["path,label", "a.png,cat", "a.png,dog"], "twice"),
+    "split": (["path,label,split", "a.png,cat,dev"], "the split 'dev': write train, val or test"),
+    "some": (["path,label,split", "a.png,cat,val", "b.png,cat,"], "a split for some images only"),
+    "quote": (["path,label", '"a.png,cat'], "is not CSV"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_tables_that_are_wrong_are_told(tmp_path: Path, kind: str) -> None:
+    rows, sentence = WRONG[kind]
+    with pytest.raises(MadlabError, match=sentence):
+        load_domain(str(table(tmp_path / "wrong.csv", rows)))
+
+
+def test_a_table_in_another_encoding_is_told(tmp_path: Path) -> None:
+    with pytest.raises(MadlabError, match="not in UTF-8"):
+        load_domain(str(table(tmp_path / "wrong.csv", ["path,label", "a.png,Käse"], "latin-1")))
+
+
+def test_a_table_that_nobody_has_split_says_how(tmp_path: Path) -> None:
+    with pytest.raises(MadlabError, match="--split 70/15/15"):
+        load_domain(str(table(tmp_path / "animals.csv", ["path,label", "a.png,cat", "b.png,dog"])))

@@ -1,0 +1,94 @@
+"""The driver of the fair table: what it plans is what it runs, and what it folds is what was run."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+from madlab import METHODS
+from madlab.adapters.base import split_method
+from madlab.runs.record import read_runs
+
+SPEC = importlib.util.spec_from_file_location(
+    "fair_table", Path(__file__).parents[2] / "data_scripts" / "fair_table.py"
+)
+fair_table = importlib.util.module_from_spec(SPEC)
+sys.modules["fair_table"] = fair_table  # dataclasses look their module up
+SPEC.loader.exec_module(fair_table)
+DUELS, OTHERS, GRIDS = fair_table.DUELS, fair_table.OTHERS, fair_table.GRIDS
+
+
+def test_every_method_has_a_row() -> None:
+    assert {split_method(row)[0] for row in DUELS + OTHERS} == set(METHODS)
+    assert not set(DUELS) & set(OTHERS)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_grid_plans_each_run_once_and_records_all_its_domains(name: str, tmp_path: Path) -> None:
+    planned = list(fair_table.planned(name, tmp_path))
+    places = [place for place, *_ in planned]
+    assert len(places) == len(set(places))
+    assert {domain for _, domain, *_ in planned} == {d for domains in GRIDS[name].records.values() for d in domains}
+
+
+def test_the_rows_of_the_duels_have_three_seeds_and_the_first_seed_comes_first(tmp_path: Path) -> None:
+    planned = list(fair_table.planned("table", tmp_path))
+    seeds = {row: {seed for _, _, method, seed, _ in planned if method == row} for row in DUELS + OTHERS}
+    assert all(seeds[row] == {0, 1, 2} for row in DUELS if row != "mad:8")
+    assert all(seeds[row] == {0} for row in OTHERS)
+    first = [(domain, method) for _, domain, method, seed, _ in planned if seed == 0][: len(DUELS) * 11]
+    assert planned[: len(first)] == [run for run in planned if run[3] == 0][: len(first)]
+    assert {method for _, method in first} == set(DUELS)
+
+
+def test_fewer_images_are_every_nth_of_the_training_images_and_all_others(tmp_path: Path) -> None:
+    folder = tiny.write_folder(tmp_path / "data" / "noise", classes=3, counts=(8, 4, 6))
+    copy = fair_table.fewer(folder, tmp_path / "few" / "noise", most=10)
+    assert fair_table.fewer(folder, copy, most=10) == copy
+    pictures = {root: sorted(path.relative_to(root) for path in root.rglob("*.png")) for root in (folder, copy)}
+    train = [path for path in pictures[folder] if path.parts[0] == "train"]
+    assert pictures[copy] == sorted([*(set(pictures[folder]) - set(train)), *train[::3]])
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.fixture
+def small_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A grid of two domains, two methods and two stages; the arguments of the command."""
+    for name in ("bright", "dark"):
+        tiny.write_folder(tmp_path / "data" / name)
+    base = tiny.write_base(tmp_path / "small.safetensors")
+    both = "bright", "dark"
+    stages = (
+        fair_table.Stage(("frozen", "mad:2"), both, 1, {"epochs": 1}),
+        fair_table.Stage(("mad:2",), ("dark",), 2, {"epochs": 1}),
+    )
+    grid = fair_table.Grid(base, stages, {"all": both, "one": ("dark",)}, 2.0)
+    monkeypatch.setattr(fair_table, "GRIDS", {"small": grid})
+    return ["fair_table.py", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "runs"), "--grids", "small"]
+
+
+def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", arguments)
+    fair_table.main()
+
+
+def test_the_command_runs_what_is_planned_goes_on_and_folds(small_grid, tmp_path, monkeypatch, capsys) -> None:
+    run([*small_grid, "--print-plan"], monkeypatch)
+    assert "small: 0 of 5 runs are finished" in capsys.readouterr().out
+    run(small_grid, monkeypatch)
+    times = {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("result.json")}
+    run(small_grid, monkeypatch)
+    assert times == {file: file.stat().st_mtime_ns for file in (tmp_path / "runs").rglob("result.json")}
+    run([*small_grid, "--print-plan"], monkeypatch)
+    assert "small: 5 of 5 runs are finished; about 0.0 core hours are left" in capsys.readouterr().out
+    records = tmp_path / "records"
+    records.mkdir()
+    run([*small_grid, "--fold", "--records", str(records)], monkeypatch)
+    runs = read_runs(records / "all.jsonl")
+    expected = [("bright", "frozen", 0), ("bright", "mad:2", 0)]
+    expected += [("dark", "frozen", 0), ("dark", "mad:2", 0), ("dark", "mad:2", 1)]
+    assert [(r.result.domain, r.method, r.result.seed) for r in runs] == expected
+    assert all(sorted(r.result.rounded) == ["2", "3", "4", "8"] and r.result.test_images == 18 for r in runs)
+    assert [r.result.domain for r in read_runs(records / "one.jsonl")] == ["dark"] * 3

@@ -1,0 +1,88 @@
+"""Fresh statistics against a pass over the data that is written by hand."""
+
+import pytest
+import tiny
+import torch
+from torch import nn
+
+import madlab
+from madlab.benchmarks import load_domain
+from madlab.benchmarks.loader import batches
+from madlab.errors import MadlabError
+from madlab.runs.recalibrate import recalibrate
+
+
+@pytest.fixture
+def place(tmp_path):
+    tiny.write_folder(tmp_path / "noise", counts=(20, 2, 2))
+    net = madlab.MultiDomainNet(madlab.load_base(tiny.write_base(tmp_path / "small.safetensors")))
+    return net, load_domain(str(tmp_path / "noise"), size=36)
+
+
+def inputs_of(view, images) -> dict[str, torch.Tensor]:
+    """What every BatchNorm gets, in training mode, without touching a running average."""
+    seen, handles = {}, []
+    for name, norm in view.norm_layers().items():
+        handles.append(norm.register_forward_hook(lambda _, x, __, name=name: seen.update({name: x[0].detach()})))
+    kept = {name: tensor.clone() for name, tensor in view.own_state().items()}
+    view.train()
+    with torch.no_grad():
+        view(images)
+    view.load_own_state(kept)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def test_they_are_the_averages_of_one_pass_in_random_order(place) -> None:
+    net, domain = place
+    net.add_domain("noise", 3, "mad")
+    view = net.view("noise")
+    with torch.no_grad():
+        for adapter in view.adapters().values():
+            adapter.alpha.mul_(1.5)  # filters that the stored statistics do not fit
+    before = {name: tensor.clone() for name, tensor in view.own_state().items()}
+    generator = torch.Generator().manual_seed(3)
+    means: dict[str, list[torch.Tensor]] = {}
+    variances: dict[str, list[torch.Tensor]] = {}
+    orders = []
+    for images, labels in batches(
+        domain.train.images, domain.train.labels, 16, 32, generator=generator, normalization=domain.normalization
+    ):
+        orders.append(labels)
+        for name, x in inputs_of(view, images).items():
+            flat = x.double().transpose(0, 1).flatten(1)
+            means.setdefault(name, []).append(flat.mean(1))
+            variances.setdefault(name, []).append(flat.var(1))
+    assert all(len(labels.unique()) > 1 for labels in orders), "sorted classes would spoil the statistics"
+
+    recalibrate(view, domain, 32, batch_size=16, seed=3)
+    assert not view.training
+    for name, norm in view.norm_layers().items():
+        torch.testing.assert_close(norm.running_mean.double(), torch.stack(means[name]).mean(0), atol=1e-4, rtol=1e-4)
+        wanted = torch.stack(variances[name]).mean(0)
+        torch.testing.assert_close(norm.running_var.double(), wanted, atol=1e-4, rtol=1e-3)
+        assert isinstance(norm, nn.BatchNorm2d) and norm.momentum == 0.1
+    for name, tensor in view.own_state().items():
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            assert torch.equal(tensor, before[name]), name
+    net.check_base()
+
+
+def test_labels_are_not_read(place) -> None:
+    net, domain = place
+    for name in ("one", "other"):
+        net.add_domain(name, 3, "mad", normalization=domain.normalization)
+    net.view("other").load_own_state(net.view("one").own_state())
+    recalibrate(net.view("one"), domain, 32)
+    domain.train.labels.zero_()
+    recalibrate(net.view("other"), domain, 32)
+    one, other = (net.view(name).own_state() for name in ("one", "other"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_bases_own_statistics_are_left_alone(place) -> None:
+    net, domain = place
+    net.add_domain("noise", 3, "frozen")
+    with pytest.raises(MadlabError, match="'frozen' keeps the base's BatchNorm statistics"):
+        recalibrate(net.view("noise"), domain, 32)
