@@ -123,11 +123,14 @@ def present(got: Any, what: str) -> None:
 def random_convs(count: int = 3, **options: Any) -> Iterator[tuple[torch.nn.Conv2d, Tensor]]:
     """Yield convolutions of random shapes with images that fit: (conv, x of shape (B, N, H, W)).
 
-    M, N and k are drawn anew each time, and M is never N, so that an answer that mixes them up is caught. The first
-    kernel is larger than 1 × 1, so that an answer that forgets to sum over it is caught too. options: of nn.Conv2d.
+    M and N are drawn anew each time, at least 2 and never equal, so that an answer that mixes them up or forgets one is
+    caught. The kernels are larger than 1 × 1, then of another size, then 1 × 1, and so on, so that an answer for one
+    size only is caught too. options: of nn.Conv2d.
     """
+    sizes = [3, 5] if torch.rand(()) < 0.5 else [5, 3]
     for number in range(count):
         in_channels, more, size, batch = (int(torch.randint(1, 5, ())) for _ in range(4))
-        kernel = 2 * int(torch.randint(0 if number else 1, 3, ())) + 1
+        in_channels += 1
+        kernel = [*sizes, 1][number % 3]
         conv = torch.nn.Conv2d(in_channels, in_channels + more, kernel, padding=kernel // 2, **options)
         yield conv, torch.randn(batch, in_channels, 5 + size, 6 + size)

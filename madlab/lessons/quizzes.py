@@ -1,5 +1,6 @@
 """Quizzes: three questions per notebook, with separate feedback for each answer."""
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -19,6 +20,10 @@ class Question:
     def __post_init__(self) -> None:
         if self.right not in self.answers:
             raise ValueError(f"The right answer {self.right!r} is not among the answers of {self.text!r}.")
+
+    def shuffled(self) -> list[str]:
+        """The answers in an order that says nothing about them, and is the same each time."""
+        return random.Random(self.text).sample(list(self.answers), len(self.answers))
 
     def feedback(self, answer: str) -> str:
         """The feedback for a reader who chose this answer."""
@@ -44,7 +49,7 @@ class Quiz:
         rows: list[Any] = []
         for number, question in enumerate(questions):
             title = ipywidgets.HTML(f"<b>{number + 1}. {question.text}</b>", layout=wide)
-            choice = ipywidgets.RadioButtons(options=list(question.answers), value=None, layout=wide)
+            choice = ipywidgets.RadioButtons(options=question.shuffled(), value=None, layout=wide)
             choice.observe(lambda _, number=number: self._answered(number), names="value")
             feedback = ipywidgets.HTML(layout=tall)
             self.choices.append(choice)

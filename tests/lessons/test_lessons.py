@@ -132,13 +132,6 @@ def unpaired(ours, theirs):
 
 # name, answer, whether it is right, what the verdict must say
 ANSWERS = [
-    ("00.count", lambda conv: conv.weight.shape[0] * conv.weight.shape[1], True, "One number"),
-    ("00.count", lambda conv: conv.weight.numel(), False, "every weight"),
-    ("00.count", lambda conv: sum(conv.weight.shape[:2]), False, "M + N"),
-    ("00.count", lambda conv: "six", False, "should be a number, not str"),
-    ("00.ratio", lambda base, adapter, domains: (base + domains * adapter) / (domains * base), True, "once"),
-    ("00.ratio", lambda base, adapter, domains: domains * base / (base + domains * adapter), False, "upside down"),
-    ("00.ratio", lambda base, adapter, domains: (base + adapter) / base, False, "one of its own"),
     ("02.merge", right_merge, True, "plain convolution"),
     ("02.merge", merge_in_place, False, "base convolution was changed"),
     ("02.merge", merge_transposed, False, "merged.weight.data *= alpha.T"),
@@ -244,10 +237,10 @@ def test_the_lines_of_a_check_stay_secret() -> None:
     """They hold the solution; the reader's own line is shown."""
     for name, answer in [("01.next_point", lambda: 1.0), ("05.start", lambda m, n, rank: 3), ("12.split", len)]:
         assert "`answer" not in (message := lessons.check(name, answer).message) and "got" not in message
-    assert "divide_by_nothing" in lessons.check("00.count", divide_by_nothing).message
+    assert "divide_by_nothing" in lessons.check("00.modulate", divide_by_nothing).message
 
 
-def divide_by_nothing(conv):
+def divide_by_nothing(weight, alpha):
     return len("divide_by_nothing") / 0
 
 
@@ -334,3 +327,43 @@ def test_quiz() -> None:
         lessons.quiz("99")
     with pytest.raises(ValueError, match="not among"):
         Question("Which?", {"this": "because"}, right="other")
+
+
+def test_a_prediction_is_compared_with_what_was_found() -> None:
+    prediction = lessons.predict("How many?", "%")
+    prediction.compare(12.34, digits=1)
+    assert prediction.value is None and "Found: 12.3 %" in prediction.comparison()
+    assert "not predicted" in prediction.comparison()
+    for typed, says in [
+        ("10", "2.3 points below"),
+        (" 20,5 %", "8.2 points above"),
+        ("12.34", "right"),
+        ("−1", "13.3 points below"),
+        ("many", "'many' is not a number"),
+    ]:
+        prediction.box.value = typed
+        assert says in prediction.comparison()
+
+
+def test_a_prediction_that_is_typed_later_changes_the_comparison(monkeypatch) -> None:
+    shown = []
+
+    class Handle:
+        def update(self, text) -> None:
+            shown.append(text.data)
+
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: Handle())
+    prediction = lessons.predict("How many?")
+    prediction.box.value = "7"
+    assert shown == []  # there is nothing to compare with yet
+    prediction.compare(8)
+    prediction.box.value = "5"
+    assert shown == ["**Found: 8.** You predicted 5, which is 3 below it."]
+
+
+def test_the_place_of_an_answer_says_nothing_about_it() -> None:
+    answers = {f"answer {number}": f"because {number}" for number in range(4)}
+    questions = [Question(f"Which of {number}?", answers, right="answer 0") for number in range(40)]
+    places = {question.shuffled().index("answer 0") for question in questions}
+    assert places == {0, 1, 2, 3}
+    assert all(question.shuffled() == question.shuffled() for question in questions)

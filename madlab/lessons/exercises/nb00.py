@@ -1,60 +1,93 @@
 """Exercises and quiz of notebook 00, "Start here"."""
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import torch
-from torch import nn
 
-from madlab.lessons.checks import Wrong, number_in, random_convs, same_number
+from madlab.lessons.checks import Wrong, number_in, present, random_convs, same_tensor
 from madlab.lessons.quizzes import Question
 
 
-def count(answer: Callable[[nn.Conv2d], Any]) -> str:
-    """count(conv) -> the number of parameters in the modulation of a convolution: M * N."""
-    for conv, _ in random_convs(4):
-        weights, slices = conv.weight.numel(), sum(1 for filter_ in conv.weight for _ in filter_)
-        got = number_in(answer(conv), "the number of modulations")
-        if got == weights and conv.kernel_size != (1, 1):
-            raise Wrong(f"{weights} is every weight of the layer. Modulation has one number per k × k slice.")
-        if got == conv.out_channels + conv.in_channels:
-            raise Wrong(f"{got:.0f} is M + N. There is one number for each pair of output and input: M · N.")
-        same_number(got, slices, "the number of modulations")
-    return "One number for each pair of output and input channel, whatever the kernel's size."
+def modulate(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
+    """modulate(weight, alpha) -> the weights of a domain (M, N, k, k), from the base's and from alpha (M, N)."""
+    for conv, _ in random_convs(3):
+        weight, alpha = conv.weight.detach(), torch.randn(conv.weight.shape[:2])
+        expected = weight.clone()
+        for m, n in product(*map(range, alpha.shape)):
+            expected[m, n] *= alpha[m, n]
+        given = weight.clone(), alpha.clone()
+        got = answer(*given)
+        present(got, "the domain's weights")
+        if not (torch.equal(given[0], weight) and torch.equal(given[1], alpha)):
+            raise Wrong("The base's weights were changed, but all domains share them. Return new weights.")
+        wrong = {
+            "The weights were added to α. Multiply them.": weight + alpha[:, :, None, None],
+            "This multiplies by 1 + α. α itself is the factor: 1 leaves a kernel as it is.": weight + expected,
+            "This is one number per filter. Each of its kernels, one per input, has a number of its own.": weight
+            * alpha.mean(1)[:, None, None, None],
+            "This is one number per input. Each output has numbers of its own for the same inputs.": weight
+            * alpha.mean(0)[None, :, None, None],
+        }
+        for message, candidate in wrong.items():
+            if isinstance(got, torch.Tensor) and got.shape == candidate.shape and torch.allclose(got, candidate):
+                raise Wrong(message)
+        same_tensor(got, expected, "the domain's weight")
+    return "This one line is the whole method; the rest of the course is about what it can do."
 
 
-def ratio(answer: Callable[[float, float, int], Any]) -> str:
-    """ratio(base, adapter, domains) -> parameters of one base with its adapters / those of one network per domain."""
-    for _ in range(4):
-        base, adapter = float(torch.randint(1000, 9000, ())), float(torch.randint(10, 900, ()))
-        domains = int(torch.randint(2, 30, ()))
-        got = number_in(answer(base, adapter, domains), "the ratio")
-        shared = base
-        for _ in range(domains):
-            shared += adapter
-        if abs(got - domains * base / shared) < 1e-9:
-            raise Wrong("This is the ratio upside down: divide what sharing costs by what separate networks cost.")
-        if abs(got - (base + adapter) / base) < 1e-9:
-            raise Wrong("This counts one adapter. Every domain has one of its own.")
-        if abs(got - (shared - adapter) / (domains * base)) < 1e-9:
-            raise Wrong("One adapter is missing: here every domain has one, including the first.")
-        if abs(got - 100 * shared / (domains * base)) < 1e-7:
-            raise Wrong("This is a percentage. Return the ratio itself: 0.2 for a fifth.")
-        same_number(got, shared / (domains * base), "the ratio", tolerance=1e-9)
-    return "The base is paid for once. With many domains the ratio approaches adapter / base."
+def accuracy(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
+    """accuracy(logits, labels) -> how many of the images have their largest logit at their label, in percent."""
+    for images, classes, right in ((7, 3, 5), (40, 10, 9), (8, 6, 8)):
+        labels = torch.randint(classes, (images,))
+        logits = torch.randn(images, classes)
+        for number in range(images):  # the largest logit stands at the label, or one place further
+            logits[number, (labels[number] + (number >= right)) % classes] = 4 + torch.rand(()).item()
+        order = torch.randperm(images)
+        logits, labels = logits[order], labels[order]
+        got = number_in(answer(logits, labels), "the accuracy")
+        want = 100 * right / images
+        wrong = {
+            "This is a share. In percent it is a hundred times as much.": want / 100,
+            "This is the error. The accuracy is 100 % minus the error.": 100 - want,
+            "This counts the right answers. Divide by the number of images, and multiply by 100.": right,
+            "This is how sure the network is. How often is it right?": 100 * float(logits.softmax(1).amax(1).mean()),
+        }
+        for message, candidate in wrong.items():
+            if candidate != want and abs(got - candidate) < 1e-4:
+                raise Wrong(message)
+        if abs(got - want) > 1e-4:
+            raise Wrong(
+                f"With {right} right answers of {images} the accuracy is {want:.2f} %, not {got:.2f} %. The class with "
+                "the largest logit is the network's answer."
+            )
+    return "Every accuracy of the course is computed like this, on images that were not trained on."
 
 
-EXERCISES = {"count": count, "ratio": ratio}
+EXERCISES = {"modulate": modulate, "accuracy": accuracy}
 
 QUIZ = (
     Question(
-        "What do all domains share?",
+        "A convolution has 64 inputs, 128 outputs and 3×3 kernels. How many numbers does its full adapter have?",
         {
-            "The frozen filters of the base network": "They are stored once, and no domain ever changes them.",
-            "The classifier head": "A head gives a score for each class, and classes differ: every domain has its own.",
-            "The adapter": "The adapter is precisely what a domain owns: the numbers that scale the shared filters.",
+            "8,192": "64 · 128: one number for each kernel, so for each pair of input and output.",
+            "73,728": "That is every weight, 64 · 128 · 9. A kernel's nine weights share one number.",
+            "192": "That is 64 + 128. Each pair of input and output has a number, so the two are multiplied.",
+            "1,152": "That is 128 · 9. The adapter does not depend on the kernel's size, but on both channel counts.",
         },
-        "The frozen filters of the base network",
+        "8,192",
+    ),
+    Question(
+        "A base network has 6 million weights, an adapter 0.6 million numbers. What do the base and twenty adapters "
+        "cost, as a share of twenty separate networks?",
+        {
+            "15 %": "6 + 20 · 0.6 = 18 million, divided by 20 · 6 = 120 million. The base is paid for once.",
+            "10 %": "That is what one adapter costs. The base has to be stored, too: 18 of 120 million.",
+            "110 %": "That is one base and one adapter, measured by one network. Here the base serves twenty domains.",
+            "5.5 %": "That is one base with one adapter, 6.6 of 120 million. Every domain has an adapter.",
+        },
+        "15 %",
     ),
     Question(
         "A new domain is added to a network that already serves nine. What happens to the nine?",
@@ -64,15 +97,5 @@ QUIZ = (
             "They have to be trained again": "They do not: nothing that they use has changed.",
         },
         "Nothing at all",
-    ),
-    Question(
-        "An exercise check says “Not yet”. What does it compare your answer with?",
-        {
-            "With the text of the solution": "Your code may look quite different. Only what it computes is compared.",
-            "With a stored number": "A stored number could be copied. The check draws new inputs each time.",
-            "With the correct result on random inputs": "It computes the result in its own way, and tells you where "
-            "yours differs.",
-        },
-        "With the correct result on random inputs",
     ),
 )

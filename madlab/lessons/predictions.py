@@ -1,0 +1,82 @@
+"""A box for the reader's own prediction before a result is shown, and the comparison with it afterwards."""
+
+import html
+from typing import Any
+
+from madlab.errors import MadlabError
+
+
+class Prediction:
+    """A question with a box for a number, to be answered before the cell that computes it is run.
+
+    Its attribute `box` is the control: `prediction.box.value = "40"` does the same as typing. `compare` shows the
+    result beside what was predicted, and follows the box if the prediction is changed or typed later.
+    """
+
+    def __init__(self, question: str, unit: str = ""):
+        import ipywidgets
+
+        self.question, self.unit = question, unit
+        self._shown: Any = None
+        wide = ipywidgets.Layout(width="auto", max_width="64em")
+        self.box = ipywidgets.Text(placeholder="your number", layout=ipywidgets.Layout(width="9em"))
+        self.box.observe(lambda _: self._compared(), names="value")
+        title = ipywidgets.HTML(f"<b>Your prediction.</b> {question}", layout=wide)
+        row = ipywidgets.Layout(display="flex", flex_flow="row", align_items="center")
+        self.view = ipywidgets.VBox([title, ipywidgets.Box([self.box, ipywidgets.HTML(html.escape(unit))], layout=row)])
+
+    @property
+    def value(self) -> float | None:
+        """The predicted number; None while the box is empty. Raises MadlabError if it holds anything else."""
+        text = self.box.value.strip()
+        if not text:
+            return None
+        try:
+            return float(text.removesuffix(self.unit).strip().replace(",", ".").replace("−", "-"))
+        except ValueError:
+            raise MadlabError(f"The prediction {text!r} is not a number: type digits, such as 40 or 2.5.") from None
+
+    def compare(self, result: float, digits: int = 0) -> None:
+        """Show the result, with so many decimals, beside the prediction."""
+        from IPython.display import Markdown, display
+
+        self._result, self._digits = result, digits
+        self._shown = display(Markdown(self.comparison()), display_id=True)
+
+    def comparison(self) -> str:
+        """The sentence that `compare` shows, in Markdown."""
+        found = f"**Found: {self._number(self._result)}.**"
+        try:
+            guess = self.value
+        except MadlabError as error:
+            return f"{found} {error}"
+        if guess is None:
+            return f"{found} You have not predicted anything; the box is above."
+        distance = guess - self._result
+        if abs(distance) < 0.5 * 10**-self._digits:
+            return f"{found} You predicted {self._number(guess)}: right."
+        side = "above" if distance > 0 else "below"
+        points = self.unit.replace("%", "points")
+        return f"{found} You predicted {self._number(guess)}, which is {self._number(abs(distance), points)} {side} it."
+
+    def _number(self, value: float, unit: str | None = None) -> str:
+        return f"{value:,.{self._digits}f} {self.unit if unit is None else unit}".strip()
+
+    def _compared(self) -> None:
+        if self._shown is not None:
+            from IPython.display import Markdown
+
+            self._shown.update(Markdown(self.comparison()))
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        display(self.view)
+
+
+def predict(question: str, unit: str = "") -> Prediction:
+    """Ask the reader for a number before it is shown. unit: what stands behind the box, such as "%".
+
+    Make it the last value of a cell, and call its `compare(result)` in the cell that has computed the result.
+    """
+    return Prediction(question, unit)
