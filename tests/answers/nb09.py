@@ -9,6 +9,7 @@ def split_by_ranges(image, domains):
         for split in ("train", "val", "test"):
             if image in range(start, start := start + getattr(domain, split)):
                 return domain.name, split
+    return None
 
 
 def split_by_rest(image, domains, first=200_001, order=("train", "val", "test")):

@@ -2,8 +2,6 @@
 
 import random
 
-import torch
-
 
 def diagnose(moved, loss, full_loss, finetune_loss, gap=0.5, low=0.01, high=5, base=1.5):
     if moved < low:

@@ -73,10 +73,6 @@ def epoch_of(key):
     return lambda log: max(log, key=key)["test_accuracy"]
 
 
-def points(row, finetuned, domains, least=0.0):
-    return sum(1000 * max(least, 1 - (100 - row[d]) / (200 - 2 * finetuned[d])) ** 2 for d in domains)
-
-
 def lead(ours, theirs, count=None, by="val", report="test"):
     """A solution of 07.lead; count None cuts both lists to the shorter one."""
     count = count or min(len(ours), len(theirs))

@@ -163,7 +163,8 @@ QUIZ = (
             "MAD may gain where a point is worth most": "On GTSRB a tenth of a point is worth 21 "
             "points of S and next to nothing in the mean. A squared share also rewards one large gain more than "
             "several small ones. Which of the two it was, we do not know.",
-            "The score also counts parameters, and MAD has fewer": "S depends on test errors only; budgets are a separate column.",
+            "The score also counts parameters, and MAD has fewer": "S depends on test errors only; a budget is "
+            "another column.",
         },
         right="MAD may gain where a point is worth most",
     ),

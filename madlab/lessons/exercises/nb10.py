@@ -36,7 +36,7 @@ def reach(answer: Callable[[Tensor, Tensor], Any]) -> str:
 
 def largest(answer: Callable[[list[tuple[int, int]], int, int, float], Any]) -> str:
     """largest(shapes, filters, domains, networks) -> the largest rank whose base and adapters fit into `networks`."""
-    # Nothing fits; exactly three fit; three and a half; and networks of any shape, in quarters: all divisions are exact.
+    # Nothing fits; exactly three fit; three and a half; and networks of any shape. All divisions are exact.
     cases = [([(8, 8)], 10, 1.25), ([(8, 8)], 5, 1.75), ([(8, 8)], 5, 1.875)]
     for _ in range(6):
         shapes = [(random.randint(4, 64), random.randint(4, 64)) for _ in range(random.randint(2, 6))]
@@ -85,8 +85,8 @@ def error_left(answer: Callable[[float, int], Any]) -> str:
         if abs(got - want) <= 1e-6:
             continue
         for other, reason in (
-            (2 - 2 * (score / domains / 1000) ** 0.5, "ImageNet's 250 points are given: take them out first, and divide "
-             "by the other domains."),
+            (2 - 2 * (score / domains / 1000) ** 0.5, "ImageNet's 250 points are given: take them out first, and "
+             "divide by the other domains."),
             (2 - 2 * ((score - 250) / domains / 1000) ** 0.5, "The points that are left belong to "
              "<code>domains - 1</code> domains."),
             (want / 2, "This is the share of Emax, which is <i>twice</i> the fine-tuned error."),

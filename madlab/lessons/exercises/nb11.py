@@ -58,8 +58,8 @@ def mixed(answer: Callable[[dict[str, Any], torch.Tensor, list[str]], Any]) -> s
             raise Wrong(f"{often!r} was run {calls[often]} times for one batch. Collect its images, and run it once.")
         if idle := [name for name in weights if rows[name] > names.count(name)]:
             raise Wrong(
-                f"{idle[0]!r} was run on {rows[idle[0]]} images, of which {names.count(idle[0])} are its own. Give each "
-                "network its own images only."
+                f"{idle[0]!r} was run on {rows[idle[0]]} images, of which {names.count(idle[0])} are its own. Give "
+                "each network its own images only."
             )
 
         expected = [image @ weights[name] for image, name in zip(images, names, strict=True)]
