@@ -27,7 +27,7 @@ import numpy as np
 import tiny
 import torch
 from trust import damage
-from trust.trials import Outcome
+from trust.trials import PERISHABLE, Outcome
 
 from madlab import cli
 from madlab.adapters import METHODS
@@ -41,7 +41,6 @@ TRAINED = [*(RANKED.get(name, name) for name in METHODS), "mad:2"]
 SCRIPT = Path(__file__).parents[2] / "data_scripts" / "pretrain_base.py"
 CHANGES = {"write", "pwrite", "fsync", "truncate", "ftruncate", "replace", "rename", "mkdir", "unlink", "rmdir"}
 """C functions before which a fork may be killed: between any two of them the disk is in another state."""
-PERISHABLE = {"seconds": 0, "date": ""}
 
 Work = Callable[[Path], object]
 """Does everything there is to do in a folder, from whatever is there."""

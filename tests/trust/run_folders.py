@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from trust import damage
 from trust.files import holds
-from trust.trials import Outcome, judged
+from trust.trials import PERISHABLE, Outcome, judged
 
 import madlab
 from madlab.runs.evaluate import evaluate
@@ -158,7 +158,7 @@ COMMANDS = (evaluated, reported, asked_again, reported, go_on, reported)  # the 
 
 
 def _without_time(result: dict[str, Any]) -> dict[str, Any]:
-    return result | {"seconds": 0, "date": ""}
+    return result | PERISHABLE
 
 
 def _lines(data: bytes) -> list[Any]:

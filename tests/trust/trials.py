@@ -19,6 +19,8 @@ import torch
 
 from madlab.errors import MadlabError
 
+PERISHABLE: dict[str, Any] = {"seconds": 0, "date": "", "cost": {}}
+"""What a result says that depends on the clock and on the machine: as a comparison takes it."""
 VERDICTS = ("right", "as written", "refused", "failed")
 LONGEST = 1000
 """Letters that a sentence of refusal has at most."""
