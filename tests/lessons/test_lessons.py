@@ -12,10 +12,6 @@ from madlab.errors import MadlabError
 from madlab.lessons import Question, Quiz, Wrong, same_number, same_tensor, tier
 
 
-def points(row, finetuned, domains, least=0.0):
-    return sum(1000 * max(least, 1 - (100 - row[d]) / (200 - 2 * finetuned[d])) ** 2 for d in domains)
-
-
 def paired(ours, theirs, spread=statistics.stdev):
     leads = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
     return statistics.mean(leads), spread(leads)
