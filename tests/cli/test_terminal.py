@@ -134,6 +134,8 @@ def start(body, *flags, **options):
         [sys.executable, *flags, "-c", PROGRAM.format(body=body)],
         stderr=subprocess.PIPE,
         text=True,
+        # A shell starts its background jobs with SIGINT ignored, and their children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         **({"stdout": subprocess.PIPE, "env": BUFFERED} | options),
     )
 
