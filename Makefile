@@ -60,9 +60,9 @@ test-colab:
 	$(COLAB)/bin/python -m pip install --disable-pip-version-check -c tests/colab.txt $(PINNED) -e . nbval pytest-xdist
 	$(COLAB)/bin/pytest -q -n 2 --dist loadfile --nbval --nbval-current-env notebooks
 
-# What the site needs of npm, in the versions of notebooks/site/package.json.
+# What the site and the handouts need of npm, in the versions of notebooks/site/package.json.
 TOOLS := build/site-tools
-NPM := "npm cannot install what draws the formulas: install Node.js with npm, connect to the network, and repeat this once."
+NPM := "npm cannot install what pages and slides need: install Node.js with npm, connect to the network, and repeat this once."
 
 $(TOOLS)/installed: notebooks/site/package.json
 	@mkdir -p $(TOOLS) && cp $< $(TOOLS)
@@ -73,8 +73,7 @@ site: $(VENV)/installed-site $(TOOLS)/installed
 	$(BIN)/sphinx-build -q -W --keep-going -c notebooks/site notebooks build/site
 	@echo "Open build/site/index.html"
 
-handouts: $(VENV)/installed-site
-	npm install --no-save --silent --prefix build/npm reveal.js@4.6.1 requirejs@2.3.7 jquery@3.7.1
+handouts: $(VENV)/installed-site $(TOOLS)/installed
 	$(BIN)/python data_scripts/handouts.py build/handouts
 
 links: $(VENV)/installed-test

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from madlab.files.plain import write_bytes
 
 ROOT = Path(__file__).parents[1]
-MODULES = ROOT / "build" / "npm" / "node_modules"
+MODULES = ROOT / "build" / "site-tools" / "node_modules"
 """Where `make handouts` lets npm put them."""
 WIDGET = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"

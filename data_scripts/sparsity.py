@@ -71,10 +71,10 @@ def study(domain: madlab.Domain, cause: str, seed: int) -> dict[str, Any]:
     net.add_domain("domain", domain.num_classes, "mad", normalization=domain.normalization)
     view = net.view("domain")
     peaks = peak_rates(view.method, view.facts.options, recipe)
-    rates = {f"{kind}_lr": rate * recipe.batch_size / 64 for kind, rate in peaks.items()}
+    rates: dict[str, Any] = {f"{kind}_lr": rate * recipe.batch_size / 64 for kind, rate in peaks.items()}
     rates["adapter_lr"] *= options.get("rate", 1)
     optimiser = make_optimiser(view, replace(recipe, **rates), head_factor(view, domain, recipe, recipe.crop or 20))
-    adapters = view.adapters().values()
+    adapters: list[Any] = list(view.adapters().values())
 
     @torch.no_grad()
     def pull(_: Tensor) -> None:
@@ -97,7 +97,8 @@ def _seen(net: madlab.MultiDomainNet, domain: madlab.Domain, recipe: Recipe) -> 
 
     whole = accuracy()
     with torch.no_grad():
-        for name, adapter in view.adapters().items():
+        adapters: dict[str, Any] = dict(view.adapters())
+        for name, adapter in adapters.items():
             adapter.alpha.copy_(modulations.reset(alphas[name], CUT))
     recalibrate(view, domain, crop)
     by_kernel = {}

@@ -129,12 +129,21 @@ def try_family(family: str, flips: dict[str, bool | None], out: Path, more: int)
     """Run what is missing of a family's trials on one thread, a line of the file for each; returns a line to print."""
     torch.set_num_threads(1)
     lines = [line for line in read_trials(out) if line["family"] == family]
-    for factors, near in places(more)[len(lines) :]:
+    done = {line["trial"] for line in lines}
+    for number, (factors, near) in enumerate(places(more)):
+        if number in done:
+            continue
         middle = best_of(lines) if near else {"adapter_lr": START[family], "batchnorm_lr": NORM, "head_lr": HEAD}
         rates = {kind: float(f"{middle[kind] * factor:.3g}") for kind, factor in zip(KINDS, factors, strict=True)}
         found = {Path(path).name: trial(path, flip, family, rates) for path, flip in flips.items()}
         accuracies = {name: one["val_accuracy"] for name, one in found.items()}
-        line = {"family": family, "rates": rates, "mean": fmean(accuracies.values()), "val_accuracy": accuracies}
+        line = {
+            "family": family,
+            "trial": number,
+            "rates": rates,
+            "mean": fmean(accuracies.values()),
+            "val_accuracy": accuracies,
+        }
         line |= {"epochs": EPOCHS, "seed": 0, "base": BASE, "most_images": {"train": TRAIN, "val": VAL}}
         if failures := {name: one["failure"] for name, one in found.items() if "failure" in one}:
             line["failures"] = failures

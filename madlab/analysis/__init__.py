@@ -2,7 +2,7 @@
 
 modulations  what trained modulations have in common, and how sparse they are
 nearest      how near each method could come to given filters
-allocation   a rank for each layer under one budget, and rounding
+allocation   a modulation taken apart, and rounding
 counting     parameters from the shapes of convolutions
 diagnosis    runs at wrong rates and capacities, and what their numbers say
 bench        what things cost on this machine

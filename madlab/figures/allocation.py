@@ -41,7 +41,7 @@ def accuracy_by_budget(
     chosen: float | None = None,
     ylabel: str = "held-out accuracy (%)",
 ) -> None:
-    """Draw accuracy against the budget: allocation -> {budget in % of full alpha: accuracy in %}.
+    """Draw accuracy against what is spent: allocation -> {kilobytes: accuracy in %}.
 
     full: accuracy of the full alpha, drawn as a horizontal line. chosen: a budget to mark.
     """
@@ -56,7 +56,7 @@ def accuracy_by_budget(
             ring(ax, chosen, points[chosen], size=12)
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.yaxis.set_major_locator(MaxNLocator(4))
-    ax.set(xlabel="budget, in % of full α's parameters", ylabel=ylabel)
+    ax.set(xlabel="one domain's adapter (kB)", ylabel=ylabel)
     ax.legend(fontsize=8, loc="lower right")
 
 

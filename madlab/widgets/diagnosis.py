@@ -8,18 +8,20 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from madlab import figures
-from madlab.analysis.diagnosis.trials import Trial, by_rate, verdict
+from madlab.analysis.diagnosis.trials import VERDICTS, Trial, by_rate, judged
 from madlab.widgets.panel import Panel, choice, slider
 from madlab.widgets.runs import QUANTITIES
 
 CAPACITIES = {"mad:1": "rank 1", "mad:4": "rank 4", "mad": "full α", "finetune": "fine-tuning"}
+UNDECIDED, TELL = "not yet", "tell me"
 
 
 def diagnosis_board(trials: Sequence[Trial]) -> Panel:
-    """Choose learning rate and capacity; see that run's curve, all outcomes, and what its numbers say.
+    """Choose learning rate and capacity, see that run's curve and all outcomes, and guess what its numbers say.
 
-    trials: of the four capacities, at factors 10^p; where there is none, the trial at the nearest p is shown. The
-    panel's `state` has trial, verdict and curve: the values drawn, one per epoch.
+    The verdict is told once a guess is made; another run takes the guess back. trials: of the four capacities, at
+    factors 10^p; where there is none, the trial at the nearest p is shown. The panel's `state` has trial, verdict (the
+    sentence), kind (one of VERDICTS) and curve: the values drawn, one per epoch.
     """
     trial_at = by_rate(trials)
     powers = sorted({power for _, power in trial_at})
@@ -35,7 +37,7 @@ def diagnosis_board(trials: Sequence[Trial]) -> Panel:
         "missing": {divmod(number, len(powers)) for number, cell in enumerate(cells) if cell not in trial_at},
     }
 
-    def draw(figure: Figure, power: int, capacity: int, show: str) -> dict[str, Any]:
+    def draw(figure: Figure, power: int, capacity: int, show: str, guess: str) -> dict[str, Any]:
         recorded = [other for method, other in trial_at if method == methods[capacity]]
         nearest = min(recorded, key=lambda other: abs(other - power))
         trial = trial_at[methods[capacity], nearest]
@@ -49,16 +51,26 @@ def diagnosis_board(trials: Sequence[Trial]) -> Panel:
         right.set_title("test accuracy (%)")
 
         moved = "" if trial.moved is None else f"change of the filters r = {trial.moved:.2g}"
-        said = verdict(trial, trials)
-        return {"note": f"<b>{said}</b> {moved}", "trial": trial, "verdict": said, "curve": curve}
+        kind, said = judged(trial, trials)
+        note = f"{moved or 'The loss became NaN.'} <b>What is wrong, if anything? Choose a verdict.</b>"
+        if guess != UNDECIDED:
+            answer = "" if guess == TELL else "Yes. " if guess == kind else f"Not {guess}. "
+            note = f"<b>{answer}{said}</b> {moved}"
+        return {"note": note, "trial": trial, "verdict": said, "kind": kind, "curve": curve}
+
+    def before(panel: Panel, moved: str) -> None:
+        if moved in ("power", "capacity"):
+            panel.guess.value = UNDECIDED
 
     step = math.gcd(*(after - before for before, after in pairwise(powers)))
     controls = {
         "power": slider("rate: power of ten", powers[0], powers[-1], 0, step=step),
         "capacity": slider("capacity: row", 0, len(methods) - 1, 2),
         "show": choice("show", ["training loss (nats)", "validation loss (nats)", "validation accuracy (%)"]),
+        "guess": choice("your verdict", [UNDECIDED, *VERDICTS, TELL]),
     }
-    return Panel(draw, controls, size=(9.5, 3.8))
+    # The site has no picture of every guess: they differ in the text alone.
+    return Panel(draw, controls, size=(9.5, 3.8), before=before, states={"guess": (TELL,)})
 
 
 def curve_of(trial: Trial, show: str) -> list[float]:

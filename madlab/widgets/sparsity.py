@@ -83,8 +83,11 @@ def sparsity_slider(
     def slow(domain: str, threshold: float, value: float, fresh: bool, shuffled: bool, **_: Any) -> bool:
         return round(threshold, 4) not in measured.get((domain, value, fresh, shuffled), {})
 
-    steps = [round(step * place, 4) for place in range(0, STEPS + 1, STEPS // 5)]
-    states: dict[str, list[Any]] = {"threshold": steps, "layer": list(first)[-1:], "domain": list(alphas)[:3]}
+    states: dict[str, list[Any]] = {
+        "threshold": [float(step * place) for place in (0, 2, 4, 10, STEPS)],
+        "layer": list(first)[-1:],
+        "domain": list(alphas)[:3],
+    }
     return Panel(draw, controls, size=(9.5, 3.7), slow=slow, states=states)
 
 

@@ -17,20 +17,20 @@ project = "madlab"
 author = "the madlab authors"
 copyright = "2026, the madlab authors"
 root_doc = "site/index"
-extensions = ["myst_nb", "living.pages", "living.formulas"]
+extensions = ["myst_nb", "living.pages", "living.formulas", "inference"]
 exclude_patterns = ["**/.ipynb_checkpoints", "site/template.ipynb"]
 templates_path = ["templates"]
 
 html_theme = "furo"
 html_title = "madlab"
 html_static_path = ["static"]
-html_css_files = ["site.css"]
+html_css_files = ["site.css", "inference.css"]
 html_additional_pages = {"index": "redirect.html"}
 html_copy_source = False
 html_math_renderer = "katex"
 html_show_sphinx = False
 
-myst_enable_extensions = ["attrs_block", "dollarmath", "amsmath"]
+myst_enable_extensions = ["attrs_block", "dollarmath", "amsmath", "substitution"]
 myst_heading_anchors = 3
 
 

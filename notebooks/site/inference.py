@@ -15,12 +15,20 @@ from typing import Any
 
 import torch
 from PIL import Image
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.errors import ExtensionError
 from torch import Tensor, nn
 
 import madlab
 from madlab.lessons.shipped import DOMAINS, shipped
 from madlab.network import MultiDomainNet
+from madlab.runs.record import RECORDS, read_runs
 
+ROOT = Path(__file__).parents[2]
+RUNTIME = ROOT / "build" / "site-tools" / "node_modules" / "onnxruntime-web" / "dist"
+"""Where `make site` lets npm put ONNX Runtime's build for browsers."""
+OUT = ROOT / "build" / "inference"
 SAMPLES = 8
 """Test images of each domain that the page offers, evenly spread over the split."""
 
@@ -114,6 +122,7 @@ def to_onnx(model: Playable, own: Tensor, crop: int) -> bytes:
     """The network as an ONNX file with inputs "images", "own" and "rank" and the output "logits"."""
     example = (torch.zeros(1, 3, crop, crop), own, torch.tensor([1.0]))
     names: dict[str, Any] = {"input_names": ["images", "own", "rank"], "output_names": ["logits"]}
+    model.train(False)
     exported: Any = torch.onnx.export(model, example, dynamo=True, verbose=False, **names)
     return exported.model_proto.SerializeToString()
 
@@ -157,6 +166,26 @@ def write(folder: Path, runtime: Path) -> Sequence[Path]:
     files[0].write_text(f"window.MADLAB_INFERENCE = {json.dumps(everything)};\n")
     files[1].write_bytes((runtime / "ort.wasm.min.js").read_bytes())
     return files
+
+
+def accuracies() -> dict[str, str]:
+    """Test accuracy of each shipped MAD domain in percent, as the page says it."""
+    runs = read_runs(RECORDS / "shipped.jsonl")
+    return {run.result.domain: f"{run.result.test_accuracy:.1f}" for run in runs if run.method == "mad"}
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Make the page's scripts static files of the site, and its accuracies words that the page may use."""
+    if not RUNTIME.is_dir():
+        raise ExtensionError("onnxruntime-web is missing: `make site` fetches it with npm, which comes with Node.js.")
+    write(OUT, RUNTIME)
+    app.connect("config-inited", _add_to_config)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _add_to_config(app: Sphinx, config: Config) -> None:
+    config.html_static_path.append(str(OUT))
+    config.myst_substitutions |= accuracies()
 
 
 def packed(data: bytes) -> str:

@@ -127,29 +127,29 @@ def test_diagnosis_board_shows_the_chosen_run(trials) -> None:
     assert len(pictures) == 9
 
 
-def test_budget_slider_measures_once_and_stays_within_the_budget() -> None:
+def test_budget_slider_measures_once_and_both_ways_spend_the_same() -> None:
     torch.manual_seed(0)
     shapes = [(8, 3), (16, 16), (12, 30)]
-    spectra = {d: {f"c{i}": Spectrum.of(1 + torch.randn(s)) for i, s in enumerate(shapes)} for d in ("a", "b")}
+    spectra = {d: {f"c{i}": Spectrum.of(torch.randn(s)) for i, s in enumerate(shapes)} for d in ("a", "b")}
     calls = []
 
-    def measure(domain: str, ranks: dict[str, int]) -> float:
-        calls.append((domain, tuple(ranks.values())))
-        return 10.0 * sum(ranks.values())
+    def measure(domain: str, ranks: dict[str, int], fresh: bool) -> float:
+        calls.append((domain, tuple(ranks.values()), fresh))
+        return 10.0 * sum(ranks.values()) + fresh
 
-    panel = widgets.budget_slider(spectra, measure, full={"a": 90.0, "b": 80.0}, percents=range(20, 61, 20), percent=20)
-    assert len(calls) == 12
-    whole = sum(m * n for m, n in shapes)
-    for percent in (40, 60, 20):
-        panel.percent.value = percent
-        assert panel.state["budget"] == whole * percent // 100
+    panel = widgets.budget_slider(spectra, measure, full={"a": 90.0, "b": 80.0}, kilobytes=range(1, 4))
+    assert len(calls) == 24
+    for kilobytes in (3, 2, 1):
+        panel.budget.value = kilobytes
         for how, ranks in panel.state["ranks"].items():
-            by_hand = sum(min(r * (m + n), m * n) for r, (m, n) in zip(ranks.values(), shapes, strict=True))
-            assert panel.state["spent"][how] == by_hand <= panel.state["budget"]
-            assert panel.state["accuracy"][how] == 10.0 * sum(ranks.values())
+            by_hand = 4 * sum(r * (m + n) for r, (m, n) in zip(ranks.values(), shapes, strict=True))
+            assert panel.state["spent"] == by_hand <= 1000 * kilobytes
+            assert panel.state["accuracy"][how] == 10.0 * sum(ranks.values()) + 1
+    panel.fresh.value = False
+    assert panel.state["accuracy"]["uniform"] == 10.0 * sum(panel.state["ranks"]["uniform"].values())
     picture = bytes(panel.image.value)
-    for show in ("parameters spent", "share of α's squared size left out (%)"):
+    for show in ("bytes spent", "share of the layer's change left out (%)"):
         panel.show.value = show
         assert bytes(panel.image.value) != picture
     panel.domain.value = "b"
-    assert len(calls) == 12
+    assert len(calls) == 24

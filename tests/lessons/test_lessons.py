@@ -12,45 +12,6 @@ from madlab.errors import MadlabError
 from madlab.lessons import Question, Quiz, Wrong, same_number, same_tensor, tier
 
 
-def multiply_in_place(weight, target):
-    weight.mul_(2)
-    return (2 * target / weight)[:, :, 0, 0]
-
-
-def rank_in(shapes, filters, adapters, room):
-    return int(room * filters // (adapters * sum(m + n for m, n in shapes)))
-
-
-def points(row, finetuned, domains, least=0.0):
-    return sum(1000 * max(least, 1 - (100 - row[d]) / (200 - 2 * finetuned[d])) ** 2 for d in domains)
-
-
-def fair(ours, theirs, finetuned, least=0.0):
-    shared = sorted(set(ours) & set(theirs))
-    return tuple(points(row, finetuned, shared, least) for row in (ours, theirs))
-
-
-def greedy_ranks(shares, prices, budget):
-    """What notebook 11 builds: always the direction with the largest gain for its price that still fits."""
-    ranks = [1] * len(shares)
-    while True:
-        left = budget - sum(price * rank for price, rank in zip(prices, ranks, strict=True))
-        places = [i for i, rank in enumerate(ranks) if rank < len(shares[i]) and prices[i] <= left]
-        if not places:
-            return ranks
-        ranks[max(places, key=lambda i: shares[i][ranks[i]] / prices[i])] += 1
-
-
-def diagnose(moved, loss, full, finetune, gap=0.5, limit=5, base=1.5):
-    if moved < 0.01:
-        return "rate too small"
-    if moved > limit:
-        return "rate too large"
-    if finetune > base:
-        return "base too small"
-    return "rank too small" if loss > full + gap else "no failure"
-
-
 def paired(ours, theirs, spread=statistics.stdev):
     leads = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
     return statistics.mean(leads), spread(leads)
@@ -81,30 +42,6 @@ ANSWERS = [
     ("08.sparse_bits", lambda a, t: a.numel() + 32 * ((a - 1).abs() >= t).sum(), True, "price of freedom"),
     ("08.shrink", lambda a, s: 1 + torch.nn.functional.softshrink(a - 1, s), True, "Soft thresholding"),
     ("08.shrink", lambda a, s: a - s * (a - 1).sign(), False, "come out on the other side"),
-    ("09.fair", fair, True, "same domains"),
-    ("09.fair", lambda *rows: fair(*rows, least=-9.0), False, "before you square"),
-    ("09.fair", lambda *rows: fair(*rows)[::-1], False, "wrong way round"),
-    ("10.largest", lambda *a: max(1, rank_in(a[0], a[1], a[2] - 1, a[3] - 1)), False, "The rank for 10 domains"),
-    ("11.best_ranks", greedy_ranks, False, "Did you try all"),
-    ("11.best_ranks", lambda shares, prices, budget: 3, False, "whole number for each layer"),
-    ("12.diagnose", diagnose, True, "order matters"),
-    *(("12.diagnose", lambda *four, gap=gap: diagnose(*four, gap=gap), False, "should be") for gap in (0.48, 0.52)),
-    ("12.diagnose", lambda *four: diagnose(*four, limit=4.8), False, "should be"),
-    ("12.diagnose", lambda *four: diagnose(*four, base=1.48), False, "should be"),
-    ("12.split", lambda files: (files, [], []), False, "not tuple"),
-    ("10.reach", lambda w, t: (t / w)[:, :, 0, 0], True, "fine-tuning in other numbers"),
-    ("10.reach", lambda w, t: t / w, False, "axes of length 1"),
-    ("10.reach", lambda w, t: (t - w)[:, :, 0, 0], False, "α multiplies"),
-    ("10.reach", lambda w, t: (w / t)[:, :, 0, 0], False, "instead of"),
-    ("10.reach", multiply_in_place, False, "have to stay as they are"),
-    ("10.largest", lambda shapes, w, d, n: rank_in(shapes, w, d - 1, n - 1), True, "exceeded"),
-    ("10.largest", lambda shapes, w, d, n: rank_in(shapes, w, d, n - 1), False, "needs no adapter"),
-    ("10.largest", lambda shapes, w, d, n: rank_in(shapes, w, d - 1, n), False, "base network itself is missing"),
-    ("10.largest", lambda shapes, w, d, n: (n - 1) * w / (d - 1) / sum(map(sum, shapes)), False, "round down"),
-    ("10.error_left", lambda s, d: 2 - 2 * ((s - 250) / (d - 1) / 1000) ** 0.5, True, "fine-tuning itself"),
-    ("10.error_left", lambda s, d: 2 - 2 * (s / d / 1000) ** 0.5, False, "take them out first"),
-    ("10.error_left", lambda s, d: 1 - ((s - 250) / (d - 1) / 1000) ** 0.5, False, "twice"),
-    ("10.error_left", lambda s, d: 2 - 2 * (s - 250) / (d - 1) / 1000, False, "take the root"),
 ]
 
 

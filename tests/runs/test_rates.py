@@ -53,7 +53,9 @@ def test_every_method_but_frozen_is_tried_and_every_rank_of_mad_belongs_to_a_fam
 
 def test_every_family_has_as_many_trials_of_all_rates_on_the_same_images(trials: Lines) -> None:
     assert trials.keys() | WAITING == set(tune.START) and not trials.keys() & WAITING
-    counts = {family: len(lines) for family, lines in trials.items()}
+    numbers = {family: [line["trial"] for line in lines] for family, lines in trials.items()}
+    assert all(own == list(range(len(own))) for own in numbers.values()), "each once, and in their order"
+    counts = {family: len(own) for family, own in numbers.items()}
     assert len(set(counts.values())) <= 1 and min(counts.values(), default=12) >= 12, counts
     every = [line for lines in trials.values() for line in lines]
     assert {tuple(line["rates"]) for line in every} <= {KINDS}

@@ -52,8 +52,19 @@ class Trial:
         return asdict(self)
 
 
+TOO_LARGE, TOO_SMALL = "the rate is too large", "the rate is too small"
+ANOTHER, CAPACITY, NONE = "another rate is better", "the capacity is too small", "no failure"
+VERDICTS = (TOO_SMALL, TOO_LARGE, ANOTHER, CAPACITY, NONE)
+"""What `judged` can find."""
+
+
 def verdict(trial: Trial, trials: Sequence[Trial]) -> str:
-    """What the numbers of a trial say, in a sentence, when compared with the other trials.
+    """What the numbers of a trial say, in a sentence, when compared with the other trials."""
+    return judged(trial, trials)[1]
+
+
+def judged(trial: Trial, trials: Sequence[Trial]) -> tuple[str, str]:
+    """One of VERDICTS on a trial, and the numbers that it rests on, in a sentence.
 
     The rate comes first, because a wrong one imitates every other failure: the change of the filters is compared with
     that at the method's own rate (factor 1), and the last validation accuracy with those at its other rates. Then the
@@ -62,21 +73,24 @@ def verdict(trial: Trial, trials: Sequence[Trial]) -> str:
     same_method = [other for other in trials if other.method == trial.method]
     usual = next(other for other in same_method if other.factor == 1)
     if trial.moved is None or usual.moved is None:
-        return "The rate is too large: the loss became NaN."
+        return TOO_LARGE, "The rate is too large: the loss became NaN."
     ratio = trial.moved / usual.moved
     if ratio < HARDLY:
         how_far = f"{ratio:.2g} times as far as at the method's own rate"
-        return f"The filters hardly moved, {how_far}: this is BatchNorm and head."
+        return TOO_SMALL, f"The filters hardly moved, {how_far}: this is BatchNorm and head."
     if ratio > WILDLY:
-        return f"The rate is too large: the filters moved {ratio:.2g} times as far as at the method's own rate."
+        told = f"The rate is too large: the filters moved {ratio:.2g} times as far as at the method's own rate."
+        return TOO_LARGE, told
     best = max((other for other in same_method if other.moved is not None), key=_last_accuracy)
     if _last_accuracy(best) - _last_accuracy(trial) >= BETTER:
-        return f"The filters moved, but × {best.factor:g} does better on validation images: look for the rate first."
+        told = f"The filters moved, but × {best.factor:g} does better on validation images: look for the rate first."
+        return ANOTHER, told
     lowest = min((other for other in trials if other.log), key=_last_train_loss)
     gap = _last_train_loss(trial) - _last_train_loss(lowest)
     if gap > LOSS_GAP:
-        return f"The rate moved the filters well; its training loss is {gap:.2f} above {lowest.method}'s: capacity."
-    return "No failure: the filters moved, and the training loss is near the lowest."
+        told = f"The rate moved the filters well; its training loss is {gap:.2f} above {lowest.method}'s: capacity."
+        return CAPACITY, told
+    return NONE, "No failure: the filters moved, and the training loss is near the lowest."
 
 
 def by_rate(trials: Sequence[Trial]) -> dict[tuple[str, int], Trial]:

@@ -12,7 +12,7 @@ from madlab.lessons.quizzes import Question
 
 def factorised(answer: Callable[[torch.Tensor, torch.nn.Conv2d, torch.Tensor, torch.Tensor], Any]) -> str:
     """factorised(x, conv, beta, gamma) -> conv's output with the slices of its filters scaled by beta @ gamma."""
-    cases = [(3, {}), (1, {"bias": False}), (3, {"stride": 2, "dilation": 2})]
+    cases: list[tuple[int, dict[str, Any]]] = [(3, {}), (1, {"bias": False}), (3, {"stride": 2, "dilation": 2})]
     for kernel, options in cases:
         inputs, outputs, rank = random.randint(2, 5), random.randint(6, 9), random.randint(2, 4)
         conv = torch.nn.Conv2d(inputs, outputs, kernel, padding=1, **options)
@@ -33,7 +33,7 @@ def factorised(answer: Callable[[torch.Tensor, torch.nn.Conv2d, torch.Tensor, to
 
 def _by_slices(x: torch.Tensor, conv: torch.nn.Conv2d, beta: torch.Tensor, gamma: torch.Tensor) -> torch.Tensor:
     """The same, slice by slice: each input channel's map, convolved, scaled and added."""
-    options = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation}
+    options: dict[str, Any] = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation}
     outputs = []
     for m, filters in enumerate(conv.weight.detach()):
         total = torch.zeros(()) if conv.bias is None else conv.bias.detach()[m]

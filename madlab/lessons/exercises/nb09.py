@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from madlab.lessons.checks import Wrong, present, same_number
+from madlab.lessons.checks import Wrong, number_in, present, same_number
 from madlab.lessons.quizzes import Question
 
 
@@ -62,15 +62,29 @@ def networks(answer: Callable[[int, int, int], float]) -> str:
     cases = [(5_806_944, 5_806_944, 10)]
     cases += [(random.randint(10, 9000), random.randint(100, 9000), random.randint(3, 20)) for _ in range(4)]
     for bits, weights, domains in cases:
-        got, want = answer(bits, weights, domains), 1 + (domains - 1) * bits / (32 * weights)
-        if isinstance(got, int | float):
-            if abs(got - (1 + domains * bits / (32 * weights))) < 1e-9 * want:
-                raise Wrong("The base's own domain needs no mask: only <code>domains - 1</code> of them add bits.")
-            if abs(got - (1 + (domains - 1) * bits / weights)) < 1e-9 * max(1, got):
-                raise Wrong("These are bits: a parameter has 32 of them.")
-            if abs(got + 1 - want) < 1e-9 * want:
-                raise Wrong("The base network itself is missing; it counts as 1.")
-        same_number(got, want, f"The budget of {bits:,} bits beside {weights:,} weights for {domains} domains")
+        share = bits / (32 * weights)
+        want = 1 + (domains - 1) * share
+        got = number_in(answer(bits, weights, domains), "The budget")
+        if abs(got - want) <= 1e-6 * want:
+            continue
+        for other, reason in (
+            (
+                1 + domains * share,
+                "The base's own domain needs no mask: only <code>domains - 1</code> of them add bits.",
+            ),
+            (1 + 32 * (domains - 1) * share, "These are bits: a parameter has 32 of them."),
+            (1 + 4 * (domains - 1) * share, "A parameter has 4 bytes, which are 32 bits; you divided by 8 only."),
+            (want - 1, "The base network itself is missing; it counts as 1."),
+            (1 + share, "This is the budget of a single mask: every domain but the base's own has one."),
+            (domains * (1 + share) - share, "Here every domain has a base network of its own; they share one."),
+            (1 + (domains - 1) / share, "The share is upside down: bits of the mask by bits of the base."),
+        ):
+            if abs(got - other) < 1e-9 * max(1.0, abs(other)):
+                raise Wrong(reason)
+        raise Wrong(
+            f"For {bits:,} bits beside {weights:,} weights and {domains} domains you have {got:.4g}, not {want:.4g}. "
+            f"One mask is {share:.4g} of the base's bits, and {domains - 1} of them stand beside the base."
+        )
     return "Correct. With one bit per weight and ten domains: 1.28."
 
 
@@ -85,8 +99,8 @@ def fair(answer: Callable[..., Any]) -> str:
     for _ in range(4):
         names = [f"domain {number}" for number in range(6)]
         finetuned = {name: float(random.randint(60, 95)) for name in names}
-        ours = {name: finetuned[name] + random.randint(-4, 4) for name in names[:4]}
-        theirs = {name: finetuned[name] + random.randint(-4, 4) for name in names[1:]}
+        ours = {name: finetuned[name] + random.uniform(-4, 4) for name in names[:4]}
+        theirs = {name: finetuned[name] + random.uniform(-4, 4) for name in names[1:]}
         shared = names[1:4]
         ours[shared[0]] = 1.8 * finetuned[shared[0]] - 100  # an error above Emax
 
@@ -99,6 +113,8 @@ def fair(answer: Callable[..., Any]) -> str:
         if len(pair) != 2:
             raise Wrong(f"The answer should be two scores, not {len(pair)}.")
         our_score, their_score = (_points(row, finetuned, shared) for row in (ours, theirs))
+        if _equal(pair, [our_score, their_score]):
+            continue
         if _equal(pair, [_points(row, finetuned, row) for row in (ours, theirs)]):
             raise Wrong("These sums are over different domains: leave out those that only one of the two has.")
         if _equal(pair, [their_score, our_score]):
@@ -120,13 +136,13 @@ QUIZ = (
     Question(
         "Your validation accuracy on ucf101 is 74 %, a published test accuracy is 49 %. What do you know?",
         {
-            "Your method is 25 points better": "Here the validation images resemble the training images far more than "
-            "the test images do. Published code shows such a gap with nearly the same network.",
-            "Hardly anything before you have the test accuracy": "On ucf101 validation is far easier than test, on "
-            "aircraft it is harder. Only test accuracies can be compared with test accuracies.",
+            "Your method is 25 points better": "Two things differ at once, the network and the images. Films of one "
+            "scene can lie in training and in validation, and then validation is the easier of the two.",
+            "Hardly anything yet": "You have two networks on two sets of images. Get your own accuracy on the test "
+            "images first.",
             "The published row must be a misprint": "Many rows agree on about 50 % on the test images.",
         },
-        right="Hardly anything before you have the test accuracy",
+        right="Hardly anything yet",
     ),
     Question(
         "Your runs have nine domains (no ImageNet) and S = 3,300. A published row has 3,400 over ten. Which is ahead?",
@@ -135,20 +151,21 @@ QUIZ = (
             "there.",
             "Yours, because nine domains are harder": "A domain is no harder for having fewer beside it. The two sums "
             "are simply over different domains.",
-            "Nobody can say until both are summed over the same nine": "S is a sum. Subtract ImageNet's points from "
+            "Nobody can say yet": "S is a sum. Subtract ImageNet's points from "
             "the published row, which its accuracies allow, and then compare.",
         },
-        right="Nobody can say until both are summed over the same nine",
+        right="Nobody can say yet",
     ),
     Question(
         "URL has the higher mean accuracy, MAD the higher score. How can that be?",
         {
             "One of the two numbers must be wrong": "Both can be right: mean and score weigh the domains differently.",
-            "MAD may be better where a point of accuracy is worth a lot": "On GTSRB a tenth of a point is worth 21 "
+            "MAD may gain where a point is worth most": "On GTSRB a tenth of a point is worth 21 "
             "points of S and next to nothing in the mean. A squared share also rewards one large gain more than "
             "several small ones. Which of the two it was, we do not know.",
-            "The score counts parameters, too": "S depends on test errors only; budgets are a separate column.",
+            "The score also counts parameters, and MAD has fewer": "S depends on test errors only; a budget is "
+            "another column.",
         },
-        right="MAD may be better where a point of accuracy is worth a lot",
+        right="MAD may gain where a point is worth most",
     ),
 )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from madlab.lessons.checks import Wrong, same_number, same_tensor
+from madlab.lessons.checks import Wrong, number_in, same_tensor
 from madlab.lessons.quizzes import Question
 
 
@@ -36,23 +36,31 @@ def reach(answer: Callable[[Tensor, Tensor], Any]) -> str:
 
 def largest(answer: Callable[[list[tuple[int, int]], int, int, float], Any]) -> str:
     """largest(shapes, filters, domains, networks) -> the largest rank whose base and adapters fit into `networks`."""
-    # Nothing fits; exactly three fit; and networks of any shape, in quarters: no rounding in the division.
-    cases = [([(8, 8)], 10, 1.25), ([(8, 8)], 5, 1.75)]
+    # Nothing fits; exactly three fit; three and a half; and networks of any shape. All divisions are exact.
+    cases = [([(8, 8)], 10, 1.25), ([(8, 8)], 5, 1.75), ([(8, 8)], 5, 1.875)]
     for _ in range(6):
         shapes = [(random.randint(4, 64), random.randint(4, 64)) for _ in range(random.randint(2, 6))]
         cases.append((shapes, random.randint(3, 10), 1 + random.randint(1, 8) / 4))
 
     for shapes, domains, networks in cases:
         filters, per_rank = 4 * sum(m * n for m, n in shapes), sum(m + n for m, n in shapes)
-        got = answer(shapes, filters, domains, networks)
-        want = _largest_that_fits((domains - 1) * per_rank, (networks - 1) * filters)
-        if got != want and got == _largest_that_fits(domains * per_rank, (networks - 1) * filters):
+        got = number_in(answer(shapes, filters, domains, networks), "The rank")
+        price, room = (domains - 1) * per_rank, (networks - 1) * filters
+        want = _largest_that_fits(price, room)
+        if got == want:
+            continue
+        if got == _largest_that_fits(domains * per_rank, room):
             raise Wrong("The base's own domain needs no adapter: only <code>domains - 1</code> of them are paid for.")
-        if got != want and got == _largest_that_fits((domains - 1) * per_rank, networks * filters):
+        if got == _largest_that_fits(price, networks * filters):
             raise Wrong("The base network itself is missing: it takes 1 of the networks.")
-        if isinstance(got, float) and not got.is_integer():
+        if not got.is_integer():
             raise Wrong(f"A rank is a whole number, not {got:.2f}: round down, so that it still fits.")
-        same_number(got, want, f"The rank for {domains} domains in {networks} networks")
+        where = f"For {domains} domains in {networks} networks, with M and N = {shapes}, there is room for {room:,.0f} "
+        if got > want:
+            raise Wrong(f"{where}parameters, and rank {got:.0f} takes {got * price:,.0f} in {domains - 1} adapters.")
+        raise Wrong(
+            f"{where}parameters, and your rank is {got:.0f}. Rank {want} takes {want * price:,} and still fits."
+        )
     return "Correct: with the next higher rank the budget would be exceeded."
 
 
@@ -67,19 +75,31 @@ def _largest_that_fits(price: int, room: float) -> int:
 def error_left(answer: Callable[[float, int], Any]) -> str:
     """error_left(score, domains) -> mean error / the fine-tuned error, if all domains but the base's earn the same."""
     cases = [(1500.0, 6)]
-    cases += [(250.0 * domains + random.randint(-200, 400), domains) for domains in (3, 4, 6, 10)]
+    cases += [
+        (250.0 * domains + random.choice((-1, 2)) * random.randint(50, 200), domains) for domains in (3, 4, 6, 10)
+    ]
     for score, domains in cases:
         points = (score - 250) / (domains - 1)
         want = 2 - 2 * (points / 1000) ** 0.5
-        got = answer(score, domains)
-        if isinstance(got, int | float) and abs(got - want) > 1e-6:
-            if abs(got - (2 - 2 * (score / domains / 1000) ** 0.5)) < 1e-6:
-                raise Wrong("ImageNet's 250 points are given: take them out first, and divide by the other domains.")
-            if abs(got - want / 2) < 1e-6:
-                raise Wrong("This is the share of Emax, which is <i>twice</i> the fine-tuned error.")
-            if abs(got - (2 - 2 * points / 1000)) < 1e-6:
-                raise Wrong("The score is quadratic: take the root of points / 1000.")
-        same_number(got, want, f"The error left at S = {score:.0f} over {domains} domains")
+        got = number_in(answer(score, domains), "The error left")
+        if abs(got - want) <= 1e-6:
+            continue
+        for other, reason in (
+            (2 - 2 * (score / domains / 1000) ** 0.5, "ImageNet's 250 points are given: take them out first, and "
+             "divide by the other domains."),
+            (2 - 2 * ((score - 250) / domains / 1000) ** 0.5, "The points that are left belong to "
+             "<code>domains - 1</code> domains."),
+            (want / 2, "This is the share of Emax, which is <i>twice</i> the fine-tuned error."),
+            (2 - want, "This is what was removed of the fine-tuned error; asked for is what is left."),
+            (1 - want, "This is what was removed of the fine-tuned error; asked for is what is left."),
+            (2 - 2 * points / 1000, "The score is quadratic: take the root of points / 1000."),
+        ):  # fmt: skip
+            if abs(got - other) < 1e-6:
+                raise Wrong(reason)
+        raise Wrong(
+            f"For S = {score:.0f} over {domains} domains you have {got:.4g}, not {want:.4g}. Each of the other domains "
+            f"has {points:.0f} points, and points / 1000 is the square of 1 - E / Emax."
+        )
     return "Correct. For 1,500 points over six domains it is 1: fine-tuning itself."
 
 
@@ -101,12 +121,12 @@ QUIZ = (
         {
             "It saves 60 %, as on ResNet-26": "There the wide layers save. Here I · (M + N) = 36 · 160 is 5,760, while "
             "M · N is 4,096.",
-            "It costs more than the full α, and restricts nothing": "The break-even is 25.6, and a 32 × 128 matrix has "
+            "It costs more and restricts nothing": "The break-even is 25.6, and a 32 × 128 matrix has "
             "at most rank 32: 36 directions can reach every α.",
             "It costs more, but makes α more expressive": "Every product of the two factors is something that the full "
             "α can be as well.",
         },
-        right="It costs more than the full α, and restricts nothing",
+        right="It costs more and restricts nothing",
     ),
     Question(
         "Two papers report S on ImageNet-to-Sketch, one 1,100 and one 1,600. What do you ask first?",

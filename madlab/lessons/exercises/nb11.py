@@ -33,16 +33,21 @@ def bits(answer: Callable[[int, int, int, int], Any]) -> str:
 
 def mixed(answer: Callable[[dict[str, Any], torch.Tensor, list[str]], Any]) -> str:
     """mixed(networks, images, names) -> a list of logits in the order of the images; each network is called once."""
-    for _ in range(5):
-        weights = {name: torch.randn(6, random.randint(2, 5)) for name in ("signs", "flowers", "glyphs")}
-        calls = dict.fromkeys(weights, 0)
+    for trial in range(5):
+        classes = random.sample(range(2, 6), 3) if trial else (3, 3, 3)
+        weights = {name: torch.randn(6, c) for name, c in zip(("signs", "flowers", "glyphs"), classes, strict=True)}
+        calls, rows = dict.fromkeys(weights, 0), dict.fromkeys(weights, 0)
 
-        def network(name: str, images: torch.Tensor, calls: Any = calls, weights: Any = weights) -> torch.Tensor:
+        def network(
+            name: str, images: torch.Tensor, calls: Any = calls, rows: Any = rows, weights: Any = weights
+        ) -> torch.Tensor:
             calls[name] += 1
+            rows[name] += len(images)
             return images @ weights[name]
 
         networks = {name: partial(network, name) for name in weights}
-        names = [random.choice(list(weights)) for _ in range(9)] + ["glyphs", "signs"]
+        # No domain's images stand together, and the first is not the first of the dict.
+        names = ["glyphs", "signs", "glyphs", "signs", *random.choices(list(weights), k=6), "signs", "glyphs"]
         images = torch.randn(len(names), 6)
         got = answer(networks, images.clone(), list(names))
         present(got, "the list of logits")
@@ -51,6 +56,11 @@ def mixed(answer: Callable[[dict[str, Any], torch.Tensor, list[str]], Any]) -> s
         if max(calls.values()) > 1:
             often = max(calls, key=calls.__getitem__)
             raise Wrong(f"{often!r} was run {calls[often]} times for one batch. Collect its images, and run it once.")
+        if idle := [name for name in weights if rows[name] > names.count(name)]:
+            raise Wrong(
+                f"{idle[0]!r} was run on {rows[idle[0]]} images, of which {names.count(idle[0])} are its own. Give "
+                "each network its own images only."
+            )
 
         expected = [image @ weights[name] for image, name in zip(images, names, strict=True)]
         for place, want in enumerate(expected):
@@ -64,9 +74,13 @@ def mixed(answer: Callable[[dict[str, Any], torch.Tensor, list[str]], Any]) -> s
 
 def best_ranks(answer: Callable[[list[list[float]], list[int], int], Any]) -> str:
     """best_ranks(shares, prices, budget) -> the ranks, each at least 1, that explain most without exceeding budget."""
-    cases = [  # in the second the greedy rule takes a cheap direction, and then cannot pay for a good one
+    # In the second case the greedy rule takes a cheap direction, and then cannot pay for a good one. In the third two
+    # layers have to give up a direction for one that a single exchange does not reach. The last is spent to the last.
+    cases = [
         ([[0.9, 0.06, 0.04], [0.9, 0.09, 0.01]], [4, 16], 36),
         ([[0.93, 0.06, 0.01], [0.8, 0.19, 0.01]], [4, 16], 36),
+        ([[0.9, 0.1], [0.9, 0.1], [0.75, 0.25]], [8, 8, 16], 48),
+        ([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1]], [3, 5], 24),
     ]
     for _ in range(8):
         shares = [sorted((random.random() for _ in range(3)), reverse=True) for _ in range(3)]
@@ -94,7 +108,11 @@ def best_ranks(answer: Callable[[list[list[float]], list[int], int], Any]) -> st
 def _checked_ranks(got: Any, shares: list[list[float]]) -> tuple[int, ...]:
     """The ranks that an answer returned; raises Wrong if layers cannot have them."""
     present(got, "the list of ranks")
-    if not isinstance(got, list | tuple) or not all(float(number_in(rank, "a rank")).is_integer() for rank in got):
+    try:
+        got = list(got)
+    except TypeError:
+        got = []
+    if not got or not all(number_in(rank, "a rank").is_integer() for rank in got):
         raise Wrong("Return a list with one whole number for each layer.")
     ranks = tuple(int(rank) for rank in got)
     if len(ranks) != len(shares):
@@ -121,21 +139,21 @@ QUIZ = (
         "One more direction costs a layer M + N parameters. Which layer should get it first?",
         {
             "The one whose next direction explains most": (
-                "That ignores the price. A large layer pays many times what a small one pays for a direction."
+                "That ignores the price. A large layer pays many times what a small one does for a direction."
             ),
-            "The one whose next direction explains most per parameter": (
+            "The one that gains most per parameter": (
                 "Gain divided by price, again and again until the budget is spent: that is the greedy rule."
             ),
             "The one with the most filters": (
                 "It pays most for each direction, and its α may not need many of them. Look at its spectrum."
             ),
         },
-        right="The one whose next direction explains most per parameter",
+        right="The one that gains most per parameter",
     ),
     Question(
         "Why does <code>quantise</code> round the distance from one, and not α itself?",
         {
-            "So that an entry of exactly one comes back as exactly one": (
+            "So that one stays exactly one": (
                 "Zero is always on the grid of distances. Most entries of a sparse adapter are one."
             ),
             "Because α is never negative": (
@@ -145,7 +163,7 @@ QUIZ = (
                 "The number of bits is the same. What differs is which values the grid contains exactly."
             ),
         },
-        right="So that an entry of exactly one comes back as exactly one",
+        right="So that one stays exactly one",
     ),
     Question(
         "In the hybrid of MAD and masks, α and the masks were first trained with one common rate. What went wrong?",
@@ -154,10 +172,11 @@ QUIZ = (
             "The loss became NaN": (
                 "It did not, and that is the trap: the training looked healthy, but half of the adapter did not move."
             ),
-            "The rate that suits masks is far too small for α, so α hardly left one": (
-                "α's gradient is scaled by the small weights. You paid for two adapters and trained one."
+            "α hardly left one": (
+                "The rate that suits masks is far too small for α, whose gradient is scaled by the small weights. You "
+                "paid for two adapters and trained one."
             ),
         },
-        right="The rate that suits masks is far too small for α, so α hardly left one",
+        right="α hardly left one",
     ),
 )
