@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from trust import commands, data_files, files, kills, limits, run_folders, runner, trials
+from trust import commands, damage, data_files, files, kills, limits, run_folders, runner, trials
 
 from madlab.errors import MadlabError
 
@@ -161,6 +161,8 @@ def test_the_committed_record_has_every_kind_of_kill_limit_command_and_place(rec
     assert record["command lines"]["by way"].keys() >= named
     for outlet in commands.OUTLETS[1:]:
         assert any(way.endswith(outlet) for way in record["real command lines"]["by way"]), outlet
+    for name in ("adapters", "base networks", "checkpoints", "json files", "json lines", "label zips", "records"):
+        assert record[name]["by way"].keys() >= set(damage.IN_ITS_PLACE), name
 
 
 def test_the_page_is_what_the_record_says(record):
