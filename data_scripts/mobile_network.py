@@ -141,9 +141,9 @@ def few(domain: Domain, name: str, images: dict[str, int]) -> Domain:
 
 
 def tables(runs: list[Run]) -> list[str]:
-    """For each size of the images: test accuracies in percent with their intervals, and how far they are from frozen.
+    """For each size of the images: test accuracies in percent with their intervals, and what methods add to others.
 
-    The last column is the mean over the domains, with its interval from drawing the test images again, in pairs.
+    The last columns are means over the domains, with intervals from drawing the test images again, in pairs.
     """
     found = []
     for crop in TIERS:
@@ -153,10 +153,11 @@ def tables(runs: list[Run]) -> list[str]:
         rows = [[own.get((method, domain)) for domain in domains] for method in methods]
         parameters = [next(f"{run.result.adapter_parameters:,}" for run in row if run) for row in rows]
         columns = [[_accuracy(run) for run in column] for column in zip(*rows, strict=True)]
-        frozen = [own.get(("frozen", domain)) for domain in domains]
-        against = [_against(frozen, row) for row in rows]
-        heads = [f"{crop} pixels", "parameters", *(domain.removesuffix(f"-{crop}px") for domain in domains), "− frozen"]
-        found.append(markdown(heads, [methods, parameters, *columns, against]))
+        heads = [f"{crop} pixels", "parameters", *(domain.removesuffix(f"-{crop}px") for domain in domains)]
+        for other in ("batchnorm", "frozen"):
+            heads.append(f"− {other}")
+            columns.append([_against([own.get((other, domain)) for domain in domains], row) for row in rows])
+        found.append(markdown(heads, [methods, parameters, *columns]))
     return found
 
 
@@ -173,10 +174,10 @@ def _accuracy(run: Run | None) -> str:
     return f"{run.result.test_accuracy:.1f} ({low:.0f} to {high:.0f})"
 
 
-def _against(frozen: list[Run | None], row: list[Run | None]) -> str:
-    """Mean of a method's differences from frozen features, with its interval; "–" unless it has all domains."""
+def _against(others: list[Run | None], row: list[Run | None]) -> str:
+    """Mean of a method's differences from another, with its interval; "–" unless both have all domains."""
     drawn, differences, rng = [], [], np.random.default_rng(0)
-    for one, other in zip(frozen, row, strict=True):
+    for one, other in zip(others, row, strict=True):
         if one is None or other is None or one is other:
             return "–"
         marks = [unpack_correct(run.result.test_correct or "", run.result.test_images or 0) for run in (one, other)]
