@@ -64,9 +64,7 @@ def study(domain: madlab.Domain, cause: str, seed: int) -> dict[str, Any]:
     """One training and what its modulation looks like."""
     options = CAUSES[cause]
     recipe = replace(RECIPE, seed=seed, epochs=options.get("epochs", RECIPE.epochs))
-    net = madlab.MultiDomainNet(
-        madlab.load_base(options.get("base", "pocket-resnet26")).to(memory_format=torch.channels_last)
-    )
+    net = madlab.MultiDomainNet(madlab.load_base(options.get("base", "pocket-resnet26")))
     torch.manual_seed(seed)
     net.add_domain("domain", domain.num_classes, "mad", normalization=domain.normalization)
     view = net.view("domain")

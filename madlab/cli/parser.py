@@ -14,7 +14,7 @@ from madlab.runs.recipe import Recipe, RecipeOptions
 
 LAYERS = "which layers are adapted: all, conv, 3x3, 1x1, or names of layers, a,b,c (default: all)"
 DEVICE = "cpu, cuda ... (default: the GPU if there is one)"
-COMPILE = "compile the training step with this backend of torch.compile: inductor or cudagraphs, for example"
+COMPILE = "launch training steps kernel by kernel (none), or compile them with a backend of torch.compile (inductor)"
 
 
 class Parser(argparse.ArgumentParser):

@@ -31,6 +31,7 @@ from madlab.runs.folder import FAILURE, check_place, claim, clear_leftovers
 from madlab.runs.logs import make_log
 from madlab.runs.recipe import Recipe, RecipeOptions, make_recipe
 from madlab.runs.record import RESULT, Epoch, Result, Run
+from madlab.runs.step import PLAIN
 from madlab.runs.training import Training
 from madlab.sizes import image_size
 
@@ -65,9 +66,8 @@ def train(
     out: the run folder; without it nothing is written. resume: go on with a run that was stopped, or return the result
     of a finished one. flip: whether training images may be mirrored; None leaves it to the domain. split: have a folder
     of class folders, or a table of images, split into these shares of train, val and test ("70/15/15"), unless it is
-    already (`madlab.divide`). compile: a backend
-    of torch.compile for the training step, on a GPU "inductor" (fused) or "cudagraphs" (captured). recipe: fields of
-    `Recipe`. log: "csv" writes metrics.csv beside metrics.jsonl, "tensorboard" writes event files. on_epoch is called
+    already (`madlab.divide`). compile: how a step is launched: left out, on a GPU as one CUDA graph (runs.step); "none",
+    kernel by kernel; a backend of torch.compile, "inductor" for example, with that instead. recipe: fields of `Recipe`. log: "csv" writes metrics.csv beside metrics.jsonl, "tensorboard" writes event files. on_epoch is called
     after each epoch with its line of metrics.jsonl, which is all that other trackers need:
 
         import dataclasses, wandb
@@ -153,10 +153,15 @@ def method_and_options(
 
 
 def check_backend(compile: str | None) -> None:
-    """Raise MadlabError for a backend that torch.compile does not have."""
-    if compile is not None and compile not in torch.compiler.list_backends(exclude_tags=()):
-        backends = ", ".join(torch.compiler.list_backends())
-        raise MadlabError(f"torch.compile has no backend {compile!r:.60}: choose one of {backends}.")
+    """Raise MadlabError for what is neither PLAIN nor a backend of torch.compile; graphs are our own (runs.step)."""
+    backends = torch.compiler.list_backends(exclude_tags=())
+    if compile in (None, PLAIN) or (compile in backends and compile != "cudagraphs"):
+        return
+    choices = ", ".join([PLAIN, *(name for name in torch.compiler.list_backends() if name != "cudagraphs")])
+    raise MadlabError(
+        f"There is no backend {compile!r:.60} for a step: choose one of {choices}, or leave it out, which on a GPU records "
+        "each step as one CUDA graph."
+    )
 
 
 def checked_layers(layers: str | Sequence[str]) -> str | tuple[str, ...]:

@@ -68,8 +68,9 @@ def _ours(setting: Setting, domain: Domain, device: torch.device, backend: str |
 
 
 def _classical(setting: Setting, loader: DataLoader, device: torch.device) -> Task:
-    net = MultiDomainNet(setting.network(device).to(memory_format=torch.contiguous_format))
+    net = MultiDomainNet(setting.network(device))
     net.add_domain("bench", CLASSES)
+    net.to(memory_format=torch.contiguous_format)
     view: nn.Module = net.view("bench").train()
     optimiser = torch.optim.SGD(net.trainable_parameters("bench"), lr=1e-9, momentum=0.9, nesterov=True)
 
