@@ -66,9 +66,10 @@ def train(
     out: the run folder; without it nothing is written. resume: go on with a run that was stopped, or return the result
     of a finished one. flip: whether training images may be mirrored; None leaves it to the domain. split: have a folder
     of class folders, or a table of images, split into these shares of train, val and test ("70/15/15"), unless it is
-    already (`madlab.divide`). compile: how a step is launched: left out, on a GPU as one CUDA graph (runs.step); "none",
-    kernel by kernel; a backend of torch.compile, "inductor" for example, with that instead. recipe: fields of `Recipe`. log: "csv" writes metrics.csv beside metrics.jsonl, "tensorboard" writes event files. on_epoch is called
-    after each epoch with its line of metrics.jsonl, which is all that other trackers need:
+    already (`madlab.divide`). compile: how a step is launched: left out, on a GPU as one CUDA graph (`runs.step`);
+    "none", kernel by kernel; a backend of torch.compile, such as "inductor", for that instead. recipe: fields of `Recipe`. log:
+    "csv" writes metrics.csv beside metrics.jsonl, "tensorboard" writes event files. on_epoch is called after each epoch
+    with its line of metrics.jsonl, which is all that other trackers need:
 
         import dataclasses, wandb
         wandb.init(project="signs")
@@ -159,8 +160,8 @@ def check_backend(compile: str | None) -> None:
         return
     choices = ", ".join([PLAIN, *(name for name in torch.compiler.list_backends() if name != "cudagraphs")])
     raise MadlabError(
-        f"There is no backend {compile!r:.60} for a step: choose one of {choices}, or leave it out, which on a GPU records "
-        "each step as one CUDA graph."
+        f"There is no backend {compile!r:.60} for a step: choose one of {choices}, or leave it out, which on a GPU "
+        "records each step as one CUDA graph."
     )
 
 
