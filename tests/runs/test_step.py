@@ -10,7 +10,7 @@ import madlab
 from madlab.adapters import METHODS
 from madlab.benchmarks.domain import Domain, Split
 from madlab.errors import MadlabError, MadlabWarning
-from madlab.runs.epoch import train_epoch
+from madlab.runs.epoch import loss_weights, train_epoch
 from madlab.runs.rates import make_optimiser
 from madlab.runs.recipe import Recipe
 from madlab.runs.step import WARM_UP, Kind, RecordedStep, Step, make_step
@@ -87,13 +87,13 @@ class Failing(Repeater):
 
 
 def trained(method, recipe, recorder=None, device=CPU, compile="none", base=None):
-    """State, momentum and losses after all epochs; recorder: of an optimiser, what makes one, or None for `make_step`."""
+    """State, momentum, losses and the step; recorder: makes one for an optimiser; None leaves it to `make_step`."""
     view, domain, losses = view_of(method, device, base), noise(device), []
-    optimiser = make_optimiser(view, recipe)
+    optimiser, weights = make_optimiser(view, recipe), loss_weights(domain, recipe)
     if recorder is None:
-        step = make_step(view, recipe, optimiser, None, compile)
+        step = make_step(view, recipe, optimiser, weights, compile)
     else:
-        step = RecordedStep(view, recipe, optimiser, None, recorder(optimiser))
+        step = RecordedStep(view, recipe, optimiser, weights, recorder(optimiser))
     for epoch in range(recipe.epochs):
         train_epoch(view, domain, recipe, optimiser, epoch, losses.append, step)
     momentum = [optimiser.state[p].get("momentum_buffer") for g in optimiser.param_groups for p in g["params"]]

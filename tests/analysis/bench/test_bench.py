@@ -41,7 +41,9 @@ def test_ratios_are_taken_within_a_round():
 
 def test_plain_fine_tuning_trains_every_weight_of_a_stock_network_without_an_adapter(monkeypatch):
     seen = {}
-    monkeypatch.setattr(costs, "step_of", lambda network, optimiser, images: seen.update(n=network, o=optimiser))
+    monkeypatch.setattr(
+        costs, "step_of", lambda network, optimiser, images, record: seen.update(n=network, o=optimiser)
+    )
     costs.plain_step(SMALL, CPU)
     seen["p"] = [p for group in seen["o"].param_groups for p in group["params"]]
     assert {id(p) for p in seen["p"]} == {id(p) for p in seen["n"].parameters()}
@@ -127,6 +129,9 @@ def test_the_command_writes_record_table_and_figure(quick, tmp_path, capsys):
     assert "NOT MET madlab --help, seconds: 2.0 (at most 1.0)" in printed
 
 
+CPU_RECORD = {"machine": {"device": "CPU"}}
+
+
 def test_bars_of_training_apply_to_the_networks_they_were_set_for():
     step = {name: {"ratio": ratio} for name, ratio in (("mad", 1.004), ("mad:8", 1.035))}
     part = {
@@ -139,7 +144,7 @@ def test_bars_of_training_apply_to_the_networks_they_were_set_for():
     start = {"import_all_names_seconds": 0.1, "help_seconds": 0.2}
     for width, expected in ((32, [True, False]), (16, [True, True]), (24, [])):
         setting = {"base": "resnet26", "width": width, "size": 64, "batch": 32}
-        found = record.bars({"settings": [{"setting": setting} | part], "start": start})
+        found = record.bars(CPU_RECORD | {"settings": [{"setting": setting} | part], "start": start})
         assert [bar["met"] for bar in found if "training" in bar["what"]] == expected
         assert [bar["met"] for bar in found if "mixed" in bar["what"]] == [False]
         assert len(found) == len(expected) + 6
