@@ -1,20 +1,14 @@
 """The script that trains on the benchmarks' real numbers of images, here on a few of them."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
-
-SCRIPT = Path(__file__).parents[2] / "data_scripts" / "real_size.py"
+from scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("real_size", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("real_size")
 
 
 def test_the_numbers_of_images_are_the_official_ones(script):
