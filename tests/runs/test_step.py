@@ -186,16 +186,21 @@ def same_kernels(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
 
 
+UNRECORDABLE = {"peft:oft"}
+"""Methods that may fall back: the solver behind PEFT's OFT asks the device whether a matrix was singular."""
+
+
 @needs_gpu
+@pytest.mark.filterwarnings("ignore:The training step could not be recorded")
 @pytest.mark.parametrize("method", [*METHODS, "mad@2"])
 def test_a_graph_trains_what_plain_steps_train(method, same_kernels):
-    """Twenty steps, ten of them on coarse images."""
+    """Twenty steps, ten of them on coarse images; half of each size out of a graph."""
     recipe, gpu = recipe_of(), torch.device("cuda")
     plain, captured = (trained(method, recipe, device=gpu, compile=compile) for compile in ("none", None))
     assert (type(plain[3]), type(captured[3])) == (Step, RecordedStep)
     assert len(captured[2]) == 20
     graphs = [held for held in captured[3].recordings.values() if held.repeat is not None]
-    assert len(graphs) == 2 and captured[3].recorder is not None
+    assert len(graphs) == 2 or (method in UNRECORDABLE and captured[3].recorder is None)
     for name, tensor in plain[0].items():
         torch.testing.assert_close(captured[0][name], tensor, rtol=0, atol=1e-5, msg=name)
 
