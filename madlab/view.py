@@ -70,6 +70,11 @@ class DomainView(nn.Module):
         return self.network(images if side is None else shrink(images, side))
 
     def _checked(self, images: Tensor) -> Tensor:
+        if not isinstance(images, Tensor):
+            raise MadlabError(
+                f"Images must be a tensor, but this is a {type(images).__name__}: make it one with torch.as_tensor, or "
+                "call predict, which takes pictures of any kind."
+            )
         if images.ndim != 4 or images.shape[1] != self.channels:
             raise MadlabError(
                 f"Images must have the shape (B, {self.channels}, H, W), but this is {tuple(images.shape)}: give a "
