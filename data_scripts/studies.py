@@ -18,7 +18,7 @@ A study may be stopped and started again: what its file holds is not trained aga
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
@@ -56,14 +56,14 @@ RESNET = "pocket-resnet26"
 
 CAUSES: dict[str, dict[str, Any]] = {
     "usual": {},
-    "rate × 1/3": {"rate": 1 / 3},
-    "rate × 3": {"rate": 3.0},
-    "epochs × 3": {"epochs": 3 * EPOCHS},
-    "images × 1/3": {"images": IMAGES // 3, "epochs": 3 * EPOCHS},  # as many steps
-    "decay to 0": {"pull": "to 0"},
-    "decay to 1": {"pull": "to 1"},
     "L1": {"pull": "L1"},
+    "decay to 1": {"pull": "to 1"},
+    "decay to 0": {"pull": "to 0"},
+    "rate × 3": {"rate": 3.0},
+    "images × 1/3": {"images": IMAGES // 3, "epochs": 3 * EPOCHS},  # as many steps
     "densenet": {"base": "pocket-densenet"},
+    "epochs × 3": {"epochs": 3 * EPOCHS},
+    "rate × 1/3": {"rate": 1 / 3},
 }
 PULLS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "to 0": lambda alpha, share: (1 - 0.05 * share) * alpha,
@@ -147,7 +147,10 @@ def train(
     net.add_domain("own", domain.num_classes, name, normalization=domain.normalization, **own | (options or {}))
     view = net.view("own")
     peaks = peak_rates(view.method, view.facts.options, recipe)  # for batches of 64
-    rates = {"adapter_lr": rate * peaks["adapter"] * BATCH / 64, "batchnorm_lr": peaks["batchnorm"] * BATCH / 64}
+    rates: dict[str, Any] = {
+        "adapter_lr": rate * peaks["adapter"] * BATCH / 64,
+        "batchnorm_lr": peaks["batchnorm"] * BATCH / 64,
+    }
     optimiser = make_optimiser(view, replace(recipe, **rates), head_factor(view, domain, recipe, CROP))
     start_head(view, domain, recipe, CROP)
     adapters: list[Any] = list(view.adapters().values())
@@ -156,7 +159,7 @@ def train(
     def pulled(_: Tensor) -> None:
         group = optimiser.param_groups[0]
         for adapter in adapters:
-            adapter.alpha.copy_(PULLS[pull](adapter.alpha, group["lr"] / group["peak"]))
+            adapter.alpha.copy_(PULLS[str(pull)](adapter.alpha, group["lr"] / group["peak"]))
 
     for epoch in range(epochs if method != "frozen" else 0):
         train_epoch(view, domain, recipe, optimiser, epoch, pulled if pull else None)
@@ -173,21 +176,21 @@ def sparsity(data: Path, domain: str, cause: str, seed: int) -> dict[str, Any]:
     kinds = {f"{s}×{s}": {n: a for n, a in alphas.items() if sides[n] == s} for s in sorted(set(sides.values()))}
     row = {
         "moved": round(modulations.kept_share(alphas, MOVED), 4),
-        "moved_by_kernel": {kind: round(modulations.kept_share(own, MOVED), 4) for kind, own in kinds.items() if own},
+        "moved_by_kernel": {kind: round(modulations.kept_share(own, MOVED), 4) for kind, own in kinds.items()},
         "at_one": round(float(((values - 1).abs() < 1e-6).float().mean()), 4),
         "near_zero": round(float((values.abs() < MOVED).float().mean()), 4),
         "median": round(float(values.median()), 4),
         "size": round(float((values - 1).square().mean().sqrt()), 4),
         "turn": round(filter_turn(done.view), 4),
-        "accuracy": done.accuracy(),
+        "accuracy": with_alphas(done, alphas),
     }
     cut = largest(alphas, KEPT)
     row["accuracy_of_cut"] = with_alphas(done, cut)
     mixed = {n: modulations.shuffled(a, torch.Generator().manual_seed(seed)) for n, a in cut.items()}
     row["accuracy_of_shuffled"] = with_alphas(done, mixed)
-    if len(kinds) > 2:  # the stem's kernel is one of its own
-        for kind in ("1×1", "3×3"):
-            without = {n: torch.ones_like(a) if n in kinds[kind] else a for n, a in alphas.items()}
+    if len(kinds) == 2:
+        for kind, own in kinds.items():
+            without = {name: torch.ones_like(alpha) if name in own else alpha for name, alpha in alphas.items()}
             row[f"accuracy_without_{kind}"] = with_alphas(done, without)
     return row
 
@@ -205,7 +208,10 @@ def largest(alphas: modulations.Modulations, share: float) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def with_alphas(done: Trained, alphas: dict[str, Tensor]) -> float:
-    """Accuracy with other modulations in the place of the trained ones, and with fresh statistics."""
+    """Accuracy with these modulations in the place of the trained ones, and with fresh statistics.
+
+    The trained ones are measured so, too: while a pull shrinks alpha, BatchNorm's running averages lag behind.
+    """
     view, before = done.view, {key: tensor.clone() for key, tensor in done.view.own_state().items()}
     adapters: dict[str, Any] = dict(view.adapters())
     for name, alpha in alphas.items():
@@ -261,7 +267,8 @@ def distances(data: Path) -> dict[str, dict[str, float]]:
     """How far each domain is from the photographs of the base network, by its features; nothing is trained.
 
     outside: share of the features' deviation from the mean photograph that lies outside the directions which hold 90 %
-    of the variation of photographs, in percent (notebook 12). frechet: Fréchet distance of the features' Gaussians.
+    of the variation of photographs, in percent (notebook 12). frechet: Fréchet distance of the features' Gaussians
+    (Heusel et al., arXiv 1706.08500). largest_class: what guessing would reach on the test images, in percent.
     """
 
     def seen(domain: Domain) -> Tensor:
@@ -278,39 +285,32 @@ def distances(data: Path) -> dict[str, dict[str, float]]:
     directions = v[: int((held < 0.9).sum()) + 1].T
     found = {}
     for name in ("photographs, held out", *NINE, FAR):
-        domain = whole(data, name) if name in (*NINE, FAR) else replace(photographs, train=photographs.test)
-        own = seen(part(domain, 0)) if name in (*NINE, FAR) else seen(domain)
+        domain = part(whole(data, name), 0) if name in (*NINE, FAR) else replace(photographs, train=photographs.test)
+        own, guess = seen(domain), domain.test.labels.bincount().max() / len(domain.test)
         away = own - mean
         inside = (away @ directions).square().sum() / away.square().sum()
         root = torch.linalg.eigvals(torch.cov(own.T) @ torch.cov(known.T)).real.clamp(min=0).sqrt().sum()
         spread = torch.cov(own.T).trace() + torch.cov(known.T).trace() - 2 * root
         frechet = (own.mean(0) - mean).square().sum() + spread
-        found[name] = {"outside": round(100 * float(1 - inside), 1), "frechet": round(float(frechet), 2)}
+        told = {"outside": 100 * (1 - inside), "frechet": frechet, "largest_class": 100 * guess}
+        found[name] = {measure: round(float(value), 2) for measure, value in told.items()}
     return found
 
 
-def cells(domains: tuple[str, ...], passes: int) -> Iterator[tuple[str, int]]:
-    """Every domain with every seed: a first pass has all domains and, spread over them, all seeds."""
-    for turn in range(passes):
-        yield from ((domain, SEEDS[(place + turn) % len(SEEDS)]) for place, domain in enumerate(domains))
+def cells(domains: tuple[str, ...], turn: int) -> list[tuple[str, int]]:
+    """All domains, and spread over them all seeds; in another turn each domain has another seed."""
+    return [(domain, SEEDS[(place + turn) % len(SEEDS)]) for place, domain in enumerate(domains)]
 
 
-def plan(study: str, passes: int) -> list[dict[str, Any]]:
-    """The arguments of every training of a study, in the order in which they are made."""
+def plan(study: str, turn: int) -> list[dict[str, Any]]:
+    """The arguments of a turn's trainings, in the order in which they are made."""
     if study == "sparsity":
-        return [{"domain": d, "cause": cause, "seed": seed} for d, seed in cells(NINE, passes) for cause in CAUSES]
+        return [{"domain": d, "cause": cause, "seed": seed} for cause, (d, seed) in product(CAUSES, cells(NINE, turn))]
     if study == "ranks":
-        return [{"domain": domain, "seed": seed} for domain, seed in cells(NINE, passes)]
-    runs = [
-        {"domain": d, "base": RESNET, "method": method, "seed": seed}
-        for d, seed in cells((FAR, *NINE), passes)
-        for method in METHODS
-    ]
-    return runs + [
-        {"domain": domain, "base": base, "method": method, "seed": seed}
-        for domain, seed in cells(ON_BASES, passes)
-        for base, method in product(BASES, ("mad", "finetune"))
-    ]
+        return [{"domain": domain, "seed": seed} for domain, seed in cells(NINE, turn)]
+    near, random = product(cells((FAR, *NINE), turn), METHODS), product(cells(ON_BASES, turn), BASES, METHODS[2:])
+    runs = [{"domain": d, "base": RESNET, "method": method, "seed": seed} for (d, seed), method in near]
+    return runs + [{"domain": d, "base": base, "method": m, "seed": seed} for (d, seed), base, m in random]
 
 
 STUDIES: dict[str, Callable[..., dict[str, Any]]] = {"sparsity": sparsity, "ranks": ranks, "far": far}
@@ -322,13 +322,15 @@ def main() -> None:
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds the domains")
     parser.add_argument("--out", type=Path, required=True, help="the record to make, or to go on with")
-    parser.add_argument("--passes", type=int, default=len(SEEDS), help="over all domains, each with other seeds")
+    parser.add_argument("--domains", nargs="+", default=[*NINE, FAR], help="only these, to share the work out")
+    parser.add_argument("--turns", type=int, default=len(SEEDS), help="each has all domains, with other seeds")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    record = read_json(options.out) if options.out.exists() else {"settings": SETTINGS, "runs": []}
+    record: dict[str, Any] = read_json(options.out) if options.out.exists() else {"settings": SETTINGS, "runs": []}
     if options.study == "far" and "distances" not in record:
         record["distances"] = distances(options.data)
-    planned = plan(options.study, options.passes)
+    turns = [run for turn in range(options.turns) for run in plan(options.study, turn)]
+    planned = [run for run in turns if run["domain"] in options.domains]
     done = [{key: run[key] for key in planned[0]} for run in record["runs"]]
     for arguments in tqdm([one for one in planned if one not in done], desc=options.study):
         record["runs"].append(arguments | STUDIES[options.study](options.data, **arguments))
