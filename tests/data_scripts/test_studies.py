@@ -1,22 +1,18 @@
 """The studies of the open questions: what they plan, what part of a domain they use, and what they cut."""
 
-import importlib.util
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
+from scripts import load_script
 
 import madlab
 from madlab.analysis.allocation import Spectrum
 from madlab.benchmarks.split import Split
 
-SPEC = importlib.util.spec_from_file_location("studies", Path(__file__).parents[2] / "data_scripts" / "studies.py")
-studies = importlib.util.module_from_spec(SPEC)
-sys.modules["studies"] = studies  # dataclasses look their module up
-SPEC.loader.exec_module(studies)
+studies = load_script("studies")
 
 
 def test_three_turns_give_every_domain_all_seeds_and_one_turn_all_domains() -> None:
