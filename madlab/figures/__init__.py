@@ -16,6 +16,7 @@ from madlab.figures.comparisons import (
     accuracy_by_size,
     before_and_after,
     gains_by_size,
+    means_by_row,
     number_map,
     shares_by_layer,
 )
@@ -107,6 +108,7 @@ __all__ = [
     "label_of",
     "learning_curves",
     "look",
+    "means_by_row",
     "misfit_by_layer",
     "mosaic",
     "new",

@@ -18,7 +18,7 @@ from madlab.widgets.panel import Panel, button, choice, slider, switch
 from madlab.widgets.ranks import rank_slider
 from madlab.widgets.runs import TrainButton, run_browser
 from madlab.widgets.score import score_board
-from madlab.widgets.sparsity import sparsity_slider
+from madlab.widgets.sparsity import cause_board, sparsity_slider
 from madlab.widgets.tryout import try_out
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "budget_calculator",
     "budget_slider",
     "button",
+    "cause_board",
     "choice",
     "diagnosis_board",
     "domain_gallery",

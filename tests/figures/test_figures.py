@@ -176,6 +176,17 @@ def test_accuracy_by_domain_shows_mean_and_deviation(ax) -> None:
     assert (high - low) / 2 == pytest.approx(8**0.5)
 
 
+def test_means_by_row_draws_every_domain_and_the_interval_of_their_mean(ax) -> None:
+    figures.means_by_row(ax, {"L1": {"x": 1.0, "y": 3.0, "z": 5.0}, "one": {"x": 2.0}}, xlabel="points", marked="y")
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["L1", "one"]
+    assert ax.get_ylim() == (1.5, -0.5)  # the first row on top
+    zero, dots, interval, mean, marked, single = ax.lines
+    assert list(zero.get_xdata()) == [0, 0] and list(single.get_xdata()) == [2]
+    assert list(dots.get_xdata()) == [1, 3, 5] and list(marked.get_xdata()) == [3]
+    reach = 4.303 * 2 / 3**0.5  # Student's t for two degrees of freedom, a deviation of 2, three domains
+    assert interval.get_xdata() == pytest.approx([3 - reach, 3 + reach], rel=1e-3) and list(mean.get_xdata()) == [3]
+
+
 def test_shares_by_layer_shows_the_mean_and_chance(ax) -> None:
     figures.shares_by_layer(ax, {"slices": [[10, 20], [30, 40]]}, 100 / 9)
     line, chance = ax.lines
