@@ -68,9 +68,9 @@ def budget_calculator() -> Panel:
     controls = {
         "network": choice("network", list(networks)),
         "layers": choice("adapted layers", list(LAYERS.items())),
-        "domains": slider("domains", 1, 50, 10),
+        "domains": slider("domains", 1, 50, 10, continuous=True),
         "factorise": switch("factorise α = β γ"),
-        "rank": slider("rank I", 1, HIGHEST, 36),
+        "rank": slider("rank I", 1, HIGHEST, 36, continuous=True),
     }
     numbers = {
         "shapes": {name: [[s.out_channels, s.in_channels, s.kernel] for s in own] for name, own in shapes.items()},
