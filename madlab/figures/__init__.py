@@ -52,6 +52,7 @@ from madlab.figures.style import (
     mosaic,
     new,
     png,
+    say_cut_axes,
     show,
     use_style,
 )
@@ -116,6 +117,7 @@ __all__ = [
     "pictures",
     "png",
     "ranking",
+    "say_cut_axes",
     "score_curves",
     "shared_and_own",
     "shares_by_layer",

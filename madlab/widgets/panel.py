@@ -14,7 +14,7 @@ import ipywidgets
 import matplotlib
 from matplotlib.figure import Figure
 
-from madlab.figures import STYLE, blank, few_ticks, png
+from madlab.figures import STYLE, blank, few_ticks, png, say_cut_axes
 
 SHOWN_STEPS = 9
 """How many values of a slider the site draws if its panel does not say which."""
@@ -267,6 +267,7 @@ class Panel:
             figure = blank(self.size)
             self.state = self._draw(figure, **self.values) or {}
             few_ticks(figure)
+            say_cut_axes(figure)
         return figure
 
     def redraw(self) -> None:
