@@ -18,7 +18,7 @@ from madlab.benchmarks.pocket import DOMAINS
 from madlab.lessons.small import few
 from madlab.runs.record import RECORDS, Run, write_runs
 
-METHODS = ("frozen", "batchnorm", "mad", "finetune")
+METHODS = ("frozen", "batchnorm", "mad", "finetune", "mad:8")
 SEEDS = (0, 1, 2)
 CLASSES, TRAIN, VAL, TEST = 10, 240, 80, 150
 """Classes of a part at most, and its images, which are spread evenly over them."""
