@@ -1,4 +1,4 @@
-"""Four methods with three seeds on small parts of the ten drawn domains, for notebook 04.
+"""Five methods with three seeds on small parts of the ten drawn domains, for notebook 04.
 
     python data_scripts/drawn_parts.py --out runs/drawn
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 import madlab
+from madlab.adapters.base import split_method
 from madlab.benchmarks.pocket import DOMAINS
 from madlab.lessons.small import few
 from madlab.runs.record import RECORDS, Run, write_runs
@@ -39,7 +40,9 @@ def main() -> None:
     out = parser.parse_args().out
     parts, runs = {name: part(name) for name in DOMAINS}, []
     for seed, name, method in tqdm(list(product(SEEDS, DOMAINS, METHODS))):
-        tuned = madlab.METHODS[method].rates_for({})  # for batches of 64; the head's unit knows the batch
+        family, rank = split_method(method)
+        tuned = madlab.METHODS[family].rates_for({"rank": rank} if rank else {})
+        # They are for batches of 64. The head's rate is left to `train`, which knows the batch.
         rates = {"adapter_lr": tuned.adapter / 3, "batchnorm_lr": tuned.batchnorm / 3}
         folder = out / name / method / f"seed{seed}"
         madlab.train(
