@@ -156,10 +156,21 @@ def leaves(output: Tensor) -> set[Tensor]:
     return found
 
 
-def same(logits: Tensor, others: Tensor) -> bool:
-    """Whether a network gave the same twice, but for the order in which a GPU adds numbers up."""
-    tolerance = 1e-4 + 10 * torch.finfo(logits.dtype).eps
-    return torch.allclose(logits, others, rtol=0, atol=tolerance * logits.abs().max().item(), equal_nan=True)
+def same(logits: Tensor, others: Tensor, rounding: float = 1e-4) -> bool:
+    """Whether a network gave the same twice, but for the order in which a GPU adds numbers up.
+
+    rounding: the share of the largest logit that may come of it, for 32-bit numbers.
+    """
+    tolerance = rounding + 10 * torch.finfo(logits.dtype).eps
+    largest = logits.abs().nan_to_num(0, posinf=0).max().item()
+    return torch.allclose(logits, others, rtol=0, atol=tolerance * largest, equal_nan=True)
+
+
+def unchanged(tensor: Tensor, before: Tensor) -> bool:
+    """Whether a tensor holds what it held; a NaN is what it was."""
+    if torch.equal(tensor, before):
+        return True
+    return bool(((tensor == before) | ((tensor != tensor) & (before != before))).all())
 
 
 def first_line(error: Exception) -> str:
@@ -253,7 +264,7 @@ def check_logits(logits: object, num_classes: int | None = None) -> None:
 
 @torch.no_grad()
 def _refuse_moving_tensors(tensors: dict[str, Tensor], before: dict[str, Tensor]) -> None:
-    moved = [name for name, tensor in tensors.items() if not torch.equal(tensor, before[name])]
+    moved = [name for name, tensor in tensors.items() if not unchanged(tensor, before[name])]
     for name in moved:
         tensors[name].copy_(before[name])
     if moved:
