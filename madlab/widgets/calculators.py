@@ -124,6 +124,7 @@ def score_board() -> Panel:
 
     controls = {"start": choice("start from", [*rows, OWN], START)}
     for control, name in domains.items():
-        controls[control] = slider(f"{name} error (%)", 0.0, 100.0, round(100 - DECATHLON_BASELINE[name], 2), 0.1)
+        error = round(100 - DECATHLON_BASELINE[name], 2)
+        controls[control] = slider(f"{name} error (%)", 0.0, 100.0, error, 0.1, continuous=True)
     numbers = {"baseline": DECATHLON_BASELINE, "rows": rows, "own": OWN}
     return Panel(draw, controls, size=(9, 3.8), before=before, arithmetic=("score", numbers))

@@ -98,7 +98,7 @@ def method_picker(
     controls = {
         "method": choice("method", list(trained)),
         "layer": choice("layer", list(base)),
-        "first": slider("first filter", 0, most - OUTPUTS, 0),
+        "first": slider("first filter", 0, most - OUTPUTS, 0, continuous=True),
     }
     states = {"layer": list(base)[:: max(1, len(base) // 4)], "first": (0, OUTPUTS, most - OUTPUTS)}
     panel = Panel(draw, controls, size=(9.5, 4.6), before=before, states=states)
