@@ -1,7 +1,7 @@
 """The interactive figures of the course: ipywidgets wired to `madlab.figures`. Not loaded by `import madlab`.
 
-A module has a few figures at most, each a function that returns a `Panel` (panel.py). What a figure shows is computed by
-`madlab.analysis` and `madlab.tables`.
+A module has a few figures at most, each a function that returns a `Panel` (panel.py). What a figure shows is
+computed by `madlab.analysis` and `madlab.tables`.
 """
 
 from madlab.widgets.activations import activation_browser
