@@ -43,6 +43,8 @@ BADGE = "colab.research.google.com/assets/colab-badge.svg"
 CHECK = re.compile(r"lessons\.check\(\s*[\"']([\w.]+)[\"']")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 NEEDS_A_KERNEL = "This control needs a running kernel: open the notebook in JupyterLab or Colab."
+WIDE = 600
+"""Pixels: a picture that has more is not shrunk to the width of a phone, where its labels could not be read."""
 log = getLogger(__name__)
 
 
@@ -92,8 +94,8 @@ def make_live(app: Sphinx, doctree: nodes.document) -> None:
                 awaited.append(data["id"])
             elif kind == COMPARISON:
                 awaited.remove(data["id"])
-        for prediction in before:
-            cover(cell, prediction)
+        if before and not any(found["kind"] == PANEL for found in cell.findall(live)):
+            cover(cell, before[0])
         exercise = CHECK.search(cell.children[0].astext()) if "exercise" in tags else None
         if exercise:
             del cell.children[1:]  # the verdict on the empty stub
@@ -145,7 +147,9 @@ def describe_picture(image: nodes.image, folder: Path) -> None:
         image["alt"] = " ".join(texts)
         image["classes"].append("drawn")
         with Image.open(folder / Path(image["uri"]).name) as picture:
-            image["width"] = f"{picture.width // SCALE}px"
+            width = picture.width // SCALE
+        image["width"] = f"{width}px"
+        image["classes"] += ["wide"] if width > WIDE else []
 
 
 def local_badges(app: Sphinx, docname: str, source: list[str]) -> None:
