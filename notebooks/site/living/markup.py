@@ -53,11 +53,12 @@ def quiz(data: dict[str, Any], *, page: str, pictures: str) -> str:
 
 def prediction(data: dict[str, Any], *, page: str, pictures: str) -> str:
     """The box for the reader's own number. What came out lies closed below it until there is one."""
+    box = f"{data['id']}-box"
     return (
-        f'<form class="prediction" id="{data["id"]}" data-page="{page}"><label><b>Your prediction.</b> '
-        f'{data["question"]} <span class="typed">'
-        '<input inputmode="decimal" autocomplete="off" placeholder="your number"> '
-        f'{html.escape(data["unit"])}</span></label><button class="live-button">Compare</button>'
+        f'<form class="prediction" id="{data["id"]}" data-page="{page}">'
+        f'<label for="{box}"><b>Your prediction.</b> {data["question"]}</label>'
+        f'<div><input id="{box}" inputmode="decimal" autocomplete="off" placeholder="your number"> '
+        f'{html.escape(data["unit"])} <button class="live-button">Compare</button></div>'
         '<p class="said" aria-live="polite"></p></form>'
     )
 

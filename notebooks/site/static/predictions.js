@@ -12,12 +12,12 @@
     if (!text) return null;
     const bare = (unit && text.endsWith(unit) ? text.slice(0, -unit.length) : text).trim().replace('−', '-');
     const number = THOUSANDS.test(bare) ? bare.replaceAll(',', '') : bare.replace(',', '.');
-    return NUMBER.test(number) ? Number(number) : NaN;
+    return NUMBER.test(number) && Number.isFinite(Number(number)) ? Number(number) : NaN;
   }
 
   function write(value, digits, unit) {
-    const form = { minimumFractionDigits: digits, maximumFractionDigits: digits, roundingMode: 'halfEven' };
-    return `${value.toLocaleString('en-US', form)} ${unit}`.trim();
+    const form = { minimumFractionDigits: digits, maximumFractionDigits: digits };
+    return `${Number(value.toFixed(digits)).toLocaleString('en-US', form)} ${unit}`.trim();
   }
 
   const refusal = typed => `The prediction '${typed.trim()}' is not a number: type digits, such as 40 or 2.5.`;
