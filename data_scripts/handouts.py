@@ -14,7 +14,6 @@ import html
 import re
 import shutil
 import sys
-from copy import deepcopy
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter, SlidesExporter
 from nbformat import NotebookNode
-from nbformat.v4 import new_markdown_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 from tqdm import tqdm
 
@@ -38,12 +37,17 @@ STATE = "application/vnd.jupyter.widget-state+json"
 NO_NETWORK = {f"{name}_url": "" for name in ("mathjax", "mermaid_js", "jupyter_widgets_base")}
 SHEETS = {"exercises": "Exercises, with hints", "exercises_with_solutions": "Exercises, with hints and solutions"}
 """File name -> title."""
-STYLE = "<style>.reveal pre, .reveal .highlight { font-size: 75%; white-space: pre-wrap; }</style></head>"
+TALLEST = 640
+"""Pixels of a picture on a slide."""
+STYLE = f"""<style>
+.reveal pre, .reveal .highlight {{ font-size: 75%; white-space: pre-wrap; }}
+.reveal section img {{ max-height: {TALLEST}px; width: auto; }}
+</style></head>"""
 """Added to the head of slides: lines of code have up to 120 characters."""
 FONTS = re.compile(r"@import url\(https?:[^)]*\);\s*")
 MERMAID = re.compile(r'<script type="module">\s*import mermaid.*?</script>', re.DOTALL)
 """What themes of reveal.js and nbconvert's template would fetch from other hosts; diagrams of Mermaid we have none."""
-WIDTH, ROOM = 1200, 720
+WIDTH, ROOM = 1200, 680
 """Pixels: the width of a slide, and the height of what fits on it."""
 LINE, CODE, CHARACTERS = 24, 18, 110
 """Pixels of a line of text and of code, and how many characters either has."""
@@ -103,20 +107,22 @@ def in_slides(notebook: NotebookNode) -> NotebookNode:
 
 
 def _in_parts(cell: NotebookNode) -> list[NotebookNode]:
-    """A cell of code; in two, code and what it shows, if one slide is too small; without code if that is folded."""
+    """A cell of code, without the code if that is folded; outputs are cells of their own if one slide is too small."""
     tags = cell.metadata.get("tags", [])
     if "exercise" in tags:
         cell.outputs = []  # the verdict on the empty stub
     interactive = "lessons.quiz(" in cell.source or "lessons.predict(" in cell.source
-    if "hide-input" in tags or interactive:
+    folded = "hide-input" in tags or interactive
+    if folded:
         cell.metadata.transient = {"remove_source": True}
-        return [cell] if cell.outputs else []
-    if not cell.outputs or _height(cell) <= ROOM:
-        return [cell]
-    shown = deepcopy(cell)
-    shown.metadata.transient = {"remove_source": True}
+    if _height(cell) <= ROOM:
+        return [cell] if cell.outputs or not folded else []
+    parts = [] if folded else [cell]
+    for output in cell.outputs:
+        metadata = {**cell.metadata, "transient": {"remove_source": True}}
+        parts.append(new_code_cell(cell.source, metadata=metadata, outputs=[output]))
     cell.outputs = []
-    return [cell, shown]
+    return parts
 
 
 def _fill(notebook: NotebookNode) -> None:
@@ -137,7 +143,7 @@ def _height(cell: NotebookNode) -> int:
     if cell.cell_type == "markdown":
         bare = re.sub(r"<math.*?</math>", "formula", cell.source, flags=re.DOTALL)
         folded = re.sub(r"<details>.*?</details>", "<details>", bare, flags=re.DOTALL)
-        return _lines(folded) * LINE
+        return _lines(folded) * LINE + 40 * len(re.findall(r"^#", folded, re.M))
     code = 0 if "transient" in cell.metadata else _lines(cell.source) * CODE + 30
     return code + sum(_height_of(output) for output in cell.outputs)
 
@@ -146,7 +152,7 @@ def _height_of(output: NotebookNode) -> int:
     data = output.get("data", {})
     if "image/png" in data:
         with Image.open(BytesIO(base64.b64decode(data["image/png"]))) as picture:
-            return round(picture.height * min(1, WIDTH / picture.width)) + 20
+            return round(min(TALLEST, picture.height * min(1, WIDTH / picture.width))) + 20
     text = data.get("text/markdown") or data.get("text/html") or data.get("text/plain") or output.get("text", "")
     return _lines(re.sub(r"<[^>]*>", "", text)) * LINE + 20
 
