@@ -16,7 +16,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from madlab.adapters.base import Layer, filters_of, is_plain_convolution
+from madlab.adapters.base import Layer, filters_of, is_plain
 from madlab.adapters.layer import rebuild
 from madlab.errors import MadlabError
 
@@ -193,7 +193,7 @@ def _lay_out(convs: Iterable[nn.Conv2d]) -> None:
     """
     for conv in convs:
         weight = conv._parameters.get("weight")  # a parametrised layer has none
-        if weight is not None and is_plain_convolution(conv):
+        if weight is not None and is_plain(conv):
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
 
