@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -29,9 +29,9 @@ def as_frame(runs: Iterable[Run], rounded: bool = False) -> pd.DataFrame:
     base           the name of the base network; also base_sha256 and base_source, as in `BaseUsed`
     adapter_bytes, norm_bytes
                    stored for the domain besides its head; the second is missing where it is not known
-    base_parameters, adapter_parameters, val_accuracy, test_accuracy, best_epoch, epochs, seconds, device, date
-                   as in `Result`: accuracies in percent, missing for validation where that was trained on; the date
-                   as YYYY-MM-DD or ""
+    base_parameters, adapter_parameters, val_accuracy, test_accuracy, balanced_accuracy, best_epoch, epochs, seconds,
+    device, date   as in `Result`: accuracies in percent, missing for validation where that was trained on, and for the
+                   balanced one where it was not recorded; the date as YYYY-MM-DD or ""
     head_rate      the peak learning rate of the head; missing where it was not recorded
     path           where the run was read from
 
@@ -50,6 +50,24 @@ def accuracy_table(runs: Iterable[Run]) -> pd.DataFrame:
     To compare methods over the domains that they share: `table.loc[methods].dropna(axis="columns")`.
     """
     return as_frame(runs).pivot_table("test_accuracy", "method", "domain", sort=False)
+
+
+def by_domain(
+    rows: Iterable[Mapping[str, Any]], key: str, value: Callable[[Any], float], against: str | None = None
+) -> dict[str, dict[str, float]]:
+    """A value of a study's rows, as data_scripts/studies.py records them: group -> domain -> its mean over seeds.
+
+    key: the field that says to which group a row belongs, e.g. "cause". against: a group whose value of the same domain
+    and seed is subtracted, so that what is hard for both cancels; rows without such a partner are left out.
+    """
+    found = pd.DataFrame([(row[key], row["domain"], row["seed"], float(value(row))) for row in rows])
+    table = found.set_axis(["group", "domain", "seed", "value"], axis="columns").pivot_table(
+        "value", ["domain", "seed"], "group", sort=False
+    )
+    if against is not None:
+        table = table.sub(table[against], axis="index")
+    means = table.groupby("domain", sort=False).mean()
+    return {str(group): {str(d): v for d, v in means[group].dropna().items()} for group in means}
 
 
 def mean_curve(runs: Sequence[Run], quantity: str) -> list[float]:
@@ -82,9 +100,10 @@ def protocol_of(run: Run) -> str:
 
 
 COLUMNS = """method family bits domain seed source rank layers protocol base base_sha256 base_source adapter_bytes
-norm_bytes base_parameters adapter_parameters val_accuracy test_accuracy best_epoch epochs seconds device date head_rate
-path""".split()
-TYPES: dict[str, Any] = {"rank": "Int64", "bits": "Int64", "norm_bytes": "Int64", "val_accuracy": float}
+norm_bytes base_parameters adapter_parameters val_accuracy test_accuracy balanced_accuracy best_epoch epochs seconds
+device date head_rate path""".split()
+TYPES: dict[str, Any] = {"rank": "Int64", "bits": "Int64", "norm_bytes": "Int64"}
+TYPES |= dict.fromkeys(("val_accuracy", "balanced_accuracy"), float)
 
 
 def _row(run: Run) -> dict[str, Any]:
@@ -115,6 +134,7 @@ def _rounded_row(run: Run, bits: str, form: Rounded) -> dict[str, Any]:
         "norm_bytes": form.stored_bytes["norms"],
         "val_accuracy": form.val_accuracy,
         "test_accuracy": form.test_accuracy,
+        "balanced_accuracy": None,
     }
 
 
