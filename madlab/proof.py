@@ -1,13 +1,14 @@
 """The proof that a new domain really runs: its adapters and head are used, and changed adapters change the logits."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from madlab.adapters import Frame
-from madlab.anatomy import aside, check_logits, first_line, leaves, same, sample
+from madlab.anatomy import aside, check_logits, first_line, leaves, same, sample, unchanged
 from madlab.errors import MadlabError
 from madlab.view import DomainView
 
@@ -18,14 +19,14 @@ def prove(view: DomainView, sides: tuple[int, ...]) -> None:
     sides: pixels of the images that may be tried, for networks too deep for the smallest in training mode. Afterwards
     random numbers, tensors, modes and whatever else modules hold as attributes are as they were. Raises MadlabError if
     the domain does not run, returns other logits than (2, num_classes), calls a layer of the base instead of its own,
-    does not use an adapter or the head, returns the same logits with other adapters, or keeps from training what is no
-    tensor of a file.
+    does not use an adapter or the head, returns the same logits with other adapters, or others than when it is merged,
+    or keeps from training what is no tensor of a file.
     """
-    with _attributes_kept(view), _restored(view):
+    with _attributes_kept(view) as as_new, _restored(view):
         failure = None
         for side in (view.prompt.side,) if isinstance(view.prompt, Frame) else sides:
             try:
-                _prove_at(view, sample(view.channels, side, view.like))
+                _prove_at(view, sample(view.channels, side, view.like), as_new)
                 return
             except _CannotRun as error:
                 failure = failure or error
@@ -44,7 +45,7 @@ class _CannotRun(Exception):
         self.error = error
 
 
-def _prove_at(view: DomainView, images: Tensor) -> None:
+def _prove_at(view: DomainView, images: Tensor, as_new: Callable[[], None]) -> None:
     # Where a norm's gain or the head starts at zero, no adapter would show.
     _stir([p for kind, group in view.parameter_groups().items() if kind != "adapter" for p in group], 0.1)
     before = _run(view.eval(), images)
@@ -58,10 +59,14 @@ def _prove_at(view: DomainView, images: Tensor) -> None:
         )
     adapters = view.adapters()
     _stir([parameter for adapter in adapters.values() for parameter in adapter.parameters()], 1.0)
-    if any(map(_learns, adapters.values())) and torch.equal(before, _run(view, images)):
+    after = _run(view.eval(), images)
+    if any(map(_learns, adapters.values())) and torch.equal(before, after):
         raise MadlabError(
             f"Other adapters of {', '.join(adapters)} give the same logits: name layers that the logits depend on."
         )
+    if view.prompt is None:
+        as_new()
+        _check_merged(view, images, after)
 
 
 def _check_reached(view: DomainView, logits: Tensor) -> None:
@@ -77,6 +82,20 @@ def _check_reached(view: DomainView, logits: Tensor) -> None:
         if reached.isdisjoint(head.parameters()):
             raise MadlabError(
                 f"The logits do not come from the head {name}: name the layer that they come from as head."
+            )
+
+
+@torch.no_grad()
+def _check_merged(view: DomainView, images: Tensor, logits: Tensor) -> None:
+    """The plain network with the same weights, which has never run, must give the same logits."""
+    plain = view.merged(shared=True)
+    with aside(images.device):
+        # Two ways to the same filters round differently, and stirred filters enlarge that from layer to layer.
+        if not same(logits, plain(images), rounding=1e-2):
+            raise MadlabError(
+                "The logits of a domain are not those of a plain network with its weights: the network asks for the "
+                "type of its layers (isinstance) while it runs, or keeps what it computed from weights that then "
+                "changed; let its forward do neither, or name other layers with layers=[...]."
             )
 
 
@@ -111,15 +130,27 @@ def _run(view: DomainView, images: Tensor) -> Tensor:
 
 
 @contextmanager
-def _attributes_kept(view: DomainView) -> Iterator[None]:
-    """Afterwards every module has the attributes that it had: no counter moved, no cache filled, the same mode."""
+def _attributes_kept(view: DomainView) -> Iterator[Callable[[], None]]:
+    """Afterwards every module has the attributes that it had: no counter moved, no cache filled, the same mode.
+
+    Gives a function that does the same in between.
+    """
     kept = [(module, dict(vars(module))) for module in view.modules()]
-    try:
-        yield
-    finally:
+    held = [value for _, attributes in kept for value in attributes.values()]
+    contents = [(value, copy.copy(value)) for value in held if isinstance(value, dict | list)]
+
+    def restore() -> None:
         for module, attributes in kept:
             vars(module).clear()
             vars(module).update(attributes)
+        for value, content in contents:
+            value.clear()
+            value.update(content) if isinstance(value, dict) else value.extend(content)
+
+    try:
+        yield restore
+    finally:
+        restore()
 
 
 @contextmanager
@@ -137,7 +168,7 @@ def _restored(view: DomainView) -> Iterator[None]:
         for module, held in buffers:
             module._buffers.update(held)
         # By value: PyTorch does not count what batch norm writes to its running statistics.
-        changed = [(t, value) for t, value in zip(tensors, values, strict=True) if not torch.equal(t, value)]
+        changed = [(t, value) for t, value in zip(tensors, values, strict=True) if not unchanged(t, value)]
         with torch.no_grad():
             for tensor, value in changed:
                 tensor.copy_(value)

@@ -70,6 +70,11 @@ class DomainView(nn.Module):
         return self.network(images if side is None else shrink(images, side))
 
     def _checked(self, images: Tensor) -> Tensor:
+        if not isinstance(images, Tensor):
+            raise MadlabError(
+                f"Images must be a tensor, but this is a {type(images).__name__}: make it one with torch.as_tensor, or "
+                "call predict, which takes pictures of any kind."
+            )
         if images.ndim != 4 or images.shape[1] != self.channels:
             raise MadlabError(
                 f"Images must have the shape (B, {self.channels}, H, W), but this is {tuple(images.shape)}: give a "
@@ -84,10 +89,8 @@ class DomainView(nn.Module):
 
     @property
     def like(self) -> Tensor:
-        """A tensor on the device and in the number format of the domain."""
-        weight = self.head.weight  # no parameter, within torch.func
-        assert isinstance(weight, Tensor)
-        return weight
+        """A tensor on the device of the domain, in the number format of its images: that of its first layer."""
+        return next(p for p in self.network.parameters() if p.is_floating_point())
 
     @property
     def head(self) -> nn.Module:
@@ -176,17 +179,19 @@ class DomainView(nn.Module):
                 start = f"{name}.adapter."
                 adapter.unpack({k.removeprefix(start): v for k, v in state.items() if k.startswith(start)})
 
-    def merged(self) -> nn.Module:
+    def merged(self, shared: bool = False) -> nn.Module:
         """A plain network of its own with the adapted weights, in eval mode, with what one must know of its images.
 
         Its attributes `normalization`, `class_names`, `resize` and `crop` are the domain's; all its parameters can be
-        trained.
+        trained. shared: let it hold the domain's own tensors where nothing adapts them, only to be run and forgotten.
         """
         modules = self.network.modules()
         replacements = {m: without_parametrization(m) for m in modules if parametrize.is_parametrized(m)}
         weights: dict[Adapter, nn.Parameter] = {}  # layers that share one go on sharing it
         for layer in self.adapted_layers().values():
             replacements[layer] = layer.merged(weights.setdefault(layer.adapter, nn.Parameter(layer.weight.detach())))
+        if shared:
+            return rebuild(self.network, replacements, [*self.parameters(), *self.buffers()]).eval()
         plain = rebuild(self.network, replacements)
         for parameter in plain.parameters():
             parameter.requires_grad_(parameter.is_floating_point())

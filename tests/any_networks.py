@@ -57,6 +57,15 @@ def from_timm(name, crop, **options):
     return build
 
 
+def randomise(module, seed=2):
+    """Give every parameter of an adapter values of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return module
+
+
 class Body(nn.Module):
     """Two convolutions, a norm and a head; the subclasses call them in unusual ways."""
 

@@ -369,6 +369,30 @@ class TwoHeads(Body):
         return (self.head(features) + self.other(features)) / 2
 
 
+class AsksForTypes(Body):
+    """Does something more behind every convolution, which it knows by its type: in a view that is another's."""
+
+    def forward(self, x):
+        for layer in (self.stem, self.conv, self.norm):
+            x = layer(x)
+            if isinstance(layer, nn.Conv2d):
+                x = F.relu(x - 0.1)
+        return self.head(x.mean((2, 3)))
+
+
+class Caches(Body):
+    """Computes filters once and goes on with them, whatever their weight has become; `keep` is where they lie."""
+
+    def __init__(self):
+        super().__init__()
+        self.keep = {}
+
+    def forward(self, x):
+        filters = self.keep.setdefault("stem", 2 * self.stem.weight)
+        x = F.conv2d(x, filters, self.stem.bias)
+        return self.head(self.norm(self.conv(x)).mean((2, 3)))
+
+
 class Spare(Body):
     """With a convolution and a linear layer that it never runs."""
 
@@ -388,6 +412,12 @@ PROVED = {
     "cut off": (ConstantInTraining, {"num_classes": 7}, r"shape \(2, 5\): madlab needs logits \(B, 7\)"),
     "keeps an average": (HiddenAverage, {}, r"keeps something from training .*register_buffer"),
     "norm keeps one": (HiddenStatistics, {}, r"keeps something from training .*register_buffer"),
+    "asks for types": (AsksForTypes, {}, r"not those of a plain network with its weights: .*isinstance"),
+    "goes on with old filters": (
+        Caches,
+        {},
+        r"not those of a plain network with its weights: .*keeps what it computed",
+    ),
     "two heads": (TwoHeads, {"head": "head"}, "does not run as domain 'd' with 3 classes .RuntimeError: The size of"),
 }
 
@@ -417,10 +447,11 @@ class Counts(Body):
 
     def __init__(self):
         super().__init__(Counts.Slowing)
-        self.calls, self.features = 0, None
+        self.calls, self.features, self.seen = 0, None, {"sides": []}
 
     def forward(self, x):
         self.calls, self.features = self.calls + 1, x
+        self.seen["sides"] = [*self.seen["sides"], x.shape[-1]]
         return super().forward(x)
 
 
@@ -428,8 +459,17 @@ def test_the_proof_leaves_no_trace_in_attributes():
     net = MultiDomainNet(Counts())
     net.add_domain("d", 3)
     network = net.view("d").network
-    assert (network.calls, network.features, network.norm.momentum) == (0, None, 0.1)
+    assert (network.calls, network.features, network.norm.momentum, network.seen) == (0, None, 0.1, {"sides": []})
     assert not any(module.training for module in net.modules())
+
+
+def test_a_nan_that_stays_is_no_change():
+    base = Body()
+    base.register_buffer("not_measured", torch.tensor([float("nan"), 1.0]))
+    net = MultiDomainNet(base)
+    net.add_domain("d", CLASSES)
+    net.check_base()
+    assert net(torch.randn(2, 3, 12, 12), domain="d").isfinite().all()
 
 
 def test_layers_that_never_run_cannot_be_named():

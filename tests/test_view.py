@@ -38,6 +38,22 @@ def test_images_of_other_float_formats_are_cast_to_the_networks(given):
     assert net(x, domain="d").dtype == torch.float64
 
 
+class FloatHead(Body):
+    """A body in 16 bits, and a head in 32."""
+
+    def forward(self, x):
+        return self.head(self.norm(self.conv(self.stem(x).relu())).relu().mean((2, 3)).float())
+
+
+def test_the_first_layer_says_in_which_format_images_run():
+    base = FloatHead().bfloat16()
+    base.head.float()
+    net = adapted(base)
+    plain = net.merge("d")
+    assert (plain.stem.weight.dtype, plain.head.weight.dtype) == (torch.bfloat16, torch.float32)
+    assert torch.equal(net(images(), domain="d"), plain(images().bfloat16()))
+
+
 @pytest.mark.parametrize("given", [torch.uint8, torch.int64, torch.bool])
 def test_pixels_are_not_taken_for_normalised_images(given):
     with pytest.raises(MadlabError, match=f"these are {given}: divide pixels by 255, then normalise"):
@@ -57,6 +73,11 @@ def test_images_with_other_channels_are_refused(build, channels, given):
         with pytest.raises(MadlabError, match=rf"\(B, {channels}, H, W\), .* give a batch of images with {channels}"):
             call(images(channels=given))
     assert net(images(channels=channels), domain="d").shape == (2, CLASSES)
+
+
+def test_what_is_no_tensor_is_refused():
+    with pytest.raises(MadlabError, match=r"^Images must be a tensor, but this is a ndarray: .* predict, .*\.$"):
+        adapted()(images().numpy(), domain="d")
 
 
 def test_a_view_shrinks_its_images_anti_aliased():

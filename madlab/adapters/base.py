@@ -4,15 +4,18 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional as F
 
 from madlab.errors import MadlabError
 
 Layer = nn.Conv2d | nn.Linear
 """A layer with a filter bank; an nn.Linear counts as a 1x1 convolution of vectors."""
+AnyLayer = TypeVar("AnyLayer", bound=Layer)
 
 
 class Adapter(nn.Module):
@@ -37,9 +40,11 @@ class Adapter(nn.Module):
     def convolve(self, layer: Layer, x: Tensor) -> Tensor:
         """The layer's output with W_d in place of its weight; x: (B, channels, H, W), or (..., N) for nn.Linear."""
         weight = self.adapted_weight(layer)
-        if isinstance(layer, nn.Conv2d) and is_plain_convolution(layer):
+        if not is_plain(layer):  # timm's own convolutions pad in their forward
+            return run_with(weight, layer, x)
+        if isinstance(layer, nn.Conv2d):
             return layer._conv_forward(x, weight, layer.bias)
-        return functional_call(layer, {"weight": weight}, (x,))  # timm's own convolutions pad in their forward
+        return F.linear(x, weight, layer.bias)
 
     def size(self) -> float:
         """Adapter parameters as the literature counts them; a mask's bit is 1/32 of a parameter."""
@@ -65,10 +70,38 @@ class Adapter(nn.Module):
         self.load_state_dict(tensors)
 
 
-def is_plain_convolution(layer: nn.Conv2d) -> bool:
-    """Whether calling a layer is nothing but PyTorch's convolution: no forward of its own and no hooks."""
-    hooks = layer._forward_hooks or layer._forward_pre_hooks
-    return type(layer).forward is nn.Conv2d.forward and "forward" not in vars(layer) and not hooks
+def is_plain(layer: Layer) -> bool:
+    """Whether calling a layer is nothing but PyTorch's operation: no forward of its own and no hooks."""
+    kind = nn.Conv2d if isinstance(layer, nn.Conv2d) else nn.Linear
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return type(layer).forward is kind.forward and "forward" not in vars(layer) and not any(hooks)
+
+
+def run_with(weight: Tensor, layer: Layer, x: Tensor) -> Tensor:
+    """What a layer with a forward of its own or with hooks makes of x with another weight.
+
+    The weight is that of a twin, made for this call. `functional_call` lends it to the layer itself: a second thread
+    then adapts what is adapted already, and so does a forward that was set on the layer and asks for its weight.
+    Nothing but the compiler, which cannot follow the twin, and has one thread, goes that way.
+    """
+    if torch.compiler.is_compiling() and "forward" not in vars(layer):
+        return functional_call(layer, {"weight": weight}, (x,))
+    return _run_twin(weight, layer, x)
+
+
+@torch.compiler.disable
+def _run_twin(weight: Tensor, layer: Layer, x: Tensor) -> Tensor:
+    twin = with_weight(layer, weight)
+    output: Tensor = twin(x)
+    vars(layer).update(vars(twin) | {"_parameters": layer._parameters})  # what a forward notes, the layer keeps
+    return output
+
+
+def with_weight(layer: AnyLayer, weight: Tensor) -> AnyLayer:
+    """A twin of a layer with another weight; it shares everything else with the layer."""
+    twin = type(layer).__new__(type(layer))
+    twin.__dict__ = vars(layer) | {"_parameters": layer._parameters | {"weight": weight}}
+    return twin
 
 
 def filters_of(layer: Layer) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from madlab.adapters import Adapter
-from madlab.adapters.base import Layer
+from madlab.adapters.base import Layer, with_weight
 from madlab.errors import MadlabError
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -48,9 +48,7 @@ class AdaptedConv2d(nn.Module):
 
     def merged(self, weight: nn.Parameter) -> Layer:
         """The plain layer with the adapted weight; everything but the weight is shared with `conv`."""
-        plain = copy.copy(self.conv)
-        plain._parameters = self.conv._parameters | {"weight": weight}
-        return plain
+        return with_weight(self.conv, weight)
 
 
 def without_parametrization(module: AnyModule) -> AnyModule:

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from madlab.adapters.base import Adapter, Layer, Method, Rates, mean_square
+from madlab.adapters.base import Adapter, Layer, Method, Rates, is_plain, mean_square
 from madlab.errors import MadlabError
 
 LIMITS = {
@@ -101,7 +101,8 @@ class PeftAdapter(Adapter):
 
     def convolve(self, layer: Layer, x: Tensor) -> Tensor:
         self._surround(layer)
-        return super().convolve(layer, x) if self.kind in ("oft", "hra") else self.layer(x)
+        # PEFT adds its change to the output: with a forward of the layer's own, that would not be the merged layer.
+        return self.layer(x) if is_plain(layer) and self.kind not in ("oft", "hra") else super().convolve(layer, x)
 
     def _surround(self, layer: Layer) -> None:
         """Have PEFT's layer wrap this one without owning it: not as a submodule, so that no parameters are added."""

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from madlab.adapters.base import split_method
 from madlab.figures.runs import LOOKS, look
-from madlab.figures.style import BLACK, GREY, MARKERS, PALETTE, as_array
+from madlab.figures.style import BLACK, BLUE, GREY, MARKERS, ORANGE, PALETTE, as_array
 
 
 def before_and_after(
@@ -69,7 +69,7 @@ def accuracy_by_size(ax: Axes, results: Mapping[str, Mapping[int, Sequence[float
 def accuracy_by_group(
     ax: Axes, results: Mapping[str, Sequence[float]], groups: Mapping[str, str], *, title: str, xlabel: str
 ) -> None:
-    """Draw accuracy in percent, one row per method, the highest mean on top, coloured by group.
+    """Draw accuracy in percent, one row per method, the highest mean on top, in a shade of grey and a marker by group.
 
     results: method -> one value per seed; small dots are seeds, the marker is their mean, the line their standard
     deviation. groups: method -> its group, in the order of the legend. title: of the legend.
@@ -86,7 +86,7 @@ def accuracy_by_group(
         "y": "method",
         "hue": "group",
         "hue_order": names,
-        "palette": list(PALETTE[: len(names)]),
+        "palette": list(_SHADES[: len(names)]),
         "ax": ax,
     }
     seaborn.stripplot(**common, jitter=False, size=4, alpha=0.6, legend=False)
@@ -95,6 +95,10 @@ def accuracy_by_group(
     ax.set(xlabel=xlabel, ylabel="")
     ax.grid(axis="x", color="0.93")
     ax.legend(title=title, loc="lower right", fontsize=9)
+
+
+_SHADES = (BLACK, "0.4", "0.65", "0.8")
+"""Of groups, because colours are those of methods."""
 
 
 def number_map(
@@ -155,3 +159,26 @@ def shares_by_layer(
     ax.set(xlabel="convolution, from the images to the head", ylabel=ylabel)
     ax.set_ylim(bottom=0)
     ax.legend(fontsize=9)
+
+
+def means_by_row(
+    ax: Axes, rows: Mapping[str, Mapping[str, float]], *, xlabel: str, marked: str | None = None, line: float = 0.0
+) -> None:
+    """Draw the mean of each row with its interval of 95 %, and every value as a small dot: row -> domain -> value.
+
+    The interval is Student's, over the domains. marked: the domain whose dots are drawn larger and in orange. line: a
+    value to look back at, e.g. zero for differences.
+    """
+    from madlab.statistics import t_interval  # imported here, because SciPy takes half a second
+
+    ax.axvline(line, color=GREY, linewidth=1, zorder=0)
+    for place, values in enumerate(rows.values()):
+        ax.plot(list(values.values()), [place] * len(values), ls="", marker=".", markersize=4, color="0.7", zorder=1)
+        if (interval := t_interval(list(values.values()))) is not None:
+            ax.plot((interval.low, interval.high), (place, place), color=BLUE, linewidth=1.5)
+            ax.plot(interval.estimate, place, marker="o", markersize=6, color=BLUE)
+        if marked in values:
+            ax.plot(values[marked], place, marker="D", markersize=6, color=ORANGE)
+    ax.set_yticks(range(len(rows)), list(rows), fontsize=8)
+    ax.tick_params(axis="y", length=0)
+    ax.set(xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5))

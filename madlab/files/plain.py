@@ -57,8 +57,9 @@ def write_bytes(path: Path | str, data: bytes) -> None:
     keeps its mode and, where we may, its owner; hard links to it keep the old content. MadlabError for whatever exists
     there and is not a plain file, for a link to nothing, and for what the operating system refuses.
 
-    A writer that was killed leaves `.NAME.PID-xxxxxxxx.tmp`; the next writer of NAME removes it. A living writer's file
-    is recognised by the lock that it holds on it; where the file system has no locks, nothing is removed.
+    A writer that was killed leaves `.NAME.PID-xxxxxxxx.tmp`; the next one that writes NAME, or asks whether it could,
+    removes it. A living writer's file is recognised by the lock that it holds on it; where the file system has no
+    locks, nothing is removed.
     """
     path = Path(path)
     with _told(path, "could not be written", "choose another folder"):
@@ -88,6 +89,7 @@ def check_writable(path: Path | str) -> None:
         for part in target.relative_to(place).parts:
             with contextlib.suppress(FileNotFoundError):
                 os.lstat(place / part)  # a name that is too long is an OSError of another kind
+        _clear_leftovers(place / target.name)
         with _temporary(place / target.name, old):
             pass
 

@@ -24,12 +24,13 @@ from madlab.network import MultiDomainNet
 from madlab.progress import progress_bar
 from madlab.runs.config import RunConfig
 from madlab.runs.cost import Cost
-from madlab.runs.epoch import Measured, crop_of, diverged, measure, train_epoch, training_batches
+from madlab.runs.epoch import Measured, crop_of, diverged, loss_weights, measure, train_epoch, training_batches
 from madlab.runs.folder import ADAPTER, BATCH, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
 from madlab.runs.probe import fit_epoch, has_linear_head, start_head, trains_head_alone
 from madlab.runs.rates import head_factor, make_optimiser, peak_rates
 from madlab.runs.recalibrate import recalibrate
 from madlab.runs.record import Epoch, Result, pack_correct, write_log
+from madlab.runs.step import make_step
 from madlab.sizes import image_size
 from madlab.stored import Form, decode, encode, numbers, stored_bytes
 from madlab.view import DomainView
@@ -66,8 +67,10 @@ class Training:
         self.optimiser = make_optimiser(self.view, config.recipe, self._head_factor())
         if linear and not self.probed and stopped is None:
             start_head(self.view, domain, config.recipe, self.crop)
-        if config.compile is not None and not self.probed:
-            self.view.compile(backend=config.compile, dynamic=False)
+        weights = loss_weights(domain, config.recipe)
+        self.step = (
+            None if self.probed else make_step(self.view, config.recipe, self.optimiser, weights, config.compile)
+        )
         self.cost = Cost(self.device)
         self.log: list[Epoch] = []
         self.best, self.seconds = self._copied_state(), 0.0
@@ -120,7 +123,7 @@ class Training:
             if self.probed:
                 train_loss = fit_epoch(self.view, self.domain, recipe, self.crop, epoch, moved)
             else:
-                train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved)
+                train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved, self.step)
                 self._refresh(epoch)
         val_loss, val_accuracy = (None, None) if recipe.trainval else self._validate(epoch)
         if not self._all_finite():
@@ -252,7 +255,7 @@ class Training:
 
 def network_for(config: RunConfig, domain: Domain, base: nn.Module, crop: int) -> MultiDomainNet:
     """The base network with the run's domain added to it, untrained; crop: side of its images in pixels."""
-    net = MultiDomainNet(base.to(memory_format=torch.channels_last))
+    net = MultiDomainNet(base)
     net.add_domain(
         domain.name,
         domain.num_classes,

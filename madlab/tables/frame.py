@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -50,6 +50,24 @@ def accuracy_table(runs: Iterable[Run]) -> pd.DataFrame:
     To compare methods over the domains that they share: `table.loc[methods].dropna(axis="columns")`.
     """
     return as_frame(runs).pivot_table("test_accuracy", "method", "domain", sort=False)
+
+
+def by_domain(
+    rows: Iterable[Mapping[str, Any]], key: str, value: Callable[[Any], float], against: str | None = None
+) -> dict[str, dict[str, float]]:
+    """A value of a study's rows, as data_scripts/studies.py records them: group -> domain -> its mean over seeds.
+
+    key: the field that says to which group a row belongs, e.g. "cause". against: a group whose value of the same domain
+    and seed is subtracted, so that what is hard for both cancels; rows without such a partner are left out.
+    """
+    found = pd.DataFrame([(row[key], row["domain"], row["seed"], float(value(row))) for row in rows])
+    table = found.set_axis(["group", "domain", "seed", "value"], axis="columns").pivot_table(
+        "value", ["domain", "seed"], "group", sort=False
+    )
+    if against is not None:
+        table = table.sub(table[against], axis="index")
+    means = table.groupby("domain", sort=False).mean()
+    return {str(group): {str(d): v for d, v in means[group].dropna().items()} for group in means}
 
 
 def mean_curve(runs: Sequence[Run], quantity: str) -> list[float]:

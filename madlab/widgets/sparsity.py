@@ -1,6 +1,6 @@
-"""The sparsity slider: how much of a trained modulation a domain needs; used in notebook 08."""
+"""How much of a trained modulation a domain needs, and what makes it sparse: a slider and a record; for notebook 08."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,8 @@ from torch import Tensor
 
 from madlab import figures
 from madlab.analysis import modulations
+from madlab.statistics import t_interval
+from madlab.tables.frame import by_domain
 from madlab.widgets.panel import Panel, choice, slider, switch
 
 STEPS = 40
@@ -93,3 +95,41 @@ def sparsity_slider(
 
 _PLACED = {"in their places": False, "shuffled": True}
 _PLACES = ((0.075, 0.16, 0.24, 0.74), (0.395, 0.16, 0.215, 0.74), (0.70, 0.16, 0.28, 0.74))
+
+
+Rows = Sequence[Mapping[str, Any]]
+MEASURES: dict[str, tuple[Callable[[Any], float], str | None]] = {
+    "numbers that moved (%)": (lambda row: 100 * row["moved"], None),
+    "numbers at exactly one (%)": (lambda row: 100 * row["at_one"], None),
+    "accuracy (points from usual)": (lambda row: row["accuracy"], "usual"),
+    "cost of keeping a tenth (points)": (lambda row: row["accuracy_of_cut"] - row["accuracy"], None),
+    "a tenth, in its places or shuffled (points)": (
+        lambda row: row["accuracy_of_cut"] - row["accuracy_of_shuffled"],
+        None,
+    ),
+}
+"""What the record of causes tells: a value of each run, and the cause from whose value it is counted."""
+ALL = "the mean of all"
+
+
+def cause_board(runs: Rows) -> Panel:
+    """What makes a modulation sparse, from recorded runs: one row per cause, one dot per domain, means with intervals.
+
+    runs: of madlab/records/sparsity.json. The panel's `state` has rows (cause -> domain -> mean over seeds) and told
+    (cause -> Interval of the mean over domains, or None for a single domain).
+    """
+    rows = {show: by_domain(runs, "cause", value, against) for show, (value, against) in MEASURES.items()}
+    domains = list(dict.fromkeys(run["domain"] for run in runs))
+
+    def draw(figure: Figure, show: str, domain: str) -> dict[str, Any]:
+        ax = figure.add_axes((0.16, 0.15, 0.8, 0.75))
+        shown, (_, against) = rows[show], MEASURES[show]
+        figures.means_by_row(ax, shown, xlabel=show, marked=domain)
+        told = {cause: t_interval(list(values.values())) for cause, values in shown.items()}
+        sure = [cause for cause, one in told.items() if one is not None and one.p < 0.05 and cause != against]
+        ax.set_title(f"{len(domains)} domains: the mean and its interval of 95 %; a dot is a domain")
+        note = "Apart from zero: " + (", ".join(f"<b>{cause}</b>" for cause in sure) or "none") + "."
+        return {"note": note, "rows": shown, "told": told}
+
+    controls = {"show": choice("show", list(MEASURES)), "domain": choice("mark", [ALL, *domains])}
+    return Panel(draw, controls, size=(9.5, 3.6))

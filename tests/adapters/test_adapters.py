@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from any_networks import randomise
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -43,15 +44,6 @@ def conv(request):
 
 def images(channels=8):
     return torch.randn(2, channels, 9, 9, generator=torch.Generator().manual_seed(1))
-
-
-def randomise(module, seed=2):
-    """Give every parameter of an adapter values of its own."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    return module
 
 
 def convolve(x, weight, conv):

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from any_networks import Body
+from any_networks import Body, randomise
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -48,14 +48,6 @@ def layer(request):
 def images(layer):
     x = torch.randn(2, 8, 9, 9, generator=torch.Generator().manual_seed(1))
     return x.permute(0, 2, 3, 1) if isinstance(layer, nn.Linear) else x
-
-
-def randomise(module, seed=2):
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    return module
 
 
 def filters(layer):

@@ -1,6 +1,5 @@
 """The recorded runs that were made to fail: complete, and the verdicts on them are those that are published."""
 
-import importlib.util
 import json
 from collections import Counter
 from pathlib import Path
@@ -8,6 +7,7 @@ from types import ModuleType
 
 import pytest
 import tiny
+from scripts import load_script
 
 import madlab
 from madlab.analysis.diagnosis import Failure, confusion, read_failures
@@ -29,8 +29,6 @@ from madlab.analysis.diagnosis.signatures import (
 from madlab.errors import MadlabError
 from madlab.runs.record import RECORDS
 
-SCRIPT = Path(__file__).parents[2] / "data_scripts" / "failures.py"
-
 
 @pytest.fixture(scope="module")
 def failures() -> list[Failure]:
@@ -39,10 +37,7 @@ def failures() -> list[Failure]:
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("failures", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("failures")
 
 
 def test_the_record_is_what_the_script_makes(script, failures) -> None:
@@ -71,34 +66,23 @@ def test_a_cause_is_true_only_where_it_did_harm(failures) -> None:
         assert failure.truth(failures) == (line["cause"] if lost >= 5 else NOTHING)
 
 
+COMMON = {
+    BATCHNORM: ((1, 0, 0), (1, 0, 0)),
+    BASE: ((0, 2, 0), (2, 0, 0)),
+    DIVERGED: ((1, 0, 0), (1, 0, 0)),
+    EPOCHS: ((2, 0, 0), (2, 0, 0)),
+    FORM: ((0, 1, 0), (1, 0, 0)),
+    HEAD: ((1, 0, 0), (1, 0, 0)),
+    OVERFITTING: ((1, 0, 0), (1, 0, 0)),
+    TOO_HIGH: ((5, 0, 0), (5, 0, 0)),
+    TOO_LOW: ((4, 1, 0), (5, 0, 0)),
+}
+"""True cause -> (right, undecided with the cause among what is left, wrong), alone and beside the other runs: the same
+on both domains."""
 TABLE = {
-    # true cause: (right, undecided with the cause among what is left, wrong), alone and beside the other runs
-    "signs": {
-        BATCHNORM: ((1, 0, 0), (1, 0, 0)),
-        BASE: ((0, 2, 0), (2, 0, 0)),
-        DIVERGED: ((1, 0, 0), (1, 0, 0)),
-        EPOCHS: ((2, 0, 0), (2, 0, 0)),
-        FORM: ((0, 1, 0), (1, 0, 0)),
-        HEAD: ((1, 0, 0), (1, 0, 0)),
-        NOTHING: ((3, 0, 0), (2, 0, 1)),  # on 80 validation images fine-tuning leads by ten points, on the test by none
-        OVERFITTING: ((1, 0, 0), (1, 0, 0)),
-        RANK: ((0, 2, 0), (2, 0, 0)),
-        TOO_HIGH: ((5, 0, 0), (5, 0, 0)),
-        TOO_LOW: ((4, 1, 0), (5, 0, 0)),
-    },
-    "digits": {
-        BATCHNORM: ((1, 0, 0), (1, 0, 0)),
-        BASE: ((0, 2, 0), (2, 0, 0)),
-        DIVERGED: ((1, 0, 0), (1, 0, 0)),
-        EPOCHS: ((2, 0, 0), (2, 0, 0)),
-        FORM: ((0, 1, 0), (1, 0, 0)),
-        HEAD: ((1, 0, 0), (1, 0, 0)),
-        NOTHING: ((4, 0, 0), (4, 0, 0)),
-        OVERFITTING: ((1, 0, 0), (1, 0, 0)),
-        RANK: ((0, 1, 0), (1, 0, 0)),
-        TOO_HIGH: ((5, 0, 0), (5, 0, 0)),
-        TOO_LOW: ((4, 1, 0), (5, 0, 0)),
-    },
+    # on 80 validation images of signs fine-tuning leads by ten points, on the test images by none
+    "signs": COMMON | {NOTHING: ((3, 0, 0), (2, 0, 1)), RANK: ((0, 2, 0), (2, 0, 0))},
+    "digits": COMMON | {NOTHING: ((4, 0, 0), (4, 0, 0)), RANK: ((0, 1, 0), (1, 0, 0))},
 }
 """The confusion table; `data_scripts/failures.py --out madlab/records/failures.jsonl --print` shows each verdict."""
 HARD = {False: (5, 0, 7), True: (5, 0, 7)}

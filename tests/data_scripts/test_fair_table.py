@@ -1,22 +1,17 @@
 """The driver of the fair table: what it plans is what it runs, and what it folds is what was run."""
 
-import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
 import tiny
+from scripts import load_script
 
 from madlab import METHODS
 from madlab.adapters.base import split_method
 from madlab.runs.record import read_runs
 
-SPEC = importlib.util.spec_from_file_location(
-    "fair_table", Path(__file__).parents[2] / "data_scripts" / "fair_table.py"
-)
-fair_table = importlib.util.module_from_spec(SPEC)
-sys.modules["fair_table"] = fair_table  # dataclasses look their module up
-SPEC.loader.exec_module(fair_table)
+fair_table = load_script("fair_table")
 DUELS, OTHERS, GRIDS = fair_table.DUELS, fair_table.OTHERS, fair_table.GRIDS
 
 

@@ -1,6 +1,5 @@
 """The script that says which networks can be adapted, on a few of them."""
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -8,17 +7,13 @@ from types import ModuleType
 import pytest
 import timm
 import torch
+from scripts import load_script
 from torch import nn
-
-SCRIPT = Path(__file__).parents[2] / "data_scripts" / "networks.py"
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("networks", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("networks")
 
 
 def test_the_record_is_made_once_and_printed(script, tmp_path, monkeypatch, capsys):
@@ -47,7 +42,7 @@ def test_the_record_is_made_once_and_printed(script, tmp_path, monkeypatch, caps
 
 def test_the_page_is_what_the_record_says(script, capsys):
     script.main(["--print"])
-    page = SCRIPT.parents[1] / "notebooks" / "site" / "networks.md"
+    page = Path(__file__).parents[2] / "notebooks" / "site" / "networks.md"
     assert page.read_text() == capsys.readouterr().out
 
 

@@ -1,6 +1,5 @@
 """The script that makes base networks, on a miniature of the Decathlon's ImageNet part."""
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -10,22 +9,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scripts import load_script
 
 from madlab import MadlabError, load_base
 from madlab.backbones import WEIGHTS
 from madlab.benchmarks.decathlon import prepare_decathlon
 from madlab.guard import fingerprint
 
-SCRIPT = Path(__file__).parents[2] / "data_scripts" / "pretrain_base.py"
 PHOTOGRAPHS = Path(__file__).parents[2].parent / "shared" / "domains" / "tinyimagenet36.npz"
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("pretrain_base", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("pretrain_base")
 
 
 @pytest.fixture

@@ -109,6 +109,15 @@ def test_methods_look_different() -> None:
     assert figures.look("mad:4") == figures.look("mad:32")
 
 
+@pytest.mark.parametrize("low, told", [(0, False), (40, True)])
+def test_an_axis_of_accuracies_that_does_not_begin_at_zero_says_so(ax, low, told) -> None:
+    ax.set(xlabel="rank", xlim=(1, 9), ylabel="test accuracy (%)", ylim=(low, 80))
+    for _ in range(2):  # a figure that is shown twice says it once
+        figures.say_cut_axes(ax.figure)
+    assert ax.get_ylabel() == "test accuracy (%)" + ("; axis cut" if told else "")
+    assert ax.get_xlabel() == "rank"
+
+
 def test_accuracy_against_parameters_has_a_place_for_zero(ax) -> None:
     figures.accuracy_against_parameters(ax, {"frozen": (0, 50), "mad": (10_000, 80)})
     ax.figure.canvas.draw()
@@ -174,6 +183,17 @@ def test_accuracy_by_domain_shows_mean_and_deviation(ax) -> None:
     assert list(line.get_ydata()) == [11, 62]
     (_, low), (_, high) = bars.get_segments()[1]
     assert (high - low) / 2 == pytest.approx(8**0.5)
+
+
+def test_means_by_row_draws_every_domain_and_the_interval_of_their_mean(ax) -> None:
+    figures.means_by_row(ax, {"L1": {"x": 1.0, "y": 3.0, "z": 5.0}, "one": {"x": 2.0}}, xlabel="points", marked="y")
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["L1", "one"]
+    assert ax.get_ylim() == (1.5, -0.5)  # the first row on top
+    zero, dots, interval, mean, marked, single = ax.lines
+    assert list(zero.get_xdata()) == [0, 0] and list(single.get_xdata()) == [2]
+    assert list(dots.get_xdata()) == [1, 3, 5] and list(marked.get_xdata()) == [3]
+    reach = 4.303 * 2 / 3**0.5  # Student's t for two degrees of freedom, a deviation of 2, three domains
+    assert interval.get_xdata() == pytest.approx([3 - reach, 3 + reach], rel=1e-3) and list(mean.get_xdata()) == [3]
 
 
 def test_shares_by_layer_shows_the_mean_and_chance(ax) -> None:

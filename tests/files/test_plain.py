@@ -220,6 +220,15 @@ def test_what_killed_writers_of_a_name_left_goes_and_what_living_ones_write_stay
     assert alive.wait() == 0 and path.read_bytes() == b"half"
 
 
+def test_what_killed_writers_left_goes_even_when_nothing_is_written_again(tmp_path):
+    killed = writer(tmp_path / "failure.txt")  # a run that goes on after a kill need not fail again
+    killed.kill()
+    killed.wait()
+    assert len(list(tmp_path.iterdir())) == 1
+    check_writable(tmp_path / "failure.txt")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_two_writers_at_once_both_succeed(tmp_path):
     loop = "for i in range(300): plain.write_bytes(sys.argv[1], b'x' * 5000)"
     code = f"import sys; from madlab.files import plain\n{loop}"

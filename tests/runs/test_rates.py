@@ -1,20 +1,17 @@
 """The learning rates of METHODS are those that did best in the committed trials, of which every family has as many."""
 
-import importlib.util
 import json
 from collections import defaultdict
-from pathlib import Path
 from statistics import fmean
 
 import pytest
+from scripts import load_script
 
 from madlab import METHODS
 from madlab.adapters.base import Rates, split_method
 from madlab.runs.record import RECORDS
 
-SPEC = importlib.util.spec_from_file_location("tune", Path(__file__).parents[2] / "data_scripts" / "tune.py")
-tune = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(tune)
+tune = load_script("tune")
 KINDS = tune.KINDS
 WAITING: set[str] = set(tune.START)
 """Families whose trials are not complete; until they are, the method has the rates from which they start."""

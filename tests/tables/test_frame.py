@@ -5,7 +5,7 @@ import math
 import pytest
 from made_runs import made_run
 
-from madlab.tables.frame import accuracy_table, as_frame, label, layer_points
+from madlab.tables.frame import accuracy_table, as_frame, by_domain, label, layer_points
 
 
 def test_one_row_per_run_with_what_it_was_and_what_it_reached() -> None:
@@ -66,3 +66,26 @@ def test_layers_are_told_apart_and_seeds_kept() -> None:
         "signs": {("all", "mad"): (50.0, [70.0, 74.0]), ("1x1", "mad:8"): (9.0, [55.0])},
         "birds": {("all", "mad"): (50.0, [90.0])},
     }
+
+
+def test_a_value_by_domain_is_a_mean_over_seeds_or_a_difference_within_seeds() -> None:
+    rows = [
+        {"way": way, "domain": d, "seed": seed, "accuracy": accuracy}
+        for way, d, seed, accuracy in (
+            ("uniform", "signs", 0, 50.0),
+            ("greedy", "signs", 0, 53.0),
+            ("uniform", "signs", 1, 70.0),  # no greedy partner: it counts for the mean and not for the difference
+            ("uniform", "birds", 0, 20.0),
+            ("greedy", "birds", 0, 18.0),
+            ("greedy", "cars", 0, 90.0),
+        )
+    ]
+
+    def accuracy(row: dict) -> float:
+        return row["accuracy"]
+
+    assert by_domain(rows, "way", accuracy) == {
+        "uniform": {"signs": 60.0, "birds": 20.0},
+        "greedy": {"signs": 53.0, "birds": 18.0, "cars": 90.0},
+    }
+    assert by_domain(rows, "way", accuracy, against="uniform")["greedy"] == {"signs": 3.0, "birds": -2.0}

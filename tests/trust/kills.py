@@ -6,7 +6,6 @@ and not renamed, or renamed and nothing else yet. The hook that counts these cal
 """
 
 import contextlib
-import importlib.util
 import itertools
 import json
 import os
@@ -19,13 +18,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from types import ModuleType
 from typing import Any
 
 import archives as miniature
 import numpy as np
 import tiny
 import torch
+from scripts import load_script
 from trust import damage
 from trust.trials import PERISHABLE, Outcome
 
@@ -38,7 +37,6 @@ from madlab.runs import sweep, train  # noqa: F401  # imported once, before the 
 RANKED = {name: f"{name}:2" for name, method in METHODS.items() if method.options.get("rank")}
 TRAINED = [*(RANKED.get(name, name) for name in METHODS), "mad:2"]
 """Every method, with a rank that the small network has; mad as it is and factorised."""
-SCRIPT = Path(__file__).parents[2] / "data_scripts" / "pretrain_base.py"
 CHANGES = {"write", "pwrite", "fsync", "truncate", "ftruncate", "replace", "rename", "mkdir", "unlink", "rmdir"}
 """C functions before which a fork may be killed: between any two of them the disk is in another state."""
 
@@ -191,7 +189,7 @@ def _preparation(folder: Path) -> Work:
 
 
 def _pretraining(folder: Path) -> Work:
-    script, data = _script(), folder / "pictures.npz"
+    script, data = load_script("pretrain_base"), folder / "pictures.npz"
     generator, arrays = np.random.default_rng(0), {}
     for split, count in (("train", 24), ("val", 8), ("test", 8)):
         pictures = [miniature.jpeg(generator.integers(0, 256, (36, 36, 3), np.uint8)) for _ in range(count)]
@@ -218,11 +216,3 @@ def _pretraining(folder: Path) -> Work:
         script.main([*words, "--checkpoint", str(place / "checkpoint"), "--out", str(place / "out")])
 
     return work
-
-
-def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("pretrain_base", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

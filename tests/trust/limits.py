@@ -128,7 +128,7 @@ def _one_sentence(told: str) -> bool:
 
 def _whole(out: Path) -> bool:
     return {path.name for path in out.iterdir()} == {
-        "config.json", "metrics.jsonl", "result.json", "adapter.safetensors",
+        "config.json", "metrics.jsonl", "result.json", "adapter.safetensors", "batch.png",
     }  # fmt: skip
 
 

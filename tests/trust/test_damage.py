@@ -125,6 +125,13 @@ def test_a_command_that_is_killed_and_loses_something_is_found(tmp_path):
     assert "other bytes than of an undisturbed run" in record["failures"][0]["story"]
 
 
+def test_a_run_that_nothing_limits_is_whole(tmp_path):
+    kind = limits.limits(tmp_path)
+    assert kind.train(tmp_path / "run") == 0 and limits._whole(tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    assert not limits._whole(tmp_path / "run")
+
+
 # The record of the whole
 
 
@@ -157,8 +164,7 @@ def test_the_committed_record_has_every_kind_of_kill_limit_command_and_place(rec
     halves = Counter(moment for way in record["kills"]["by way"] for moment in moments if way.endswith(moment))
     assert len(set(halves.values())) == 1 and record["kills"]["right"] == record["kills"]["tried"]
     assert record["limits"]["by way"].keys() == {case.__name__.replace("_", " ") for case in limits.CASES}
-    named = {"train", "sweep", "evaluate", "report", "diagnose", "prepare", "bench", "doctor", "course"}
-    assert record["command lines"]["by way"].keys() >= named
+    assert record["command lines"]["by way"].keys() >= set(commands.commands())
     for outlet in commands.OUTLETS[1:]:
         assert any(way.endswith(outlet) for way in record["real command lines"]["by way"]), outlet
     for name in ("adapters", "base networks", "checkpoints", "json files", "json lines", "label zips", "records"):

@@ -22,7 +22,7 @@ def test_method_picker_shows_the_filters_that_run() -> None:
     assert panel.state["method"] == "mad" and panel.state["change"] == pytest.approx(10, abs=1e-3)
     panel.layer.value = "late"
     panel.first.value = 5
-    torch.testing.assert_close(panel.state["filters"], 1.1 * base["late"][5:29, :6])
+    torch.testing.assert_close(panel.state["filters"], 1.1 * base["late"][5:21, :8])
     assert "560" in panel.note.value
     picture = panel.image.value
     panel.method.value = "piggyback"
@@ -52,8 +52,8 @@ def test_first_filter_stays_inside_the_layer() -> None:
     panel = widgets.method_picker(base, trained, dict.fromkeys(trained, 1.0), dict.fromkeys(trained, 1.0))
     assert panel.first.max == 0 and panel.first.disabled
     panel.layer.value = "late"
-    assert panel.first.max == 8 and not panel.first.disabled
-    panel.first.value = 8
+    assert panel.first.max == 16 and not panel.first.disabled
+    panel.first.value = 16
     panel.layer.value = "stem"
     assert panel.first.value == 0 and panel.state["filters"].shape == (16, 3, 3, 3)
 
@@ -100,3 +100,25 @@ def test_sparsity_slider_sets_back_counts_and_asks_once() -> None:
     other_places, kept = panel.state["alpha"], [v for v in other["b"].flatten().tolist() if abs(v - 1) >= 0.25]
     assert sorted(other_places[other_places != 1].tolist()) == pytest.approx(sorted(kept))
     assert not torch.equal(other_places != 1, (other["b"] - 1).abs() >= 0.25)
+
+
+def test_cause_board_pairs_each_run_with_the_usual_one_of_its_domain_and_seed() -> None:
+    runs = [
+        {"domain": d, "seed": s, "cause": c, "moved": 0.1 * s + shift, "at_one": 0.0, "accuracy": 50 + 10 * s + gain}
+        | {"accuracy_of_cut": 40.0, "accuracy_of_shuffled": 39.0}
+        for d, s, gain_of in (("x", 0, 1.0), ("x", 1, 3.0), ("y", 0, -2.0))
+        for c, shift, gain in (("usual", 0.2, 0.0), ("L1", 0.0, gain_of))
+    ]
+    panel = widgets.cause_board(runs)
+    assert panel.state["rows"]["usual"] == {"x": pytest.approx(25), "y": pytest.approx(20)}
+    panel.show.value = "accuracy (points from usual)"
+    assert panel.state["rows"]["L1"] == {"x": pytest.approx(2), "y": pytest.approx(-2)}
+    mean, spread = 0.0, 2 * 2**0.5  # of two domains: t for one degree of freedom is 12.706
+    assert panel.state["told"]["L1"].estimate == pytest.approx(mean)
+    assert panel.state["told"]["L1"].high == pytest.approx(12.706 * spread / 2**0.5, rel=1e-4)
+    assert "none" in panel.note.value
+    panel.show.value = "a tenth, in its places or shuffled (points)"
+    assert "<b>L1</b>" in panel.note.value and "<b>usual</b>" in panel.note.value  # one point in every run
+    picture = bytes(panel.image.value)
+    panel.domain.value = "y"
+    assert bytes(panel.image.value) != picture
