@@ -226,7 +226,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="processes of one thread each")
     parser.add_argument("--device", help="where PyTorch computes; a GPU, if there is one")
     parser.add_argument("--devices", type=int, help="over how many GPUs the runs are spread")
-    parser.add_argument("--compile", help="backend of torch.compile, on a GPU inductor or cudagraphs")
+    parser.add_argument("--compile", help="none, or a backend of torch.compile")
     parser.add_argument("--print-plan", action="store_true", help="only say what is left")
     parser.add_argument("--fold", action="store_true", help="only write what is finished into the records")
     parser.add_argument("--records", type=Path, default=RECORDS, help="where --fold writes")

@@ -2,8 +2,9 @@
 
     python data_scripts/links.py [OWNER/NAME]
 
-With OWNER/NAME the address is changed first: in pyproject.toml, CITATION.cff, and the badge and the install cell of
-every notebook. Without it everything that repeats the address is written again, after a notebook was added for example.
+With OWNER/NAME the address is changed first: in pyproject.toml, CITATION.cff, README, and the badge and the install
+cell of every notebook. Without it everything that repeats the address is written again, after a notebook was added for
+example.
 """
 
 import argparse
@@ -21,12 +22,12 @@ import subprocess
 import sys
 
 if "google.colab" in sys.modules:  # Colab has PyTorch and all the rest: only madlab is installed there
-    for source in ("git+https://github.com/{repository}", "madlab"):
+    for source in ("git+https://github.com/{repository}", "madlab>=0.2"):
         if subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", source]).returncode == 0:
             break
     else:
         raise SystemExit("Neither the repository nor the package index has madlab: upload its wheel and install it.")"""
-"""The first code cell of every notebook."""
+"""The first code cell of every notebook. The package index has another project of this name, in versions below 0.1."""
 
 
 def repository(root: Path) -> str:
@@ -41,8 +42,8 @@ def colab(repo: str, notebook: str) -> str:
 
 
 def rename(root: Path, old: str, new: str) -> None:
-    """Write the new address into everything that repeats the old one, except README, which `list_notebooks` writes."""
-    for path in (root / "pyproject.toml", root / "CITATION.cff", *_notebooks(root)):
+    """Write the new address into everything that repeats the old one."""
+    for path in (root / "pyproject.toml", root / "CITATION.cff", root / "README.md", *_notebooks(root)):
         text = path.read_text()
         for before in ("github.com/", "google.com/github/"):
             text = re.sub(rf"{re.escape(before + old)}(?![\w-])", before + new, text)

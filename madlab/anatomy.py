@@ -1,6 +1,6 @@
 """What a base network is made of, as one small forward shows it: filter banks, normalisation layers and the rest."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -16,7 +16,7 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from madlab.adapters.base import Layer, filters_of
+from madlab.adapters.base import Layer, filters_of, is_plain
 from madlab.adapters.layer import rebuild
 from madlab.errors import MadlabError
 
@@ -65,7 +65,7 @@ class Anatomy:
 
 
 def anatomy_of(base: nn.Module) -> Anatomy:
-    """Freeze a base network, run it once, as a copy that shares its tensors, and see what it uses.
+    """Freeze a base network, lay out its filters, run it once, as a copy that shares its tensors, and see what it uses.
 
     Auxiliary heads, which eval mode skips, are not part of it. Raises MadlabError if the network has no convolution,
     cannot run, does not return logits (B, classes), or does something that would let its domains change each other.
@@ -77,11 +77,17 @@ def anatomy_of(base: nn.Module) -> Anatomy:
     if not convs:
         raise MadlabError("The base network has no nn.Conv2d: madlab adapts convolutional networks.")
     base.requires_grad_(False).eval()
+    as_brought = _lay_out(convs)
     parameters = [p for p in base.parameters() if p.is_floating_point()]
     channels, sides = convs[0].in_channels, tuple[int, ...]()
     used = set[Tensor | nn.Module](parameters) | set(base.modules())
     if not any(parameter.is_meta for parameter in parameters):
-        channels, sides, used = _try_out(base, convs[0].in_channels, parameters)
+        try:
+            channels, sides, used = _try_out(base, channels, parameters)
+        except MadlabError:  # the network's code may count on PyTorch's default format, as Tensor.view does
+            for weight, data in as_brought.items():
+                weight.data = data
+            channels, sides, used = _try_out(base, channels, parameters)
 
     def runs(module: nn.Module) -> bool:
         return module in used or any(parameter in used for parameter in module.parameters())
@@ -181,6 +187,20 @@ def first_line(error: Exception) -> str:
 def _is_inner(name: str) -> bool:
     """Whether a module is a part of a parametrization, which belongs to its layer."""
     return "parametrizations" in name.split(".")
+
+
+def _lay_out(convs: Iterable[nn.Conv2d]) -> dict[nn.Parameter, Tensor]:
+    """Put filter banks into channels_last memory, where they lie as (M, k, k, N); returns them as they lay before.
+
+    There W * alpha and its gradient run over whole vectors of N values (`adapters.modulate`), and PyTorch computes all
+    convolutions of the network so, whatever the memory format of the images. Layers with a forward of their own keep
+    their format: their code may count on it. No value changes.
+    """
+    weights = [conv._parameters.get("weight") for conv in convs if is_plain(conv)]
+    before = {weight: weight.data for weight in weights if weight is not None}  # a parametrised layer has none
+    for weight, data in before.items():
+        weight.data = data.contiguous(memory_format=torch.channels_last)
+    return before
 
 
 def _refuse_unusual_weights(base: nn.Module) -> None:

@@ -12,6 +12,7 @@ import madlab
 from madlab.adapters import FactorisedModulation, FullModulation, modulate
 from madlab.benchmarks.domain import Domain, Split
 from madlab.errors import MadlabError
+from madlab.guard import fingerprint
 from madlab.network import MultiDomainNet
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
@@ -75,9 +76,8 @@ def test_autograd_keeps_the_frozen_filters_and_no_copy_for_the_backward_pass():
 
 
 def test_the_gradient_reaches_the_product_in_channels_last():
-    """Otherwise every layer's backward pass would rearrange its filters: the base's memory format avoids that."""
-    base = madlab.resnet26(4, width=8).to(memory_format=torch.channels_last)
-    net = MultiDomainNet(base).train()
+    """Otherwise every layer's backward pass would rearrange its filters, whatever the memory format of the images."""
+    net = MultiDomainNet(madlab.resnet26(4, width=8)).train()
     net.add_domain("d", 3)
     layouts_seen = []
     real, patch = F.conv2d, pytest.MonkeyPatch()
@@ -93,20 +93,76 @@ def test_the_gradient_reaches_the_product_in_channels_last():
     assert all(layouts_seen)
 
 
-@pytest.mark.parametrize("rank", [None, 2])
-def test_a_training_step_is_the_same_in_both_memory_formats(rank):
-    """Double precision, so that what is left between the two is rounding and nothing else."""
-    results = []
+class Counting(nn.Conv2d):
+    """A layer whose own code counts on the order of its filters in memory."""
+
+    def forward(self, x):
+        return self._conv_forward(x, self.weight.view(self.out_channels, -1).view(self.weight.shape), self.bias)
+
+
+class Mixed(nn.Sequential):
+    """A plain convolution, one with a forward of its own, one with a weight norm, and a head."""
+
+    def __init__(self):
+        norm = nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 3))
+        pooled = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)]
+        super().__init__(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), Counting(8, 8, 3), norm, *pooled)
+
+
+def test_filters_are_laid_out_for_the_product_and_no_value_changes():
+    torch.manual_seed(0)
+    base = Mixed()
+    before, sha256, weight = copy.deepcopy(base.state_dict()), fingerprint(base), base[0].weight
+    net = MultiDomainNet(base)
+    net.add_domain("d", 3)
+    assert base[0].weight is weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+    assert base[2].weight.is_contiguous()
+    assert net.guard.sha256 == sha256
+    assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())
+    assert net.view("d").adapted_layers()["0"].conv.weight is weight
+    net(torch.randn(2, 3, 16, 16), domain="d")
+
+
+class Viewing(nn.Sequential):
+    """Code that looks at a plain layer's filters as vectors, which PyTorch's default format allows alone."""
+
+    def forward(self, x):
+        return super().forward(x + self[0].weight.view(len(self[0].weight), -1).norm(dim=1).mean())
+
+
+def test_a_network_whose_code_counts_on_the_default_format_keeps_it():
+    base = Viewing(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    net = MultiDomainNet(base)
+    net.add_domain("d", 3)
+    assert base[0].weight.is_contiguous()
+    images = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(net.merge("d")(images), net(images, domain="d"))
+
+
+def step_of(net):
+    """The loss of a training step and its gradients."""
+    images, labels = double(4, 3, 16, 16), torch.tensor([0, 1, 2, 0])
+    loss = F.cross_entropy(net(images, domain="d"), labels)
+    return [loss.detach(), *torch.autograd.grad(loss, list(net.trainable_parameters("d")))]
+
+
+@pytest.mark.parametrize("method", ["mad", "mad:2", "finetune", "piggyback"])
+def test_a_training_step_is_the_same_in_both_memory_formats(method, tmp_path):
+    """Double precision, so that what is left between the two is rounding and nothing else; the file is the same."""
+    results, files = [], []
     for memory_format in FORMATS:
         torch.manual_seed(0)
-        base = madlab.resnet26(4, width=8).double().to(memory_format=memory_format)
-        net = MultiDomainNet(base).train()
-        net.add_domain("d", 3, rank=rank)
-        images = double(4, 3, 16, 16).contiguous(memory_format=memory_format)
-        loss = F.cross_entropy(net(images, domain="d"), torch.tensor([0, 1, 2, 0]))
-        results.append([loss.detach(), *torch.autograd.grad(loss, list(net.trainable_parameters("d")))])
+        net = MultiDomainNet(madlab.resnet26(4, width=8).double()).train()
+        net.add_domain("d", 3, method)
+        net.to(memory_format=memory_format)
+        assert next(iter(net.convs.values())).weight.is_contiguous(memory_format=memory_format)
+        net.save_domain("d", tmp_path / "d.safetensors")
+        files.append((tmp_path / "d.safetensors").read_bytes())
+        results.append(step_of(net))
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+    assert files[0] == files[1]
 
 
 def many_domains(count, **options):

@@ -121,7 +121,7 @@ def build_modulation(conv: nn.Conv2d, rank: int | None = None, form: str | None 
 def modulate(weight: Tensor, alpha: Tensor) -> Tensor:
     """Scale each k x k slice: weight (M, N, k, k), alpha (M, N) -> (M, N, k, k), in weight's memory format.
 
-    Its speed comes from the memory format: `train` keeps the base network in channels_last, where a filter bank lies as
+    Its speed comes from the memory format: `MultiDomainNet` lays the base's filters out in channels_last, as
     (M, k, k, N). This product and, in the backward pass, the sum over the kernel then run over whole vectors of N
     values instead of k * k neighbours, which takes two thirds of the time. Because W is frozen, autograd saves only W
     and computes only sum(gradient * W). A hand-written autograd Function was tried and took longer

@@ -38,7 +38,7 @@ def course(folder: Path, no_open: bool) -> None:
 
 def train(out: Path, config: Path | None, domain: str | None, layers: str | None, **options: Any) -> None:
     """Adapt a base network to one domain and test it."""
-    from madlab.runs.repeat import repeat
+    from madlab.runs.train import repeat
     from madlab.runs.train import train as run
 
     options |= {"domain": domain, "layers": _layers(layers)}

@@ -14,7 +14,7 @@ from madlab.runs.recipe import Recipe, RecipeOptions
 
 LAYERS = "which layers are adapted: all, conv, 3x3, 1x1, or names of layers, a,b,c (default: all)"
 DEVICE = "cpu, cuda ... (default: the GPU if there is one)"
-COMPILE = "compile the training step with this backend of torch.compile: inductor or cudagraphs, for example"
+COMPILE = "launch training steps kernel by kernel (none), or compile them with a backend of torch.compile (inductor)"
 
 
 class Parser(argparse.ArgumentParser):
@@ -138,7 +138,7 @@ def _bench(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--batch", type=_whole, help="images in a batch")
     sub.add_argument("--rounds", type=_whole, help="how often each step is timed (default: 15)")
     sub.add_argument("--methods", type=_names, help="methods, with their ranks (default: all, and mad:8)")
-    parts = "training,inference,mixed,switching,files,memory,pipeline,epochs,start"
+    parts = "training,loop,inference,mixed,switching,files,memory,pipeline,epochs,start"
     sub.add_argument("--parts", type=_names, help=f"only some of {parts}")
     sub.add_argument("--growth", action="store_true", help="also: more domains, ranks, images and wider networks")
     sub.add_argument("--device", type=_text, help=DEVICE)

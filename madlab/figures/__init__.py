@@ -9,7 +9,7 @@
 
 from madlab.figures.activations import activations, contributions, misfit_by_layer
 from madlab.figures.allocation import accuracy_by_budget, accuracy_by_kilobytes, values_by_layer
-from madlab.figures.budgets import by_kernel, cost_by_rank, parameter_bars, shared_and_own
+from madlab.figures.budgets import by_kernel, cost_by_rank, critical_path, parameter_bars, shared_and_own
 from madlab.figures.comparisons import (
     accuracy_by_domain,
     accuracy_by_group,
@@ -35,7 +35,6 @@ from madlab.figures.mistakes import (
     spectra,
 )
 from madlab.figures.modulations import accuracy_by_kept, alpha_by_layer, alpha_histograms, kept_by_layer
-from madlab.figures.paths import critical_path
 from madlab.figures.rankings import critical_difference, domain_shares, ranking, score_curves
 from madlab.figures.ranks import accuracy_by_rank, factors, singular_values, spectrum_history
 from madlab.figures.runs import accuracy_against_parameters, accuracy_bars, look, training_curves
@@ -53,6 +52,7 @@ from madlab.figures.style import (
     mosaic,
     new,
     png,
+    say_cut_axes,
     show,
     use_style,
 )
@@ -118,6 +118,7 @@ __all__ = [
     "pictures",
     "png",
     "ranking",
+    "say_cut_axes",
     "score_curves",
     "shared_and_own",
     "shares_by_layer",

@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from madlab.figures.style import BLUE, GREEN, GREY, MARKERS, ORANGE, PALETTE, ring
+from madlab.figures.style import BLUE, GREEN, GREY, SKY, ring
 
-_LOOKS = {"uniform": (ORANGE, "s", "--"), "greedy": (BLUE, "^", "-")}
+_LOOKS = {"uniform": ("0.3", "s", "--"), "greedy": (BLUE, "^", "-")}
 """Allocation -> colour, marker and line style, the same in every figure."""
 _OTHER = (GREEN, "o", "-")
 
@@ -65,10 +65,10 @@ def accuracy_by_kilobytes(
 ) -> None:
     """Draw families of compressed adapters: family -> {compression: (kilobytes, accuracy in %)}."""
     all_sizes: list[float] = []
-    for points, colour, marker in zip(families.values(), PALETTE, MARKERS, strict=False):
+    for points, (colour, marker, line) in zip(families.values(), _FAMILIES, strict=False):
         sizes, accuracies = zip(*sorted(points.values()), strict=True)
         all_sizes += sizes
-        ax.plot(sizes, accuracies, color=colour, marker=marker, markersize=6)
+        ax.plot(sizes, accuracies, color=colour, marker=marker, linestyle=line, markersize=6)
     ticks = [size for size in _KILOBYTES if min(all_sizes) <= size <= max(all_sizes)]
     ax.set_xscale("log")
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
@@ -78,4 +78,6 @@ def accuracy_by_kilobytes(
     ax.legend(list(families), fontsize=8, loc="lower right")
 
 
+_FAMILIES = ((BLUE, "o", "-"), (SKY, "s", "-"), (SKY, "^", "--"), ("0.3", "D", ":"))
+"""All are forms of MAD, in its two colours and a grey: colour, marker and line style."""
 _KILOBYTES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)

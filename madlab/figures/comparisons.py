@@ -69,7 +69,7 @@ def accuracy_by_size(ax: Axes, results: Mapping[str, Mapping[int, Sequence[float
 def accuracy_by_group(
     ax: Axes, results: Mapping[str, Sequence[float]], groups: Mapping[str, str], *, title: str, xlabel: str
 ) -> None:
-    """Draw accuracy in percent, one row per method, the highest mean on top, coloured by group.
+    """Draw accuracy in percent, one row per method, the highest mean on top, in a shade of grey and a marker by group.
 
     results: method -> one value per seed; small dots are seeds, the marker is their mean, the line their standard
     deviation. groups: method -> its group, in the order of the legend. title: of the legend.
@@ -86,7 +86,7 @@ def accuracy_by_group(
         "y": "method",
         "hue": "group",
         "hue_order": names,
-        "palette": list(PALETTE[: len(names)]),
+        "palette": list(_SHADES[: len(names)]),
         "ax": ax,
     }
     seaborn.stripplot(**common, jitter=False, size=4, alpha=0.6, legend=False)
@@ -95,6 +95,10 @@ def accuracy_by_group(
     ax.set(xlabel=xlabel, ylabel="")
     ax.grid(axis="x", color="0.93")
     ax.legend(title=title, loc="lower right", fontsize=9)
+
+
+_SHADES = (BLACK, "0.4", "0.65", "0.8")
+"""Of groups, because colours are those of methods."""
 
 
 def number_map(

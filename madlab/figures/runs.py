@@ -10,7 +10,21 @@ from matplotlib.colors import to_rgb
 from matplotlib.transforms import Bbox
 
 from madlab.adapters.base import split_method
-from madlab.figures.style import BLACK, BLUE, GREEN, GREY, MARKERS, ORANGE, PALETTE, PINK, RED, SKY
+from madlab.figures.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    MARKERS,
+    OLIVE,
+    ORANGE,
+    PALETTE,
+    PINK,
+    RED,
+    SKY,
+    TEAL,
+    WINE,
+)
 
 LOOKS = {
     "frozen": (GREY, "o"),
@@ -21,13 +35,13 @@ LOOKS = {
     "piggyback": (RED, "X"),
     "wtpb": (PINK, "P"),
     "parallel": (GREEN, "<"),
-    "series": (GREEN, ">"),
-    "lora": (RED, "*"),
+    "series": (OLIVE, ">"),
+    "lora": (WINE, "*"),
     "hira": (SKY, "*"),
     "ksm": (BLUE, "X"),
     "filter-subspace": (GREEN, "P"),
     "mad+wtpb": (PINK, "^"),
-    "prompt": (GREY, "p"),
+    "prompt": (TEAL, "p"),
     "peft:lora": (ORANGE, "*"),
     "peft:loha": (ORANGE, "h"),
     "peft:lokr": (ORANGE, "d"),

@@ -18,6 +18,8 @@ from PIL import Image
 # The palette of Okabe and Ito, "Color Universal Design" (2008).
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PINK, GREY, BLACK = "#56B4E9", "#CC79A7", "#7F7F7F", "#000000"
+WINE, OLIVE, TEAL = "#882255", "#999933", "#44AA99"
+"""Further colours that go with them: of the muted scheme of Tol, "Colour Schemes" (2021)."""
 PALETTE = (BLUE, ORANGE, GREEN, RED, PINK, SKY, BLACK, GREY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
@@ -91,6 +93,15 @@ def few_ticks(figure: Figure) -> None:
                 axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
 
 
+def say_cut_axes(figure: Figure) -> None:
+    """Say it in the label where a linear axis of accuracies in percent does not begin at zero."""
+    for ax in figure.axes:
+        for axis, ends in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+            label = axis.label.get_text()
+            if "accuracy" in label and label.endswith("(%)") and min(ends) > 0 and axis.get_scale() == "linear":
+                axis.set_label_text(f"{label}; axis cut")
+
+
 def png(figure: Figure) -> bytes:
     """The figure as an opaque PNG of exactly its size, only lightly compressed, because sliders wait for it."""
     data, canvas = BytesIO(), FigureCanvasAgg(figure)
@@ -104,6 +115,7 @@ def show(figure: Figure, alt: str) -> None:
     """Show a figure in a notebook. alt: one or two sentences with what a reader who cannot see it needs to know."""
     from IPython.display import publish_display_data
 
+    say_cut_axes(figure)
     publish_display_data({"image/png": png(figure), "text/plain": alt}, metadata={"image/png": {"alt": alt}})
 
 

@@ -9,12 +9,11 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from madlab.inspection.answers import Answers
 
 LEVEL = 0.95
-DRAWS = 10_000
 BINS = 15
 """Of equal width, in which probabilities are compared with what is right, as in Guo et al., arXiv 1706.04599."""
 MANY = 12
@@ -55,14 +54,20 @@ def accuracy(answers: Answers) -> Share:
 
 
 def balanced_accuracy(answers: Answers) -> Share:
-    """The mean of the classes' recalls; for its interval images are drawn again within each class (bootstrap)."""
-    percent = 100 * float(balanced_accuracy_score(answers.labels, answers.predicted))
-    rng, recalls = np.random.default_rng(0), []
-    for label in np.unique(answers.labels):
-        right = answers.right[answers.labels == label]
-        recalls.append(rng.binomial(len(right), right.mean(), DRAWS) / len(right))
-    low, high = np.quantile(np.mean(recalls, axis=0), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Share(percent, 100 * float(low), 100 * float(high))
+    """The mean of the classes' recalls, with the interval that follows from Wilson's for each class.
+
+    What each class leaves open adds up in squares (MOVER: Zou & Donner, Statistics in Medicine 27, 2008). Drawing the
+    images of a class again would say that one image leaves nothing open. In simulations with classes of 9, 9, 9 and 1
+    images it held in 96 % of the cases, drawing again in 44 %; with 50 classes of three images it is too narrow (83 %).
+    """
+    rows = [answers.right[answers.labels == label] for label in np.unique(answers.labels)]
+    recalls = [share_of(int(right.sum()), len(right)) for right in rows]
+    mean = float(np.mean([own.percent for own in recalls]))
+    down, up = (
+        float(np.sqrt(np.sum(np.square(gaps)))) / len(recalls)
+        for gaps in ([own.percent - own.low for own in recalls], [own.high - own.percent for own in recalls])
+    )
+    return Share(mean, mean - down, mean + up)
 
 
 def confusion(answers: Answers) -> NDArray[np.int64]:

@@ -1,9 +1,14 @@
 """A box for the reader's own prediction before a result is shown, and the comparison with it afterwards."""
 
 import html
+import math
+import re
 from typing import Any
 
 from madlab.errors import MadlabError
+
+THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
+"""Commas as they stand in this course's numbers; any other comma is a decimal one."""
 
 
 class Prediction:
@@ -32,9 +37,13 @@ class Prediction:
         if not text:
             return None
         try:
-            return float(text.removesuffix(self.unit).strip().replace(",", ".").replace("−", "-"))
+            bare = text.removesuffix(self.unit).strip().replace("−", "-")
+            number = float(bare.replace(",", "" if THOUSANDS.fullmatch(bare) else "."))
         except ValueError:
-            raise MadlabError(f"The prediction {text!r} is not a number: type digits, such as 40 or 2.5.") from None
+            number = math.nan
+        if not math.isfinite(number):
+            raise MadlabError(f"The prediction {text!r} is not a number: type digits, such as 40 or 2.5.")
+        return number
 
     def compare(self, result: float, digits: int = 0) -> None:
         """Show the result, with so many decimals, beside the prediction."""

@@ -60,7 +60,7 @@ class RunConfig:
     head: str | None = None
     """The name of the base network's classifier, where it was given."""
     compile: str | None = None
-    """The backend of torch.compile, where one was asked for."""
+    """How steps are launched (`train`): "none", or a backend of torch.compile; None for a CUDA graph on a GPU."""
     recipe: Recipe = field(default_factory=Recipe)
     split: str | None = None
     """The sha256 of the file that says which image is in which part, where madlab has split the images."""

@@ -8,15 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from madlab.adapters.rounding import rounded
 from madlab.benchmarks.domain import Domain, Split
 from madlab.benchmarks.loader import batches
 from madlab.device import autocast
 from madlab.errors import MadlabError
 from madlab.runs.rates import peak_rates, warmup_cosine
 from madlab.runs.recipe import Recipe
+from madlab.runs.step import Kind, Step
 from madlab.sizes import ImageSize, image_size
-from madlab.stored import numbers
 from madlab.view import DomainView
 
 COARSE_SIDE = 0.625
@@ -85,43 +84,40 @@ def train_epoch(
     optimiser: torch.optim.Optimizer,
     epoch: int,
     on_step: Callable[[Tensor], None] | None = None,
+    step: Step | None = None,
 ) -> float:
     """Train a view for one pass over its domain's training images; returns the mean loss in nats.
 
     optimiser: as `make_optimiser` returns it. epoch counts from 0; together with the recipe's seed it decides all
     random numbers. on_step gets the loss of each step as a tensor on the device: reading its value means waiting for
-    the device. Afterwards the view is in eval mode. Raises Diverged when the loss is no longer a number.
+    the device. step: of this view and optimiser, as `make_step` returns it; kernel by kernel unless given. Afterwards
+    the view is in eval mode. Raises Diverged when the loss is no longer a number.
     """
     view.train()
     train, crop = domain.train, crop_of(image_size(view.network), domain.size, recipe)
     steps = math.ceil((len(train) - 1) / recipe.batch_size)  # the loader leaves out a last batch of a single image
     loader = training_batches(domain, recipe, crop, epoch, domain.normalization)
-    weights = loss_weights(domain, recipe)
-    bits = recipe.bits(epoch)
-    adapted = [] if bits is None else list(numbers(view).values())
+    step = step or Step(view, recipe, optimiser, loss_weights(domain, recipe))
     side = round(COARSE_SIDE * crop) if epoch < recipe.coarse * recipe.epochs else None
     total = torch.zeros((), device=train.images.device)
-    for step, (images, labels) in enumerate(loader):
-        share = warmup_cosine((epoch + step / steps) / recipe.epochs, recipe.warmup)
-        for group in optimiser.param_groups:
-            group["lr"] = share * group["peak"]
-        if step % recipe.accumulate == 0:
-            optimiser.zero_grad()
-            together = min(recipe.accumulate, steps - step)
-        with rounded(adapted, bits):
-            with autocast(images.device):
-                loss = F.cross_entropy(view(images, side), labels, weights, label_smoothing=recipe.smoothing)
-            (loss / together).backward()
-        if (step + 1) % recipe.accumulate == 0 or step + 1 == steps:
-            optimiser.step()
-        total += loss.detach()
+    for number, (images, labels) in enumerate(loader):
+        share = warmup_cosine((epoch + number / steps) / recipe.epochs, recipe.warmup)
+        loss = step(images, labels, share, _kind(recipe, side, recipe.bits(epoch), number, steps))
+        total += loss
         if on_step is not None:
-            on_step(loss.detach())
+            on_step(loss)
     view.eval()
     mean = (total / steps).item()
     if not math.isfinite(mean):
         raise diverged(f"The loss became {mean}", view, recipe, epoch)
     return mean
+
+
+def _kind(recipe: Recipe, side: int | None, bits: int | None, number: int, steps: int) -> Kind:
+    """What step `number` of an epoch, counted from 0, does: the last batches of an epoch may be fewer together."""
+    place = number % recipe.accumulate
+    together = min(recipe.accumulate, steps - number + place)
+    return Kind(side, bits, together, first=place == 0, last=place + 1 == together)
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def load_run(
     """
     config, where = RunConfig.read(run), chosen_device(device)
     network = base_of(config, run) if base is None else base if isinstance(base, nn.Module) else load_base(str(base))
-    net = MultiDomainNet(network.to(memory_format=torch.channels_last))
+    net = MultiDomainNet(network)
     name = net.load_domain(Path(run) / ADAPTER)
     _check_adapter(config, net.view(name).facts, Path(run) / ADAPTER)
     return LoadedRun(Path(run), config, net.to(where), name)

@@ -103,8 +103,8 @@ def _mean_square_length(features: Tensor) -> float:
 def make_optimiser(view: DomainView, recipe: Recipe, of_head: float = 1.0) -> torch.optim.SGD:
     """SGD over what a domain trains: adapter, BatchNorm and head at their own peak rates, layer by layer.
 
-    of_head: the `head_factor`. Each parameter group holds its peak rate as "peak"; `train_epoch` sets "lr" to a share
-    of it at every step.
+    of_head: the `head_factor`. Each parameter group holds its peak rate as "peak"; a `runs.step.Step` sets "lr" to a
+    share of it.
 
     It is PyTorch's fused SGD: one kernel for all tensors of one rate, and nearly every layer has a rate of its own. The
     kernel reads memory in order, so gradient and momentum must have their parameter's strides. PyTorch's backward()

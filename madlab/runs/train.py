@@ -5,7 +5,7 @@ run that was killed and resumed ends, on a CPU, with the same bytes as one that 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Unpack
 from warnings import warn
@@ -28,9 +28,11 @@ from madlab.guard import fingerprint
 from madlab.runs.config import CONFIG, BaseUsed, RunConfig
 from madlab.runs.epoch import Diverged
 from madlab.runs.folder import FAILURE, check_place, claim, clear_leftovers
+from madlab.runs.loaded import base_of
 from madlab.runs.logs import make_log
 from madlab.runs.recipe import Recipe, RecipeOptions, make_recipe
 from madlab.runs.record import RESULT, Epoch, Result, Run
+from madlab.runs.step import PLAIN
 from madlab.runs.training import Training
 from madlab.sizes import image_size
 
@@ -65,10 +67,10 @@ def train(
     out: the run folder; without it nothing is written. resume: go on with a run that was stopped, or return the result
     of a finished one. flip: whether training images may be mirrored; None leaves it to the domain. split: have a folder
     of class folders, or a table of images, split into these shares of train, val and test ("70/15/15"), unless it is
-    already (`madlab.divide`). compile: a backend
-    of torch.compile for the training step, on a GPU "inductor" (fused) or "cudagraphs" (captured). recipe: fields of
-    `Recipe`. log: "csv" writes metrics.csv beside metrics.jsonl, "tensorboard" writes event files. on_epoch is called
-    after each epoch with its line of metrics.jsonl, which is all that other trackers need:
+    already (`madlab.divide`). compile: how a step is launched: left out, on a GPU as one CUDA graph (`runs.step`);
+    "none", kernel by kernel; a backend of torch.compile, such as "inductor", for that. recipe: fields of `Recipe`.
+    log: "csv" writes metrics.csv beside metrics.jsonl, "tensorboard" writes event files. on_epoch is called after each
+    epoch with its line of metrics.jsonl, which is all that other trackers need:
 
         import dataclasses, wandb
         wandb.init(project="signs")
@@ -153,10 +155,15 @@ def method_and_options(
 
 
 def check_backend(compile: str | None) -> None:
-    """Raise MadlabError for a backend that torch.compile does not have."""
-    if compile is not None and compile not in torch.compiler.list_backends(exclude_tags=()):
-        backends = ", ".join(torch.compiler.list_backends())
-        raise MadlabError(f"torch.compile has no backend {compile!r:.60}: choose one of {backends}.")
+    """Raise MadlabError for what is neither PLAIN nor a backend of torch.compile; graphs are our own (runs.step)."""
+    backends = torch.compiler.list_backends(exclude_tags=())
+    if compile in (None, PLAIN) or (compile in backends and compile != "cudagraphs"):
+        return
+    choices = ", ".join([PLAIN, *(name for name in torch.compiler.list_backends() if name != "cudagraphs")])
+    raise MadlabError(
+        f"There is no backend {compile!r:.60} for a step: choose one of {choices}, or leave it out, which on a GPU "
+        "records each step as one CUDA graph."
+    )
 
 
 def checked_layers(layers: str | Sequence[str]) -> str | tuple[str, ...]:
@@ -187,3 +194,39 @@ def _config(recipe: Recipe, **fields: Any) -> RunConfig:
         return RunConfig(recipe=recipe, **fields)
     except ValidationError as error:
         raise MadlabError(f"The run is not possible: {sentence(error)}.") from None
+
+
+def repeat(config: Path | str, out: Path | str | None = None, **changes: Any) -> Result:
+    """Train once more what a config.json asks for: `madlab train --config FILE`.
+
+    config: the file, or its run folder. changes: arguments of `train` that replace what the config says; another method
+    begins with its own options. Raises MadlabError if the base network is not the one of the config, unless `changes`
+    name one, and where `train` does.
+    """
+    before = RunConfig.read(config)
+    arguments: dict[str, Any] = {
+        "domain": before.source,
+        "layers": before.layers,
+        "head": before.head,
+        "flip": before.flip,
+        "compile": before.compile,
+        **asdict(before.recipe),
+    }
+    arguments |= _method(before, changes) | changes
+    if "base" not in changes:
+        arguments["base"] = before.base.source
+        if fingerprint(base_of(before, config)) != before.base.sha256:
+            raise MadlabError(
+                f"{before.base.source} is not the base network of {config} any more: name one (--base NAME) if another "
+                "will do."
+            )
+    if arguments["domain"] is None:
+        raise MadlabError(f"The run of {config} was trained on a Domain object: give a domain (--domain).")
+    return train(out=out, **arguments)
+
+
+def _method(before: RunConfig, changes: dict[str, Any]) -> dict[str, Any]:
+    """The method of the config and its options, changed; takes what it uses out of `changes`."""
+    name, rank, options = changes.pop("method", None), changes.pop("rank", None), changes.pop("options", None)
+    method, given = method_and_options(name or before.method, rank, options)
+    return {"method": method, "options": ({} if name else before.options) | given}

@@ -24,14 +24,20 @@ from madlab.network import MultiDomainNet
 from madlab.progress import progress_bar
 from madlab.runs.config import RunConfig
 from madlab.runs.cost import Cost
-from madlab.runs.epoch import Measured, crop_of, diverged, measure, train_epoch, training_batches
+from madlab.runs.epoch import Measured, crop_of, diverged, loss_weights, measure, train_epoch, training_batches
 from madlab.runs.folder import ADAPTER, BATCH, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
 from madlab.runs.probe import fit_epoch, has_linear_head, start_head, trains_head_alone
 from madlab.runs.rates import head_factor, make_optimiser, peak_rates
+from madlab.runs.recalibrate import recalibrate
 from madlab.runs.record import Epoch, Result, pack_correct, write_log
+from madlab.runs.step import make_step
 from madlab.sizes import image_size
 from madlab.stored import Form, decode, encode, numbers, stored_bytes
 from madlab.view import DomainView
+
+FEW_STEPS = 7
+"""Per epoch: with fewer, more than half of BatchNorm's running statistics, which take in a tenth of each batch, are of
+the filters before the epoch. On tiny folders they lagged so far behind that the validation loss doubled."""
 
 
 class Training:
@@ -61,8 +67,10 @@ class Training:
         self.optimiser = make_optimiser(self.view, config.recipe, self._head_factor())
         if linear and not self.probed and stopped is None:
             start_head(self.view, domain, config.recipe, self.crop)
-        if config.compile is not None and not self.probed:
-            self.view.compile(backend=config.compile, dynamic=False)
+        weights = loss_weights(domain, config.recipe)
+        self.step = (
+            None if self.probed else make_step(self.view, config.recipe, self.optimiser, weights, config.compile)
+        )
         self.cost = Cost(self.device)
         self.log: list[Epoch] = []
         self.best, self.seconds = self._copied_state(), 0.0
@@ -79,10 +87,7 @@ class Training:
             if self.folder is not None:
                 batch, _ = next(training_batches(self.domain, self.config.recipe, self.crop, epoch=0))
                 write_picture(self.folder / BATCH, batch)
-        epochs, steps = (
-            self.config.recipe.epochs,
-            math.ceil((len(self.domain.train) - 1) / self.config.recipe.batch_size),
-        )
+        epochs, steps = self.config.recipe.epochs, self.steps
         title = f"{self.domain.name} {self.config.method}"
         with progress_bar(title, epochs * steps, "steps", done=len(self.log) * steps, show=show) as bar:
 
@@ -96,6 +101,11 @@ class Training:
                 for tell in on_epoch:
                     tell(entry)
         return self._finish()
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch; the loader leaves out a last one of a single image."""
+        return math.ceil((len(self.domain.train) - 1) / self.config.recipe.batch_size)
 
     def _look(self) -> None:
         """Compute the validation loss before the first step, so that a fault shows now and not in an hour."""
@@ -113,7 +123,8 @@ class Training:
             if self.probed:
                 train_loss = fit_epoch(self.view, self.domain, recipe, self.crop, epoch, moved)
             else:
-                train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved)
+                train_loss = train_epoch(self.view, self.domain, recipe, self.optimiser, epoch, moved, self.step)
+                self._refresh(epoch)
         val_loss, val_accuracy = (None, None) if recipe.trainval else self._validate(epoch)
         if not self._all_finite():
             raise diverged("A weight or its momentum became infinite", self.view, recipe, epoch)
@@ -122,6 +133,13 @@ class Training:
             self.best = self._copied_state()
         self._store()
         return self.log[-1]
+
+    def _refresh(self, epoch: int) -> None:
+        """Measure BatchNorm's statistics anew where an epoch, counted from 0, has too few steps to keep them fresh."""
+        recipe = self.config.recipe
+        if self.view.method.adapts_batchnorm and self.steps < FEW_STEPS:
+            with rounded(numbers(self.view).values(), recipe.bits(epoch)):
+                recalibrate(self.view, self.domain, self.crop, recipe.batch_size, recipe.seed)
 
     def _validate(self, epoch: int) -> tuple[float, float]:
         """Loss and accuracy on validation, in the form in which the recipe trains in this epoch."""
@@ -237,7 +255,7 @@ class Training:
 
 def network_for(config: RunConfig, domain: Domain, base: nn.Module, crop: int) -> MultiDomainNet:
     """The base network with the run's domain added to it, untrained; crop: side of its images in pixels."""
-    net = MultiDomainNet(base.to(memory_format=torch.channels_last))
+    net = MultiDomainNet(base)
     net.add_domain(
         domain.name,
         domain.num_classes,

@@ -29,9 +29,9 @@ def as_frame(runs: Iterable[Run], rounded: bool = False) -> pd.DataFrame:
     base           the name of the base network; also base_sha256 and base_source, as in `BaseUsed`
     adapter_bytes, norm_bytes
                    stored for the domain besides its head; the second is missing where it is not known
-    base_parameters, adapter_parameters, val_accuracy, test_accuracy, best_epoch, epochs, seconds, device, date
-                   as in `Result`: accuracies in percent, missing for validation where that was trained on; the date
-                   as YYYY-MM-DD or ""
+    base_parameters, adapter_parameters, val_accuracy, test_accuracy, balanced_accuracy, best_epoch, epochs, seconds,
+    device, date   as in `Result`: accuracies in percent, missing for validation where that was trained on, and for the
+                   balanced one where it was not recorded; the date as YYYY-MM-DD or ""
     head_rate      the peak learning rate of the head; missing where it was not recorded
     path           where the run was read from
 
@@ -100,9 +100,10 @@ def protocol_of(run: Run) -> str:
 
 
 COLUMNS = """method family bits domain seed source rank layers protocol base base_sha256 base_source adapter_bytes
-norm_bytes base_parameters adapter_parameters val_accuracy test_accuracy best_epoch epochs seconds device date head_rate
-path""".split()
-TYPES: dict[str, Any] = {"rank": "Int64", "bits": "Int64", "norm_bytes": "Int64", "val_accuracy": float}
+norm_bytes base_parameters adapter_parameters val_accuracy test_accuracy balanced_accuracy best_epoch epochs seconds
+device date head_rate path""".split()
+TYPES: dict[str, Any] = {"rank": "Int64", "bits": "Int64", "norm_bytes": "Int64"}
+TYPES |= dict.fromkeys(("val_accuracy", "balanced_accuracy"), float)
 
 
 def _row(run: Run) -> dict[str, Any]:
@@ -133,6 +134,7 @@ def _rounded_row(run: Run, bits: str, form: Rounded) -> dict[str, Any]:
         "norm_bytes": form.stored_bytes["norms"],
         "val_accuracy": form.val_accuracy,
         "test_accuracy": form.test_accuracy,
+        "balanced_accuracy": None,
     }
 
 

@@ -28,7 +28,8 @@ class Table:
 
     runs: the rows of `as_frame` that it is made from. by_seed: (method, seed) x domain, test accuracies in percent.
     accuracies, spreads: method x domain, means and standard deviations (n - 1) over seeds; NaN for what was not run,
-    and for the spread of a single seed. methods: one row per method with
+    and for the spread of a single seed. balanced: method x domain, means over seeds of the balanced accuracies; NaN
+    unless all of them were recorded. methods: one row per method with
 
     family, bits      as in `as_frame`
     adapter_bytes, norm_bytes
@@ -39,6 +40,8 @@ class Table:
     seeds             the smallest number of seeds that a domain was run with
     first, last       the days on which its first and last runs ended; both "" where a run does not say so
     mean, mean_std    over domains, and its spread over seeds; NaN for a method that lacks a domain
+    balanced, balanced_std
+                      the same of the balanced accuracies
     score, score_std  S of the mean accuracies, and the spread of S over seeds; NaN if there is none
 
     why_no_score: why the table has no S, in a sentence; "" if it has one.
@@ -49,6 +52,7 @@ class Table:
     by_seed: pd.DataFrame
     accuracies: pd.DataFrame
     spreads: pd.DataFrame
+    balanced: pd.DataFrame
     methods: pd.DataFrame
     why_no_score: str
 
@@ -100,9 +104,15 @@ def collect(runs: Iterable[Run], rounded: bool = False) -> list[Table]:
 
 def _table(protocol: str, runs: pd.DataFrame) -> Table:
     _refuse_doubles(runs)
-    by_seed = runs.pivot(index=["method", "seed"], columns="domain", values="test_accuracy")
+    by_seed, balanced_by_seed = (
+        runs.pivot(index=["method", "seed"], columns="domain", values=f"{kind}_accuracy")
+        for kind in ("test", "balanced")
+    )
     accuracies = by_seed.groupby(level="method").mean()
     spreads = by_seed.groupby(level="method").std()
+    recorded = (by_seed.isna() | balanced_by_seed.notna()).groupby(level="method").all()
+    balanced = balanced_by_seed.groupby(level="method").mean().where(recorded)
+    balanced_std = balanced_by_seed.dropna().mean(axis="columns").groupby("method").std()
     whole = by_seed.dropna()
 
     sizes = runs.groupby(["method", "domain"])["adapter_parameters"].mean().groupby("method").mean()
@@ -124,6 +134,8 @@ def _table(protocol: str, runs: pd.DataFrame) -> Table:
             "last": dates.max().where(dates.min() != "", ""),
             "mean": accuracies.mean(axis="columns", skipna=False),
             "mean_std": whole.mean(axis="columns").groupby("method").std(),
+            "balanced": balanced.mean(axis="columns", skipna=False),
+            "balanced_std": balanced_std.where(recorded.all(axis="columns")),
             "score": math.nan,
             "score_std": math.nan,
         }
@@ -135,7 +147,9 @@ def _table(protocol: str, runs: pd.DataFrame) -> Table:
         methods["score"] = _scores(accuracies.dropna(), baseline)
         methods["score_std"] = _scores(whole, baseline).groupby("method").std()
     order = methods.index
-    return Table(protocol, runs, by_seed, accuracies.loc[order], spreads.loc[order], methods, why_no_score)
+    return Table(
+        protocol, runs, by_seed, accuracies.loc[order], spreads.loc[order], balanced.loc[order], methods, why_no_score
+    )
 
 
 def _refuse_doubles(runs: pd.DataFrame) -> None:
@@ -174,16 +188,22 @@ def _as_text(table: Table) -> str:
         "parameters": methods["parameters"].map("{:,.0f}".format),
         "total": methods["total"].map("{:.2f}×".format),
     }
-    heads = [*columns, *table.domains, "mean", "S", "seeds"]
-    cells = [_numbers(table.accuracies[domain], table.spreads[domain], 2) for domain in table.domains]
-    cells += [_numbers(methods["mean"], methods["mean_std"], 2), _numbers(methods["score"], methods["score_std"], 0)]
+    cells = [(domain, _numbers(table.accuracies[domain], table.spreads[domain], 2)) for domain in table.domains]
+    cells.append(("mean", _numbers(methods["mean"], methods["mean_std"], 2)))
+    told = ""
+    if methods["balanced"].notna().any():  # results of earlier versions have none
+        cells.append(("balanced", _numbers(methods["balanced"], methods["balanced_std"], 2)))
+        told = "; balanced: the mean in which every class counts alike"
+    cells.append(("S", _numbers(methods["score"], methods["score_std"], 0)))
+    heads = [*columns, *(name for name, _ in cells), "seeds"]
     note = (
-        "Test accuracy in percent ± standard deviation over seeds; kB: 1,000 bytes stored per domain, head apart; "
+        f"Test accuracy in percent ± standard deviation over seeds{told}; "
+        "kB: 1,000 bytes stored per domain, head apart; "
         "parameters: of one domain's adapter, without BatchNorm and head; total: base and "
         f"{len(table.domains)} adapters, relative to the base's convolutions"
     )
     note += "." if table.why_no_score else "; S: against finetune of these runs, which is 250 per domain by definition."
-    text = markdown(heads, [*columns.values(), *cells, methods["seeds"].map(str)])
+    text = markdown(heads, [*columns.values(), *(column for _, column in cells), methods["seeds"].map(str)])
     return "\n".join([printable(table.protocol), "", text, "", note, *filter(None, [printable(table.why_no_score)])])
 
 
@@ -207,10 +227,11 @@ def _as_csv(tables: Sequence[Table]) -> str:
 def _unrounded(table: Table, domains: Sequence[str]) -> pd.DataFrame:
     """One line per method and stored form; the columns of `domains` are the same in every table."""
     own = ["method", "bits", "adapter_bytes", "norm_bytes", "parameters", "total", "seeds"]
-    own += ["mean", "mean_std", "score", "score_std"]
+    own += ["mean", "mean_std", "balanced", "balanced_std", "score", "score_std"]
     head = table.methods.reset_index()[own].rename(columns={"parameters": "adapter_parameters"})
     head.insert(0, "protocol", table.protocol)
     accuracies = table.accuracies.reindex(columns=domains).reset_index(drop=True)
     spreads = table.spreads.reindex(columns=domains).add_suffix("_std").reset_index(drop=True)
-    pairs = [part.iloc[:, [place]] for place in range(len(domains)) for part in (accuracies, spreads)]
-    return pd.concat([head, *pairs], axis="columns")
+    balanced = table.balanced.reindex(columns=domains).add_suffix("_balanced").reset_index(drop=True)
+    parts = [part.iloc[:, [place]] for place in range(len(domains)) for part in (accuracies, spreads, balanced)]
+    return pd.concat([head, *parts], axis="columns")

@@ -1,12 +1,12 @@
 """The interactive figures of the course: ipywidgets wired to `madlab.figures`. Not loaded by `import madlab`.
 
-A module per figure, with a function that returns a `Panel` (panel.py). What a figure shows is computed by
-`madlab.analysis` and `madlab.tables`.
+A module has a few figures at most, each a function that returns a `Panel` (panel.py). What a figure shows is
+computed by `madlab.analysis` and `madlab.tables`.
 """
 
 from madlab.widgets.activations import activation_browser
 from madlab.widgets.allocation import budget_slider
-from madlab.widgets.budget import budget_calculator
+from madlab.widgets.calculators import budget_calculator, score_board
 from madlab.widgets.diagnosis import diagnosis_board
 from madlab.widgets.duels import duel_explorer
 from madlab.widgets.explorer import results_explorer
@@ -17,7 +17,6 @@ from madlab.widgets.modulation import alpha_editor
 from madlab.widgets.panel import Panel, button, choice, slider, switch
 from madlab.widgets.ranks import rank_slider
 from madlab.widgets.runs import TrainButton, run_browser
-from madlab.widgets.score import score_board
 from madlab.widgets.sparsity import cause_board, sparsity_slider
 from madlab.widgets.tryout import try_out
 

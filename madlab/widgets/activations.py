@@ -39,7 +39,7 @@ def activation_browser(base: nn.Module, images: Mapping[str, Tensor]) -> Panel:
         return {"note": f"Expected are a shift of 0 and a deviation of 1. {told}.", "shift": shift, "ratio": ratio,
                 "density": density}  # fmt: skip
 
-    layers = slider("BatchNorm layer", 1, len(norms), 1)
+    layers = slider("BatchNorm layer", 1, len(norms), 1, continuous=True)
     return Panel(draw, {"layer": layers}, size=(9.5, 3.4), states={"layer": range(1, len(norms) + 1)})
 
 

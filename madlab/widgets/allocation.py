@@ -79,7 +79,7 @@ def budget_slider(
         return {"note": note, "ranks": ranks, "spent": size, "accuracy": accuracy}
 
     controls = {
-        "budget": slider("budget (kB)", kilobytes[0], kilobytes[-1], kilobytes[0], step=kilobytes.step),
+        "budget": slider("budget (kB)", kilobytes[0], kilobytes[-1], kilobytes[0], kilobytes.step, continuous=True),
         "domain": choice("domain", list(spectra)),
         "fresh": switch("fresh BatchNorm statistics", True),
         "show": choice("show", list(SHOWN)),

@@ -64,8 +64,8 @@ def diagnosis_board(trials: Sequence[Trial]) -> Panel:
 
     step = math.gcd(*(after - before for before, after in pairwise(powers)))
     controls = {
-        "power": slider("rate: power of ten", powers[0], powers[-1], 0, step=step),
-        "capacity": slider("capacity: row", 0, len(methods) - 1, 2),
+        "power": slider("rate: power of ten", powers[0], powers[-1], 0, step=step, continuous=True),
+        "capacity": slider("capacity: row", 0, len(methods) - 1, 2, continuous=True),
         "show": choice("show", ["training loss (nats)", "validation loss (nats)", "validation accuracy (%)"]),
         "guess": choice("your verdict", [UNDECIDED, *VERDICTS, TELL]),
     }

@@ -75,7 +75,7 @@ def layer_picker(points: Mapping[str, LayerPoints]) -> Panel:
         "network": choice("network", list(networks)),
         "layers": choice("adapted", list(choices["DenseNet-121"])),
         "factorise": switch("factorise"),
-        "rank": slider("rank I", 1, HIGHEST, 8),
+        "rank": slider("rank I", 1, HIGHEST, 8, continuous=True),
         "domain": choice("accuracy on", list(points)),
     }
     return Panel(draw, controls, size=(9.5, 4.2), before=before, states={"rank": (2, 8, 32)})

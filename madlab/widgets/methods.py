@@ -13,7 +13,7 @@ from madlab.figures.runs import name_points
 from madlab.figures.style import BLACK, ring
 from madlab.widgets.panel import Panel, choice, slider
 
-OUTPUTS, INPUTS = 24, 6
+OUTPUTS, INPUTS = 16, 8
 
 
 def method_picker(
@@ -25,9 +25,9 @@ def method_picker(
     """Choose a method and a layer, and see the base's filters, the domain's, and what changed.
 
     base: layer -> W (M, N, k, k). trained: method -> layer -> W_d. sizes: method -> adapter parameters of the network,
-    where a bit of a mask counts as 1/32. accuracies: method -> percent. 24 filters and 6 of their inputs are shown. The
-    panel's `state` has method, filters (the part of W_d that is shown), change (|W_d - W| / |W| of the layer in
-    percent), zeros (share of the layer's weights that are exactly zero), parameters and accuracy.
+    where a bit of a mask counts as 1/32. accuracies: method -> percent. 16 filters (rows) and 8 of their inputs
+    (columns) are shown. The panel's `state` has method, filters (the part of W_d that is shown), change (|W_d - W| /
+    |W| of the layer in percent), zeros (share of the layer's weights that are exactly zero), parameters and accuracy.
     """
     most = max(len(weight) for weight in base.values())
     points = {method: (size, accuracies[method]) for method, size in sizes.items()}
@@ -53,21 +53,22 @@ def method_picker(
         difference = (adapted - weight)[part]
         largest = float(difference.abs().max())
 
-        rows = {
-            f"{layer}, filters {start} to {start + len(difference) - 1}: the base's W": (weight[part], scale),
-            f"the domain's, trained with {method}": (adapted[part], scale),
-            "the difference" + (f", {scale / largest:.0f} times enlarged" if largest else ": none"): (
-                difference,
-                largest or 1.0,
-            ),
+        last = start + len(difference) - 1
+        enlarged = f"difference, {scale / largest:.0f} ×" if largest else "no difference"
+        banks = {
+            "the base's W": (weight[part], scale),
+            method: (adapted[part], scale),
+            enlarged: (difference, largest or 1.0),
         }
-        for place, (title, (filters, limit)) in enumerate(rows.items()):
-            ax = figure.add_axes((0.01, 0.70 - 0.335 * place, 0.64, 0.245))
-            lying = filters.transpose(0, 1)  # a column per filter, because the figure is wide
-            figures.filter_bank(ax, lying, scale=limit, inputs=[""] * len(filters), outputs=False)
-            ax.set_title(title, fontsize=10)
+        for place, (title, (filters, limit)) in zip(_PLACES, banks.items(), strict=True):
+            ax = figure.add_axes(place)
+            figures.filter_bank(ax, filters, scale=limit, inputs=[""] * filters.shape[1], outputs=False)
+            ax.set_title(title)
+            ax.text(0.5, -0.03, f"inputs 0 to {filters.shape[1] - 1}", transform=ax.transAxes, ha="center", va="top")
+        words = f"{layer}, outputs {start} to {last}"
+        figure.text(0.012, 0.5, words, rotation=90, ha="center", va="center")
 
-        right = figure.add_axes((0.725, 0.14, 0.255, 0.77))
+        right = figure.add_axes((0.70, 0.14, 0.28, 0.77))
         for name, point in points.items():
             right.plot(*point, linestyle="", markersize=7, **figures.look(name))
         ring(right, *points[method], size=15, colour=BLACK)
@@ -76,7 +77,7 @@ def method_picker(
         right.set_xticks([0, 1e4, 1e6], ["0", "10,000", "1,000,000"])
         right.set(xlabel="adapter parameters", ylabel="test accuracy (%)")
         right.set_title(f"{method}: {accuracies[method]:.1f} %")
-        right.margins(0.1)
+        right.margins(x=0.22, y=0.1)
         write_names(right)
 
         change = 100 * float((adapted - weight).norm() / weight.norm())
@@ -97,9 +98,12 @@ def method_picker(
     controls = {
         "method": choice("method", list(trained)),
         "layer": choice("layer", list(base)),
-        "first": slider("first filter", 0, most - OUTPUTS, 0),
+        "first": slider("first filter", 0, most - OUTPUTS, 0, continuous=True),
     }
     states = {"layer": list(base)[:: max(1, len(base) // 4)], "first": (0, OUTPUTS, most - OUTPUTS)}
     panel = Panel(draw, controls, size=(9.5, 4.6), before=before, states=states)
     before(panel, "layer")
     return panel
+
+
+_PLACES = ((0.03, 0.08, 0.17, 0.83), (0.235, 0.08, 0.17, 0.83), (0.44, 0.08, 0.17, 0.83))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import ipywidgets
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ def alpha_editor(
     answer: Answer | None = None,
 ) -> Panel:
     """Set single entries of alpha and see how filters, feature maps and the network's answer change.
+
+    A click on a cell of alpha chooses it; another click switches it off, and the next one back to one.
 
     conv: M filters on colour pictures. pictures: name -> uint8 (H, W, 3). normalization: {"mean", "std"} of the images
     that conv was trained on. inputs: names of the input channels. answer(picture, weight): names of the classes, their
@@ -108,7 +111,20 @@ def alpha_editor(
         "alpha_mn": (-1.0, 0.0, 2.0),
     }
     states |= dict.fromkeys(("mute_input", "mute_filter", "random"), (0, 1))
-    return Panel(draw, controls, size=(9.5, 5.4), before=before, states=states, start=forget)
+    panel = Panel(draw, controls, size=(9.5, 5.4), before=before, states=states, start=forget)
+
+    def clicked(out: int, into: int) -> None:
+        if (panel.out.value, panel.into.value) != (out, into):
+            panel.choose(out=out, into=into)
+        else:
+            panel.alpha_mn.value = 1.0 if float(alpha[out, into]) == 0 else 0.0
+
+    cells = [[ipywidgets.Button(tooltip=f"α[{m}, {name}]") for name in inputs] for m in range(len(weight))]
+    for out, row in enumerate(cells):
+        for into, cell in enumerate(row):
+            cell.on_click(lambda _, out=out, into=into: clicked(out, into))
+    panel.overlay(_LAYOUT[1], cells)
+    return panel
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ import ipywidgets
 import matplotlib
 from matplotlib.figure import Figure
 
-from madlab.figures import STYLE, blank, few_ticks, png
+from madlab.figures import STYLE, blank, few_ticks, png, say_cut_axes
 
 SHOWN_STEPS = 9
 """How many values of a slider the site draws if its panel does not say which."""
@@ -22,13 +22,18 @@ SHOWN_STEPS = 9
 _LABEL = {"description_width": "initial"}
 
 
-def slider(label: str, low: float, high: float, value: float, step: float | None = None) -> Any:
-    """A slider of integers, or of floats if one of the numbers is a float. It responds when it is released."""
+def slider(
+    label: str, low: float, high: float, value: float, step: float | None = None, *, continuous: bool = False
+) -> Any:
+    """A slider of integers, or of floats if one of the numbers is a float.
+
+    continuous: whether it responds while it is moved, for pictures that take less than about 60 ms, or when it is
+    released.
+    """
     numbers = (low, high, value, step or 0)
     kind = ipywidgets.FloatSlider if any(isinstance(n, float) for n in numbers) else ipywidgets.IntSlider
-    return kind(
-        value=value, min=low, max=high, step=step or 1, description=label, continuous_update=False, style=_LABEL
-    )
+    ends = {"min": low, "max": high, "step": step or 1}
+    return kind(value=value, description=label, continuous_update=continuous, style=_LABEL, **ends)
 
 
 def choice(label: str, options: Sequence[Any] | Sequence[tuple[str, Any]], value: Any = None) -> Any:
@@ -120,6 +125,7 @@ class Panel:
         self._first = self.values
         self._quiet = False  # True while `before` sets controls
         self._undrawn = False  # True while the panel goes from state to state without a picture
+        self.cells: Sequence[Sequence[Any]] = ()  # rows of buttons that lie over the picture
 
         width, height = (round(100 * side) for side in size)
         fixed = ipywidgets.Layout(width=f"{width}px", height=f"{height}px", max_width="none")
@@ -210,6 +216,44 @@ class Panel:
         finally:
             self._quiet = self._undrawn = False
 
+    def choose(self, **values: Any) -> None:
+        """Move several controls as one: the last of them counts as the one that has moved, and is drawn once."""
+        self._quiet = True
+        try:
+            for name, value in values.items():
+                self.controls[name].value = value
+        finally:
+            self._quiet = False
+        self._moved(next(reversed(values)))
+
+    def overlay(self, place: tuple[float, float, float, float], cells: Sequence[Sequence[Any]]) -> None:
+        """Lay a grid of buttons over a part of the picture, so that what is drawn there can be clicked.
+
+        place: left, bottom, width and height, as shares of the figure. cells: rows of buttons without text.
+        """
+        rows, columns = len(cells), len(cells[0])
+        width, height = (100 * side for side in self.size)
+        left, bottom, across, up = place
+        for cell in (one for row in cells for one in row):
+            cell.layout = ipywidgets.Layout(width="auto", height="auto", min_width="0", margin="0", padding="0")
+            cell.style.button_color = "transparent"
+        grid = ipywidgets.Layout(
+            grid_area="1 / 1",
+            margin=f"{height * (1 - bottom - up):.0f}px 0 0 {width * left:.0f}px",
+            width=f"{width * across:.0f}px",
+            height=f"{height * up:.0f}px",
+            grid_template_columns=f"repeat({columns}, minmax(0, 1fr))",
+            grid_template_rows=f"repeat({rows}, minmax(0, 1fr))",
+            grid_gap="0",
+            overflow="hidden",
+        )
+        self.cells = cells
+        self.image.layout.grid_area = "1 / 1"
+        above = ipywidgets.GridBox([one for row in cells for one in row], layout=grid)
+        sheet = ipywidgets.Layout(grid_template_columns=f"{width:.0f}px", overflow="visible")
+        controls, _, *below = self.box.children
+        self.box.children = (controls, ipywidgets.GridBox([self.image, above], layout=sheet), *below)
+
     def _set(self, values: Mapping[str, Any]) -> None:
         for name in self.values:
             self.controls[name].value = values[name]
@@ -223,6 +267,7 @@ class Panel:
             figure = blank(self.size)
             self.state = self._draw(figure, **self.values) or {}
             few_ticks(figure)
+            say_cut_axes(figure)
         return figure
 
     def redraw(self) -> None:

@@ -55,7 +55,7 @@ def try_out(
     methods: Sequence[str] = list(next(iter(adapted.values())))
     controls = {
         "domain": choice("domain", list(domains)),
-        "image": slider("image", 1, IMAGES, 1),
+        "image": slider("image", 1, IMAGES, 1, continuous=True),
         "method": choice("method", methods),
     }
     return Panel(draw, controls, size=(9, 3))

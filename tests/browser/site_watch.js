@@ -5,7 +5,7 @@ window.watch = (() => {
   const look = root => {
     const images = [...root.querySelectorAll('img')];
     if (!images.every(image => image.complete && image.naturalWidth)) return null;
-    const shown = root.querySelectorAll('.live-note, .live-computed, .feedback, .quiz-total');
+    const shown = root.querySelectorAll('.live-note, .live-computed, .feedback, .quiz-total, .said, .compared');
     return [...images.map(image => image.src), ...[...shown].map(node => node.innerHTML)].join('\n');
   };
   for (const type of ['keydown', 'pointerdown', 'change']) {

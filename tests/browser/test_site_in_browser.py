@@ -19,7 +19,7 @@ import pytest
 from jupyter_driver import FLAGS, chromium
 from living.record import describe
 
-from madlab import widgets
+from madlab import lessons, widgets
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "build" / "site"
@@ -102,6 +102,8 @@ def test_every_control_changes_what_is_seen(page: Path, open_page: Any, record_p
         # Menus last: a layer that shows all its filters has nothing left for the slider that pages through them.
         controls = sorted(figure.locator("input, select, button").all(), key=lambda c: tag(c) == "SELECT")
         for control in controls:
+            for again in figure.locator(".live-again").all():
+                again.click()  # every control moves from the state that readers see first
             moves = move(opened, figure, control)
             for other in controls[::-1]:
                 if any(changed for changed, _ in moves):
@@ -210,6 +212,68 @@ def test_answers_and_ticks_are_still_there_after_a_reload(open_page: Any) -> Non
     page.reload()
     assert page.locator(".quiz-total").inner_text() == total
     assert page.locator(".solved input").first.is_checked() and not page.locator(".solved input").last.is_checked()
+
+
+def test_a_prediction_opens_what_came_out_and_is_compared_as_in_python(open_page: Any, record_property: Any) -> None:
+    asking = [page for page in PAGES if 'class="prediction"' in page.read_text()]
+    assert len(asking) == len(list((ROOT / "notebooks").glob("[0-9]*.ipynb")))
+    for path in asking:
+        page = open_page(path)
+        for form in page.locator(".prediction").all():
+            mine = f"[data-prediction={form.get_attribute('id')}]"
+            said, found = form.locator(".said"), page.locator(f".compared{mine}")
+            hidden = page.locator(f"details.covered{mine}")
+            for typed in ("", "much"):
+                form.locator("input").fill(typed)
+                form.locator("button").click()
+                assert said.inner_text() and hidden.count() and not found.is_visible(), (path.stem, mine)
+            form.locator("input").fill("30")
+            moved = watched(page, page.locator("article"), lambda form=form: form.locator("input").press("Enter"))
+            record_property("site control", (path.stem[:2], f"prediction {mine[17:-1]}", [moved[1]]))
+            assert found.inner_text() == in_python(found, "30") and found.is_visible()
+            assert hidden.evaluate_all("nodes => nodes.every(node => node.open)")
+        page.reload()
+        for found in page.locator(".compared").all():
+            assert found.is_visible() and found.inner_text() == in_python(found, "30")
+
+
+def in_python(found: Any, typed: str) -> str:
+    """What `Prediction.compare` says, without the stars of Markdown."""
+    data = json.loads(found.locator(".live-data").text_content())
+    prediction = lessons.predict("?", data["unit"])
+    prediction.box.value = typed
+    prediction.compare(data["result"], data["digits"])
+    return prediction.comparison().replace("*", "")
+
+
+@pytest.mark.parametrize("unit", ["%", "kB", ""])
+def test_a_prediction_is_read_and_written_as_in_python(unit: str, open_page: Any) -> None:
+    page, rng = open_page(LIVE[0]), random.Random(0)
+    typed = [
+        "",
+        " ",
+        "40",
+        "40 %",
+        "−3",
+        "-3.1",
+        "2,6",
+        "1,234.6",
+        "12,345",
+        "1,23,4",
+        ".6",
+        "5.",
+        "much",
+        "nan",
+        "inf",
+    ]
+    typed += ["1e2", "1e400", *(str(rng.uniform(-3000, 3000)) for _ in range(200))]
+    for text in typed:
+        data = {"result": rng.choice([7, 1243, rng.uniform(-100, 100)]), "digits": rng.choice((0, 1, 2)), "unit": unit}
+        prediction = lessons.predict("?", unit)
+        prediction.box.value = text
+        prediction.compare(data["result"], data["digits"])
+        said = page.evaluate("([data, text]) => madlab.verdict(data, text)", [data, text])
+        assert prediction.comparison().endswith(f".** {said}"), (text, data)
 
 
 def at_random(control: Any, rng: random.Random) -> tuple[Any, Any]:

@@ -76,5 +76,5 @@ def test_the_install_cell_tries_both_sources_and_says_when_neither_answers(monke
     else:
         exec(cell.source, {})
     sources = [command[-1] for command in commands]
-    assert sources == [f"git+https://github.com/{REPOSITORY}", "madlab"][:tried]
+    assert sources == [f"git+https://github.com/{REPOSITORY}", "madlab>=0.2"][:tried]
     assert all("--no-deps" in command for command in commands)

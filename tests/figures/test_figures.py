@@ -109,6 +109,15 @@ def test_methods_look_different() -> None:
     assert figures.look("mad:4") == figures.look("mad:32")
 
 
+@pytest.mark.parametrize("low, told", [(0, False), (40, True)])
+def test_an_axis_of_accuracies_that_does_not_begin_at_zero_says_so(ax, low, told) -> None:
+    ax.set(xlabel="rank", xlim=(1, 9), ylabel="test accuracy (%)", ylim=(low, 80))
+    for _ in range(2):  # a figure that is shown twice says it once
+        figures.say_cut_axes(ax.figure)
+    assert ax.get_ylabel() == "test accuracy (%)" + ("; axis cut" if told else "")
+    assert ax.get_xlabel() == "rank"
+
+
 def test_accuracy_against_parameters_has_a_place_for_zero(ax) -> None:
     figures.accuracy_against_parameters(ax, {"frozen": (0, 50), "mad": (10_000, 80)})
     ax.figure.canvas.draw()

@@ -1,9 +1,11 @@
 """What a page says of answers, against loops and formulas written by hand."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 
 import madlab
 from madlab.inspection import numbers
@@ -40,9 +42,24 @@ def test_balanced_accuracy_counts_every_class_the_same() -> None:
     labels = [0] * 8 + [1, 1]
     rows = [[0.9, 0.1, 0, 0]] * 8 + [[0.9, 0.1, 0, 0], [0.1, 0.9, 0, 0]]
     balanced = numbers.balanced_accuracy(made(labels, rows))
-    assert balanced.percent == pytest.approx(100 * (8 / 8 + 1 / 2) / 2)
-    assert (balanced.low, balanced.high) == pytest.approx((50, 100))  # two images say little
+    assert balanced.percent == pytest.approx(100 * balanced_accuracy_score(labels, np.argmax(rows, 1)))
+    # Wilson's intervals by hand: of 8 of 8 from 8 / (8 + z^2) to 1, of 1 of 2 half of z / sqrt(2 + z^2) about 1 / 2.
+    square = 1.959964**2
+    first, second = 1 - 8 / (8 + square), 0.5 * (square / (2 + square)) ** 0.5
+    assert balanced.low == pytest.approx(75 - 100 * (first**2 + second**2) ** 0.5 / 2, abs=1e-3)
+    assert balanced.high == pytest.approx(75 + 100 * second / 2, abs=1e-3)
     assert numbers.accuracy(made(labels, rows)).percent == pytest.approx(90)
+
+
+def test_one_image_of_a_class_leaves_its_recall_open() -> None:
+    """All is right, and that is no proof of 100 %; nothing else is printed for classes without images."""
+    rows = [[0.9, 0.1, 0, 0]] * 5 + [[0.1, 0.9, 0, 0]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        balanced = numbers.balanced_accuracy(made([0] * 5 + [1], rows))
+        single = numbers.balanced_accuracy(made([2], [[0.9, 0.1, 0, 0]]))
+    assert balanced.percent == balanced.high == pytest.approx(100) and balanced.low < 65
+    assert (single.percent, single.low) == pytest.approx((0, 0)) and single.high > 75
 
 
 def test_a_classs_row_is_what_a_loop_counts() -> None:

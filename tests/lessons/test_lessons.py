@@ -166,7 +166,10 @@ def test_a_prediction_is_compared_with_what_was_found() -> None:
         (" 20,5 %", "8.2 points above"),
         ("12.34", "right"),
         ("−1", "13.3 points below"),
+        ("1,012.34", "1,000.0 points above"),
+        ("2,012", "1,999.7 points above"),
         ("many", "'many' is not a number"),
+        ("nan", "'nan' is not a number"),
     ]:
         prediction.box.value = typed
         assert says in prediction.comparison()

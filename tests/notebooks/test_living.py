@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from living import markup
+from living import markup, record
 from living.pictures import NARROW, SCALE, cuts, pixels, spans
 from living.record import describe, panel_data, quiz_data
 from PIL import Image
@@ -109,3 +109,13 @@ def test_a_quiz_is_recorded_with_the_feedback_that_it_gives() -> None:
         for answer, feedback, _ in question["answers"]:
             quiz.choices[number].value = answer
             assert quiz.feedback[number].value == feedback
+
+
+def test_a_comparison_is_recorded_with_what_the_page_needs_for_its_own(monkeypatch) -> None:
+    recorded = []
+    monkeypatch.setattr(record, "publish", lambda kind, shown, data: recorded.append((kind, shown, data)))
+    prediction = lessons.predict("How large?", "kB")
+    record.publish_comparison(prediction, np.float32(1243.0), 1)
+    assert recorded == [(record.COMPARISON, prediction, {"result": 1243.0, "digits": 1, "unit": "kB"})]
+    data = {"id": "size", **json.loads(json.dumps(recorded[0][2]))}
+    assert "<strong>Found: 1,243.0 kB.</strong>" in markup.comparison(data, page="05", pictures="")

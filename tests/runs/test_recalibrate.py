@@ -86,3 +86,19 @@ def test_the_bases_own_statistics_are_left_alone(place) -> None:
     net.add_domain("noise", 3, "frozen")
     with pytest.raises(MadlabError, match="'frozen' keeps the base's BatchNorm statistics"):
         recalibrate(net.view("noise"), domain, 32)
+
+
+@pytest.mark.parametrize("method", ["mad", "finetune", "batchnorm"])
+@pytest.mark.parametrize(("batch_size", "fresh"), [(64, True), (10, True), (4, False)])
+def test_a_run_of_few_steps_keeps_statistics_that_fit_its_filters(tmp_path, method, batch_size, fresh) -> None:
+    """24 images make epochs of 1 and 3 steps, 60 images some of 15."""
+    tiny.write_folder(tmp_path / "noise", counts=(8 if fresh else 20, 4, 4))
+    base = tiny.write_base(tmp_path / "small.safetensors")
+    options = {"epochs": 3, "batch_size": batch_size, "progress": False, "device": "cpu"}
+    madlab.train(str(tmp_path / "noise"), method, base=base, out=tmp_path / "run", **options)
+    run, domain = madlab.load_run(tmp_path / "run", device="cpu"), load_domain(str(tmp_path / "noise"), size=36)
+    view = run.net.view("noise")
+    before = {name: tensor.clone() for name, tensor in view.own_state().items()}
+    recalibrate(view, domain, 32, batch_size=batch_size)
+    same = [torch.allclose(before[name], tensor, rtol=1e-2) for name, tensor in view.own_state().items()]
+    assert all(same) == fresh

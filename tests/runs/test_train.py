@@ -138,8 +138,10 @@ def test_a_best_epoch_that_is_not_the_last_is_the_one_saved(place, monkeypatch):
     assert (result.best_epoch, result.val_accuracy) == (1, 90.0)
     net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
     saved = net.view(net.load_domain(place / "falling" / "adapter.safetensors")).own_state()
-    assert all(torch.equal(saved[key], kept[0][key]) for key in saved)
-    assert any(not torch.equal(saved[key], kept[-1][key]) for key in saved)
+    # The statistics of BatchNorm are measured anew after so short an epoch.
+    learned = [key for key in saved if "running" not in key and "tracked" not in key]
+    assert all(torch.equal(saved[key], kept[0][key]) for key in learned)
+    assert any(not torch.equal(saved[key], kept[-1][key]) for key in learned)
 
 
 @pytest.mark.parametrize("options", [{}, {"crop": 24}, {"method": "prompt", "rank": None}])

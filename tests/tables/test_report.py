@@ -31,6 +31,7 @@ def put(
     source=None,
     base_source=None,
     date="2026-11-23",
+    balanced=None,
     **recipe,
 ):
     """A finished run's result and config, in a folder of its own."""
@@ -53,6 +54,7 @@ def put(
         "device": "x86_64 CPU",
         "versions": {},
         "date": date,
+        "balanced_accuracy": balanced,
     }
     (folder / "result.json").write_text(json.dumps(result))
     config = {
@@ -139,6 +141,30 @@ def test_the_file_has_the_same_numbers_unrounded(runs, tmp_path):
     for key, number in numbers.items():
         assert float(mad[key]) == pytest.approx(number), key
     assert found["frozen"]["mean"] == found["frozen"]["score"] == found["frozen"]["birds"] == ""
+
+
+def test_balanced_accuracy_stands_beside_accuracy_where_every_run_has_it(tmp_path):
+    root = tmp_path / "runs"
+    for seed, balanced in ((0, 60.0), (1, 64.0)):
+        put(root, "signs", "mad", seed, 70.0, 110, balanced=balanced)
+        put(root, "birds", "mad", seed, 80.0, 110, balanced=balanced + 10)
+        put(root, "signs", "finetune", seed, 90.0, 1000, balanced=50.0 if seed else None)  # one of an earlier version
+        put(root, "birds", "finetune", seed, 90.0, 1000, balanced=50.0)
+    text = write_report(root, csv=tmp_path / "table.csv")
+    table = rows(text)
+    heads = list(table["mad"])
+    assert heads[heads.index("mean") + 1] == "balanced"
+    # Means over domains of 65 and 69, deviation sqrt(8).
+    assert table["mad"]["balanced"] == "67.00 ± 2.83" and table["finetune"]["balanced"].startswith("–")
+    assert "balanced: the mean in which every class counts alike" in text
+    with open(tmp_path / "table.csv", newline="") as file:
+        found = {row["method"]: row for row in csv.DictReader(file)}
+    assert [float(found["mad"][key]) for key in ("balanced", "signs_balanced", "birds_balanced")] == [67, 62, 72]
+    assert found["finetune"]["balanced"] == found["finetune"]["balanced_std"] == ""
+
+
+def test_the_text_has_no_balanced_column_where_no_run_tells_it(runs):
+    assert "balanced" not in write_report(runs)
 
 
 def test_what_cannot_be_compared_gets_a_table_of_its_own(tmp_path):
@@ -310,8 +336,8 @@ def test_a_domain_may_have_the_name_of_a_column(tmp_path):
     assert text.count("70.00") == 4  # three domains and their mean
     with open(tmp_path / "table.csv", newline="") as file:
         head, first, second = csv.reader(file)
-    assert head[-6:] == ["S", "S_std", "mean", "mean_std", "method", "method_std"]
-    assert first[-6:] == ["70.0", "", "70.0", "", "70.0", ""] and second[-4] == "60.0"
+    assert head[-9:] == [name + end for name in ("S", "mean", "method") for end in ("", "_std", "_balanced")]
+    assert first[-9:] == ["70.0", "", ""] * 3 and second[-6] == "60.0"
 
 
 def test_runs_that_are_not_of_the_benchmark_do_not_count(runs):

@@ -22,7 +22,7 @@ def test_method_picker_shows_the_filters_that_run() -> None:
     assert panel.state["method"] == "mad" and panel.state["change"] == pytest.approx(10, abs=1e-3)
     panel.layer.value = "late"
     panel.first.value = 5
-    torch.testing.assert_close(panel.state["filters"], 1.1 * base["late"][5:29, :6])
+    torch.testing.assert_close(panel.state["filters"], 1.1 * base["late"][5:21, :8])
     assert "560" in panel.note.value
     picture = panel.image.value
     panel.method.value = "piggyback"
@@ -52,8 +52,8 @@ def test_first_filter_stays_inside_the_layer() -> None:
     panel = widgets.method_picker(base, trained, dict.fromkeys(trained, 1.0), dict.fromkeys(trained, 1.0))
     assert panel.first.max == 0 and panel.first.disabled
     panel.layer.value = "late"
-    assert panel.first.max == 8 and not panel.first.disabled
-    panel.first.value = 8
+    assert panel.first.max == 16 and not panel.first.disabled
+    panel.first.value = 16
     panel.layer.value = "stem"
     assert panel.first.value == 0 and panel.state["filters"].shape == (16, 3, 3, 3)
 

@@ -81,6 +81,7 @@ def test_errors_are_shown_raised_and_forgotten() -> None:
 
 def test_controls_answer_when_let_go_and_know_their_kind() -> None:
     assert slider("a", 0, 4, 1).value == 1 and slider("a", 0, 4, 1).continuous_update is False
+    assert slider("a", 0, 4, 1, continuous=True).continuous_update is True
     assert slider("a", 0.0, 4, 1, 0.5).step == 0.5
     assert choice("c", [("one", 1), ("two", 2)]).value == 1
     assert choice("c", ["x", "y"], "y").value == "y"
@@ -108,6 +109,13 @@ def test_alpha_editor_convolves_with_what_is_set() -> None:
     assert desk.state["parts"].shape == (2, 3, 9, 9) and "probabilities" not in desk.state
     desk.out.value = 0
     assert desk.alpha_mn.value == 1  # the slider shows the cell that is chosen
+    drawn = []
+    desk.image.observe(lambda change: drawn.append(change), names="value")
+    desk.cells[2][1].click()
+    assert (desk.out.value, desk.into.value, desk.alpha_mn.value) == (2, 1, -0.5) and len(drawn) == 1
+    for value in (0.0, 1.0):  # the chosen cell is switched off, then back to one
+        desk.cells[2][1].click()
+        assert desk.state["alpha"][2, 1] == desk.alpha_mn.value == value
     desk.ones.click()
     assert desk.state["change"] == 0
 

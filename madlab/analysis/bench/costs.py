@@ -3,10 +3,12 @@
 import copy
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from warnings import warn
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +19,11 @@ from madlab.adapters.base import split_method
 from madlab.analysis.bench.clock import Task, interleave, relative_times
 from madlab.backbones import load_base, resnet26
 from madlab.device import autocast
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, MadlabWarning
 from madlab.network import MultiDomainNet
 from madlab.runs.rates import make_optimiser
 from madlab.runs.recipe import Recipe
+from madlab.runs.step import WARM_UP, Graphs, not_recorded
 
 CLASSES = 100
 MOST = 10_000
@@ -28,6 +31,10 @@ MOST = 10_000
 PLAIN = "plain fine-tuning"
 AGAIN = "plain fine-tuning, again"
 """A second copy of the reference: how far its ratio is from 1 shows the noise of this machine."""
+LAUNCHED = "plain fine-tuning, kernel by kernel"
+"""The reference without the CUDA graph that a GPU runs otherwise."""
+DEFAULT = "plain fine-tuning, default memory format"
+"""Fine-tuning in a loop of one's own whose author has not heard of memory formats."""
 METHODS_MEASURED = [*METHODS, "mad:8"]
 
 
@@ -56,7 +63,7 @@ class Setting:
                 raise MadlabError(f"A {name} of {value} is too large to measure: choose at most {MOST:,}.")
 
     def network(self, device: torch.device) -> nn.Module:
-        """The base network in channels_last memory, as in `train`; random weights are the same every time."""
+        """The base network in channels_last memory, the quicker one; random weights are the same every time."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             base = resnet26(CLASSES, self.width or 32) if self.base == "resnet26" else load_base(self.base)
@@ -91,25 +98,49 @@ def build(setting: Setting, methods: Sequence[str], device: torch.device) -> tup
     return net, absent
 
 
-def step_of(network: nn.Module, optimiser: torch.optim.Optimizer, images: Tensor) -> Task:
-    """One training step on one batch: forward, backward, optimiser; the same for every method."""
+def step_of(
+    network: Callable[[Tensor], Tensor], optimiser: torch.optim.Optimizer, images: Tensor, record: bool = True
+) -> Task:
+    """One training step on one batch: forward, backward, optimiser; the same for every method.
+
+    record: on a GPU, as one CUDA graph, as `train` does; what cannot be recorded is launched kernel by kernel, with a
+    warning.
+    """
     labels = torch.arange(len(images), device=images.device) % CLASSES
 
-    def step() -> None:
+    def step() -> Tensor:
         with autocast(images.device):
             loss = F.cross_entropy(network(images), labels)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+        return loss.detach()
 
-    return step
+    return _recorded(step, images.device) if record and images.is_cuda else step
 
 
-def plain_step(setting: Setting, device: torch.device) -> Task:
+def _recorded(step: Callable[[], Tensor], device: torch.device) -> Task:
+    graphs = _graphs_on(device)
+    try:
+        for _ in range(WARM_UP):
+            graphs.aside(step)
+        return graphs.record(step)
+    except Exception as error:
+        warn(not_recorded(error), MadlabWarning, stacklevel=2)
+        return step
+
+
+@cache
+def _graphs_on(device: torch.device) -> Graphs:
+    """One recorder for all tasks, so that they share its memory."""
+    return Graphs(device)
+
+
+def plain_step(setting: Setting, device: torch.device, record: bool = True) -> Task:
     """The reference: a separate copy of the base network with every parameter trained and no class of madlab inside."""
     network = copy.deepcopy(setting.network(device)).requires_grad_(True).train()
     optimiser = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, nesterov=True, fused=True)
-    return step_of(network, optimiser, setting.images(device))
+    return step_of(network, optimiser, setting.images(device), record)
 
 
 def domain_step(net: MultiDomainNet, name: str, images: Tensor) -> Task:
@@ -125,11 +156,37 @@ def time_training(setting: Setting, methods: Sequence[str], rounds: int, device:
     net, absent = build(setting, methods, device)
     images = setting.images(device)
     tasks = {PLAIN: plain_step(setting, device), AGAIN: plain_step(setting, device)}
+    tasks |= {LAUNCHED: plain_step(setting, device, record=False)} if device.type == "cuda" else {}
     tasks |= {name: domain_step(net, name, images) for name in net.domains}
     table = relative_times(interleave(tasks, rounds, device), PLAIN)
     for name in net.domains:
         table[name]["adapter_parameters"] = net.adapter_size(name)
     return {"methods": table, "absent": absent}
+
+
+def time_own_loop(setting: Setting, methods: Sequence[str], rounds: int, device: torch.device) -> dict[str, Any]:
+    """The step of a training loop that a reader writes, as a ratio to fine-tuning in the same loop.
+
+    Nothing of `train` is in it: the base as it comes, images in PyTorch's default memory format, SGD with PyTorch's
+    defaults. Fine-tuning is in channels_last memory, where it is quicker, and once more in the default format.
+    """
+    images, default = setting.images(device).contiguous(), torch.contiguous_format
+    tasks = {}
+    for name, memory_format in ((PLAIN, None), (AGAIN, None), (DEFAULT, default)):
+        network = setting.network(device).requires_grad_(True).train()
+        if memory_format is not None:
+            network.to(memory_format=memory_format)
+        tasks[name] = _own_step(network, network.parameters(), images)
+    net = MultiDomainNet(setting.network(device).to(memory_format=default)).train()
+    for method in methods:
+        net.add_domain(method, CLASSES, method)
+        tasks[method] = _own_step(partial(net, domain=method), net.trainable_parameters(method), images)
+    return relative_times(interleave(tasks, rounds, device), PLAIN)
+
+
+def _own_step(network: Callable[[Tensor], Tensor], parameters: Iterable[nn.Parameter], images: Tensor) -> Task:
+    optimiser = torch.optim.SGD(parameters, lr=1e-5, momentum=0.9, nesterov=True)
+    return step_of(network, optimiser, images, record=False)
 
 
 @torch.no_grad()

@@ -20,16 +20,17 @@ from madlab.network import MultiDomainNet
 from madlab.runs.epoch import train_epoch
 from madlab.runs.rates import make_optimiser
 from madlab.runs.recipe import Recipe
+from madlab.runs.step import PLAIN, make_step
 
 CLASSICAL = "classical"
 OURS = "madlab"
-COMPILED = "madlab, compiled"
+LAUNCHED = "madlab, kernel by kernel"
 
 
 def time_epochs(
     setting: Setting, rounds: int, device: torch.device, count: int, workers: int | None = None
 ) -> dict[str, Any]:
-    """An epoch over `count` images: the classical way, `madlab.runs.epoch.train_epoch`, and on a GPU that, compiled.
+    """An epoch over `count` images: the classical way, `train_epoch`, and on a GPU that without graphs, too.
 
     Classical: JPEG files in folders, PIL transforms in `workers` processes (four, but at most one per core), float32 in
     PyTorch's default memory format, the loss read at every step for the log. Both train the same full MAD with SGD at a
@@ -41,7 +42,7 @@ def time_epochs(
     domain = Domain("bench", [str(i) for i in range(CLASSES)], split, split, split).to(device)
     tasks: dict[str, Task] = {OURS: _ours(setting, domain, device)}
     if device.type == "cuda":
-        tasks[COMPILED] = _ours(setting, domain, device, "inductor")
+        tasks[LAUNCHED] = _ours(setting, domain, device, PLAIN)
     with tempfile.TemporaryDirectory() as folder:
         write_pictures(images, labels, Path(folder))
         workers = min(4, os.cpu_count() or 4) if workers is None else workers
@@ -55,21 +56,21 @@ def time_epochs(
     return table | {"images": count, "workers": workers}
 
 
-def _ours(setting: Setting, domain: Domain, device: torch.device, backend: str | None = None) -> Task:
+def _ours(setting: Setting, domain: Domain, device: torch.device, compile: str | None = None) -> Task:
     net = MultiDomainNet(setting.network(device))
     net.add_domain(domain.name, CLASSES)
     view = net.view(domain.name)
-    if backend is not None:
-        view.compile(backend=backend, dynamic=False)
     # With this many epochs the first is all warm-up, at rates near zero.
     recipe = Recipe(epochs=10**5, batch_size=setting.batch, coarse=0, crop=setting.size)
     optimiser = make_optimiser(view, recipe)
-    return lambda: train_epoch(view, domain, recipe, optimiser, 0)
+    step = make_step(view, recipe, optimiser, compile=compile)
+    return lambda: train_epoch(view, domain, recipe, optimiser, 0, step=step)
 
 
 def _classical(setting: Setting, loader: DataLoader, device: torch.device) -> Task:
-    net = MultiDomainNet(setting.network(device).to(memory_format=torch.contiguous_format))
+    net = MultiDomainNet(setting.network(device))
     net.add_domain("bench", CLASSES)
+    net.to(memory_format=torch.contiguous_format)
     view: nn.Module = net.view("bench").train()
     optimiser = torch.optim.SGD(net.trainable_parameters("bench"), lr=1e-9, momentum=0.9, nesterov=True)
 

@@ -9,6 +9,7 @@ from madlab.errors import MadlabError
 
 TIMED = {
     "training": "training step / plain fine-tuning",
+    "loop": "step of one's own loop / plain fine-tuning",
     "inference": "inference / base",
     "mixed": "mixed batch / one domain",
     "epochs": "epoch of full MAD / classical",

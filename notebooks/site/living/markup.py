@@ -51,6 +51,27 @@ def quiz(data: dict[str, Any], *, page: str, pictures: str) -> str:
     )
 
 
+def prediction(data: dict[str, Any], *, page: str, pictures: str) -> str:
+    """The box for the reader's own number. What came out lies closed below it until there is one."""
+    box = f"{data['id']}-box"
+    return (
+        f'<form class="prediction" id="{data["id"]}" data-page="{page}">'
+        f'<label for="{box}"><b>Your prediction.</b> {data["question"]}</label>'
+        f'<div><input id="{box}" inputmode="decimal" autocomplete="off" placeholder="your number"> '
+        f'{html.escape(data["unit"])} <button class="live-button">Compare</button></div>'
+        '<p class="said" aria-live="polite"></p></form>'
+    )
+
+
+def comparison(data: dict[str, Any], *, page: str, pictures: str) -> str:
+    """What came out; the script adds how far from it the prediction was."""
+    found = f"{data['result']:,.{data['digits']}f} {data['unit']}".strip()
+    return (
+        f'<div class="compared" data-prediction="{data["id"]}"><p><strong>Found: {html.escape(found)}.</strong></p>'
+        f"{embedded('live-data', data)}</div>"
+    )
+
+
 def exercise(data: dict[str, Any], *, page: str, pictures: str) -> str:
     """The line below the stub of an exercise."""
     return (

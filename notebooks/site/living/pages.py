@@ -22,9 +22,18 @@ from sphinx.writers.html5 import HTML5Translator
 
 from living import course, markup
 from living.pictures import SCALE
-from living.record import PANEL, QUIZ
+from living.record import COMPARISON, PANEL, PREDICTION, QUIZ
 
-DATA = re.compile(rf'<script type="application/json" class="({PANEL}|{QUIZ})">(.*)</script>', re.DOTALL)
+DRAW = {
+    PANEL: markup.panel,
+    QUIZ: markup.quiz,
+    PREDICTION: markup.prediction,
+    COMPARISON: markup.comparison,
+    "exercise": markup.exercise,
+}
+RECORDED = "|".join((PANEL, QUIZ, PREDICTION, COMPARISON))
+DATA = re.compile(rf'<script type="application/json" class="({RECORDED})">(.*)</script>', re.DOTALL)
+CODE_OF = {PANEL: "The code of this figure", QUIZ: "The code of this quiz", PREDICTION: "The code of this box"}
 FOLDED = {
     "install": "Only for Colab: install madlab",
     "setup": "Set-up: imports, versions, device",
@@ -34,11 +43,17 @@ BADGE = "colab.research.google.com/assets/colab-badge.svg"
 CHECK = re.compile(r"lessons\.check\(\s*[\"']([\w.]+)[\"']")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 NEEDS_A_KERNEL = "This control needs a running kernel: open the notebook in JupyterLab or Colab."
+WIDE = 600
+"""Pixels: a picture that has more is not shrunk to the width of a phone, where its labels could not be read."""
 log = getLogger(__name__)
 
 
 class live(nodes.General, nodes.Element):
-    """A panel, a quiz, or the box for a solved exercise: `kind` and `data`."""
+    """What static/*.js move: `kind`, a key of DRAW, and `data`."""
+
+
+class covered(nodes.General, nodes.Element):
+    """Outputs that stay closed until the reader has made the prediction with the id `prediction`."""
 
 
 class elsewhere(nodes.General, nodes.Element):
@@ -62,6 +77,7 @@ def make_live(app: Sphinx, doctree: nodes.document) -> None:
     """Replace recorded data by live elements, fold what is to be folded, and end exercises with a box to tick."""
     page = app.env.docname
     here = recorded(app)[page] = {}
+    awaited: list[str] = []  # predictions whose results are not shown yet
     NbMetadataCollector.get_js_files(app.env, page).pop("ipywidgets_state", None)  # megabytes that need a kernel
     for cell in list(parts(doctree, "cell_code")):
         tags = cell["cell_metadata"].get("tags", [])
@@ -69,36 +85,53 @@ def make_live(app: Sphinx, doctree: nodes.document) -> None:
             fold(cell, "input", "The code of this cell")
         for tag in set(tags) & FOLDED.keys():
             fold(cell, "all", FOLDED[tag])
+        before = list(awaited)
         for output in list(parts(cell, "mime_bundle")):
-            shown = make_live_output(cell, output, page)
-            if shown is not None:
-                here[shown["id"]] = shown
+            kind, data = make_live_output(cell, output, page)
+            if kind == PANEL:
+                here[data["id"]] = data
+            elif kind == PREDICTION:
+                awaited.append(data["id"])
+            elif kind == COMPARISON:
+                awaited.remove(data["id"])
+        if before and not any(found["kind"] == PANEL for found in cell.findall(live)):
+            cover(cell, before[0])
         exercise = CHECK.search(cell.children[0].astext()) if "exercise" in tags else None
         if exercise:
             del cell.children[1:]  # the verdict on the empty stub
             cell += live(kind="exercise", data={"id": exercise[1]}, page=page)
+    for prediction in awaited:
+        log.warning(f"{page} asks for the prediction {prediction!r}, and compares nothing with it")
     for image in doctree.findall(nodes.image):
         describe_picture(image, Path(app.outdir).parent / "jupyter_execute")
 
 
-def make_live_output(cell: nodes.container, output: nodes.container, page: str) -> dict[str, Any] | None:
-    """Replace one output of a cell if it is a panel or a quiz, whose data are returned, or another control."""
+def make_live_output(cell: nodes.container, output: nodes.container, page: str) -> tuple[str, dict[str, Any]]:
+    """Replace one output of a cell if it is live, in which case kind and data are returned, or another control."""
     raw = next(iter(output.findall(nodes.raw)), None)
     match = DATA.fullmatch(raw.astext().strip()) if raw is not None else None
     if match is None:
         if any(part.get("mime_type") == WIDGET for part in output.children):
             output.parent.replace(output, nodes.paragraph("", "", nodes.emphasis("", NEEDS_A_KERNEL)))
-        return None
+        return "", {}
     kind, data = match[1], json.loads(match[2])
     output.parent.replace(output, live(kind=kind, data=data, page=page))
-    fold(cell, "input", "The code of this figure" if kind == PANEL else "The code of this quiz")
-    return dict(data)
+    if kind in CODE_OF:
+        fold(cell, "input", CODE_OF[kind])
+    return kind, data
 
 
 def fold(cell: nodes.container, mode: str, summary: str) -> None:
     """Fold a cell ("all") or its code ("input") under a line that says what is there."""
     cell["hide_mode"] = mode
     cell["prompt_show"] = cell["prompt_hide"] = summary
+
+
+def cover(cell: nodes.container, prediction: str) -> None:
+    """Close what a cell shows, because it gives away what the reader is asked to predict."""
+    output = cell.children[-1]
+    if output.get("nb_element") == "cell_code_output":
+        cell.replace(output, covered("", output, prediction=prediction))
 
 
 def describe_picture(image: nodes.image, folder: Path) -> None:
@@ -114,7 +147,9 @@ def describe_picture(image: nodes.image, folder: Path) -> None:
         image["alt"] = " ".join(texts)
         image["classes"].append("drawn")
         with Image.open(folder / Path(image["uri"]).name) as picture:
-            image["width"] = f"{picture.width // SCALE}px"
+            width = picture.width // SCALE
+        image["width"] = f"{width}px"
+        image["classes"] += ["wide"] if width > WIDE else []
 
 
 def local_badges(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -137,18 +172,24 @@ def fetch_elsewhere(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 
 def visit_live(translator: HTML5Translator, node: live) -> None:
     up = "../" * translator.builder.current_docname.count("/")
-    draw = {PANEL: markup.panel, QUIZ: markup.quiz, "exercise": markup.exercise}[node["kind"]]
-    translator.body.append(draw(node["data"], page=node["page"], pictures=f"{up}_static/panels/"))
+    translator.body.append(DRAW[node["kind"]](node["data"], page=node["page"], pictures=f"{up}_static/panels/"))
     raise nodes.SkipNode
+
+
+def visit_covered(translator: HTML5Translator, node: covered) -> None:
+    translator.body.append(
+        f'<details class="covered" data-prediction="{node["prediction"]}"><summary>Predict first, then open: what came '
+        "out</summary>"
+    )
+
+
+def depart_details(translator: HTML5Translator, node: nodes.Element) -> None:
+    translator.body.append("</details>\n")
 
 
 def visit_folded(translator: HTML5Translator, node: HideCodeCellNode) -> None:
     """A folded cell, with one line that says what is in it; MyST-NB's own says the same twice to a screen reader."""
     translator.body.append(f'<details class="folded"><summary>{html.escape(node["prompt_show"])}</summary>\n')
-
-
-def depart_folded(translator: HTML5Translator, node: HideCodeCellNode) -> None:
-    translator.body.append("</details>\n")
 
 
 def level_headings(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.Node | None) -> None:
@@ -179,8 +220,9 @@ def forget(app: Sphinx, env: BuildEnvironment, docname: str) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("madlab_pictures", "", "env")
     app.add_node(live, html=(visit_live, None))
+    app.add_node(covered, html=(visit_covered, depart_details))
     app.add_node(elsewhere)
-    app.add_node(HideCodeCellNode, override=True, html=(visit_folded, depart_folded))
+    app.add_node(HideCodeCellNode, override=True, html=(visit_folded, depart_details))
     app.add_directive("panel", course.PanelOf)
     app.add_directive("course", course.Course)
     app.connect("source-read", local_badges)
@@ -189,6 +231,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("env-purge-doc", forget)
     app.connect("html-page-context", level_headings, priority=900)
     app.connect("build-finished", copy_pictures)
-    for script in ("living.js", "recorded.js", "arithmetic.js", "lessons.js"):
+    for script in ("living.js", "recorded.js", "arithmetic.js", "lessons.js", "predictions.js"):
         app.add_js_file(script, loading_method="defer")
     return {"parallel_read_safe": False, "parallel_write_safe": True}

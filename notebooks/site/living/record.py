@@ -1,4 +1,4 @@
-"""Runs in the kernel of each notebook while the site is built: a panel or quiz that is shown is recorded as data.
+"""Runs in the kernel of each notebook while the site is built: panels, quizzes and predictions are recorded as data.
 
 The display formatter of IPython is told to show a panel not as widgets but as JSON: its controls, its states, and the
 names of their pictures. pages.py makes elements of the page from it.
@@ -13,22 +13,25 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-PANEL, QUIZ = "madlab-panel", "madlab-quiz"
+PANEL, QUIZ, PREDICTION, COMPARISON = "madlab-panel", "madlab-quiz", "madlab-prediction", "madlab-comparison"
 SAMPLE = 8
 """From so many states it is found out where a panel's pictures can be cut."""
 
 
 def install() -> None:
-    """Tell this kernel to record panels and quizzes when they are shown, and to draw sharp figures."""
+    """Tell this kernel to record what is live when it is shown, and to draw sharp figures."""
     from IPython import get_ipython
 
     from living.pictures import SCALE
     from madlab.figures import STYLE
+    from madlab.lessons import Prediction
 
     STYLE["figure.dpi"] = 100 * SCALE
     formatter = get_ipython().display_formatter.ipython_display_formatter
     formatter.for_type_by_name("madlab.widgets.panel", "Panel", lambda panel: publish(PANEL, panel, panel_data(panel)))
     formatter.for_type_by_name("madlab.lessons.quizzes", "Quiz", lambda quiz: publish(QUIZ, quiz, quiz_data(quiz)))
+    formatter.for_type(Prediction, lambda box: publish(PREDICTION, box, {"question": box.question, "unit": box.unit}))
+    Prediction.compare = publish_comparison  # type: ignore[method-assign]
 
 
 def publish(kind: str, shown: Any, data: dict[str, Any]) -> None:
@@ -40,6 +43,11 @@ def publish(kind: str, shown: Any, data: dict[str, Any]) -> None:
     text = json.dumps({"id": names[0] if names else kind.removeprefix("madlab-"), **data}, ensure_ascii=False)
     text = text.replace("</", "<\\/")
     publish_display_data({"text/html": f'<script type="application/json" class="{kind}">{text}</script>'})
+
+
+def publish_comparison(prediction: Any, result: float, digits: int = 0) -> None:
+    """What `Prediction.compare` does here: show the result, which the page compares with what its reader types."""
+    publish(COMPARISON, prediction, {"result": float(result), "digits": digits, "unit": prediction.unit})
 
 
 def quiz_data(quiz: Any) -> dict[str, Any]:

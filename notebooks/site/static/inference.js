@@ -125,7 +125,8 @@
   }
 
   for (const name of Object.keys(data.domains)) find("domain").add(new Option(name, name));
-  find("rank").max = find("rank").value = data.most;
+  find("rank").max = data.most; // before the value, which it limits
+  find("rank").value = data.most;
   find("domain").onchange = (event) => choose(event.target.value);
   find("rank").oninput = look;
   find("file").onchange = (event) => event.target.files[0] && show(URL.createObjectURL(event.target.files[0]));

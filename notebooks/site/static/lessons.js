@@ -1,8 +1,6 @@
 // Quizzes, exercises and the reader's progress. What was answered and solved is kept in this browser and nowhere else.
 (() => {
   'use strict';
-  const { element } = window.madlab;
-
   const store = {
     read(page) {
       try { return JSON.parse(localStorage.getItem(`madlab:${page}`)) || {}; } catch { return {}; }
@@ -12,6 +10,8 @@
       showProgress();
     },
   };
+
+  window.madlab.store = store;
 
   function shuffle(node) {
     const children = [...node.children];

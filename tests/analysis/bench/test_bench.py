@@ -41,7 +41,9 @@ def test_ratios_are_taken_within_a_round():
 
 def test_plain_fine_tuning_trains_every_weight_of_a_stock_network_without_an_adapter(monkeypatch):
     seen = {}
-    monkeypatch.setattr(costs, "step_of", lambda network, optimiser, images: seen.update(n=network, o=optimiser))
+    monkeypatch.setattr(
+        costs, "step_of", lambda network, optimiser, images, record: seen.update(n=network, o=optimiser)
+    )
     costs.plain_step(SMALL, CPU)
     seen["p"] = [p for group in seen["o"].param_groups for p in group["params"]]
     assert {id(p) for p in seen["p"]} == {id(p) for p in seen["n"].parameters()}
@@ -127,6 +129,9 @@ def test_the_command_writes_record_table_and_figure(quick, tmp_path, capsys):
     assert "NOT MET madlab --help, seconds: 2.0 (at most 1.0)" in printed
 
 
+CPU_RECORD = {"machine": {"device": "CPU"}}
+
+
 def test_bars_of_training_apply_to_the_networks_they_were_set_for():
     step = {name: {"ratio": ratio} for name, ratio in (("mad", 1.004), ("mad:8", 1.035))}
     part = {
@@ -139,10 +144,55 @@ def test_bars_of_training_apply_to_the_networks_they_were_set_for():
     start = {"import_all_names_seconds": 0.1, "help_seconds": 0.2}
     for width, expected in ((32, [True, False]), (16, [True, True]), (24, [])):
         setting = {"base": "resnet26", "width": width, "size": 64, "batch": 32}
-        found = record.bars({"settings": [{"setting": setting} | part], "start": start})
+        found = record.bars(CPU_RECORD | {"settings": [{"setting": setting} | part], "start": start})
         assert [bar["met"] for bar in found if "training" in bar["what"]] == expected
         assert [bar["met"] for bar in found if "mixed" in bar["what"]] == [False]
         assert len(found) == len(expected) + 6
+
+
+def test_bars_of_a_gpu_are_its_own():
+    step = {"mad": {"ratio": 1.04}, "mad:8": {"ratio": 1.2}, costs.LAUNCHED: {"ratio": 4.0}}
+    part = {
+        "setting": {"base": "resnet26", "width": 32, "size": 64, "batch": 256},
+        "training": {"methods": step},
+        "loop": {"mad": {"ratio": 1.5}},
+        "epochs": {"madlab": {"ratio": 0.05, "busy": 0.7}},
+    }
+    found = {
+        bar["what"].partition(": ")[2]: bar for bar in record.bars({"machine": {"device": "A GPU"}, "settings": [part]})
+    }
+    values = {what: (bar["value"], bar["met"]) for what, bar in found.items()}
+    assert values == {
+        "training step, mad / plain": (1.04, True),
+        "training step, mad:8 / plain": (1.2, False),
+        "plain, as one graph / kernel by kernel": (0.25, True),
+        "epoch / classical epoch": (0.05, True),
+        "epoch / a tenth of a classical epoch": (0.5, True),
+        "device idle in an epoch, share": (0.3, False),
+    }
+
+
+def test_a_loop_of_ones_own_has_nothing_of_train_in_it(monkeypatch):
+    """A base as it comes, images and optimiser as PyTorch makes them, and fine-tuning in both memory formats."""
+    seen, real = [], costs.step_of
+
+    def watched(network, optimiser, images, record=True):
+        seen.append((network, optimiser, images, record))
+        return real(network, optimiser, images, record)
+
+    monkeypatch.setattr(costs, "step_of", watched)
+    table = costs.time_own_loop(SMALL, ["mad", "mad:2"], 1, CPU)
+    assert list(table) == [costs.PLAIN, costs.AGAIN, costs.DEFAULT, "mad", "mad:2"]
+    assert all(images.is_contiguous() and not record for _, _, images, record in seen)
+    assert all(type(o) is torch.optim.SGD and o.defaults["fused"] is None for _, o, _, _ in seen)
+    plain = [next(m for m in network.modules() if isinstance(m, nn.Conv2d)) for network, *_ in seen[:3]]
+    assert [conv.weight.is_contiguous() for conv in plain] == [False, False, True]
+    assert all(p.requires_grad for network, *_ in seen[:3] for p in network.parameters())
+    net = seen[3][0].func
+    assert net.training
+    assert {id(p) for g in seen[3][1].param_groups for p in g["params"]} == {
+        id(p) for p in net.trainable_parameters("mad")
+    }
 
 
 def test_parts_that_were_not_asked_for_are_absent_from_record_bars_and_table(tmp_path):

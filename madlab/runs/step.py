@@ -1,0 +1,223 @@
+"""One step of a training: launched kernel by kernel or, on a GPU, recorded once and launched as one CUDA graph.
+
+A step is some hundred small kernels, which a GPU finishes faster than the host can launch them. A graph launches them
+together, but always the same ones on the same memory: so batches are copied into buffers that stay where they are,
+learning rates are a tensor on the device, and each kind of step has a graph of its own (NVIDIA, "Accelerating PyTorch
+with CUDA Graphs"; pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, Protocol
+from warnings import warn
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from madlab.adapters.rounding import rounded
+from madlab.anatomy import first_line
+from madlab.device import autocast
+from madlab.errors import MadlabError, MadlabWarning
+from madlab.runs.recipe import Recipe
+from madlab.stored import numbers
+from madlab.view import DomainView
+
+PLAIN = "none"
+"""The value of `compile` that switches graphs off."""
+WARM_UP = 3
+"""Steps of each kind before it is recorded, because the first ones allocate. They are steps of the training."""
+
+
+class Kind(NamedTuple):
+    """What a step does besides which batch it sees.
+
+    side: to which images are shrunk, in pixels. bits: to which the adapter is rounded. together: batches whose mean
+    gradient makes one update; first, last: whether this is the first and the last of them.
+    """
+
+    side: int | None = None
+    bits: int | None = None
+    together: int = 1
+    first: bool = True
+    last: bool = True
+
+
+class Step:
+    """Forward, backward and optimiser on one batch, launched kernel by kernel.
+
+    optimiser: as `make_optimiser` returns it. weights: of the classes in the loss (classes,), or None.
+    """
+
+    def __init__(
+        self, view: DomainView, recipe: Recipe, optimiser: torch.optim.Optimizer, weights: Tensor | None = None
+    ):
+        self.view, self.recipe, self.optimiser, self.weights = view, recipe, optimiser, weights
+        self.adapted = [] if recipe.finish_bits is None else list(numbers(view).values())
+
+    def __call__(self, images: Tensor, labels: Tensor, share: float, kind: Kind) -> Tensor:
+        """Take the step at `share` of the peak rates; returns the loss, a tensor on the device, before it."""
+        self.set_rates(share)
+        return self.run(images, labels, kind)
+
+    def set_rates(self, share: float) -> None:
+        """Give every parameter group its learning rate."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = share * group["peak"]
+
+    def run(self, images: Tensor, labels: Tensor, kind: Kind) -> Tensor:
+        """The step at the learning rates as they are."""
+        if kind.first:
+            self.optimiser.zero_grad()
+        with rounded(self.adapted, kind.bits):
+            with autocast(images.device):
+                logits = self.view(images, kind.side)
+                loss = F.cross_entropy(logits, labels, self.weights, label_smoothing=self.recipe.smoothing)
+            (loss / kind.together).backward()
+        if kind.last:
+            self.optimiser.step()
+        return loss.detach()
+
+
+class Recorder(Protocol):
+    """What can repeat a function of no arguments that works on memory that stays: `Graphs`."""
+
+    def aside(self, run: Callable[[], Tensor]) -> Tensor:
+        """Run it, in the way in which it will be recorded."""
+
+    def record(self, run: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        """Record it without running it; what comes back runs it and returns the same tensor each time, filled anew."""
+
+
+class Graphs:
+    """Records CUDA graphs on one device. They share their memory, since no two of them run at the same time."""
+
+    def __init__(self, device: torch.device):
+        self.device, self.stream = device, torch.cuda.Stream(device)
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def aside(self, run: Callable[[], Tensor]) -> Tensor:
+        """Run it on the stream that records, so that nothing it leaves behind belongs to another stream."""
+        current = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            result = run()
+        current.wait_stream(self.stream)
+        return result
+
+    def record(self, run: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        """Record it as a graph without running it."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
+            result = run()
+
+        def replay() -> Tensor:
+            graph.replay()
+            return result
+
+        return replay
+
+
+@dataclass
+class Recording:
+    """One kind of step on batches of one shape: its input buffers, how often it was taken, and how it is repeated."""
+
+    images: Tensor
+    labels: Tensor
+    taken: int = 0
+    repeat: Callable[[], Tensor] | None = None
+
+
+class RecordedStep(Step):
+    """The same step, repeated by a recorder from the fourth of each kind on.
+
+    Should recording fail, a warning says why in one sentence, and every step is launched kernel by kernel. A replay
+    runs no Python: a network that draws from Python's `random`, or counts its calls, must not be recorded.
+    """
+
+    def __init__(
+        self,
+        view: DomainView,
+        recipe: Recipe,
+        optimiser: torch.optim.Optimizer,
+        weights: Tensor | None,
+        recorder: Recorder,
+    ):
+        super().__init__(view, recipe, optimiser, weights)
+        device, groups = view.like.device, optimiser.param_groups
+        self.recorder: Recorder | None = recorder
+        self.recordings: dict[tuple[torch.Size, Kind], Recording] = {}
+        self.peaks = torch.tensor([group["peak"] for group in groups], dtype=torch.float64, device=device)
+        self.rates = torch.zeros(len(groups), device=device)  # float32, as the fused kernel reads them
+        for group, rate in zip(groups, self.rates, strict=True):
+            group["lr"] = rate
+
+    def set_rates(self, share: float) -> None:
+        """Fill the rates where they lie: the same products, in double precision, as in `Step`."""
+        self.rates.copy_(share * self.peaks)
+
+    def run(self, images: Tensor, labels: Tensor, kind: Kind) -> Tensor:
+        """The step at the learning rates as they are."""
+        if self.recorder is None:
+            return super().run(images, labels, kind)
+        recording = self._filled(images, labels, kind)
+        if recording.repeat is not None:
+            self.view.guard.check_before_forward(images)
+            return recording.repeat().clone()
+        try:
+            return self._prepared(recording, kind, self.recorder)
+        except MadlabError:
+            raise
+        except Exception as error:  # a network may do anything that cannot be recorded
+            warn(not_recorded(error), MadlabWarning, stacklevel=2)
+            self.recorder = None
+            self.recordings.clear()
+            return super().run(images, labels, kind)
+
+    def _filled(self, images: Tensor, labels: Tensor, kind: Kind) -> Recording:
+        key = images.shape, kind
+        if key not in self.recordings:
+            self.recordings[key] = Recording(torch.empty_like(images), torch.empty_like(labels))
+        recording = self.recordings[key]
+        recording.images.copy_(images)
+        recording.labels.copy_(labels)
+        return recording
+
+    def _prepared(self, recording: Recording, kind: Kind, recorder: Recorder) -> Tensor:
+        """A step of the warm-up or, when that is over, the first that is repeated."""
+        run = partial(super().run, recording.images, recording.labels, kind)
+        if recording.taken < WARM_UP:
+            recording.taken += 1
+            return recorder.aside(run)
+        recording.repeat = recorder.record(run)
+        return recording.repeat().clone()
+
+
+def not_recorded(error: Exception) -> str:
+    """The sentence for what could not be recorded; a failed recording may end with an error that hides the first."""
+    cause = error.__context__ if isinstance(error.__context__, Exception) else error
+    return (
+        f"The training step could not be recorded as a CUDA graph ({first_line(cause)}), so its kernels are launched "
+        f"one by one, with the same result more slowly: ask for that (--compile {PLAIN}) to be spared this warning."
+    )
+
+
+def make_step(
+    view: DomainView,
+    recipe: Recipe,
+    optimiser: torch.optim.Optimizer,
+    weights: Tensor | None = None,
+    compile: str | None = None,
+) -> Step:
+    """How a run takes its steps: on a GPU as CUDA graphs, elsewhere kernel by kernel.
+
+    compile: PLAIN for kernel by kernel on a GPU, too; a backend of torch.compile for that instead. Several batches per
+    update (`Recipe.accumulate`) are not recorded.
+    """
+    device = view.like.device
+    if compile is None and device.type == "cuda" and recipe.accumulate == 1:
+        return RecordedStep(view, recipe, optimiser, weights, Graphs(device))
+    if compile not in (None, PLAIN):
+        view.compile(backend=compile, dynamic=False)
+    return Step(view, recipe, optimiser, weights)

@@ -1,0 +1,65 @@
+// The reader's own prediction before a result is shown, as madlab/lessons/predictions.py has it in JupyterLab: what came
+// out lies closed below the box until there is a number in it; then both are compared. The number stays in this browser.
+(() => {
+  'use strict';
+  const { element, store } = window.madlab;
+  const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+  const THOUSANDS = /^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$/;
+
+  // The number that was typed: null while there is none, NaN if it is something else.
+  function read(typed, unit) {
+    const text = typed.trim();
+    if (!text) return null;
+    const bare = (unit && text.endsWith(unit) ? text.slice(0, -unit.length) : text).trim().replace('−', '-');
+    const number = THOUSANDS.test(bare) ? bare.replaceAll(',', '') : bare.replace(',', '.');
+    return NUMBER.test(number) && Number.isFinite(Number(number)) ? Number(number) : NaN;
+  }
+
+  function write(value, digits, unit) {
+    const form = { minimumFractionDigits: digits, maximumFractionDigits: digits };
+    return `${Number(value.toFixed(digits)).toLocaleString('en-US', form)} ${unit}`.trim();
+  }
+
+  const refusal = typed => `The prediction '${typed.trim()}' is not a number: type digits, such as 40 or 2.5.`;
+
+  function verdict({ result, digits, unit }, typed) {
+    const guess = read(typed, unit), distance = guess - result;
+    if (guess === null) return 'You have not predicted anything; the box is above.';
+    if (Number.isNaN(guess)) return refusal(typed);
+    const predicted = `You predicted ${write(guess, digits, unit)}`;
+    if (Math.abs(distance) < 0.5 * 10 ** -digits) return `${predicted}: right.`;
+    const points = write(Math.abs(distance), digits, unit.replace('%', 'points'));
+    return `${predicted}, which is ${points} ${distance > 0 ? 'above' : 'below'} it.`;
+  }
+
+  function prediction(form) {
+    const { page } = form.dataset, input = form.querySelector('input'), said = form.querySelector('.said');
+    const mine = name => document.querySelectorAll(`.${name}[data-prediction="${form.id}"]`);
+    const results = [...mine('compared')].map(node => {
+      const shown = element('span');
+      node.querySelector('p').append(' ', shown);
+      return { data: JSON.parse(node.querySelector('.live-data').textContent), shown };
+    });
+    const compare = () => {
+      for (const { data, shown } of results) shown.textContent = verdict(data, input.value);
+      const guess = read(input.value, results[0].data.unit);
+      said.textContent = guess === null ? '' : Number.isNaN(guess) ? refusal(input.value) : 'What came out is open below.';
+      return Number.isFinite(guess) && guess !== null;
+    };
+    const open = () => {
+      if (!compare()) {
+        said.textContent ||= 'Type a number first, or open what came out without one.';
+        return;
+      }
+      for (const node of mine('covered')) node.open = true;
+      store.write(page, { moved: true, predictions: { ...store.read(page).predictions, [form.id]: input.value } });
+    };
+    form.addEventListener('submit', event => { event.preventDefault(); open(); });
+    input.addEventListener('change', () => { if (input.value.trim()) open(); });
+    input.value = store.read(page).predictions?.[form.id] ?? '';
+    if (input.value) open(); else compare();
+  }
+
+  Object.assign(window.madlab, { verdict });
+  document.addEventListener('DOMContentLoaded', () => document.querySelectorAll('.prediction').forEach(prediction));
+})();
