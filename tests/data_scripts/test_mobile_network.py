@@ -29,17 +29,14 @@ def script(request: pytest.FixtureRequest) -> ModuleType:
 def test_the_page_has_the_tables_of_the_record(script: ModuleType) -> None:
     page = (ROOT / "notebooks" / "site" / "results.md").read_text()
     for table in script.tables(RUNS):
-        assert table in page, (
-            "python data_scripts/mobile_network.py --record madlab/records/mobile-network.jsonl --print"
-        )
+        assert table in page, "mobile_network.py --record madlab/records/mobile-network.jsonl --print shows it"
 
 
 def test_the_last_column_is_the_mean_difference_over_the_domains(script: ModuleType) -> None:
     found = {(script.named(run), run.config.domain): run.result.test_accuracy for run in RUNS}
     domains = [domain for method, domain in found if method == "frozen" and domain.endswith("-96px")]
-    lines = {
-        line.split("|")[1].strip(): line.split("|")[-2].strip() for line in script.tables(RUNS)[0].splitlines()[2:]
-    }
+    rows = [[cell.strip() for cell in line.split("|")] for line in script.tables(RUNS)[0].splitlines()[2:]]
+    lines = {row[1]: row[-2] for row in rows}
     for method in ("batchnorm", "mad"):
         gaps = [found[method, domain] - found["frozen", domain] for domain in domains]
         estimate, low, _, high = lines[method].replace("(", "").replace(")", "").split()
