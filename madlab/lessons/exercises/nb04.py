@@ -212,8 +212,8 @@ QUIZ = (
     Question(
         "Fine-tuning changes all 3×3 filters at random. Which share of the change, in squared distance, can α make?",
         {
-            "About 11 %": "One direction of nine in every slice: 1/9. Changes that were learned lie along the filters "
-            "more often than chance, but not much more.",
+            "About 11 %": "One direction of nine in every slice: 1/9. Of the changes that were learned above "
+            "about twice as much lies along the filters, which is still the smaller part.",
             "About 33 %": "That is the share of the length, √(1/9). Squared distances add up, so the share is 1/9.",
             "0 %": "A random direction has some part along the slice: on average one ninth of its square.",
             "100 %": "Only if every slice were merely rescaled. A random change also reshapes it, in eight directions.",
