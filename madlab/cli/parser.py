@@ -222,7 +222,7 @@ def _add_network(sub: argparse.ArgumentParser) -> None:
         "--split",
         type=_text,
         metavar="70/15/15",
-        help="split a folder of class folders, or a table of paths and labels, into train, val and test, once for all",
+        help="split a folder of class folders, or a table of paths and labels, into train, val and test, for good",
     )
     told = "csv: metrics.csv beside metrics.jsonl; tensorboard: event files; jsonl: neither (default: jsonl)"
     sub.add_argument("--log", choices=["jsonl", "csv", "tensorboard"], help=told)

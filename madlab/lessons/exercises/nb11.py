@@ -118,7 +118,7 @@ def _checked_ranks(got: Any, shares: list[list[float]]) -> tuple[int, ...]:
     if len(ranks) != len(shares):
         raise Wrong(f"There are {len(shares)} layers; the answer has the ranks {list(ranks)}.")
     if min(ranks) < 1:
-        raise Wrong("A layer got rank 0, which multiplies its filters by zero. Start each at 1.")
+        raise Wrong("A layer got rank 0. The exercise asks for at least 1 in each.")
     if any(rank > len(share) for rank, share in zip(ranks, shares, strict=True)):
         raise Wrong("A layer got more directions than it has.")
     return ranks
