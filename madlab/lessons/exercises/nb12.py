@@ -162,7 +162,7 @@ QUIZ = (
             "Its BatchNorm statistics are foreign": (
                 "The mode is the only difference: the batch statistics are right, the stored ones are wrong."
             ),
-            "The learning rate of the adapter was too small": "Then the training loss would not be low.",
+            "The learning rate of the adapter was too small": "Then α stays near one, and both modes agree.",
         },
         right="Its BatchNorm statistics are foreign",
     ),
