@@ -20,7 +20,7 @@ import madlab
 from madlab.adapters import METHODS
 from madlab.analysis.diagnosis import Trial, filter_change, read_trials
 from madlab.files.plain import write_bytes
-from madlab.lessons.small import few
+from madlab.lessons import few
 from madlab.runs.config import RunConfig
 from madlab.runs.epoch import Diverged
 from madlab.runs.folder import ADAPTER

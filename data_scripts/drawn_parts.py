@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 import madlab
 from madlab.adapters.base import split_method
 from madlab.benchmarks.pocket import DOMAINS
-from madlab.lessons.small import few
+from madlab.lessons import few
 from madlab.runs.record import RECORDS, Run, write_runs
 
 METHODS = ("frozen", "batchnorm", "mad", "finetune", "mad:8")

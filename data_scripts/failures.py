@@ -38,7 +38,7 @@ from madlab.analysis.diagnosis.signatures import (
     TOO_LOW,
 )
 from madlab.files.plain import write_bytes
-from madlab.lessons.small import few
+from madlab.lessons import few
 from madlab.runs.epoch import Diverged
 from madlab.runs.train import method_and_options
 

@@ -3,6 +3,7 @@ r"""What adapters are worth on a network of 1x1 and depthwise filters: Efficient
     pip install -e '.[mobile]'
     python data_scripts/mobile_network.py data/dtd10 data/flowers data/pacs_art --out runs/mobile \
         --record madlab/records/mobile-network.jsonl
+    python data_scripts/mobile_network.py --record madlab/records/mobile-network.jsonl --print  # the page's tables
 
 A 1x1 convolution has one weight per kernel, so that full MAD's alpha is as large as the weights themselves; a depthwise
 one has one kernel per channel, so that alpha is a gain per channel, which BatchNorm has already. The methods are tried
@@ -24,6 +25,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 from torch import Tensor, nn
@@ -33,8 +35,10 @@ from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain
 from madlab.benchmarks.split import Split
 from madlab.network import MultiDomainNet
-from madlab.runs.record import RESULT, Run, write_runs
+from madlab.runs.record import RESULT, Run, read_runs, unpack_correct, write_runs
 from madlab.runs.train import method_and_options, train
+from madlab.statistics import bootstrap_interval, resampled_accuracies
+from madlab.tables.output import markdown
 
 NAME = "tf_efficientnet_lite0"
 CLASSES = 10
@@ -69,10 +73,16 @@ GRID = [(96, text) for text in SMALL] + [(224, text) for text in LARGE] + [(96, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("domains", nargs="+", type=Path, help="folders with train/ val/ test/")
-    parser.add_argument("--out", type=Path, required=True, help="where the run folders go")
+    parser.add_argument("domains", nargs="*", type=Path, help="folders with train/ val/ test/")
+    parser.add_argument("--out", type=Path, help="where the run folders go")
     parser.add_argument("--record", type=Path, required=True, help="the records file to write")
+    parser.add_argument("--print", action="store_true", help="print the record as tables, and train nothing")
     options = parser.parse_args()
+    if options.print:
+        print("\n\n".join(tables(read_runs(options.record))))
+        return
+    if options.out is None:
+        parser.error("--out says where the run folders go")
     runs = []
     for (crop, text), path in product(GRID, options.domains):
         domain = few(load_domain(path, TIERS[crop].side), f"{path.name}-{crop}px", TIERS[crop].images)
@@ -128,6 +138,54 @@ def few(domain: Domain, name: str, images: dict[str, int]) -> Domain:
 
     train, val, test = (chosen(getattr(domain, split), most) for split, most in images.items())
     return Domain(name, domain.class_names[:CLASSES], train, val, test, domain.flip)
+
+
+def tables(runs: list[Run]) -> list[str]:
+    """For each size of the images: test accuracies in percent with their intervals, and what methods add to others.
+
+    The last columns are means over the domains, with intervals from drawing the test images again, in pairs.
+    """
+    found = []
+    for crop in TIERS:
+        own = {(named(run), run.config.domain): run for run in runs if run.config.domain.endswith(f"-{crop}px")}
+        domains = list(dict.fromkeys(domain for _, domain in own))
+        methods = list(dict.fromkeys(method for method, _ in own))
+        rows = [[own.get((method, domain)) for domain in domains] for method in methods]
+        parameters = [next(f"{run.result.adapter_parameters:,}" for run in row if run) for row in rows]
+        columns = [[_accuracy(run) for run in column] for column in zip(*rows, strict=True)]
+        heads = [f"{crop} pixels", "parameters", *(domain.removesuffix(f"-{crop}px") for domain in domains)]
+        for other in ("batchnorm", "frozen"):
+            heads.append(f"− {other}")
+            columns.append([_against([own.get((other, domain)) for domain in domains], row) for row in rows])
+        found.append(markdown(heads, [methods, parameters, *columns]))
+    return found
+
+
+def named(run: Run) -> str:
+    """A run's entry in the grid, "mad, depthwise" for example."""
+    layers = run.config.layers
+    return run.method if layers == "all" else f"{run.method}, {layers if isinstance(layers, str) else 'depthwise'}"
+
+
+def _accuracy(run: Run | None) -> str:
+    if run is None or run.result.interval is None:
+        return "–"
+    low, high = run.result.interval
+    return f"{run.result.test_accuracy:.1f} ({low:.0f} to {high:.0f})"
+
+
+def _against(others: list[Run | None], row: list[Run | None]) -> str:
+    """Mean of a method's differences from another, with its interval; "–" unless both have all domains."""
+    drawn, differences, rng = [], [], np.random.default_rng(0)
+    for one, other in zip(others, row, strict=True):
+        if one is None or other is None or one is other:
+            return "–"
+        marks = [unpack_correct(run.result.test_correct or "", run.result.test_images or 0) for run in (one, other)]
+        accuracies = resampled_accuracies([own[None] for own in marks], rng)
+        drawn.append(accuracies[:, 1] - accuracies[:, 0])
+        differences.append(100 * (marks[1].mean() - marks[0].mean()))
+    found = bootstrap_interval(float(np.mean(differences)), np.mean(drawn, axis=0))
+    return f"{found.estimate:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def make(
         for place, file in enumerate(classes[name][k] for k in chosen):
             folder = out / "photos" / name if place < count else out / "new"
             with Image.open(file) as picture:
-                size, orientation = sizes[rng.integers(len(sizes))], int(rng.integers(1, 9))
+                size, orientation = sizes[int(rng.integers(len(sizes)))], int(rng.integers(1, 9))
                 photograph(picture, folder / f"IMG_{4000 + taken}", size, orientation, taken)
             taken += 1
     cut_off(min((out / "photos" / common[0]).iterdir()))

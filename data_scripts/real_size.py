@@ -80,7 +80,7 @@ def networks(width: int) -> dict[str, Callable[[], nn.Module]]:
     }
 
 
-def sized(network: nn.Module, resize: int, crop: int) -> nn.Module:
+def sized(network: Any, resize: int, crop: int) -> nn.Module:
     """The network, told the size of its images in pixels."""
     network.resize, network.crop = resize, crop
     return network
@@ -121,11 +121,9 @@ def made(protocol: DomainProtocol, share: float) -> Domain:
     counts = {"train": protocol.train - held_out, "val": protocol.val or held_out, "test": protocol.test}
     few = {name: max(2, round(share * count)) for name, count in counts.items()}
     classes = min(protocol.classes, *few.values())
-    splits = {name: noise(count, classes, protocol.size) for name, count in few.items()}
-    statistics = protocol.normalization
-    return Domain(
-        protocol.name, [str(i) for i in range(classes)], **splits, flip=protocol.flip, normalization=statistics
-    )
+    train, val, test = (noise(count, classes, protocol.size) for count in few.values())
+    names = [str(number) for number in range(classes)]
+    return Domain(protocol.name, names, train, val, test, protocol.flip, protocol.normalization)
 
 
 def noise(count: int, classes: int, side: int) -> Split:

@@ -77,12 +77,17 @@ def anatomy_of(base: nn.Module) -> Anatomy:
     if not convs:
         raise MadlabError("The base network has no nn.Conv2d: madlab adapts convolutional networks.")
     base.requires_grad_(False).eval()
-    _lay_out(convs)
+    as_brought = _lay_out(convs)
     parameters = [p for p in base.parameters() if p.is_floating_point()]
     channels, sides = convs[0].in_channels, tuple[int, ...]()
     used = set[Tensor | nn.Module](parameters) | set(base.modules())
     if not any(parameter.is_meta for parameter in parameters):
-        channels, sides, used = _try_out(base, convs[0].in_channels, parameters)
+        try:
+            channels, sides, used = _try_out(base, channels, parameters)
+        except MadlabError:  # the network's code may count on PyTorch's default format, as Tensor.view does
+            for weight, data in as_brought.items():
+                weight.data = data
+            channels, sides, used = _try_out(base, channels, parameters)
 
     def runs(module: nn.Module) -> bool:
         return module in used or any(parameter in used for parameter in module.parameters())
@@ -184,17 +189,18 @@ def _is_inner(name: str) -> bool:
     return "parametrizations" in name.split(".")
 
 
-def _lay_out(convs: Iterable[nn.Conv2d]) -> None:
-    """Put filter banks into channels_last memory, where they lie as (M, k, k, N); no value changes.
+def _lay_out(convs: Iterable[nn.Conv2d]) -> dict[nn.Parameter, Tensor]:
+    """Put filter banks into channels_last memory, where they lie as (M, k, k, N); returns them as they lay before.
 
     There W * alpha and its gradient run over whole vectors of N values (`adapters.modulate`), and PyTorch computes all
     convolutions of the network so, whatever the memory format of the images. Layers with a forward of their own keep
-    their format: their code may count on it.
+    their format: their code may count on it. No value changes.
     """
-    for conv in convs:
-        weight = conv._parameters.get("weight")  # a parametrised layer has none
-        if weight is not None and is_plain(conv):
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    weights = [conv._parameters.get("weight") for conv in convs if is_plain(conv)]
+    before = {weight: weight.data for weight in weights if weight is not None}  # a parametrised layer has none
+    for weight, data in before.items():
+        weight.data = data.contiguous(memory_format=torch.channels_last)
+    return before
 
 
 def _refuse_unusual_weights(base: nn.Module) -> None:

@@ -124,6 +124,22 @@ def test_filters_are_laid_out_for_the_product_and_no_value_changes():
     net(torch.randn(2, 3, 16, 16), domain="d")
 
 
+class Viewing(nn.Sequential):
+    """Code that looks at a plain layer's filters as vectors, which PyTorch's default format allows alone."""
+
+    def forward(self, x):
+        return super().forward(x + self[0].weight.view(len(self[0].weight), -1).norm(dim=1).mean())
+
+
+def test_a_network_whose_code_counts_on_the_default_format_keeps_it():
+    base = Viewing(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    net = MultiDomainNet(base)
+    net.add_domain("d", 3)
+    assert base[0].weight.is_contiguous()
+    images = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(net.merge("d")(images), net(images, domain="d"))
+
+
 def step_of(net):
     """The loss of a training step and its gradients."""
     images, labels = double(4, 3, 16, 16), torch.tensor([0, 1, 2, 0])

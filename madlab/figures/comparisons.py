@@ -177,7 +177,7 @@ def means_by_row(
         if (interval := t_interval(list(values.values()))) is not None:
             ax.plot((interval.low, interval.high), (place, place), color=BLUE, linewidth=1.5)
             ax.plot(interval.estimate, place, marker="o", markersize=6, color=BLUE)
-        if marked in values:
+        if marked is not None and marked in values:
             ax.plot(values[marked], place, marker="D", markersize=6, color=ORANGE)
     ax.set_yticks(range(len(rows)), list(rows), fontsize=8)
     ax.tick_params(axis="y", length=0)

@@ -17,7 +17,8 @@ def test_a_part_is_what_the_notebook_cuts_out() -> None:
     signs, part = madlab.load_domain("signs"), drawn.part("signs")
     for split, count in (("train", 24), ("val", 8), ("test", 15)):
         cut = few(getattr(signs, split), count)
-        assert torch.equal(getattr(part, split).images, cut.images)
+        distance = getattr(part, split).images.int() - cut.images.int()
+        assert distance.shape == cut.images.shape and distance.abs().max() <= 1  # they round at different places
         assert torch.equal(getattr(part, split).labels, cut.labels)
 
 

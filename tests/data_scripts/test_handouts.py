@@ -1,18 +1,15 @@
 """Slides of notebooks: what is folded is left out, what is too much for one slide goes on several."""
 
 import base64
-import importlib
-import sys
 from io import BytesIO
 
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from notebook_tools import ROOT
 from PIL import Image
+from scripts import load_script
 
 pytest.importorskip("nbconvert")
-sys.path.insert(0, str(ROOT / "data_scripts"))
-handouts = importlib.import_module("handouts")
+handouts = load_script("handouts")
 
 
 def text(source: str, kind: str = "slide"):
@@ -36,8 +33,6 @@ def picture(height: int):
 
 def slides(*cells) -> list[tuple[str, str, int]]:
     """Slide type, visible source and number of outputs of every cell."""
-    for number, cell in enumerate(cells):
-        cell.id = str(number)
     made = handouts.in_slides(new_notebook(cells=[text("# 01 · Title"), *cells])).cells[1:]
     return [
         (
@@ -50,8 +45,8 @@ def slides(*cells) -> list[tuple[str, str, int]]:
 
 
 def test_what_fits_stays_with_its_text_and_the_rest_goes_below() -> None:
-    short, long = code("x = 1", printed(2)), code("y = 2\n" * 28)
-    assert slides(text("## One"), short, long, short) == [
+    first, long, last = code("x = 1", printed(2)), code("y = 2\n" * 28), code("x = 1", printed(2))
+    assert slides(text("## One"), first, long, last) == [
         ("slide", "## One", 0),
         ("-", "x = 1", 1),
         ("subslide", "y = 2\n" * 28, 0),

@@ -213,3 +213,24 @@ def test_bad_input_is_told_and_nothing_is_written(place: Path, tmp_path: Path) -
     with pytest.raises(madlab.MadlabError, match="has not finished"):
         share_run(unfinished, tmp_path / "shared")
     assert not (tmp_path / "shared").exists()
+
+
+def test_another_base_network_than_the_shared_one_is_refused_by_its_name(place: Path, tmp_path: Path) -> None:
+    other = write_base(tmp_path / "other.safetensors", seed=1)
+    with pytest.raises(madlab.MadlabError, match=r"was trained on another base network \(small\)"):
+        madlab.MultiDomainNet(madlab.load_base(other)).load_domain(place / "shared")
+    with pytest.raises(madlab.MadlabError, match=r"was trained on another base network \(small\)"):
+        madlab.load_run(place / "shared", other)
+
+
+def test_without_the_hubs_library_the_command_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(madlab.MadlabError, match=r"^The hub needs huggingface_hub: pip install 'madlab\[peers\]'\.$"):
+        domain_file("hf://ann/shades")
+
+
+def test_without_a_network_it_is_said_how_to_bring_the_file(place: Path, tmp_path: Path) -> None:
+    done = load_elsewhere("http://127.0.0.1:9", str(place / "small.safetensors"), "hf://ann/shades", tmp_path)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and "MadlabError: adapter.safetensors of ann/shades could not be had" in last
+    assert "run `hf download ann/shades adapter.safetensors --local-dir .` where there is a network" in last

@@ -210,10 +210,10 @@ QUIZ = (
         right="The gradients of its input and of its α, not that of W",
     ),
     Question(
-        "Fine-tuning changes all 3×3 filters at random. Which share of the change, in squared distance, can α make?",
+        "Somebody adds random numbers to all 3×3 filters. Which share of the change, in squared distance, can α make?",
         {
-            "About 11 %": "One direction of nine in every slice: 1/9. Changes that were learned lie along the filters "
-            "more often than chance, but not much more.",
+            "About 11 %": "One direction of nine in every slice: 1/9. Of the changes that fine-tuning learned, more "
+            "than that lay along the slices: the notebook has measured how much.",
             "About 33 %": "That is the share of the length, √(1/9). Squared distances add up, so the share is 1/9.",
             "0 %": "A random direction has some part along the slice: on average one ninth of its square.",
             "100 %": "Only if every slice were merely rescaled. A random change also reshapes it, in eight directions.",

@@ -44,14 +44,15 @@
     }
     get about() {
       const buttons = this.data.controls.filter(control => control.kind === 'button');
-      const recorded = buttons.some(control => control.presses), missing = buttons.filter(control => !this.has(control));
+      const recorded = buttons.some(control => control.presses), missing = this.data.controls.filter(control => !this.has(control));
       return 'Drawn by the notebook when this page was built. '
         + (recorded ? 'A button shows here what was recorded for these values; with a kernel it acts on what you did before. ' : '')
         + 'In JupyterLab and Colab the controls take every value'
         + (missing.length ? `, and there is “${missing.map(control => control.label).join('”, “')}”.` : '.');
     }
-    has(control) {
-      return control.kind !== 'button' || control.presses > 0 || Object.values(this.data.moves).some(moves => control.name in moves);
+    has(control) {  // what never changes anything here is not shown
+      if (control.kind !== 'button') return control.values.length > 1;
+      return control.presses > 0 || Object.values(this.data.moves).some(moves => control.name in moves);
     }
     places(key) { return key.split(',').slice(0, this.names.length).map(Number); }
     value(key, control) { return this.places(key)[this.names.indexOf(control.name)]; }
