@@ -1,5 +1,10 @@
 """What madlab says of input: an exception for what it cannot use, a warning for what it interpreted; both printable."""
 
+from collections.abc import Iterable
+
+LONGEST = 200
+"""Letters of another library's error that a message repeats; zipfile's may quote half of a damaged archive."""
+
 
 class MadlabError(ValueError):
     """Bad input, told in one sentence that says what is wrong and what to do.
@@ -30,3 +35,17 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def some(names: Iterable[object], most: int = 3) -> str:
+    """The first few names in order, and how many more there are."""
+    ordered = sorted(map(str, names))
+    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
+    return ", ".join(ordered[:most]) + more
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in one line: its first, cut where it is long, or its kind where it says nothing."""
+    lines = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
+    first = lines[0] if lines else type(error).__name__
+    return first if len(first) <= LONGEST else f"{first[:LONGEST]} ..."

@@ -21,9 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from madlab.adapters.base import whole_number
-from madlab.errors import MadlabError, MadlabWarning
+from madlab.errors import MadlabError, MadlabWarning, reason
 from madlab.files.pictures import HALF_A_STEP, read_image, square_of
-from madlab.files.text import reason
 from madlab.sizes import ImageSize, image_size
 from madlab.view import DomainView
 

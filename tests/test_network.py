@@ -96,8 +96,9 @@ SIZE = {"prompt": {"size": 16}}
 @pytest.mark.parametrize("method", PLAIN)
 def test_a_new_domain_is_the_base_bit_for_bit(method):
     base = small()
-    expected = base(images())
-    net = MultiDomainNet(base)
+    before, net = base(images()), MultiDomainNet(base)
+    expected = base(images())  # in the memory format that madlab gives it, sums have another order
+    torch.testing.assert_close(expected, before, rtol=1e-5, atol=1e-5 * before.abs().max().item())
     net.add_domain("signs", num_classes=CLASSES, method=method, **SIZE.get(method, {}))
     with_head_of_base(net, "signs")
     assert torch.equal(net(images(), domain="signs"), expected)
@@ -444,8 +445,8 @@ def timm_mobilenet():
 def test_other_networks_are_adapted_without_a_fork(build):
     torch.manual_seed(0)
     base = lively(build())
-    expected = base(images(2, 32))
     net = MultiDomainNet(base)
+    expected = base(images(2, 32))
     net.add_domain("signs", num_classes=CLASSES)
     with_head_of_base(net, "signs")
     assert torch.equal(net(images(2, 32), domain="signs"), expected)

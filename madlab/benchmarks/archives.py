@@ -19,8 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from madlab.benchmarks.walk import files_below
-from madlab.errors import MadlabError
-from madlab.files.text import reason
+from madlab.errors import MadlabError, reason
 
 RATIO = 100
 """How many times its own size an archive may hold; annotations, which are JSON, come to about 15."""

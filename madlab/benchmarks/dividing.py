@@ -20,11 +20,10 @@ from madlab.benchmarks.schemas import STRICT
 from madlab.benchmarks.split import SPLITS
 from madlab.benchmarks.table import by_class, is_table, read_table
 from madlab.benchmarks.walk import SPLIT_FILE
-from madlab.errors import MadlabError, MadlabWarning
+from madlab.errors import MadlabError, MadlabWarning, some
 from madlab.files.jsonfiles import read_json, write_json
 from madlab.files.pictures import read_image
 from madlab.files.schemas import validated
-from madlab.files.text import some
 from madlab.progress import track
 
 BAR_FROM = 2000

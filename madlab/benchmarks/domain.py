@@ -14,9 +14,8 @@ from torch import Tensor
 from madlab.benchmarks.folder import folder_name, read_folder
 from madlab.benchmarks.schemas import Normalization
 from madlab.benchmarks.split import SPLITS, Split, check_size
-from madlab.errors import MadlabError, MadlabWarning
+from madlab.errors import MadlabError, MadlabWarning, some
 from madlab.files.schemas import validated
-from madlab.files.text import some
 
 
 @dataclass(frozen=True)

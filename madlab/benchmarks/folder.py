@@ -20,9 +20,8 @@ from madlab.benchmarks.listing import check_classes, list_images
 from madlab.benchmarks.split import SPLITS, Split, check_size
 from madlab.benchmarks.table import by_class, is_table, read_table
 from madlab.benchmarks.walk import SPLIT_FILE
-from madlab.errors import MadlabError, MadlabWarning
+from madlab.errors import MadlabError, MadlabWarning, reason, some
 from madlab.files.pictures import Square, read_square, scale_of
-from madlab.files.text import reason, some
 from madlab.progress import track
 
 BAR_FROM = 2000

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from madlab.benchmarks.split import SPLITS
 from madlab.benchmarks.walk import check_layout, files_below, hidden, identity
-from madlab.errors import MadlabError, MadlabWarning
+from madlab.errors import MadlabError, MadlabWarning, some
 from madlab.files.pictures import is_image
-from madlab.files.text import some
 
 NO_IMAGE = "in no format that Pillow can read"
 NO_WAY = "a link that leads nowhere, or to a folder that is read anyway"

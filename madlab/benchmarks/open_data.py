@@ -18,10 +18,9 @@ from madlab.benchmarks import fetch, packed, packing
 from madlab.benchmarks.domain import Domain
 from madlab.benchmarks.protocol import DomainProtocol, Protocol
 from madlab.benchmarks.split import SPLITS
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, reason
 from madlab.files.pictures import square_of
 from madlab.files.plain import write_bytes
-from madlab.files.text import reason
 
 Samples = Sequence[tuple[Image.Image, int]]
 """A torchvision data set: (image, label) by number."""

@@ -23,10 +23,9 @@ from madlab.benchmarks.fetch import sha256_of
 from madlab.benchmarks.protocol import DomainProtocol
 from madlab.benchmarks.schemas import Manifest
 from madlab.benchmarks.split import SPLITS, Split
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, reason
 from madlab.files.jsonfiles import read_json
 from madlab.files.schemas import validated
-from madlab.files.text import reason
 
 VERSION = 1
 """Of the layout; packed domains of another version are made anew."""

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from madlab.benchmarks.split import SPLITS
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, some
 from madlab.files.plain import read_bytes
-from madlab.files.text import some
 
 MOST = 256 * 2**20
 """Bytes of a table, at most."""

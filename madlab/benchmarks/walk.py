@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from madlab.benchmarks.split import SPLITS
-from madlab.errors import MadlabError
-from madlab.files.text import some
+from madlab.errors import MadlabError, some
 
 SYSTEM = {"__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information", "Thumbs.db", "desktop.ini"}
 """What macOS, Synology, Linux and Windows put beside people's files; some of it holds small copies of their images."""

@@ -54,6 +54,7 @@ def write_peft(net: MultiDomainNet, domain: str, deployable: Deployable, path: P
         save_file({name: t.detach().clone().contiguous() for name, t in state.items()}, place / WEIGHTS)
         config.save_pretrained(place)
         loaded: Any = peft.PeftModel.from_pretrained(with_new_heads(net, domain), place).float()
+        loaded.to(memory_format=torch.contiguous_format)  # on which some of PEFT's merges count
         loaded = loaded.merge_and_unload() if view.method.name in MERGE_FIRST else loaded
         deployable.check(loaded.eval(), f"PEFT's network with {path.name}")
 

@@ -19,9 +19,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, reason
 from madlab.files.plain import write_bytes
-from madlab.files.text import reason
 
 NOT_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 """Formats that Pillow knows by name but does not decode, or only by starting another program."""

@@ -156,8 +156,9 @@ def method_and_options(
 
 def check_backend(compile: str | None) -> None:
     """Raise MadlabError for what is neither PLAIN nor a backend of torch.compile; graphs are our own (runs.step)."""
-    backends = torch.compiler.list_backends(exclude_tags=())
-    if compile in (None, PLAIN) or (compile in backends and compile != "cudagraphs"):
+    if compile in (None, PLAIN):  # not even asked, because loading the backends takes seconds
+        return
+    if compile in torch.compiler.list_backends(exclude_tags=()) and compile != "cudagraphs":
         return
     choices = ", ".join([PLAIN, *(name for name in torch.compiler.list_backends() if name != "cudagraphs")])
     raise MadlabError(
