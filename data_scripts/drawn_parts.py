@@ -10,6 +10,7 @@ import argparse
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -23,7 +24,7 @@ METHODS = ("frozen", "batchnorm", "mad", "finetune", "mad:8")
 SEEDS = (0, 1, 2)
 CLASSES, TRAIN, VAL, TEST = 10, 240, 80, 150
 """Classes of a part at most, and its images, which are spread evenly over them."""
-RECIPE = {"epochs": 6, "batch_size": 20, "crop": 20, "coarse": 0.0}
+RECIPE: dict[str, Any] = {"epochs": 6, "batch_size": 20, "crop": 20, "coarse": 0.0}
 
 
 def part(name: str) -> madlab.Domain:
@@ -42,11 +43,19 @@ def main() -> None:
     for seed, name, method in tqdm(list(product(SEEDS, DOMAINS, METHODS))):
         family, rank = split_method(method)
         tuned = madlab.METHODS[family].rates_for({"rank": rank} if rank else {})
-        # They are for batches of 64. The head's rate is left to `train`, which knows the batch.
-        rates = {"adapter_lr": tuned.adapter / 3, "batchnorm_lr": tuned.batchnorm / 3}
         folder = out / name / method / f"seed{seed}"
         madlab.train(
-            parts[name], method, seed=seed, out=folder, resume=True, device="cpu", progress=False, **RECIPE, **rates
+            parts[name],
+            method,
+            seed=seed,
+            out=folder,
+            resume=True,
+            device="cpu",
+            progress=False,
+            # The rates are for batches of 64. The head's is left to `train`, which knows the batch.
+            adapter_lr=tuned.adapter / 3,
+            batchnorm_lr=tuned.batchnorm / 3,
+            **RECIPE,
         )
         runs.append(Run.read(folder))
     write_runs(RECORDS / "drawn.jsonl", runs)
