@@ -129,13 +129,18 @@ MANY = "[{say}('x' * 100) for _ in range(20000)]"
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 
+def hear_signals():
+    """A shell starts background jobs with SIGINT ignored, nohup any with SIGHUP, and their children inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def start(body, *flags, **options):
     return subprocess.Popen(
         [sys.executable, *flags, "-c", PROGRAM.format(body=body)],
         stderr=subprocess.PIPE,
         text=True,
-        # A shell starts its background jobs with SIGINT ignored, and their children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=hear_signals,
         **({"stdout": subprocess.PIPE, "env": BUFFERED} | options),
     )
 
