@@ -12,7 +12,10 @@ from madlab.adapters.base import split_method
 from madlab.runs.record import read_runs
 
 fair_table = load_script("fair_table")
-DUELS, OTHERS, GRIDS = fair_table.DUELS, fair_table.OTHERS, fair_table.GRIDS
+DUELS, GRIDS = fair_table.DUELS, fair_table.GRIDS
+OTHERS = fair_table.RANKS + fair_table.OTHERS
+EARLY = DUELS + fair_table.RANKS
+"""The rows of the first stage of `table`."""
 
 
 def test_every_method_has_a_row() -> None:
@@ -33,9 +36,9 @@ def test_the_rows_of_the_duels_have_three_seeds_and_the_first_seed_comes_first(t
     seeds = {row: {seed for _, _, method, seed, _ in planned if method == row} for row in DUELS + OTHERS}
     assert all(seeds[row] == {0, 1, 2} for row in DUELS if row != "mad:8")
     assert all(seeds[row] == {0} for row in OTHERS)
-    first = [(domain, method) for _, domain, method, seed, _ in planned if seed == 0][: len(DUELS) * 11]
+    first = [(domain, method) for _, domain, method, seed, _ in planned if seed == 0][: len(EARLY) * 11]
     assert planned[: len(first)] == [run for run in planned if run[3] == 0][: len(first)]
-    assert {method for _, method in first} == set(DUELS)
+    assert {method for _, method in first} == set(EARLY)
 
 
 def test_fewer_images_are_every_nth_of_the_training_images_and_all_others(tmp_path: Path) -> None:
