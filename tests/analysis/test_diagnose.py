@@ -151,9 +151,9 @@ def test_a_diverged_run_names_the_rate_and_its_command_works(place: Path, capsys
     assert cli.main(["diagnose", str(place / "runs/nan")]) == 0
     told = capsys.readouterr().out
     assert told.startswith(f"{DIVERGED}: {SIGNATURES[DIVERGED]}\n")
-    assert "loss became nan in epoch 2" in told and "adapter_lr 1e+30 (the method's own is 0.015)" in told
+    assert "loss became nan in epoch 2" in told and "adapter_lr 1e+30 (the method's own is 0.0156)" in told
     (command,) = re.findall(r"madlab (train .*)", told)
-    assert "--adapter-lr 0.015" in command
+    assert "--adapter-lr 0.0156" in command
     assert cli.main(shlex.split(command)) == 0
     again = diagnose(place / "runs/nan-adapter-rate")
     assert again.signatures not in ((DIVERGED,), (UNFINISHED,))

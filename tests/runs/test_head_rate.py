@@ -94,8 +94,9 @@ def test_twenty_times_the_stable_rate_is_not_stable():
     assert max(losses_of(view, optimiser, inputs, labels, 16)) > 5
 
 
-def test_the_heads_rates_of_all_methods_are_shares_for_which_this_was_tried():
-    assert min(RATES) >= 0.03 and max(RATES) <= 2
+def test_no_method_gives_its_head_a_higher_rate_than_those_for_which_this_was_tried():
+    """A lower one needs no trial here: before a training starts, its head is fitted (madlab.runs.probe)."""
+    assert min(RATES) > 0 and max(RATES) <= 1.0
 
 
 def test_larger_features_make_the_same_steps_in_the_logits():
