@@ -2,9 +2,9 @@
 
     python data_scripts/ship_adapters.py
 
-Every run has 20 epochs, seed 0 and the rates of METHODS; the record holds those that they were. Its domain goes to madlab/weights/adapters.zip, with 8 bits
-per number and folded norms; its config, curve and accuracy go to madlab/records/shipped.jsonl. About ten minutes
-on one core.
+Every run has 20 epochs, seed 0 and the rates of METHODS; the record holds those that they were. Its domain goes to
+madlab/weights/adapters.zip, with 8 bits per number and folded norms; its config, curve and accuracy go to
+madlab/records/shipped.jsonl. About ten minutes on one core.
 """
 
 import tempfile
