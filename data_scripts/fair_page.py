@@ -1,0 +1,120 @@
+"""The page of the fair table, its pictures and the README's table, all of them from the records.
+
+    python data_scripts/fair_table.py --data data --out runs/fair --fold   # finished runs -> records
+    python data_scripts/fair_page.py                                       # records -> page, pictures, README
+
+It writes notebooks/site/fair_table.md, the pictures static/fair-*.svg beside it, and what stands between two marks in
+the README. Every number and verdict is computed, and what is still missing is counted, so that the page is true of
+whatever the records hold; tests/data_scripts/test_fair_page.py makes it again and compares.
+"""
+
+import argparse
+from pathlib import Path
+from textwrap import fill
+
+from fair_care import care, completeness
+from fair_records import Recorded
+from fair_sections import accuracy, below_frozen, duels_of_mad, epochs, equal_duels, means_of, smallest_domain, verdicts
+
+from madlab.runs.record import RECORDS
+from madlab.tables.output import markdown
+from madlab.tables.report import with_spreads
+
+ROOT = Path(__file__).parents[1]
+SITE = ROOT / "notebooks" / "site"
+NINE, FIVE = "fair-decathlon", "fair-sketch"
+TOLD = {
+    NINE: "the nine domains",
+    FIVE: "the five domains",
+    "fair-epochs": "the study of epochs",
+    "fair-densenet": "the five domains with the DenseNet",
+    "fair-full-width": "the nine domains at full width",
+}
+BEGIN, END = "<!-- the fair table: data_scripts/fair_page.py writes it -->", "<!-- end of the fair table -->"
+ROWS = "frozen", "batchnorm", "mad:8", "piggyback", "wtpb", "lora:8", "mad", "parallel", "finetune"
+"""Of the README's table."""
+OPENING = """\
+Where does MAD lead, tie and lose, at equal bytes and at equal numbers? Nothing on this page is typed by hand:
+`python data_scripts/fair_page.py` prints it, with its pictures, from the runs in `madlab/records`, and says what is not
+there yet. A difference is called a lead only where its interval of 95 % says so, after Holm's correction."""
+REPEAT = """\
+```
+python data_scripts/tune.py --domains data/flowers data/gtsrb --no-flip gtsrb --out madlab/records/trials.jsonl
+python data_scripts/fair_table.py --data data --out runs/fair --workers 2   # --print-plan says what is left
+python data_scripts/fair_table.py --data data --out runs/fair --fold        # finished runs -> madlab/records
+python data_scripts/fair_page.py                                            # this page, its pictures, README
+madlab report madlab/records/fair-decathlon.jsonl                           # every domain of a table
+```"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=Path, default=RECORDS, help="the folder of the records")
+    parser.add_argument(
+        "--site", type=Path, default=SITE, help="where fair_table.md goes, and static/ with its pictures"
+    )
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="whose table is renewed")
+    args = parser.parse_args()
+    found = {name: Recorded(args.records / f"{name}.jsonl", told) for name, told in TOLD.items()}
+    text, pictures = page(found)
+    static = args.site / "static"
+    static.mkdir(parents=True, exist_ok=True)
+    for old in static.glob("fair-*.svg"):
+        old.unlink()
+    for name, data in pictures.items():
+        (static / name).write_bytes(data)
+    (args.site / "fair_table.md").write_text(text, "utf-8")
+    readme = args.readme.read_text("utf-8")
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    args.readme.write_text(f"{before}{BEGIN}\n{in_short(found[NINE], found[FIVE])}\n{END}{after}", "utf-8")
+
+
+def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
+    """The page as Markdown, and its pictures by their names."""
+    nine, five, study, *others = found.values()
+    trials = nine.file.with_name("trials.jsonl")
+    pictures: dict[str, bytes] = {}
+    parts = ["# The fair table", OPENING, "## What was compared, and how equal", *care(nine, trials)]
+    parts += ["### What is there, and what is missing", *completeness(list(found.values()))]
+    for one in (nine, five):
+        parts += [f"## {_heading(one)}", *accuracy(one, pictures)]
+        parts += [f"### MAD against its rivals on {one.told}", *duels_of_mad(one)]
+    parts += ["## A domain in 20 kB", *smallest_domain(nine)]
+    parts += ["## Runs below frozen features", *below_frozen([nine, five])]
+    parts += ["## How many epochs are enough", *epochs(study)]
+    for one in others:
+        parts += [f"## {_heading(one)}", *accuracy(one, pictures), *(duels_of_mad(one) if one.ready else [])]
+    parts += ["## How to repeat it", REPEAT]
+    return "\n\n".join(_wrapped(part) for part in parts) + "\n", pictures
+
+
+def in_short(nine: Recorded, five: Recorded) -> str:
+    """The README's table of some methods, and what the duels at equal bytes say."""
+    if not (nine.ready and five.ready):
+        return "\n\n".join(_wrapped(one.not_yet()) for one in (nine, five) if not one.ready)
+    rows = [row for row in ROWS if row in nine.table.whole.index and row in five.table.whole.index]
+    columns = [rows, [f"{nine.table.methods.loc[row, 'parameters']:,.0f}" for row in rows]]
+    for one in (nine, five):
+        chosen = one.table.methods.loc[rows]
+        columns.append(with_spreads(chosen["mean"], chosen["mean_std"], 2))
+    table = markdown(["method", "parameters per domain", "nine at 32 px", "five at 32 px"], columns)
+    said = [
+        f"On {one.told}, at equal bytes, {verdicts(means_of(equal_duels(one, 'bytes')[0]))}" for one in (nine, five)
+    ]
+    return "\n\n".join([table, _wrapped(" ".join(said))])
+
+
+def _heading(one: Recorded) -> str:
+    return one.told[0].upper() + one.told[1:]
+
+
+def _wrapped(part: str) -> str:
+    """A paragraph in lines of at most 120 characters; headings, tables, pictures and code stay as they are."""
+    if part.startswith(("#", "|", "!", "```")):
+        return part
+    return fill(part, 120, break_long_words=False, break_on_hyphens=False)
+
+
+if __name__ == "__main__":
+    main()
