@@ -110,10 +110,9 @@ def _counted_rows(one: Recorded) -> tuple[str, ...]:
     rows = {(method, epochs) for method, epochs, _, _ in one.planned}
     without_first = {(method, epochs) for method, epochs, _, seed in one.missing if seed == 0}
     without_any = {(method, epochs) for method, epochs, _, _ in one.missing}
-    there = one.planned.total() - one.missing.total()
     return (
         f"`{one.name}.jsonl`",
-        f"{there:,} of {one.planned.total():,}",
+        f"{one.there:,} of {one.planned.total():,}",
         f"{len(rows - without_first)} of {len(rows)}",
         f"{len(rows - without_any)} of {len(rows)}",
         f"{one.missing.total():,}",

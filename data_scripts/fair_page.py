@@ -9,16 +9,18 @@ whatever the records hold; tests/data_scripts/test_fair_page.py makes it again a
 """
 
 import argparse
+import re
 from pathlib import Path
 from textwrap import fill
 
 from fair_care import care, completeness
+from fair_goal import smallest_domain
 from fair_records import Recorded
-from fair_sections import accuracy, below_frozen, duels_of_mad, epochs, equal_duels, means_of, smallest_domain, verdicts
+from fair_sections import accuracy, below_frozen, duels_of_mad, epochs, equal_duels
 
 from madlab.runs.record import RECORDS
 from madlab.tables.output import markdown
-from madlab.tables.report import with_spreads
+from madlab.tables.report import kilobytes, with_spreads
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "notebooks" / "site"
@@ -94,15 +96,23 @@ def in_short(nine: Recorded, five: Recorded) -> str:
     if not (nine.ready and five.ready):
         return "\n\n".join(_wrapped(one.not_yet()) for one in (nine, five) if not one.ready)
     rows = [row for row in ROWS if row in nine.table.whole.index and row in five.table.whole.index]
-    columns = [rows, [f"{nine.table.methods.loc[row, 'parameters']:,.0f}" for row in rows]]
+    methods, forms = nine.table.methods.loc[rows], nine.forms.loc[rows]
+    columns = [rows, forms["stored"].map(kilobytes), methods["parameters"].map("{:,.0f}".format)]
     for one in (nine, five):
         chosen = one.table.methods.loc[rows]
         columns.append(with_spreads(chosen["mean"], chosen["mean_std"], 2))
-    table = markdown(["method", "parameters per domain", "nine at 32 px", "five at 32 px"], columns)
-    said = [
-        f"On {one.told}, at equal bytes, {verdicts(means_of(equal_duels(one, 'bytes')[0]))}" for one in (nine, five)
-    ]
-    return "\n\n".join([table, _wrapped(" ".join(said))])
+    table = markdown(["method", "kB per domain", "parameters", "nine at 32 px", "five at 32 px"], columns)
+    seeds = sorted({int(number) for one in (nine, five) for number in one.table.methods.loc[rows, "seeds"]})
+    over = f"mean ± standard deviation over {seeds[-1]} seeds" if seeds[-1] > 1 else "one seed"
+    if seeds[0] == 1 < seeds[-1]:
+        over += " (one where there is no ±)"
+    counts = " and ".join(str(len(one.table.domains)) for one in (nine, five))
+    what = (
+        f"Test accuracy in percent on small public sets, {counts} domains at 32 pixels, with the shipped "
+        f"`pocket-resnet26`; {nine.runs[0].result.epochs} epochs, {over}; kB are those of adapter and norms:"
+    )
+    said = [f"On {one.told}, at equal bytes, {equal_duels(one).verdicts('bytes')}" for one in (nine, five)]
+    return "\n\n".join([_wrapped(what), table, _wrapped(" ".join(said))])
 
 
 def _heading(one: Recorded) -> str:
@@ -110,10 +120,11 @@ def _heading(one: Recorded) -> str:
 
 
 def _wrapped(part: str) -> str:
-    """A paragraph in lines of at most 120 characters; headings, tables, pictures and code stay as they are."""
+    """A paragraph in lines of at most 120 characters, never broken within code; what is no paragraph stays as it is."""
     if part.startswith(("#", "|", "!", "```")):
         return part
-    return fill(part, 120, break_long_words=False, break_on_hyphens=False)
+    whole = re.sub(r"`[^`]+`", lambda code: code[0].replace(" ", "\0"), part)
+    return fill(whole, 120, break_long_words=False, break_on_hyphens=False).replace("\0", " ")
 
 
 if __name__ == "__main__":

@@ -89,6 +89,11 @@ class Recorded:
     def missing(self) -> Counter[Cell]:
         return self.planned - self.cells
 
+    @property
+    def there(self) -> int:
+        """How many of the planned runs there are."""
+        return self.planned.total() - self.missing.total()
+
     def not_yet(self) -> str:
         """A sentence for a section that has nothing to show."""
         state = "holds no method that was run on every domain" if self.runs else "is not there"
@@ -102,7 +107,7 @@ class Recorded:
         if not self.missing:
             return []
         lacking = [domain for domain in self.domains if domain not in self.table.domains]
-        text = f"So far {self.planned.total() - self.missing.total():,} of {counted(self.planned.total(), 'run')}."
+        text = f"So far {self.there:,} of {counted(self.planned.total(), 'run')}."
         if lacking:
             left = counted(len(self.table.domains), "domain")
             text += f" No run is on {listed(lacking)}, so that all means are of {left}."

@@ -1,17 +1,16 @@
 """The sections of the fair table's page: each takes what was recorded and returns paragraphs and tables as Markdown."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 from statistics import fmean
 
-import pandas as pd
 from fair_records import Recorded, counted, listed
 from scipy.stats import kendalltau, rankdata, spearmanr
 
 from madlab.runs.record import Run
-from madlab.tables.budgets import best_at_budgets, best_forms, nearest_forms
+from madlab.tables.budgets import best_at_budgets, nearest_forms
 from madlab.tables.drawing import draw_forms
 from madlab.tables.duel_report import (
     NOTE_AT,
@@ -30,8 +29,6 @@ from madlab.tables.report import kilobytes, with_spreads
 
 NEAR = 1.25
 """Sizes whose ratio is at most this are called equal."""
-GOAL, LOSS = 20, 1.0
-"""Kilobytes that a domain may take, and points of mean accuracy that it may lose against exact full MAD."""
 
 
 def accuracy(one: Recorded, pictures: dict[str, bytes]) -> list[str]:
@@ -93,183 +90,97 @@ def _note(one: Recorded) -> str:
 
 
 def duels_of_mad(one: Recorded) -> list[str]:
-    """MAD against every rival at the nearest bytes, at the nearest numbers, and within the budgets."""
+    """MAD against every rival at equal bytes and at equal numbers, and against the best forms within the budgets."""
     if not one.ready:
         return [one.not_yet()]
-    parts = []
-    for what in EQUAL:
-        parts += [f"**At equal {what}**, the form of MAD that is nearest in {EQUAL[what].told}:"]
-        parts += _fought(one, what)
+    parts = [
+        "Each rival meets the form of MAD, both as they were trained, that is nearest to what it stores for a domain, "
+        "adapter and norms, and the one nearest to its parameters, as the literature counts them (a mask's weight as "
+        f"1/32). Sizes within {100 * (NEAR - 1):.0f} % are called equal; the table has MAD's / the rival's.",
+        *_fought(one),
+    ]
     if at := duels_at_budgets(one.grid, one.forms, "mad"):
         own = [duel for found in at.values() for duel in found.values()]
-        parts += ["**Within the same kilobytes**, rounded forms too, each the best on validation:", budget_table(at)]
-        parts += [NOTE_AT, *(f"At most {size} kB: {verdicts(found.values())}" for size, found in at.items())]
+        parts += ["**Within the same kilobytes**, rounded forms too:", budget_table(at), NOTE_AT]
+        for size, found in at.items():
+            form = next(iter(found.values())).first
+            parts.append(f"At most {size} kB, {form}: {_said(found)}")
         parts.append(f"The intervals come from {bases_of(own)}.")
     return parts
 
 
 @dataclass(frozen=True)
-class Equal:
-    """What is equal in a duel: its column in a table of forms, how it is written, its unit, and what it is."""
+class Duels:
+    """MAD's duels at equal size, as one family for Holm's correction.
 
-    column: str
-    written: Callable[[float], str]
-    unit: str
-    told: str
+    means, scores: of each pair (form of MAD, rival), the highest lead first. at: "bytes" or "numbers" -> its pairs.
+    without: the rivals that no form of MAD is near, in either.
+    """
 
+    means: dict[tuple[str, str], Duel]
+    scores: dict[tuple[str, str], Duel]
+    at: dict[str, list[tuple[str, str]]]
+    without: list[str]
 
-EQUAL = {
-    "bytes": Equal("stored", kilobytes, "kB", "what a domain stores, adapter and norms"),
-    "numbers": Equal("parameters", "{:,.0f}".format, "parameters", "parameters, as the literature counts them"),
-}
-
-
-def sizes_of(one: Recorded, what: str) -> pd.Series:
-    """The sizes that are to be equal, by method: "bytes" or "numbers"."""
-    return (one.forms if what == "bytes" else one.table.whole)[EQUAL[what].column]
+    def verdicts(self, what: str) -> str:
+        """Whom MAD leads, ties with and loses to at equal bytes or numbers."""
+        return _said({_named(pair): duel for pair, duel in self.means.items() if pair in self.at[what]})
 
 
 @cache
-def equal_duels(one: Recorded, what: str) -> tuple[list[Duel], list[str]]:
-    """The duels of MAD with the rivals that have its size within NEAR, and the rivals that no form of MAD is near."""
-    rows, sizes = one.forms if what == "bytes" else one.table.whole, sizes_of(one, what)
-    nearest = nearest_forms(rows, EQUAL[what].column)
-    near = {rival: mad for rival, mad in nearest.items() if 1 / NEAR <= sizes[mad] / sizes[rival] <= NEAR}
-    fought = duels(one.grid, [(mad, rival) for rival, mad in near.items()])
-    return fought, [rival for rival in nearest if rival not in near]
+def equal_duels(one: Recorded) -> Duels:
+    """The duels of MAD with each rival at the nearest bytes and the nearest parameters."""
+    sizes = {"bytes": one.forms["stored"], "numbers": one.table.whole["parameters"]}
+    nearest = {"bytes": nearest_forms(one.forms, "stored"), "numbers": nearest_forms(one.table.whole, "parameters")}
+    at = {
+        what: [(m, r) for r, m in nearest[what].items() if 1 / NEAR <= sizes[what][m] / sizes[what][r] <= NEAR]
+        for what in sizes
+    }
+    pairs = list(dict.fromkeys([*at["bytes"], *at["numbers"]]))
+    fought = sorted(duels(one.grid, pairs), key=lambda duel: -duel.difference)
+    of_kind = {k: {(duel.first, duel.second): duel for duel in fought if duel.kind == k} for k in (MEAN, SCORE)}
+    without = [rival for rival in nearest["bytes"] if rival not in {r for _, r in pairs}]
+    return Duels(of_kind[MEAN], of_kind[SCORE], at, without)
 
 
-def means_of(fought: Iterable[Duel]) -> list[Duel]:
-    """The duels over the mean of domains, the highest lead first."""
-    return sorted((duel for duel in fought if duel.kind == MEAN), key=lambda duel: -duel.difference)
-
-
-def _fought(one: Recorded, what: str) -> list[str]:
-    """The duels as a table, and who leads, ties and loses."""
-    (fought, far), sizes, equal = equal_duels(one, what), sizes_of(one, what), EQUAL[what]
+def _fought(one: Recorded) -> list[str]:
+    """The duels at equal size as a table, and whom MAD leads, ties with and loses to."""
+    found, stored, methods = equal_duels(one), one.forms["stored"], one.table.whole
     parts = []
-    if means := means_of(fought):
-        scores = {duel.second: duel for duel in fought if duel.kind == SCORE}
+    if found.means:
         columns = {
-            "MAD": [duel.first for duel in means],
-            f"its {equal.unit}": [equal.written(sizes[duel.first]) for duel in means],
-            "rival": [duel.second for duel in means],
-            f"the rival's {equal.unit}": [equal.written(sizes[duel.second]) for duel in means],
-            "points": [told(duel, 1) for duel in means],
-            "S": [told(scores[duel.second], 0) if duel.second in scores else UNKNOWN for duel in means],
+            "MAD": [mad for mad, _ in found.means],
+            "rival": [rival for _, rival in found.means],
+            "kB": [" / ".join(kilobytes(stored[form]) for form in pair) for pair in found.means],
+            "parameters": [" / ".join(f"{methods.loc[f, 'parameters']:,.0f}" for f in pair) for pair in found.means],
+            "points": [told(duel, 1) for duel in found.means.values()],
+            "S": [told(found.scores[pair], 0) if pair in found.scores else UNKNOWN for pair in found.means],
         }
-        parts += [markdown(list(columns), columns.values()), f"In mean accuracy {verdicts(means)}"]
-        if scores:
-            parts[-1] += f" In S {verdicts(scores[duel.second] for duel in means if duel.second in scores)}"
+        parts += [markdown(list(columns), columns.values())]
+        same = set(found.at["bytes"]) == set(found.at["numbers"])
+        for what in ["bytes and numbers"] if same else found.at:
+            parts.append(f"**At equal {what}**, in mean accuracy: {found.verdicts('bytes' if same else what)}")
+        if found.scores:
+            parts.append(f"In S, of all these: {_said({_named(pair): duel for pair, duel in found.scores.items()})}")
+        means = list(found.means.values())
         parts.append(f"Verdicts after Holm's correction over each column; intervals from {bases_of(means)}.")
-    if far:
-        parts.append(f"No form of MAD is within {NEAR - 1:.0%} of the size of {listed(far)}, so that there is no duel.")
+    if found.without:
+        parts.append(f"No form of MAD has the size of {listed(found.without)}: there is no duel.")
     return parts
 
 
-def verdicts(fought: Iterable[Duel]) -> str:
-    """Whom MAD leads, ties with and loses to, as a sentence; in brackets the form of MAD, unless it is full MAD."""
-    said: dict[str, list[str]] = {"leads": [], "ties": [], "loses": [], UNKNOWN: []}
-    for duel in fought:
-        said[duel.verdict].append(duel.second if duel.first == "mad" else f"{duel.second} ({duel.first})")
-    text = "MAD " + "; ".join(f"**{word}**: {listed(said[word])}" for word in ("leads", "ties", "loses")) + "."
-    return text if not said[UNKNOWN] else f"{text} Without an interval: {listed(said[UNKNOWN])}."
+def _named(pair: tuple[str, str]) -> str:
+    """The rival, and in brackets the form of MAD that it meets, unless that is full MAD."""
+    mad, rival = pair
+    return rival if mad == "mad" else f"{rival} ({mad})"
 
 
-def smallest_domain(one: Recorded) -> list[str]:
-    """Whether a stored domain of at most GOAL kB loses at most LOSS points against full MAD, and if not, why not."""
-    own = one.forms[one.forms["family"] == "mad"] if one.ready else one.forms
-    goal = (
-        f"The goal: all that is stored for a domain, its head apart, in at most {GOAL} kB, with at most {LOSS:.0f} "
-        "point lost against full MAD in exact numbers, as a mean over the domains."
-    )
-    if "mad" not in own.index:
-        return [goal, one.not_yet()]
-    rounded = own[own["bits"].notna()].sort_values("stored", kind="stable")
-    front = rounded[rounded["validation"] > rounded["validation"].cummax().shift(fill_value=0)]
-    forms = list(dict.fromkeys([*front.index, *filter(None, [_within_goal(own)])]))
-    lost = {duel.first: duel for duel in duels(one.grid, [(form, "mad") for form in forms]) if duel.kind == MEAN}
-    parts = [
-        goal,
-        *one.so_far(),
-        "Forms of MAD that are better on validation than every smaller one; kB are means over the domains, at most: of "
-        "the largest domain:",
-        _sizes_and_losses(own.loc[forms].sort_values("stored"), lost),
-    ]
-    return [*parts, *_reached(one, own, lost), f"The intervals come from {bases_of(list(lost.values()))}."]
-
-
-def _within_goal(own: pd.DataFrame) -> str | None:
-    return best_forms(own, GOAL).get("mad")
-
-
-def _sizes_and_losses(forms: pd.DataFrame, lost: Mapping[str, Duel]) -> str:
-    return markdown(
-        ["form", "adapter kB", "norms kB", "at most kB", "points against full MAD"],
-        [
-            forms.index,
-            forms["adapter_bytes"].map(kilobytes),
-            forms["norm_bytes"].map(kilobytes),
-            forms["stored"].map(kilobytes),
-            [difference(lost[str(form)], 2) for form in forms.index],
-        ],
-    )
-
-
-def _reached(one: Recorded, own: pd.DataFrame, lost: Mapping[str, Duel]) -> list[str]:
-    """Whether the goal is reached, what the chosen form loses by its form and by its rounding, and what would do."""
-    form = _within_goal(own)
-    if form is None:
-        least = own["stored"].idxmin()
-        size, norms = (kilobytes(own.loc[least, column]) for column in ("stored", "norm_bytes"))
-        return [f"**Not reached:** the smallest form, {least}, takes {size} kB, of which {norms} are norms."]
-    duel = lost[form]
-    parts = [f"**{_judged(duel)}** The best on validation within {GOAL} kB is {form}: {difference(duel, 2)} points."]
-    exact = form.partition(" in ")[0]
-    if exact != "mad" and form != exact:
-        pairs = [(exact, "mad"), (form, exact)]
-        by_form, by_rounding = (duel for duel in duels(one.grid, pairs) if duel.kind == MEAN)
-        parts.append(
-            f"Before it is rounded, {exact} is {difference(by_form, 2)} points from full MAD; rounding it and folding "
-            f"its norms adds {difference(by_rounding, 2)}."
-        )
-    if duel.difference < -LOSS:
-        parts.append(_in_the_way(own, lost))
-    rivals = {family: found for family, found in best_forms(one.forms, GOAL).items() if family != "mad"}
-    if rivals:
-        best = max(rivals.values(), key=lambda name: float(one.forms.loc[name, "validation"]))
-        (against,) = (d for d in duels(one.grid, [(best, "mad")]) if d.kind == MEAN)
-        parts.append(f"The best of the other methods within {GOAL} kB is {best}: {difference(against, 2)} points.")
-    return parts
-
-
-def _judged(duel: Duel) -> str:
-    if duel.interval is None:
-        return "Reached." if duel.difference >= -LOSS else "Not reached."
-    if duel.interval.low >= -LOSS:
-        return "Reached, beyond doubt."
-    if duel.interval.high < -LOSS:
-        return "Not reached, beyond doubt."
-    return ("Reached" if duel.difference >= -LOSS else "Not reached") + ", but the interval holds both."
-
-
-def _in_the_way(own: pd.DataFrame, lost: Mapping[str, Duel]) -> str:
-    """What the smallest form takes that loses little enough, and what full MAD takes in the fewest bits."""
-    enough = [form for form in lost if lost[form].difference >= -LOSS]
-    text = f"No form in the table above loses at most {LOSS:.0f} point."
-    if enough:
-        form = min(enough, key=lambda name: float(own.loc[name, "stored"]))
-        size = kilobytes(own.loc[form, "stored"])
-        text = f"The smallest form above that loses at most {LOSS:.0f} point is {form}, in {size} kB."
-    full = own[own.index.str.startswith("mad in ")]
-    if full.empty:
-        return text
-    least = full["adapter_bytes"].idxmin()
-    sizes = kilobytes(full.loc[least, "adapter_bytes"]), kilobytes(full.loc[least, "norm_bytes"])
-    return (
-        f"**What stands in the way:** full α in the fewest bits ({least}) takes {sizes[0]} kB and its norms {sizes[1]} "
-        f"kB. {text}"
-    )
+def _said(fought: Mapping[str, Duel]) -> str:
+    """Whom MAD leads, ties with and loses to, as a sentence."""
+    names = {v: [n for n, duel in fought.items() if duel.verdict == v] for v in ("leads", "ties", "loses", UNKNOWN)}
+    text = f"MAD **leads**: {listed(names['leads'])}; **ties**: {listed(names['ties'])}; "
+    text += f"**loses**: {listed(names['loses'])}."
+    return text if not names[UNKNOWN] else f"{text} Without an interval: {listed(names[UNKNOWN])}."
 
 
 def below_frozen(records: Sequence[Recorded]) -> list[str]:
@@ -280,7 +191,7 @@ def below_frozen(records: Sequence[Recorded]) -> list[str]:
     pairs = {key: found["frozen", *key[1:]] for key in found if key[0] != "frozen" and ("frozen", *key[1:]) in found}
     below = {key for key, floor in pairs.items() if found[key].test_accuracy < floor.test_accuracy}
     parts = [
-        f"An adapter whose training ends below a linear head on frozen features has harmed. That is so for {len(below)} "
+        f"A training that ends below a linear head on frozen features has done harm. That is so for {len(below)} "
         f"of {counted(len(pairs), 'run')}, each compared with `frozen` on the same domain with the same seed."
     ]
     if not below:
@@ -318,7 +229,7 @@ def epochs(one: Recorded) -> list[str]:
     columns = [
         [f"{means[n][method]:.2f} ({rank:g})" for method, rank in zip(methods, ranks[n], strict=True)] for n in lengths
     ]
-    parts = [] if not one.missing else [f"So far {counted(one.cells.total(), 'run')} of {one.planned.total():,}."]
+    parts = [] if not one.missing else [f"So far {one.there:,} of {counted(one.planned.total(), 'run')}."]
     parts += [
         f"Mean test accuracy in percent over {listed(one.domains)}, in brackets the rank:",
         markdown(["method", *(f"{n} epochs" for n in lengths)], [methods, *columns]),
