@@ -50,7 +50,7 @@ def _trials(runs: Sequence[Run], file: Path) -> list[str]:
     whole = {family: own for family, own in lines.items() if len(own) >= TRIALS}
     at_edge = [family for family, own in whole.items() if edges(own)]
     if at_edge:
-        parts.append(f"The best of all its trials lies at the edge of what was tried for {listed(at_edge)}.")
+        parts.append(f"Of {listed(at_edge)} the best trial lies at the edge of what was tried.")
     return [*parts, *_origin(runs, {family: best_of(own) for family, own in whole.items()})]
 
 

@@ -80,11 +80,13 @@ def _interval(one: Recorded, method: str) -> str:
 
 
 def _note(one: Recorded) -> str:
-    spread = "± is the standard deviation over seeds. " if (one.table.methods["seeds"] > 1).any() else ""
+    rows = one.table.whole
+    spread = "± is the standard deviation over seeds. " if (rows["seeds"] > 1).any() else ""
+    one_seed = "Of one seed, it says nothing about another. " if (rows["seeds"] == 1).any() else ""
     return (
         f"Mean test accuracy in percent over {listed(one.table.domains)}. {spread}The interval of 95 % is that of the "
-        "mean, from test images drawn again, and from seeds where a row has several. Parameters and kB are those of "
-        "one domain, without its head; norms are stored as trained, with their statistics. "
+        f"mean, from test images drawn again, and from seeds where a row has several. {one_seed}Parameters and kB are "
+        "those of one domain, without its head; norms are stored as trained, with their statistics. "
         + (one.table.why_no_score or "S is against `finetune` of this table.")
     )
 
@@ -114,13 +116,13 @@ class Duels:
     """MAD's duels at equal size, as one family for Holm's correction.
 
     means, scores: of each pair (form of MAD, rival), the highest lead first. at: "bytes" or "numbers" -> its pairs.
-    without: the rivals that no form of MAD is near, in either.
+    without: the same -> the rivals that no form of MAD is near.
     """
 
     means: dict[tuple[str, str], Duel]
     scores: dict[tuple[str, str], Duel]
     at: dict[str, list[tuple[str, str]]]
-    without: list[str]
+    without: dict[str, list[str]]
 
     def verdicts(self, what: str) -> str:
         """Whom MAD leads, ties with and loses to at equal bytes or numbers."""
@@ -139,7 +141,7 @@ def equal_duels(one: Recorded) -> Duels:
     pairs = list(dict.fromkeys([*at["bytes"], *at["numbers"]]))
     fought = sorted(duels(one.grid, pairs), key=lambda duel: -duel.difference)
     of_kind = {k: {(duel.first, duel.second): duel for duel in fought if duel.kind == k} for k in (MEAN, SCORE)}
-    without = [rival for rival in nearest["bytes"] if rival not in {r for _, r in pairs}]
+    without = {what: [r for r in own if r not in {rival for _, rival in at[what]}] for what, own in nearest.items()}
     return Duels(of_kind[MEAN], of_kind[SCORE], at, without)
 
 
@@ -164,8 +166,9 @@ def _fought(one: Recorded) -> list[str]:
             parts.append(f"In S, of all these: {_said({_named(pair): duel for pair, duel in found.scores.items()})}")
         means = list(found.means.values())
         parts.append(f"Verdicts after Holm's correction over each column; intervals from {bases_of(means)}.")
-    if found.without:
-        parts.append(f"No form of MAD has the size of {listed(found.without)}: there is no duel.")
+    for what, rivals in found.without.items():
+        if rivals:
+            parts.append(f"At equal {what} there is no duel with {listed(rivals)}: no form of MAD is that near.")
     return parts
 
 
@@ -246,7 +249,8 @@ def epochs(one: Recorded) -> list[str]:
             f"{n} against {longest} epochs: Spearman's ρ = {rho:.2f}, Kendall's τ = {tau:.2f}; in another order: "
             f"{listed(swapped, 'no pair')}."
         )
-    return parts
+    same = [n for n in lengths if (ranks[n] == ranks[longest]).all()]
+    return [*parts, f"The shortest training with the ranking of {longest} epochs has {same[0]}."]
 
 
 def _means(runs: Sequence[Run], domains: Sequence[str]) -> dict[str, float]:

@@ -122,7 +122,7 @@ def test_verdicts_goal_and_floors_of_made_runs(command: Command, records: Path, 
     said = "MAD **leads**: lora:8 (mad:4); **ties**: parallel; **loses**: nobody."
     assert f"**At equal bytes and numbers**, in mean accuracy: {said}" in page
     assert said in block.replace("\n", " ")
-    assert "No form of MAD has the size of prompt" in page.replace("\n", " ")
+    assert "At equal bytes there is no duel with prompt: no form of MAD is that near." in page
     assert "**Reached, beyond doubt.** The best on validation within 20 kB is mad in 4 bits: -0.25" in page
     assert "That is so for 11 of 66 runs" in page.replace("\n", " ")  # prompt, on each domain
     assert re.search(r"\| cars196 +\| prompt -5.0 \[.*\] \* +\|", page)
@@ -165,6 +165,7 @@ def test_rankings_by_epochs(command: Command, records: Path, tmp_path: Path) -> 
     assert "| mad | 60.00 (2) | 80.00 (1) |" in page
     # One of three pairs is swapped: tau is (2 - 1) / 3, rho 1 - 6 * 2 / (3 * 8).
     assert "2 against 4 epochs: Spearman's ρ = 0.50, Kendall's τ = 0.33; in another order: mad and finetune." in page
+    assert "The shortest training with the ranking of 4 epochs has 4." in page
 
 
 def test_rates_are_those_of_whole_trials_or_of_earlier_ones(script: ModuleType) -> None:
