@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fair_records import Recorded, listed
 from tune import NEAR, START, WIDE, best_of, edges, read_trials
@@ -35,7 +36,7 @@ def _common(one: Recorded) -> list[str]:
 
 
 def _trials(runs: Sequence[Run], file: Path) -> list[str]:
-    lines = {family: [line for line in read_trials(file) if line["family"] == family] for family in START}
+    lines = _lines(file)
     counts = {family: len(own) for family, own in lines.items()}
     total = sum(counts.values())
     text = (
@@ -43,8 +44,8 @@ def _trials(runs: Sequence[Run], file: Path) -> list[str]:
         f"{TRIALS} trials for each of {len(START)} methods and families of ranks (`data_scripts/tune.py`). "
         f"{total} of {TRIALS * len(START)} trials are in `madlab/records/trials.jsonl`"
     )
-    if set(counts.values()) == {TRIALS}:
-        parts = [f"{text}: every family has {TRIALS}, so that they are equal."]
+    if trials_are_equal(file):
+        parts = [f"{text}: every family has {total // len(START)}, so that they are equal."]
     else:
         parts = [f"{text}, so that **they are not equal yet**:", _counts(counts)]
     whole = {family: own for family, own in lines.items() if len(own) >= TRIALS}
@@ -52,6 +53,18 @@ def _trials(runs: Sequence[Run], file: Path) -> list[str]:
     if at_edge:
         parts.append(f"Of {listed(at_edge)} the best trial lies at the edge of what was tried.")
     return [*parts, *_origin(runs, {family: best_of(own) for family, own in whole.items()})]
+
+
+def _lines(file: Path) -> dict[str, list[dict[str, Any]]]:
+    """Family -> its trials, of all families of tune.START."""
+    every = read_trials(file)
+    return {family: [line for line in every if line["family"] == family] for family in START}
+
+
+def trials_are_equal(file: Path) -> bool:
+    """Whether every family has its TRIALS, and no family has had more than another."""
+    counts = {len(own) for own in _lines(file).values()}
+    return len(counts) == 1 and min(counts) >= TRIALS
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -13,14 +13,14 @@ import re
 from pathlib import Path
 from textwrap import fill
 
-from fair_care import care, completeness
+from fair_care import care, completeness, trials_are_equal
 from fair_goal import smallest_domain
 from fair_records import Recorded
 from fair_sections import accuracy, below_frozen, duels_of_mad, epochs, equal_duels
 
 from madlab.runs.record import RECORDS
 from madlab.tables.output import markdown
-from madlab.tables.report import kilobytes, with_spreads
+from madlab.tables.report import collect, kilobytes, with_spreads
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "notebooks" / "site"
@@ -33,7 +33,9 @@ TOLD = {
     "fair-full-width": "the nine domains at full width",
 }
 BEGIN, END = "<!-- the fair table: data_scripts/fair_page.py writes it -->", "<!-- end of the fair table -->"
-ROWS = "frozen", "batchnorm", "mad:8", "piggyback", "wtpb", "lora:8", "mad", "parallel", "finetune"
+ROWS = (
+    "frozen", "batchnorm", "mad in 4 bits", "mad:8", "piggyback", "wtpb", "lora:8", "mad", "parallel", "finetune",
+)  # fmt: skip
 """Of the README's table."""
 OPENING = """\
 Where does MAD lead, tie and lose, at equal bytes and at equal numbers? Nothing on this page is typed by hand:
@@ -66,9 +68,8 @@ def main() -> None:
     for name, data in pictures.items():
         (static / name).write_bytes(data)
     (args.site / "fair_table.md").write_text(text, "utf-8")
-    readme = args.readme.read_text("utf-8")
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
+    before, rest = args.readme.read_text("utf-8").split(BEGIN)
+    _, after = rest.split(END)
     args.readme.write_text(f"{before}{BEGIN}\n{in_short(found[NINE], found[FIVE])}\n{END}{after}", "utf-8")
 
 
@@ -95,24 +96,25 @@ def in_short(nine: Recorded, five: Recorded) -> str:
     """The README's table of some methods, and what the duels at equal bytes say."""
     if not (nine.ready and five.ready):
         return "\n\n".join(_wrapped(one.not_yet()) for one in (nine, five) if not one.ready)
-    rows = [row for row in ROWS if row in nine.table.whole.index and row in five.table.whole.index]
-    methods, forms = nine.table.methods.loc[rows], nine.forms.loc[rows]
-    columns = [rows, forms["stored"].map(kilobytes), methods["parameters"].map("{:,.0f}".format)]
-    for one in (nine, five):
-        chosen = one.table.methods.loc[rows]
-        columns.append(with_spreads(chosen["mean"], chosen["mean_std"], 2))
-    table = markdown(["method", "kB per domain", "parameters", "nine at 32 px", "five at 32 px"], columns)
-    seeds = sorted({int(number) for one in (nine, five) for number in one.table.methods.loc[rows, "seeds"]})
+    tables = [collect(one.runs, rounded=True)[0] for one in (nine, five)]
+    rows = [row for row in ROWS if all(row in table.whole.index for table in tables)]
+    chosen = [table.methods.loc[rows] for table in tables]
+    columns = [rows, nine.forms.loc[rows, "stored"].map(kilobytes), chosen[0]["parameters"].map("{:,.0f}".format)]
+    columns += [with_spreads(own["mean"], own["mean_std"], 2) for own in chosen]
+    seeds = sorted({int(number) for own in chosen for number in own["seeds"]})
     over = f"mean ± standard deviation over {seeds[-1]} seeds" if seeds[-1] > 1 else "one seed"
     if seeds[0] == 1 < seeds[-1]:
         over += " (one where there is no ±)"
-    counts = " and ".join(str(len(one.table.domains)) for one in (nine, five))
+    counts = " and ".join(str(len(table.domains)) for table in tables)
     what = (
         f"Test accuracy in percent on small public sets, {counts} domains at 32 pixels, with the shipped "
-        f"`pocket-resnet26`; {nine.runs[0].result.epochs} epochs, {over}; kB are those of adapter and norms:"
+        f"`pocket-resnet26`; {nine.runs[0].result.epochs} epochs, {over}; kB: adapter and norms"
     )
-    said = [f"On {one.told}, at equal bytes, {equal_duels(one).verdicts('bytes')}" for one in (nine, five)]
-    return "\n\n".join([_wrapped(what), table, _wrapped(" ".join(said))])
+    if not trials_are_equal(nine.file.with_name("trials.jsonl")):
+        what += "; trials of rates are not equal yet"
+    said = f"At equal bytes, on the nine, {equal_duels(nine).verdicts('bytes', among=ROWS)}"
+    table = markdown(["method", "kB per domain", "parameters", "nine at 32 px", "five at 32 px"], columns)
+    return "\n\n".join([_wrapped(f"{what}:"), table, _wrapped(said)])
 
 
 def _heading(one: Recorded) -> str:

@@ -124,9 +124,10 @@ class Duels:
     at: dict[str, list[tuple[str, str]]]
     without: dict[str, list[str]]
 
-    def verdicts(self, what: str) -> str:
-        """Whom MAD leads, ties with and loses to at equal bytes or numbers."""
-        return _said({_named(pair): duel for pair, duel in self.means.items() if pair in self.at[what]})
+    def verdicts(self, what: str, among: Sequence[str] | None = None) -> str:
+        """Whom MAD leads, ties with and loses to at equal bytes or numbers; among: the rivals, by default all."""
+        shown = [(m, r) for m, r in self.means if (m, r) in self.at[what] and (among is None or r in among)]
+        return _said({_named(pair): self.means[pair] for pair in shown})
 
 
 @cache
