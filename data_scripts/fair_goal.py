@@ -31,8 +31,8 @@ def smallest_domain(one: Recorded) -> list[str]:
     parts = [
         goal,
         *one.so_far(),
-        "Forms of MAD that are better on validation than every smaller one; kB are means over the domains, at most: of "
-        "the largest domain:",
+        "Forms of MAD that are better on validation than every smaller one. Adapter and norms are means over the "
+        "domains; what counts is the most that a domain takes:",
         _sizes_and_losses(own.loc[forms].sort_values("stored"), lost),
     ]
     return [*parts, *_reached(one, own, lost), f"The intervals come from {bases_of(list(lost.values()))}."]
@@ -44,7 +44,7 @@ def _within_goal(own: pd.DataFrame) -> str | None:
 
 def _sizes_and_losses(forms: pd.DataFrame, lost: Mapping[str, Duel]) -> str:
     return markdown(
-        ["form", "adapter kB", "norms kB", "at most kB", "points against full MAD"],
+        ["form", "adapter kB", "norms kB", "at most, kB", "points against full MAD"],
         [
             forms.index,
             forms["adapter_bytes"].map(kilobytes),

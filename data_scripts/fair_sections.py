@@ -164,13 +164,20 @@ def _fought(one: Recorded) -> list[str]:
         for what in ["bytes and numbers"] if same else found.at:
             parts.append(f"**At equal {what}**, in mean accuracy: {found.verdicts('bytes' if same else what)}")
         if found.scores:
-            parts.append(f"In S, of all these: {_said({_named(pair): duel for pair, duel in found.scores.items()})}")
+            parts.append(f"In S, of all these: {_in_score(found)}")
         means = list(found.means.values())
         parts.append(f"Verdicts after Holm's correction over each column; intervals from {bases_of(means)}.")
     for what, rivals in found.without.items():
         if rivals:
             parts.append(f"At equal {what} there is no duel with {listed(rivals)}: no form of MAD is that near.")
     return parts
+
+
+def _in_score(found: Duels) -> str:
+    """Whom MAD leads, ties with and loses to in S, unless that is what it is in mean accuracy."""
+    if {pair: duel.verdict for pair, duel in found.scores.items()} == {p: d.verdict for p, d in found.means.items()}:
+        return "every verdict is the same."
+    return _said({_named(pair): duel for pair, duel in found.scores.items()})
 
 
 def _named(pair: tuple[str, str]) -> str:
