@@ -78,7 +78,9 @@ def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
     nine, five, study, *others = found.values()
     trials = nine.file.with_name("trials.jsonl")
     pictures: dict[str, bytes] = {}
-    parts = ["# The fair table", OPENING, "## What was compared, and how equal", *care(nine, trials)]
+    parts = ["# The fair table", OPENING]
+    parts += [_answer(one) for one in (nine, five) if one.ready]
+    parts += ["## What was compared, and how equal", *care(nine, trials)]
     parts += ["### What is there, and what is missing", *completeness(list(found.values()))]
     for one in (nine, five):
         parts += [f"## {_heading(one)}", *accuracy(one, pictures)]
@@ -115,6 +117,11 @@ def in_short(nine: Recorded, five: Recorded) -> str:
     said = f"At equal bytes, on the nine, {equal_duels(nine).verdicts('bytes', among=ROWS)}"
     table = markdown(["method", "kB per domain", "parameters", "nine at 32 px", "five at 32 px"], columns)
     return "\n\n".join([_wrapped(f"{what}:"), table, _wrapped(said)])
+
+
+def _answer(one: Recorded) -> str:
+    so_far = f" ({one.there:,} of {one.planned.total():,} runs so far)" if one.missing else ""
+    return f"**At equal bytes, on {one.told}**{so_far}: {equal_duels(one).verdicts('bytes')}"
 
 
 def _heading(one: Recorded) -> str:
