@@ -61,6 +61,20 @@ def best_forms(forms: pd.DataFrame, kilobytes: float) -> dict[str, str]:
     return best
 
 
+def nearest_forms(forms: pd.DataFrame, size: str) -> dict[str, str]:
+    """Rival -> the form of MAD that is nearest to it in size, by their ratio; both as they were trained, not rounded.
+
+    forms: `stored_forms`, or the methods of a `Table`. size: the column that says what is equal, e.g. "stored". The
+    rows without an adapter are no rivals, nor is fine-tuning, whose size no MAD comes near.
+    """
+    exact = forms[forms["bits"].isna()]
+    own = exact.loc[exact["family"] == "mad", size]
+    rivals = exact.loc[~exact["family"].isin(["mad", "frozen", "batchnorm", "finetune"]), size]
+    if own.empty:
+        return {}
+    return {str(rival): str((own / value).map(lambda r: max(r, 1 / r)).idxmin()) for rival, value in rivals.items()}
+
+
 def best_at_budgets(forms: pd.DataFrame) -> Iterator[str]:
     """The table of the best forms at BUDGETS, with its note; nothing where no form fits or no bytes are known."""
     best = {kilobytes: best_forms(forms, kilobytes) for kilobytes in BUDGETS}

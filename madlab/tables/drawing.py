@@ -30,6 +30,7 @@ def draw_forms(outcomes: Sequence[Outcome], title: str, format: str) -> bytes:
     what = "adapter and norms" if _norms_known(stored_forms(found)) else "adapter"
     ax.set(xlabel=f"{what} of one domain (kB)", ylabel=f"mean test accuracy of {count} domains (%)")
     drawn.suptitle(title)  # above the names of the front
+    figures.say_cut_axes(drawn)
     return file_of(drawn, format)
 
 

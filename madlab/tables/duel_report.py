@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 import pandas as pd
 
@@ -10,7 +11,7 @@ from madlab.files.plain import write_bytes
 from madlab.runs.record import OnDamage, read_runs
 from madlab.statistics import Interval, Ranking, mean_ranks
 from madlab.tables.budgets import BUDGETS, best_forms, stored_forms
-from madlab.tables.duels import DOMAIN, MEAN, SCORE, UNKNOWN, Duel, duels, grid_of
+from madlab.tables.duels import DOMAIN, MEAN, SCORE, UNKNOWN, Duel, Grid, duels, grid_of
 from madlab.tables.outcomes import Outcome, outcomes
 from madlab.tables.output import file_of, markdown
 from madlab.tables.report import collect
@@ -82,50 +83,23 @@ class _Report:
         trained = dict.fromkeys(one.method for one in found if one.bits is None)
         self.forms = stored_forms(found)
         self.direct = {m: own for m in methods if (own := duels(self.grid, [(m, o) for o in trained if o != m]))}
-        whole = [method for method in trained if method in self.forms.index]
-        self.ranked = self._ranks(whole)
+        self.ranked = rank_methods(found)
         families = {one.method: one.family for one in found}
-        self.at = {family: self._at_budgets(family) for family in dict.fromkeys(map(families.__getitem__, methods))}
-
-    def _ranks(self, methods: Sequence[str]) -> tuple[list[str], Ranking] | None:
-        """Methods that were run on every domain, the best first, with their mean ranks."""
-        table = [[_mean(self.grid[method][domain]) for domain in self.grid[methods[0]]] for method in methods]
-        if len(table) < 2 or len(table[0]) < 2:
-            return None
-        order = sorted(range(len(methods)), key=mean_ranks(table).ranks.__getitem__)
-        return [methods[place] for place in order], mean_ranks([table[place] for place in order])
-
-    def _at_budgets(self, family: str) -> dict[int, dict[str, Duel]]:
-        best = {kilobytes: best_forms(self.forms, kilobytes) for kilobytes in BUDGETS}
-        pairs = {
-            (kilobytes, rival): (forms[family], form)
-            for kilobytes, forms in best.items()
-            for rival, form in forms.items()
-            if family in forms and rival != family
-        }
-        found = duels(self.grid, list(dict.fromkeys(pairs.values())))
-        means = {(duel.first, duel.second): duel for duel in found if duel.kind == MEAN}
-        at: dict[int, dict[str, Duel]] = {}
-        for (kilobytes, rival), pair in pairs.items():
-            if pair in means:
-                at.setdefault(kilobytes, {})[rival] = means[pair]
-        return at
+        own_families = dict.fromkeys(families[method] for method in methods)
+        self.at = {family: duels_at_budgets(self.grid, self.forms, family) for family in own_families}
 
     def text(self) -> str:
         parts = [printable(self.protocol)]
         for method, own in self.direct.items():
             parts += [f"{printable(method)} against every other method", _over_domains(own), _by_domain(own)]
-            parts.append(NOTE.format(first=printable(method), bases=_bases(own)))
+            parts.append(NOTE.format(first=printable(method), bases=bases_of(own)))
         for family, at in self.at.items():
             if at:
-                parts += [f"{printable(family)} at equal bytes of adapter and norms", _at_text(at), NOTE_AT]
+                parts += [f"{printable(family)} at equal bytes of adapter and norms", budget_table(at), NOTE_AT]
         if self.ranked is not None:
             methods, ranking = self.ranked
-            parts += [
-                markdown(["method", "mean rank"], [methods, [f"{rank:.2f}" for rank in ranking.ranks]]),
-                f"Mean ranks over domains, 1 is best. Two whose ranks are nearer than {ranking.difference:.2f} cannot "
-                f"be told apart (Nemenyi, 0.05); that all are equal has p = {ranking.p:.2g} (Friedman).",
-            ]
+            ranks = [f"{rank:.2f}" for rank in ranking.ranks]
+            parts += [markdown(["method", "mean rank"], [methods, ranks]), ranking_note(ranking)]
         return "\n\n".join(parts)
 
     def rows(self) -> list[dict[str, object]]:
@@ -135,19 +109,72 @@ class _Report:
         return [_row(self.protocol, budget, duel) for budget, duel in [*direct, *at]]
 
     def drawn(self, format: str) -> bytes:
-        from madlab import figures
-
         if self.ranked is None:
             raise MadlabError("Mean ranks need two methods and two domains that both were run on: there is no figure.")
-        methods, ranking = self.ranked
-        drawn, ax = figures.new(size=(8, 1.6 + 0.13 * len(methods)))
-        figures.critical_difference(ax, dict(zip(methods, ranking.ranks, strict=True)), ranking.difference)
-        ax.set_title(self.protocol)
-        return file_of(drawn, format)
+        return draw_ranks(self.ranked, self.protocol, format)
 
 
-def _mean(by_seed: dict[int, Outcome]) -> float:
-    return sum(one.test_accuracy for one in by_seed.values()) / len(by_seed)
+Ranked = tuple[list[str], Ranking]
+"""Methods, the best first, and their ranking in that order."""
+
+
+def rank_methods(found: Sequence[Outcome]) -> Ranked | None:
+    """The methods of one protocol, as they were trained, that were run on every domain; None for fewer than two.
+
+    Nor are there ranks on fewer than two domains.
+    """
+    grid = grid_of([one for one in found if one.bits is None])
+    domains = list(dict.fromkeys(one.domain for one in found))
+    means = {
+        method: [fmean(one.test_accuracy for one in by_domain[domain].values()) for domain in domains]
+        for method, by_domain in grid.items()
+        if by_domain.keys() == set(domains)
+    }
+    if len(means) < 2 or len(domains) < 2:
+        return None
+    first = dict(zip(means, mean_ranks(list(means.values())).ranks, strict=True))
+    order = sorted(means, key=first.__getitem__)
+    return order, mean_ranks([means[method] for method in order])
+
+
+def ranking_note(ranking: Ranking) -> str:
+    """What a table or a picture of mean ranks needs to be read."""
+    return (
+        f"Mean ranks over domains, 1 is best. Two whose ranks are nearer than {ranking.difference:.2f} cannot "
+        f"be told apart (Nemenyi, 0.05); that all are equal has p = {ranking.p:.2g} (Friedman)."
+    )
+
+
+def draw_ranks(ranked: Ranked, title: str, format: str) -> bytes:
+    """Mean ranks and their critical difference, in one of matplotlib's file formats."""
+    from madlab import figures
+
+    methods, ranking = ranked
+    drawn, ax = figures.new(size=(8, 1.6 + 0.13 * len(methods)))
+    figures.critical_difference(ax, dict(zip(methods, ranking.ranks, strict=True)), ranking.difference)
+    ax.set_title(title)
+    return file_of(drawn, format)
+
+
+def duels_at_budgets(grid: Grid, forms: pd.DataFrame, family: str) -> dict[int, dict[str, Duel]]:
+    """Kilobytes -> family of a rival -> the duel over domains of the two forms that are best within that budget.
+
+    grid, forms: of the same outcomes. All of these duels are one family for Holm's correction.
+    """
+    best = {kilobytes: best_forms(forms, kilobytes) for kilobytes in BUDGETS}
+    pairs = {
+        (kilobytes, rival): (fitting[family], form)
+        for kilobytes, fitting in best.items()
+        for rival, form in fitting.items()
+        if family in fitting and rival != family
+    }
+    found = duels(grid, list(dict.fromkeys(pairs.values())))
+    means = {(duel.first, duel.second): duel for duel in found if duel.kind == MEAN}
+    at: dict[int, dict[str, Duel]] = {}
+    for (kilobytes, rival), pair in pairs.items():
+        if pair in means:
+            at.setdefault(kilobytes, {})[rival] = means[pair]
+    return at
 
 
 def _over_domains(own: Sequence[Duel]) -> str:
@@ -155,8 +182,8 @@ def _over_domains(own: Sequence[Duel]) -> str:
     scores = {duel.second: duel for duel in own if duel.kind == SCORE}
     columns = {
         "against": list(means),
-        "mean": [_cell(duel, 1) for duel in means.values()],
-        "S": [_cell(scores[rival], 0) if rival in scores else UNKNOWN for rival in means],
+        "mean": [told(duel, 1) for duel in means.values()],
+        "S": [told(scores[rival], 0) if rival in scores else UNKNOWN for rival in means],
         "domains": [str(duel.domains) for duel in means.values()],
         "seeds": [str(duel.seeds) for duel in means.values()],
         "interval from": [duel.basis for duel in means.values()],
@@ -170,11 +197,12 @@ def _by_domain(own: Sequence[Duel]) -> str:
     columns = [list(rivals)]
     for domain in domains:
         found = [cells.get((rival, domain)) for rival in rivals]
-        columns.append([UNKNOWN if duel is None else _difference(duel, 1) + _star(duel) for duel in found])
+        columns.append([UNKNOWN if duel is None else difference(duel, 1) + _star(duel) for duel in found])
     return markdown(["against", *domains], columns)
 
 
-def _at_text(at: dict[int, dict[str, Duel]]) -> str:
+def budget_table(at: dict[int, dict[str, Duel]]) -> str:
+    """What `duels_at_budgets` returns, as Markdown."""
     rivals = dict.fromkeys(rival for found in at.values() for rival in found)
     columns = [["its own form", *rivals]]
     for found in at.values():
@@ -184,29 +212,33 @@ def _at_text(at: dict[int, dict[str, Duel]]) -> str:
 
 
 def _with_form(duel: Duel) -> str:
-    return f"{_cell(duel, 1)}: {duel.second}"
+    return f"{told(duel, 1)}: {duel.second}"
 
 
-def _cell(duel: Duel, digits: int) -> str:
-    return f"{_difference(duel, digits)} {duel.verdict}"
+def told(duel: Duel, digits: int) -> str:
+    """The difference of a duel with its interval and verdict."""
+    return f"{difference(duel, digits)} {duel.verdict}"
 
 
 def _star(duel: Duel) -> str:
     return " *" if duel.verdict in ("leads", "loses") else ""
 
 
-def _difference(duel: Duel, digits: int) -> str:
+def difference(duel: Duel, digits: int) -> str:
+    """The difference of a duel with its interval."""
+
     def signed(value: float) -> str:
         return f"{round(value, digits) + 0.0:+.{digits}f}"  # no -0.0
 
     interval: Interval | None = duel.interval
-    told = signed(duel.difference)
-    return told if interval is None else f"{told} [{signed(interval.low)}, {signed(interval.high)}]"
+    estimate = signed(duel.difference)
+    return estimate if interval is None else f"{estimate} [{signed(interval.low)}, {signed(interval.high)}]"
 
 
-def _bases(own: Sequence[Duel]) -> str:
+def bases_of(own: Sequence[Duel]) -> str:
+    """Where the intervals of some duels come from."""
     used = {duel.basis for duel in own}
-    return "; ".join(f"({basis}) {told}" for basis, told in BASES.items() if basis in used)
+    return "; ".join(f"({basis}) {meaning}" for basis, meaning in BASES.items() if basis in used)
 
 
 def _row(protocol: str, budget: int | None, duel: Duel) -> dict[str, object]:

@@ -10,7 +10,10 @@ from madlab.errors import MadlabError, printable
 
 
 def file_of(figure: Any, format: str) -> bytes:
-    """The bytes of a figure in one of matplotlib's file formats; MadlabError for a format that it does not have."""
+    """The bytes of a figure in one of matplotlib's file formats; MadlabError for a format that it does not have.
+
+    An SVG that is made again is the same file: it bears no date, and its marks are named by what they are.
+    """
     import matplotlib
 
     from madlab import figures
@@ -18,8 +21,9 @@ def file_of(figure: Any, format: str) -> bytes:
     if format not in figure.canvas.get_supported_filetypes():
         raise MadlabError(f"A figure cannot be written as {format!r}: choose .png, .pdf or .svg.")
     data = BytesIO()
-    with matplotlib.rc_context(figures.STYLE):
-        figure.savefig(data, format=format, dpi=150)
+    metadata = {"Date": None, "Creator": None} if format == "svg" else None
+    with matplotlib.rc_context(figures.STYLE | {"svg.hashsalt": "madlab"}):
+        figure.savefig(data, format=format, dpi=150, metadata=metadata)
     return data.getvalue()
 
 

@@ -183,18 +183,18 @@ def _as_text(table: Table) -> str:
     methods = table.methods
     columns = {
         "method": methods.index,
-        "adapter kB": methods["adapter_bytes"].map(_kilobytes),
-        "norms kB": methods["norm_bytes"].map(_kilobytes),
+        "adapter kB": methods["adapter_bytes"].map(kilobytes),
+        "norms kB": methods["norm_bytes"].map(kilobytes),
         "parameters": methods["parameters"].map("{:,.0f}".format),
         "total": methods["total"].map("{:.2f}×".format),
     }
-    cells = [(domain, _numbers(table.accuracies[domain], table.spreads[domain], 2)) for domain in table.domains]
-    cells.append(("mean", _numbers(methods["mean"], methods["mean_std"], 2)))
+    cells = [(domain, with_spreads(table.accuracies[domain], table.spreads[domain], 2)) for domain in table.domains]
+    cells.append(("mean", with_spreads(methods["mean"], methods["mean_std"], 2)))
     told = ""
     if methods["balanced"].notna().any():  # results of earlier versions have none
-        cells.append(("balanced", _numbers(methods["balanced"], methods["balanced_std"], 2)))
+        cells.append(("balanced", with_spreads(methods["balanced"], methods["balanced_std"], 2)))
         told = "; balanced: the mean in which every class counts alike"
-    cells.append(("S", _numbers(methods["score"], methods["score_std"], 0)))
+    cells.append(("S", with_spreads(methods["score"], methods["score_std"], 0)))
     heads = [*columns, *(name for name, _ in cells), "seeds"]
     note = (
         f"Test accuracy in percent ± standard deviation over seeds{told}; "
@@ -207,11 +207,12 @@ def _as_text(table: Table) -> str:
     return "\n".join([printable(table.protocol), "", text, "", note, *filter(None, [printable(table.why_no_score)])])
 
 
-def _kilobytes(size: float) -> str:
+def kilobytes(size: float) -> str:
+    """Bytes as text in kB of 1,000, or a dash where they are not known."""
     return "–" if pd.isna(size) else f"{size / 1000:,.1f}"
 
 
-def _numbers(values: pd.Series, spreads: pd.Series, digits: int) -> list[str]:
+def with_spreads(values: pd.Series, spreads: pd.Series, digits: int) -> list[str]:
     """Each value as text, with its spread where that is known."""
     return [
         "–" if pd.isna(value) else f"{value:.{digits}f}" + ("" if pd.isna(spread) else f" ± {spread:.{digits}f}")

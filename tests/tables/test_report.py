@@ -214,6 +214,9 @@ def test_the_figure_is_written_in_the_format_of_its_name(runs, tmp_path):
     for name, start in (("f.png", b"\x89PNG"), ("f.pdf", b"%PDF"), ("f.svg", b"<?xml")):
         write_report(runs, figure=tmp_path / name)
         assert (tmp_path / name).read_bytes().startswith(start)
+    picture = (tmp_path / "f.svg").read_bytes()
+    write_report(runs, figure=tmp_path / "again.svg")
+    assert (tmp_path / "again.svg").read_bytes() == picture  # no date, no chance in its names
     with pytest.raises(MadlabError, match="cannot be written as 'docx'"):
         write_report(runs, figure=tmp_path / "f.docx")
     assert not (tmp_path / "f.docx").exists()

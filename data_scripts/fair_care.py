@@ -1,0 +1,132 @@
+"""How equal the comparison of the fair table is: trials, rates, seeds, heads, and what is still missing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fair_records import Recorded, listed
+from tune import NEAR, START, WIDE, best_of, edges, read_trials
+
+from madlab.adapters import METHODS
+from madlab.adapters.base import split_method
+from madlab.runs.record import Run
+from madlab.tables.frame import label
+from madlab.tables.output import markdown
+
+TRIALS = 1 + WIDE + NEAR
+"""That every family gets."""
+
+
+def care(one: Recorded, trials: Path) -> list[str]:
+    """What all runs have in common, and how many trials their rates come from."""
+    return [*_common(one), *_trials(one.runs, trials)]
+
+
+def _common(one: Recorded) -> list[str]:
+    if not one.runs:
+        return [one.not_yet()]
+    images = {run.result.domain: run.result.test_images for run in one.runs}
+    return [
+        "Each run adapts one frozen base network to one domain. `frozen` is a linear head, fitted to convergence on "
+        "frozen features; every other method starts from such a head and then trains the head, a BatchNorm of its own "
+        "and its adapter together, with the same images in the same order for the same seed. The best epoch is chosen "
+        f"on validation images, and test images are read once, at the end. The protocol is {one.table.protocol}.",
+        "Test images: " + ", ".join(f"{domain} {count:,}" for domain, count in images.items()) + ".",
+    ]
+
+
+def _trials(runs: Sequence[Run], file: Path) -> list[str]:
+    lines = _lines(file)
+    counts = {family: len(own) for family, own in lines.items()}
+    total = sum(counts.values())
+    text = (
+        f"**Trials.** Rates of adapter, BatchNorm and head are tried together, on validation images of two domains, in "
+        f"{TRIALS} trials for each of {len(START)} methods and families of ranks (`data_scripts/tune.py`). "
+        f"{total} of {TRIALS * len(START)} trials are in `madlab/records/trials.jsonl`"
+    )
+    if trials_are_equal(file):
+        parts = [f"{text}: every family has {total // len(START)}, so that they are equal."]
+    else:
+        parts = [f"{text}, so that **they are not equal yet**:", _counts(counts)]
+    whole = {family: own for family, own in lines.items() if len(own) >= TRIALS}
+    at_edge = [family for family, own in whole.items() if edges(own)]
+    if at_edge:
+        parts.append(f"Of {listed(at_edge)} the best trial lies at the edge of what was tried.")
+    return [*parts, *_origin(runs, {family: best_of(own) for family, own in whole.items()})]
+
+
+def _lines(file: Path) -> dict[str, list[dict[str, Any]]]:
+    """Family -> its trials, of all families of tune.START."""
+    every = read_trials(file)
+    return {family: [line for line in every if line["family"] == family] for family in START}
+
+
+def trials_are_equal(file: Path) -> bool:
+    """Whether every family has its TRIALS, and no family has had more than another."""
+    counts = {len(own) for own in _lines(file).values()}
+    return len(counts) == 1 and min(counts) >= TRIALS
+
+
+def _counts(counts: dict[str, int]) -> str:
+    by_count = sorted(set(counts.values()), reverse=True)
+    families = [listed(family for family, own in counts.items() if own == count) for count in by_count]
+    return markdown(["trials", "families"], [[str(count) for count in by_count], families])
+
+
+def _origin(runs: Sequence[Run], best: dict[str, dict[str, float]]) -> list[str]:
+    """Which rows were run with the best rates of complete trials, and which with others."""
+    tried: dict[bool, dict[str, None]] = {True: {}, False: {}}
+    for run in runs:
+        if (family := family_of(run)) is not None:
+            own, found = run.result.rates, best.get(family)
+            equal = found is not None and all(own[k] == found[f"{k}_lr"] for k in ("adapter", "batchnorm"))
+            tried[equal][label(run)] = None
+    parts = []
+    if tried[True]:
+        parts.append(f"With the rates that were best in {TRIALS} trials were run: {listed(tried[True])}.")
+    if tried[False]:
+        parts.append(
+            "With rates of earlier, unequal trials of one rate at a time (`madlab/records/trials.json`), from which "
+            f"the new trials start, were run: {listed(tried[False])}."
+        )
+    return parts
+
+
+def family_of(run: Run) -> str | None:
+    """The family of tune.START whose rates a run has; None for `frozen`, which has no rate."""
+    rank, form = run.result.rank, run.config.options.get("form")
+    if run.result.method == "frozen":
+        return None
+    if run.result.method != "mad" or form or not isinstance(rank, int):
+        return f"{run.method} {form}" if form else run.method
+    tuned = [split_method(family)[1] for family in START if family.startswith("mad:") and " " not in family]
+    return next(f"mad:{own}" for own in tuned if own is not None and _least(own) == _least(rank))
+
+
+def _least(rank: int) -> int:
+    """The rank of `mad` from which on the rates of this one hold."""
+    return max(least for least in METHODS["mad"].rates_by_rank if least <= rank)
+
+
+def completeness(records: Sequence[Recorded]) -> list[str]:
+    """How many of the planned runs each record holds, and how many of its rows are complete."""
+    rows = [_counted_rows(one) for one in records]
+    heads = ["record", "runs", "rows with a seed on every domain", "rows with all their seeds", "missing runs"]
+    return [
+        markdown(heads, zip(*rows, strict=True)),
+        "A row is a method; in the study of epochs, a method with one number of epochs. Rows that take part in duels "
+        "are to have three seeds, the others one. The domains that are in the nine and in the five are the same runs.",
+    ]
+
+
+def _counted_rows(one: Recorded) -> tuple[str, ...]:
+    rows = {(method, epochs) for method, epochs, _, _ in one.planned}
+    without_first = {(method, epochs) for method, epochs, _, seed in one.missing if seed == 0}
+    without_any = {(method, epochs) for method, epochs, _, _ in one.missing}
+    return (
+        f"`{one.name}.jsonl`",
+        f"{one.there:,} of {one.planned.total():,}",
+        f"{len(rows - without_first)} of {len(rows)}",
+        f"{len(rows - without_any)} of {len(rows)}",
+        f"{one.missing.total():,}",
+    )

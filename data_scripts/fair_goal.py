@@ -1,0 +1,111 @@
+"""The goal of the fair table in bytes: a whole domain in 20 kB, its head apart, and what that loses."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+from fair_records import Recorded
+
+from madlab.tables.budgets import best_forms
+from madlab.tables.duel_report import bases_of, difference
+from madlab.tables.duels import MEAN, Duel, duels
+from madlab.tables.output import markdown
+from madlab.tables.report import kilobytes
+
+GOAL, LOSS = 20, 1.0
+"""Kilobytes that a domain may take, and points of mean accuracy that it may lose against exact full MAD."""
+
+
+def smallest_domain(one: Recorded) -> list[str]:
+    """Whether a stored domain of at most GOAL kB loses at most LOSS points against full MAD, and if not, why not."""
+    own = one.forms[one.forms["family"] == "mad"] if one.ready else one.forms
+    goal = (
+        f"The goal: all that is stored for a domain, its head apart, in at most {GOAL} kB, with at most {LOSS:.0f} "
+        "point lost against full MAD in exact numbers, as a mean over the domains."
+    )
+    if "mad" not in own.index:
+        return [goal, one.not_yet()]
+    rounded = own[own["bits"].notna()].sort_values("stored", kind="stable")
+    front = rounded[rounded["validation"] > rounded["validation"].cummax().shift(fill_value=0)]
+    forms = list(dict.fromkeys([*front.index, *filter(None, [_within_goal(own)])]))
+    lost = {duel.first: duel for duel in duels(one.grid, [(form, "mad") for form in forms]) if duel.kind == MEAN}
+    parts = [
+        goal,
+        *one.so_far(),
+        "Forms of MAD that are better on validation than every smaller one. Adapter and norms are means over the "
+        "domains; what counts is the most that a domain takes:",
+        _sizes_and_losses(own.loc[forms].sort_values("stored"), lost),
+    ]
+    return [*parts, *_reached(one, own, lost), f"The intervals come from {bases_of(list(lost.values()))}."]
+
+
+def _within_goal(own: pd.DataFrame) -> str | None:
+    return best_forms(own, GOAL).get("mad")
+
+
+def _sizes_and_losses(forms: pd.DataFrame, lost: Mapping[str, Duel]) -> str:
+    return markdown(
+        ["form", "adapter kB", "norms kB", "at most, kB", "points against full MAD"],
+        [
+            forms.index,
+            forms["adapter_bytes"].map(kilobytes),
+            forms["norm_bytes"].map(kilobytes),
+            forms["stored"].map(kilobytes),
+            [difference(lost[str(form)], 2) for form in forms.index],
+        ],
+    )
+
+
+def _reached(one: Recorded, own: pd.DataFrame, lost: Mapping[str, Duel]) -> list[str]:
+    """Whether the goal is reached, what the chosen form loses by its form and by its rounding, and what would do."""
+    form = _within_goal(own)
+    if form is None:
+        least = own["stored"].idxmin()
+        size, norms = (kilobytes(own.loc[least, column]) for column in ("stored", "norm_bytes"))
+        return [f"**Not reached:** the smallest form, {least}, takes {size} kB, of which {norms} are norms."]
+    duel = lost[form]
+    parts = [f"**{_judged(duel)}** The best on validation within {GOAL} kB is {form}: {difference(duel, 2)} points."]
+    exact = form.partition(" in ")[0]
+    if exact != "mad" and form != exact:
+        pairs = [(exact, "mad"), (form, exact)]
+        by_form, by_rounding = (duel for duel in duels(one.grid, pairs) if duel.kind == MEAN)
+        parts.append(
+            f"Before it is rounded, {exact} is {difference(by_form, 2)} points from full MAD; rounding it and folding "
+            f"its norms adds {difference(by_rounding, 2)}."
+        )
+    if duel.difference < -LOSS:
+        parts.append(_in_the_way(own, lost))
+    rivals = {family: found for family, found in best_forms(one.forms, GOAL).items() if family != "mad"}
+    if rivals:
+        best = max(rivals.values(), key=lambda name: float(one.forms.loc[name, "validation"]))
+        (against,) = (d for d in duels(one.grid, [(best, "mad")]) if d.kind == MEAN)
+        parts.append(f"The best of the other methods within {GOAL} kB is {best}: {difference(against, 2)} points.")
+    return parts
+
+
+def _judged(duel: Duel) -> str:
+    if duel.interval is None:
+        return "Reached." if duel.difference >= -LOSS else "Not reached."
+    if duel.interval.low >= -LOSS:
+        return "Reached, beyond doubt."
+    if duel.interval.high < -LOSS:
+        return "Not reached, beyond doubt."
+    return ("Reached" if duel.difference >= -LOSS else "Not reached") + ", but the interval holds both."
+
+
+def _in_the_way(own: pd.DataFrame, lost: Mapping[str, Duel]) -> str:
+    """What the smallest form takes that loses little enough, and what full MAD takes in the fewest bits."""
+    enough = [form for form in lost if lost[form].difference >= -LOSS]
+    text = f"No form in the table above loses at most {LOSS:.0f} point."
+    if enough:
+        form = min(enough, key=lambda name: float(own.loc[name, "stored"]))
+        size = kilobytes(own.loc[form, "stored"])
+        text = f"The smallest form above that loses at most {LOSS:.0f} point is {form}, in {size} kB."
+    full = own[own.index.str.startswith("mad in ")]
+    if full.empty:
+        return text
+    least = full["adapter_bytes"].idxmin()
+    sizes = kilobytes(full.loc[least, "adapter_bytes"]), kilobytes(full.loc[least, "norm_bytes"])
+    return (
+        f"**What stands in the way:** full α in the fewest bits ({least}) takes {sizes[0]} kB and its norms {sizes[1]} "
+        f"kB. {text}"
+    )

@@ -1,0 +1,140 @@
+"""The page of the fair table, its pictures and the README's table, all of them from the records.
+
+    python data_scripts/fair_table.py --data data --out runs/fair --fold   # finished runs -> records
+    python data_scripts/fair_page.py                                       # records -> page, pictures, README
+
+It writes notebooks/site/fair_table.md, the pictures static/fair-*.svg beside it, and what stands between two marks in
+the README. Every number and verdict is computed, and what is still missing is counted, so that the page is true of
+whatever the records hold; tests/data_scripts/test_fair_page.py makes it again and compares.
+"""
+
+import argparse
+import re
+from pathlib import Path
+from textwrap import fill
+
+from fair_care import care, completeness, trials_are_equal
+from fair_goal import smallest_domain
+from fair_records import Recorded
+from fair_sections import accuracy, below_frozen, duels_of_mad, epochs, equal_duels
+
+from madlab.runs.record import RECORDS
+from madlab.tables.output import markdown
+from madlab.tables.report import collect, kilobytes, with_spreads
+
+ROOT = Path(__file__).parents[1]
+SITE = ROOT / "notebooks" / "site"
+NINE, FIVE = "fair-decathlon", "fair-sketch"
+TOLD = {
+    NINE: "the nine domains",
+    FIVE: "the five domains",
+    "fair-epochs": "the study of epochs",
+    "fair-densenet": "the five domains with the DenseNet",
+    "fair-full-width": "the nine domains at full width",
+}
+BEGIN, END = "<!-- the fair table: data_scripts/fair_page.py writes it -->", "<!-- end of the fair table -->"
+ROWS = (
+    "frozen", "batchnorm", "mad in 4 bits", "mad:8", "piggyback", "wtpb", "lora:8", "mad", "parallel", "finetune",
+)  # fmt: skip
+"""Of the README's table."""
+OPENING = """\
+Where does MAD lead, tie and lose, at equal bytes and at equal numbers? Nothing on this page is typed by hand:
+`python data_scripts/fair_page.py` prints it, with its pictures, from the runs in `madlab/records`, and says what is not
+there yet. A difference is called a lead only where its interval of 95 % says so, after Holm's correction."""
+REPEAT = """\
+```
+python data_scripts/tune.py --domains data/flowers data/gtsrb --no-flip gtsrb --out madlab/records/trials.jsonl
+python data_scripts/fair_table.py --data data --out runs/fair --workers 2   # --print-plan says what is left
+python data_scripts/fair_table.py --data data --out runs/fair --fold        # finished runs -> madlab/records
+python data_scripts/fair_page.py                                            # this page, its pictures, README
+madlab report madlab/records/fair-decathlon.jsonl                           # every domain of a table
+```"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=Path, default=RECORDS, help="the folder of the records")
+    parser.add_argument(
+        "--site", type=Path, default=SITE, help="where fair_table.md goes, and static/ with its pictures"
+    )
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="whose table is renewed")
+    args = parser.parse_args()
+    found = {name: Recorded(args.records / f"{name}.jsonl", told) for name, told in TOLD.items()}
+    text, pictures = page(found)
+    static = args.site / "static"
+    static.mkdir(parents=True, exist_ok=True)
+    for old in static.glob("fair-*.svg"):
+        old.unlink()
+    for name, data in pictures.items():
+        (static / name).write_bytes(data)
+    (args.site / "fair_table.md").write_text(text, "utf-8")
+    before, rest = args.readme.read_text("utf-8").split(BEGIN)
+    _, after = rest.split(END)
+    args.readme.write_text(f"{before}{BEGIN}\n{in_short(found[NINE], found[FIVE])}\n{END}{after}", "utf-8")
+
+
+def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
+    """The page as Markdown, and its pictures by their names."""
+    nine, five, study, *others = found.values()
+    trials = nine.file.with_name("trials.jsonl")
+    pictures: dict[str, bytes] = {}
+    parts = ["# The fair table", OPENING]
+    parts += [_answer(one) for one in (nine, five) if one.ready]
+    parts += ["## What was compared, and how equal", *care(nine, trials)]
+    parts += ["### What is there, and what is missing", *completeness(list(found.values()))]
+    for one in (nine, five):
+        parts += [f"## {_heading(one)}", *accuracy(one, pictures)]
+        parts += [f"### MAD against its rivals on {one.told}", *duels_of_mad(one)]
+    parts += ["## A domain in 20 kB", *smallest_domain(nine)]
+    parts += ["## Runs below frozen features", *below_frozen([nine, five])]
+    parts += ["## How many epochs are enough", *epochs(study)]
+    for one in others:
+        parts += [f"## {_heading(one)}", *accuracy(one, pictures), *(duels_of_mad(one) if one.ready else [])]
+    parts += ["## How to repeat it", REPEAT]
+    return "\n\n".join(_wrapped(part) for part in parts) + "\n", pictures
+
+
+def in_short(nine: Recorded, five: Recorded) -> str:
+    """The README's table of some methods, and what the duels at equal bytes say."""
+    if not (nine.ready and five.ready):
+        return "\n\n".join(_wrapped(one.not_yet()) for one in (nine, five) if not one.ready)
+    tables = [collect(one.runs, rounded=True)[0] for one in (nine, five)]
+    rows = [row for row in ROWS if all(row in table.whole.index for table in tables)]
+    chosen = [table.methods.loc[rows] for table in tables]
+    columns = [rows, nine.forms.loc[rows, "stored"].map(kilobytes), chosen[0]["parameters"].map("{:,.0f}".format)]
+    columns += [with_spreads(own["mean"], own["mean_std"], 2) for own in chosen]
+    seeds = sorted({int(number) for own in chosen for number in own["seeds"]})
+    over = f"mean ± standard deviation over {seeds[-1]} seeds" if seeds[-1] > 1 else "one seed"
+    if seeds[0] == 1 < seeds[-1]:
+        over += " (one where there is no ±)"
+    counts = " and ".join(str(len(table.domains)) for table in tables)
+    what = (
+        f"Test accuracy in percent on small public sets, {counts} domains at 32 pixels, with the shipped "
+        f"`pocket-resnet26`; {nine.runs[0].result.epochs} epochs, {over}; kB: adapter and norms"
+    )
+    if not trials_are_equal(nine.file.with_name("trials.jsonl")):
+        what += "; trials of rates are not equal yet"
+    said = f"At equal bytes, on the nine, {equal_duels(nine).verdicts('bytes', among=ROWS)}"
+    table = markdown(["method", "kB per domain", "parameters", "nine at 32 px", "five at 32 px"], columns)
+    return "\n\n".join([_wrapped(f"{what}:"), table, _wrapped(said)])
+
+
+def _answer(one: Recorded) -> str:
+    so_far = f" ({one.there:,} of {one.planned.total():,} runs so far)" if one.missing else ""
+    return f"**At equal bytes, on {one.told}**{so_far}: {equal_duels(one).verdicts('bytes')}"
+
+
+def _heading(one: Recorded) -> str:
+    return one.told[0].upper() + one.told[1:]
+
+
+def _wrapped(part: str) -> str:
+    """A paragraph in lines of at most 120 characters, never broken within code; what is no paragraph stays as it is."""
+    if part.startswith(("#", "|", "!", "```")):
+        return part
+    whole = re.sub(r"`[^`]+`", lambda code: code[0].replace(" ", "\0"), part)
+    return fill(whole, 120, break_long_words=False, break_on_hyphens=False).replace("\0", " ")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""What data_scripts/fair_page.py reads: a record of the fair table, beside what its grid plans; and words for it."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+from fair_table import GRIDS, planned
+
+from madlab.errors import MadlabError
+from madlab.runs.record import Run, read_runs
+from madlab.tables.budgets import stored_forms
+from madlab.tables.duels import grid_of
+from madlab.tables.outcomes import Outcome, outcomes
+from madlab.tables.report import Table, collect
+
+Cell = tuple[str, int, str, int]
+"""Method, epochs, domain and seed of a run."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A records file of the fair table, whether it is there or not; told: what it is about, in a sentence."""
+
+    file: Path
+    told: str
+
+    @property
+    def name(self) -> str:
+        return self.file.stem
+
+    @property
+    def grid_name(self) -> str:
+        """The key of GRIDS whose runs it holds."""
+        return next(name for name, grid in GRIDS.items() if self.name in grid.records)
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The domains that it is to have."""
+        return GRIDS[self.grid_name].records[self.name]
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        return read_runs(self.file) if self.file.exists() else []
+
+    @cached_property
+    def found(self) -> list[Outcome]:
+        return outcomes(self.runs)
+
+    @cached_property
+    def grid(self) -> dict[str, dict[str, dict[int, Outcome]]]:
+        return grid_of(self.found)
+
+    @cached_property
+    def forms(self) -> pd.DataFrame:
+        return stored_forms(self.found)
+
+    @cached_property
+    def table(self) -> Table:
+        """The table of its one protocol; MadlabError where there are several."""
+        tables = collect(self.runs)
+        if len(tables) != 1:
+            raise MadlabError(f"{self.file} has runs of {len(tables)} protocols: fold one grid into one file.")
+        return tables[0]
+
+    @property
+    def ready(self) -> bool:
+        """Whether a method was run on every domain that there is, so that there are means."""
+        return not self.forms.empty
+
+    @cached_property
+    def cells(self) -> Counter[Cell]:
+        """The runs that are there."""
+        return Counter((_label(run), run.result.epochs, run.result.domain, run.result.seed) for run in self.runs)
+
+    @cached_property
+    def planned(self) -> Counter[Cell]:
+        """The runs that there are to be."""
+        every = planned(self.grid_name, Path())
+        return Counter(
+            (f"{method} residual" if "residual" in folder.parts else method, epochs, domain, seed)
+            for folder, domain, method, seed, epochs in every
+            if domain in self.domains
+        )
+
+    @property
+    def missing(self) -> Counter[Cell]:
+        return self.planned - self.cells
+
+    @property
+    def there(self) -> int:
+        """How many of the planned runs there are."""
+        return self.planned.total() - self.missing.total()
+
+    def not_yet(self) -> str:
+        """A sentence for a section that has nothing to show."""
+        state = "holds no method that was run on every domain" if self.runs else "is not there"
+        return (
+            f"`{self.name}.jsonl` {state} yet: {counted(self.missing.total(), 'run')} of {self.planned.total():,} "
+            f"are missing (`python data_scripts/fair_table.py --grids {self.grid_name}`, below)."
+        )
+
+    def so_far(self) -> list[str]:
+        """A sentence that says how much of the domains and seeds there is, unless all of it is there."""
+        if not self.missing:
+            return []
+        lacking = [domain for domain in self.domains if domain not in self.table.domains]
+        text = f"So far {self.there:,} of {counted(self.planned.total(), 'run')}."
+        if lacking:
+            left = counted(len(self.table.domains), "domain")
+            text += f" No run is on {listed(lacking)}, so that all means are of {left}."
+        partly = [str(method) for method in self.table.methods.index if method not in self.table.whole.index]
+        if partly:
+            text += f" Left out, because a domain is missing: {listed(partly)}."
+        return [text]
+
+
+def _label(run: Run) -> str:
+    form = run.config.options.get("form")
+    return f"{run.method} {form}" if form else run.method
+
+
+def counted(number: int, what: str) -> str:
+    """A number and a noun in its grammatical number: "1 run", "1,020 runs"."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def listed(names: Iterable[str], nobody: str = "nobody") -> str:
+    """Names with commas between them."""
+    return ", ".join(names) or nobody
