@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import inf
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,8 @@ def encode(view: DomainView, form: Form) -> dict[str, Tensor]:
     if form.bits is not None:
         adapter = {ADAPTER: _pack(adapter, _rests(view), form.bits)}
     if form.norms == "folded":
-        norms = {FOLDED: _pack(_folded(view, view.network), _norm_rests(view, form), NORM_BITS)}
+        weights = _mean_squares(view)
+        norms = {FOLDED: _pack(_folded(view, view.network), _norm_rests(view, form), NORM_BITS, weights)}
     return adapter | norms | head
 
 
@@ -187,6 +189,19 @@ def _folded(view: DomainView, network: nn.Module) -> dict[str, Tensor]:
     return folded
 
 
+def _mean_squares(view: DomainView) -> dict[str, Tensor]:
+    """Scale of a folded norm -> the mean square of what each of its numbers is multiplied with.
+
+    A channel that is silent in this domain has a variance near zero and so a scale of hundreds, which means nothing: if
+    it counted like the others, its scale would set their unit.
+    """
+    found = {}
+    for name, norm in view.norm_layers().items():
+        if isinstance(norm, _NormBase) and norm.running_mean is not None and norm.running_var is not None:
+            found[f"{name}.weight"] = norm.running_var + norm.running_mean.square()
+    return found
+
+
 def _neutral(view: DomainView, name: str, like: Tensor) -> Tensor:
     """The running statistics with which a norm computes nothing but scale and shift."""
     module, _, key = name.rpartition(".")
@@ -196,13 +211,21 @@ def _neutral(view: DomainView, name: str, like: Tensor) -> Tensor:
     return torch.zeros_like(like)
 
 
-def _pack(tensors: Mapping[str, Tensor], rests: Mapping[str, Tensor], bits: int) -> Tensor:
-    """One blob, uint8: units, levels, and the bytes of what has no rest or is too small to round, each coded."""
+def _pack(
+    tensors: Mapping[str, Tensor],
+    rests: Mapping[str, Tensor],
+    bits: int,
+    weights: Mapping[str, Tensor] = MappingProxyType({}),
+) -> Tensor:
+    """One blob, uint8: units, levels, and the bytes of what has no rest or is too small to round, each coded.
+
+    weights: of the squared errors of some tensors, in their shapes.
+    """
     units, levels, exact = ([np.zeros(0, np.uint8)] for _ in range(3))
     for name, tensor in tensors.items():
         _check_finite(name, tensor)
         if name in rests and tensor.numel() >= FEW:
-            codes, signed = (part.cpu() for part in round_numbers(tensor, rests[name], bits))
+            codes, signed = (part.cpu() for part in round_numbers(tensor, rests[name], bits, weights.get(name)))
             units.append(codes.numpy())
             levels.append((signed.reshape(-1).short() + _middle(bits)).to(torch.uint8).numpy())
         else:

@@ -192,6 +192,20 @@ def test_folded_norms_are_scale_and_shift(method, bits, tmp_path) -> None:
             torch.testing.assert_close(back.bias, shift)
 
 
+def test_a_silent_channel_does_not_spoil_the_scales_of_the_others(tmp_path) -> None:
+    """Its variance is near zero, so that its folded scale is in the hundreds, while those of the others are near one."""
+    net = trained("batchnorm")
+    norm = net.view("d").norm_layers()["body.4"]
+    with torch.no_grad():
+        norm.running_mean[7], norm.running_var[7] = 0.0, 1e-7
+    net.save_domain("d", tmp_path / "d.safetensors", bits=8, norms="folded")
+    back = again(net, tmp_path / "d.safetensors").view("d").norm_layers()["body.4"].eval()
+    inputs = torch.randn(64, 40, 3, 3) * norm.running_var.sqrt().view(1, -1, 1, 1) + norm.running_mean.view(1, -1, 1, 1)
+    expected, got = (one(inputs).detach() for one in (norm.eval(), back))
+    others = [channel for channel in range(40) if channel != 7]
+    assert (got - expected)[:, others].abs().max() < 0.03 * expected.std()
+
+
 def test_layer_norms_and_linear_layers_are_stored_in_few_bits_too(tmp_path) -> None:
     net = MultiDomainNet(convnext())
     net.add_domain("d", CLASSES, "finetune")

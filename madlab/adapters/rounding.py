@@ -4,8 +4,8 @@ r"""Rounding: a domain's numbers in 8, 4, 3 or 2 bits each.
 
 `rest` is where a number changes nothing (`Adapter.rest`): what the domain left there comes back exactly. The units lie
 on a fixed grid of four per octave, so that one byte holds a unit and rounding what was rounded changes nothing. A row's
-unit is that of the grid whose squared error over the row is least; it may clip the row's largest numbers. Built in
-notebook 11, there with the unit that clips nothing.
+unit is that of the grid whose squared error over the row is least; it may clip the row's largest numbers. The errors
+may be weighed, by what the numbers are multiplied with. Built in notebook 11, there with the unit that clips nothing.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,6 +32,8 @@ TOP = 16
 GRID = [2.0 ** (TOP - code / PER_OCTAVE) for code in range(256)]
 SEARCHED = 16
 """Units that are tried for a row, from the one that clips nothing down: four octaves."""
+SEARCHED_WEIGHED = 64
+"""The same where errors are weighed, since then a number of any size may be worth nothing."""
 
 
 def check_bits(bits: Any) -> int:
@@ -73,24 +75,28 @@ def to_levels(rows: Tensor, units: Tensor, bits: int) -> Tensor:
     return (rows / units).round().clamp(-levels, levels)
 
 
-def best_codes(rows: Tensor, bits: int) -> Tensor:
-    """The code of the unit with the least squared error for each row of (R, n): uint8 (R,)."""
+def best_codes(rows: Tensor, bits: int, weights: Tensor | None = None) -> Tensor:
+    """The code of the unit with the least squared error for each row of (R, n), weighed by (R, n): uint8 (R,)."""
     levels = 2 ** (bits - 1) - 1
     largest = rows.abs().amax(1).clamp(min=1e-30)
     first = (PER_OCTAVE * (TOP - (largest / levels).log2())).floor().clamp(0, 255)
     best, least = first, torch.full_like(largest, torch.inf)
-    for step in range(SEARCHED):
+    for step in range(SEARCHED if weights is None else SEARCHED_WEIGHED):
         codes = (first + step).clamp(max=255)
         units = units_of(codes)[:, None]
-        errors = (rows - units * to_levels(rows, units, bits)).square().sum(1)
+        squares = (rows - units * to_levels(rows, units, bits)).square()
+        errors = (squares if weights is None else weights * squares).sum(1)
         best, least = torch.where(errors < least, codes, best), torch.minimum(errors, least)
     return best.to(torch.uint8)
 
 
-def round_numbers(tensor: Tensor, rest: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """What is stored of a tensor: the codes of its rows' units, uint8 (R,), and its levels, int8 (R, n)."""
+def round_numbers(tensor: Tensor, rest: Tensor, bits: int, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """What is stored of a tensor: the codes of its rows' units, uint8 (R,), and its levels, int8 (R, n).
+
+    weights: in the tensor's shape, of the squared errors; None weighs all alike.
+    """
     rows = as_rows((tensor.detach() - rest).float())
-    codes = best_codes(rows, bits)
+    codes = best_codes(rows, bits, None if weights is None else as_rows(weights))
     return codes, to_levels(rows, units_of(codes)[:, None], bits).to(torch.int8)
 
 

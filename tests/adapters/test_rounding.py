@@ -20,13 +20,13 @@ from madlab.errors import MadlabError
 UNITS = [2.0 ** (16 - code / 4) for code in range(256)]
 
 
-def least_error(row, bits):
-    """The least squared error of a row of numbers with any of the 256 units."""
+def least_error(row, bits, weights=None):
+    """The least (weighed) squared error of a row of numbers with any of the 256 units."""
     most = 2 ** (bits - 1) - 1
-    found = []
+    found, weights = [], weights or [1.0] * len(row)
     for unit in UNITS:
         back = [unit * max(-most, min(most, round(value / unit))) for value in row]
-        found.append(sum((one - other) ** 2 for one, other in zip(row, back, strict=True)))
+        found.append(sum(w * (one - other) ** 2 for w, one, other in zip(weights, row, back, strict=True)))
     return min(found)
 
 
@@ -41,6 +41,19 @@ def test_rows_get_the_unit_with_the_least_squared_error(bits, spread) -> None:
         least = least_error(row, bits)
         assert sum((a - b) ** 2 for a, b in zip(row, got, strict=True)) <= least * (1 + 1e-3) + 1e-11
         assert len({round(number / spread, 3) for number in got}) <= 2**bits - 1
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_weighed_rows_get_the_unit_with_the_least_weighed_error(bits) -> None:
+    """A number that weighs nothing may be of any size: it sets no unit."""
+    torch.manual_seed(bits)
+    numbers, weights = torch.randn(4, 40), torch.rand(4, 40)
+    numbers[:, 5], weights[:, 5] = 800.0, 1e-9
+    rest = torch.zeros_like(numbers)
+    back = restore_numbers(*round_numbers(numbers, rest, bits, weights), rest)
+    for row, got, own in zip(numbers.tolist(), back.tolist(), weights.tolist(), strict=True):
+        error = sum(w * (a - b) ** 2 for w, a, b in zip(own, row, got, strict=True))
+        assert error <= least_error(row, bits, own) * (1 + 1e-3)
 
 
 @pytest.mark.parametrize("bits", BITS)
