@@ -193,7 +193,7 @@ def test_folded_norms_are_scale_and_shift(method, bits, tmp_path) -> None:
 
 
 def test_a_silent_channel_does_not_spoil_the_scales_of_the_others(tmp_path) -> None:
-    """Its variance is near zero, so that its folded scale is in the hundreds, while those of the others are near one."""
+    """Its variance is near zero, so that its folded scale is in the hundreds, the others near one."""
     net = trained("batchnorm")
     norm = net.view("d").norm_layers()["body.4"]
     with torch.no_grad():
