@@ -7,10 +7,10 @@ r"""The fair table: every grid of runs behind it, resumable, in one command.
 
 data: a folder that holds the domains as image folders by the names of DOMAINS. What is finished in --out is skipped and
 what was stopped goes on, so that the command may be ended and started at any time. It works through the STAGES of each
-grid in turn: in `table`, the rows that take part in duels and all ranks with one seed, then the others, then two more
-seeds of the duels; the domains with few images first. Each finished run is measured in 8, 4, 3 and 2 bits too. --fold
-writes what is finished into madlab/records, one file for each benchmark, and says what is missing; it can be asked for
-at any time.
+grid in turn: in `table`, the rows that take part in duels and those that the notebooks draw with one seed, then the
+others, then two more seeds of the duels; the domains with few images first. Each finished run is measured in 8, 4, 3
+and 2 bits too. --fold writes what is finished into madlab/records, one file for each benchmark, and says what is
+missing; it can be asked for at any time.
 
 On a machine with a GPU the same command runs there (add --workers 4 to fill it, --devices N for several). The rates are
 those of METHODS, from trials on validation images (data_scripts/tune.py).
@@ -41,11 +41,11 @@ DUELS = (
 )  # fmt: skip
 """The rows that are compared pair by pair. Ranks of MAD at the rivals' sizes: 2 has about the bytes of filter-subspace,
 13 the parameters of the masks as the literature counts them, 39 those of lora:8."""
-RANKS = ("mad:1", "mad:4", "mad:16")
-"""The other ranks of MAD, whose rates are those of the duels' ranks: with these the notebooks draw accuracy by rank."""
+DRAWN = ("mad:1", "mad:4", "mad:16", "mad+wtpb")
+"""Rows that the notebooks draw: MAD's other ranks, whose rates are those of the duels' ranks, and the paper's hybrid."""
 OTHERS = (
-    "mad+wtpb", "prompt", "peft:lora:8", "peft:dora:8", "peft:hira:8", "peft:loha:8", "peft:lokr:8", "peft:ia3",
-    "peft:oft", "peft:hra:8",
+    "prompt", "peft:lora:8", "peft:dora:8", "peft:hira:8", "peft:loha:8", "peft:lokr:8", "peft:ia3", "peft:oft",
+    "peft:hra:8",
 )  # fmt: skip
 LENGTHS = ("frozen", "batchnorm", "finetune", "mad", "mad:8", "parallel", "piggyback", "wtpb")
 """The rows of the study of epochs and, with three seeds, of the table at full width on a CPU."""
@@ -94,7 +94,7 @@ GRIDS = {
     "table": Grid(
         "pocket-resnet26",
         (
-            Stage((*DUELS, *RANKS), TABLE, 1, {"epochs": 6}),
+            Stage((*DUELS, *DRAWN), TABLE, 1, {"epochs": 6}),
             Stage(OTHERS, TABLE, 1, {"epochs": 6}),
             Stage(("mad:8",), TABLE, 1, {"epochs": 6}, {"form": "residual"}, "residual"),
             Stage(DUELS, TABLE, 3, {"epochs": 6}),

@@ -13,8 +13,8 @@ from madlab.runs.record import read_runs
 
 fair_table = load_script("fair_table")
 DUELS, GRIDS = fair_table.DUELS, fair_table.GRIDS
-OTHERS = fair_table.RANKS + fair_table.OTHERS
-EARLY = DUELS + fair_table.RANKS
+OTHERS = fair_table.DRAWN + fair_table.OTHERS
+EARLY = DUELS + fair_table.DRAWN
 """The rows of the first stage of `table`."""
 
 
