@@ -42,7 +42,7 @@ DUELS = (
 """The rows that are compared pair by pair. Ranks of MAD at the rivals' sizes: 2 has about the bytes of filter-subspace,
 13 the parameters of the masks as the literature counts them, 39 those of lora:8."""
 DRAWN = ("mad:1", "mad:4", "mad:16", "mad+wtpb")
-"""Rows that the notebooks draw: MAD's other ranks, whose rates are those of the duels' ranks, and the paper's hybrid."""
+"""Rows that the notebooks draw: MAD's other ranks, with the rates of the duels' ranks, and the paper's hybrid."""
 OTHERS = (
     "prompt", "peft:lora:8", "peft:dora:8", "peft:hira:8", "peft:loha:8", "peft:lokr:8", "peft:ia3", "peft:oft",
     "peft:hra:8",
