@@ -66,7 +66,7 @@ METHODS: dict[str, Method] = {
             BinaryTransform,
             rates=Rates(2.7, 0.192, 0.0404),
         ),
-        Method("mad+wtpb", "wtpb of W ⊙ α", "arXiv 2307.08528", ModulatedTransform, RANK, Rates(0.05)),
+        Method("mad+wtpb", "wtpb of W ⊙ α", "arXiv 2307.08528", ModulatedTransform, RANK, Rates(0.05, 0.476, 0.1)),
         Method(
             "parallel",
             "W + A on the central tap",

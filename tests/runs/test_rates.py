@@ -13,7 +13,7 @@ from madlab.runs.record import RECORDS
 
 tune = load_script("tune")
 KINDS = tune.KINDS
-WAITING = {"mad+wtpb", "prompt", *(family for family in tune.START if family.startswith("peft:"))}
+WAITING = {"prompt", *(family for family in tune.START if family.startswith("peft:"))}
 """Families whose trials are not complete; until they are, the method has the rates from which they start."""
 RANKS = {1: "mad:2", 3: "mad:8", 11: "mad:13", 27: "mad:39"}
 """The ranks of `mad` from which on a family's rates hold."""
