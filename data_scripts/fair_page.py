@@ -107,21 +107,20 @@ def in_short(nine: Recorded, five: Recorded) -> str:
     over = f"mean ± standard deviation over {seeds[-1]} seeds" if seeds[-1] > 1 else "one seed"
     if seeds[0] == 1 < seeds[-1]:
         over += " (one where there is no ±)"
-    counts = " and ".join(str(len(table.domains)) for table in tables)
     what = (
-        f"Test accuracy in percent on small public sets, {counts} domains at 32 pixels, with the shipped "
+        f"Test accuracy in percent at 32 pixels on small public sets, {nine.where} and {five.where}, with the shipped "
         f"`pocket-resnet26`; {nine.runs[0].result.epochs} epochs, {over}; kB: adapter and norms"
     )
     if not trials_are_equal(nine.file.with_name("trials.jsonl")):
         what += "; trials of rates are not equal yet"
-    said = f"At equal bytes, on the nine, {equal_duels(nine).verdicts('bytes', among=ROWS)}"
+    said = f"At equal bytes, on {nine.where}, {equal_duels(nine).verdicts('bytes', among=ROWS)}"
     table = markdown(["method", "kB per domain", "parameters", "nine at 32 px", "five at 32 px"], columns)
     return "\n\n".join([_wrapped(f"{what}:"), table, _wrapped(said)])
 
 
 def _answer(one: Recorded) -> str:
     so_far = f" ({one.there:,} of {one.planned.total():,} runs so far)" if one.missing else ""
-    return f"**At equal bytes, on {one.told}**{so_far}: {equal_duels(one).verdicts('bytes')}"
+    return f"**At equal bytes, on {one.where}**{so_far}: {equal_duels(one).verdicts('bytes')}"
 
 
 def _heading(one: Recorded) -> str:
