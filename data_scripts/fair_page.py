@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from textwrap import fill
 
-from fair_care import care, completeness, trials_are_equal
+from fair_care import care, completeness, duels_tried
 from fair_goal import smallest_domain
 from fair_records import Recorded
 from fair_sections import accuracy, below_frozen, duels_of_mad, epochs, equal_duels
@@ -109,9 +109,9 @@ def in_short(nine: Recorded, five: Recorded) -> str:
         over += " (one where there is no ±)"
     what = (
         f"Test accuracy in percent at 32 pixels on small public sets, {nine.where} and {five.where}, with the shipped "
-        f"`pocket-resnet26`; {nine.runs[0].result.epochs} epochs, {over}; kB: adapter and norms"
+        f"`pocket-resnet26`; {nine.runs[0].result.epochs} epochs, {over}; kB count adapter and norms"
     )
-    if not trials_are_equal(nine.file.with_name("trials.jsonl")):
+    if not duels_tried(nine.file.with_name("trials.jsonl")):
         what += "; trials of rates are not equal yet"
     said = f"At equal bytes, on {nine.where}, {equal_duels(nine).verdicts('bytes', among=ROWS)}"
     table = markdown(["method", "kB per domain", "parameters", "nine at 32 px", "five at 32 px"], columns)

@@ -160,7 +160,7 @@ def test_what_is_missing_is_counted(command: Command, records: Path, tmp_path: P
     )
     assert "**At equal bytes, on 8 of the nine domains** (63 of 153 runs so far): MAD **leads**: lora:8 (mad:4)" in page
     assert "`fair-epochs.jsonl` is not there yet: 96 runs of 96 are missing" in page
-    assert "0 of 312 trials" in page and "**they are not equal yet**" in page
+    assert "0 trials are in `madlab/records/trials.jsonl`, so that **they are not equal yet**" in page
 
 
 def test_rankings_by_epochs(command: Command, records: Path, tmp_path: Path) -> None:
@@ -182,15 +182,13 @@ def test_rankings_by_epochs(command: Command, records: Path, tmp_path: Path) -> 
     assert "The shortest training with the ranking of 4 epochs has 4." in page
 
 
-def test_rates_are_those_of_whole_trials_or_of_earlier_ones(script: ModuleType) -> None:
-    care, tune = sys.modules["fair_care"], sys.modules["tune"]
+def test_rates_are_those_of_families_and_equal_trials_are_told(script: ModuleType) -> None:
+    care, tune, fair_table = (sys.modules[name] for name in ("fair_care", "tune", "fair_table"))
     ranks = {1: "mad:2", 2: "mad:2", 4: "mad:8", 8: "mad:8", 13: "mad:13", 16: "mad:13", 39: "mad:39"}
-    assert {rank: care.family_of(row("mad", rank, 1, 0.5, "flowers", {})) for rank in ranks} == ranks
-    residual = row("mad", 8, 1, 0.5, "flowers", {}, options={"form": "residual"})
-    assert care.family_of(residual) == "mad:8 residual"
-    assert care.family_of(row("peft:lora", 8, 1, 0.5, "flowers", {})) == "peft:lora:8"
-    fair_table = sys.modules["fair_table"]
-    rows = [split.partition(":") for split in (*fair_table.DUELS, *fair_table.OTHERS) if not split.startswith("peft")]
-    for method, _, rank in rows:
-        family = care.family_of(row(method, int(rank) if rank else None, 1, 0.5, "flowers", {}))
-        assert family in tune.START or (method, family) == ("frozen", None)
+    assert {rank: care.family_of(f"mad:{rank}") for rank in ranks} == ranks
+    assert care.family_of("mad:8", "residual") == "mad:8 residual" and care.family_of("frozen") is None
+    families = {care.family_of(method) for method in (*fair_table.DUELS, *fair_table.OTHERS)}
+    assert families - {None} | {"mad:8 residual"} == set(tune.START)
+    lines = {family: [{}] * 16 for family in care.duel_families()} | {"prompt": [{}] * 12}
+    assert care.equal_trials(lines, care.duel_families()) == 16 and not care.equal_trials(lines, lines)
+    assert not care.equal_trials({"mad": [{}] * 11}, ["mad"])
