@@ -38,7 +38,7 @@ ROWS = (
 )  # fmt: skip
 """Of the README's table."""
 OPENING = """\
-Where does MAD lead, tie and lose, at equal bytes and at equal numbers? Nothing on this page is typed by hand:
+Where does MAD lead, tie and lose, at equal bytes and at equal numbers? No number or verdict here is typed by hand:
 `python data_scripts/fair_page.py` prints it, with its pictures, from the runs in `madlab/records`, and says what is not
 there yet. A difference is called a lead only where its interval of 95 % says so, after Holm's correction."""
 
