@@ -183,7 +183,7 @@ def score_of(runs: dict[str, list[dict]], tuned: dict[str, list[dict]]) -> float
 
 def rows_of(page: str, column: str) -> list[dict[str, str]]:
     """The rows of the page's table that has such a column: head -> cell."""
-    (table,) = re.findall(rf"^(\| method \|.*\| {column} \|.*\n)\|.*\n((?:\|.*\n)+)", page, re.M)
+    (table,) = re.findall(rf"^(\| method +\|.*\| {column} +\|.*\n)\|.*\n((?:\|.*\n)+)", page, re.M)
     head, *lines = ([cell.strip() for cell in line.strip("|").split("|")] for line in "".join(table).splitlines())
     return [dict(zip(head, line, strict=True)) for line in lines]
 
