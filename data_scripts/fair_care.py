@@ -1,10 +1,11 @@
 """How equal the comparison of the fair table is: trials, rates, seeds, heads, and what is still missing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fair_records import Recorded, listed
+from fair_records import Recorded, counted, listed
+from fair_table import DUELS
 from tune import NEAR, START, WIDE, best_of, edges, read_trials
 
 from madlab.adapters import METHODS
@@ -14,7 +15,7 @@ from madlab.tables.frame import label
 from madlab.tables.output import markdown
 
 TRIALS = 1 + WIDE + NEAR
-"""That every family gets."""
+"""That every family gets at least."""
 
 
 def care(one: Recorded, trials: Path) -> list[str]:
@@ -38,19 +39,22 @@ def _common(one: Recorded) -> list[str]:
 def _trials(runs: Sequence[Run], file: Path) -> list[str]:
     lines = _lines(file)
     counts = {family: len(own) for family, own in lines.items()}
-    total = sum(counts.values())
-    text = (
-        f"**Trials.** Rates of adapter, BatchNorm and head are tried together, on validation images of two domains, in "
-        f"{TRIALS} trials for each of {len(START)} methods and families of ranks (`data_scripts/tune.py`). "
-        f"{total} of {TRIALS * len(START)} trials are in `madlab/records/trials.jsonl`"
-    )
-    if trials_are_equal(file):
-        parts = [f"{text}: every family has {total // len(START)}, so that they are equal."]
+    equal, duels = equal_trials(lines, START), equal_trials(lines, duel_families())
+    parts = [
+        "**Trials.** Rates of adapter, BatchNorm and head are tried together, on validation images of two domains, at "
+        f"least {TRIALS} times for each of {len(START)} methods and families of ranks (`data_scripts/tune.py`). "
+        f"{counted(sum(counts.values()), 'trial')} are in `madlab/records/trials.jsonl`"
+    ]
+    if equal:
+        parts[0] += f": **{equal} for every one of them**."
+    elif duels:
+        parts[0] += f": **{duels} for every row that takes part in duels**. They are not equal for the others yet:"
     else:
-        parts = [f"{text}, so that **they are not equal yet**:", _counts(counts)]
+        parts[0] += ", so that **they are not equal yet**:"
+    if not equal:
+        parts.append(_counts(counts))
     whole = {family: own for family, own in lines.items() if len(own) >= TRIALS}
-    at_edge = [family for family, own in whole.items() if edges(own)]
-    if at_edge:
+    if at_edge := [family for family, own in whole.items() if edges(own)]:
         parts.append(f"Of {listed(at_edge)} the best trial lies at the edge of what was tried.")
     return [*parts, *_origin(runs, {family: best_of(own) for family, own in whole.items()})]
 
@@ -61,10 +65,20 @@ def _lines(file: Path) -> dict[str, list[dict[str, Any]]]:
     return {family: [line for line in every if line["family"] == family] for family in START}
 
 
-def trials_are_equal(file: Path) -> bool:
-    """Whether every family has its TRIALS, and no family has had more than another."""
-    counts = {len(own) for own in _lines(file).values()}
-    return len(counts) == 1 and min(counts) >= TRIALS
+def equal_trials(lines: dict[str, list[dict[str, Any]]], families: Iterable[str]) -> int:
+    """How many trials each of some families has had; 0 if some had more than others, or fewer than TRIALS."""
+    counts = {len(lines[family]) for family in families}
+    return counts.pop() if len(counts) == 1 and min(counts) >= TRIALS else 0
+
+
+def duels_tried(file: Path) -> int:
+    """How many trials every row of the duels has had; 0 if they are not equal."""
+    return equal_trials(_lines(file), duel_families())
+
+
+def duel_families() -> set[str]:
+    """The families of the rows that take part in duels."""
+    return {family for method in DUELS if (family := family_of(method)) is not None}
 
 
 def _counts(counts: dict[str, int]) -> str:
@@ -77,13 +91,14 @@ def _origin(runs: Sequence[Run], best: dict[str, dict[str, float]]) -> list[str]
     """Which rows were run with the best rates of complete trials, and which with others."""
     tried: dict[bool, dict[str, None]] = {True: {}, False: {}}
     for run in runs:
-        if (family := family_of(run)) is not None:
+        form = run.config.options.get("form")
+        if (family := family_of(run.method, str(form) if form else None)) is not None:
             own, found = run.result.rates, best.get(family)
             equal = found is not None and all(own[k] == found[f"{k}_lr"] for k in ("adapter", "batchnorm"))
             tried[equal][label(run)] = None
     parts = []
     if tried[True]:
-        parts.append(f"With the rates that were best in {TRIALS} trials were run: {listed(tried[True])}.")
+        parts.append(f"With the best rates of all these trials were run: {listed(tried[True])}.")
     if tried[False]:
         parts.append(
             "With rates of earlier, unequal trials of one rate at a time (`madlab/records/trials.json`), from which "
@@ -92,13 +107,13 @@ def _origin(runs: Sequence[Run], best: dict[str, dict[str, float]]) -> list[str]
     return parts
 
 
-def family_of(run: Run) -> str | None:
-    """The family of tune.START whose rates a run has; None for `frozen`, which has no rate."""
-    rank, form = run.result.rank, run.config.options.get("form")
-    if run.result.method == "frozen":
+def family_of(method: str, form: str | None = None) -> str | None:
+    """The family of tune.START whose rates a method has, "mad:13" for example; None for `frozen`, which has no rate."""
+    name, rank = split_method(method)
+    if name == "frozen":
         return None
-    if run.result.method != "mad" or form or not isinstance(rank, int):
-        return f"{run.method} {form}" if form else run.method
+    if name != "mad" or form or rank is None:
+        return f"{method} {form}" if form else method
     tuned = [split_method(family)[1] for family in START if family.startswith("mad:") and " " not in family]
     return next(f"mad:{own}" for own in tuned if own is not None and _least(own) == _least(rank))
 

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from textwrap import fill
 
-from fair_care import care, completeness, trials_are_equal
+from fair_care import TRIALS, care, completeness, duels_tried
 from fair_goal import smallest_domain
 from fair_records import Recorded
 from fair_sections import accuracy, below_frozen, duels_of_mad, epochs, equal_duels
@@ -38,17 +38,9 @@ ROWS = (
 )  # fmt: skip
 """Of the README's table."""
 OPENING = """\
-Where does MAD lead, tie and lose, at equal bytes and at equal numbers? Nothing on this page is typed by hand:
+Where does MAD lead, tie and lose, at equal bytes and at equal numbers? No number or verdict here is typed by hand:
 `python data_scripts/fair_page.py` prints it, with its pictures, from the runs in `madlab/records`, and says what is not
 there yet. A difference is called a lead only where its interval of 95 % says so, after Holm's correction."""
-REPEAT = """\
-```
-python data_scripts/tune.py --domains data/flowers data/gtsrb --no-flip gtsrb --out madlab/records/trials.jsonl
-python data_scripts/fair_table.py --data data --out runs/fair --workers 2   # --print-plan says what is left
-python data_scripts/fair_table.py --data data --out runs/fair --fold        # finished runs -> madlab/records
-python data_scripts/fair_page.py                                            # this page, its pictures, README
-madlab report madlab/records/fair-decathlon.jsonl                           # every domain of a table
-```"""
 
 
 def main() -> None:
@@ -90,7 +82,7 @@ def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
     parts += ["## How many epochs are enough", *epochs(study)]
     for one in others:
         parts += [f"## {_heading(one)}", *accuracy(one, pictures), *(duels_of_mad(one) if one.ready else [])]
-    parts += ["## How to repeat it", REPEAT]
+    parts += ["## How to repeat it", _repeat(duels_tried(trials))]
     return "\n\n".join(_wrapped(part) for part in parts) + "\n", pictures
 
 
@@ -107,21 +99,33 @@ def in_short(nine: Recorded, five: Recorded) -> str:
     over = f"mean ± standard deviation over {seeds[-1]} seeds" if seeds[-1] > 1 else "one seed"
     if seeds[0] == 1 < seeds[-1]:
         over += " (one where there is no ±)"
-    counts = " and ".join(str(len(table.domains)) for table in tables)
     what = (
-        f"Test accuracy in percent on small public sets, {counts} domains at 32 pixels, with the shipped "
-        f"`pocket-resnet26`; {nine.runs[0].result.epochs} epochs, {over}; kB: adapter and norms"
+        f"Test accuracy in percent at 32 pixels on small public sets, {nine.where} and {five.where}, with the shipped "
+        f"`pocket-resnet26`; {nine.runs[0].result.epochs} epochs, {over}; kB count adapter and norms"
     )
-    if not trials_are_equal(nine.file.with_name("trials.jsonl")):
+    if not duels_tried(nine.file.with_name("trials.jsonl")):
         what += "; trials of rates are not equal yet"
-    said = f"At equal bytes, on the nine, {equal_duels(nine).verdicts('bytes', among=ROWS)}"
+    said = f"At equal bytes, on {nine.where}, {equal_duels(nine).verdicts('bytes', among=ROWS)}"
     table = markdown(["method", "kB per domain", "parameters", "nine at 32 px", "five at 32 px"], columns)
     return "\n\n".join([_wrapped(f"{what}:"), table, _wrapped(said)])
 
 
 def _answer(one: Recorded) -> str:
     so_far = f" ({one.there:,} of {one.planned.total():,} runs so far)" if one.missing else ""
-    return f"**At equal bytes, on {one.told}**{so_far}: {equal_duels(one).verdicts('bytes')}"
+    return f"**At equal bytes, on {one.where}**{so_far}: {equal_duels(one).verdicts('bytes')}"
+
+
+def _repeat(tried: int) -> str:
+    """The commands; tried: trials of each row of the duels, or 0."""
+    more = f" --more {tried - TRIALS}" if tried > TRIALS else ""
+    return f"""\
+```
+python data_scripts/tune.py --domains data/flowers data/gtsrb --no-flip gtsrb{more} --out madlab/records/trials.jsonl
+python data_scripts/fair_table.py --data data --out runs/fair --workers 2   # --print-plan says what is left
+python data_scripts/fair_table.py --data data --out runs/fair --fold        # finished runs -> madlab/records
+python data_scripts/fair_page.py                                            # this page, its pictures, README
+madlab report madlab/records/fair-decathlon.jsonl                           # every domain of a table
+```"""
 
 
 def _heading(one: Recorded) -> str:

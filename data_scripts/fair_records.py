@@ -42,8 +42,26 @@ class Recorded:
         return GRIDS[self.grid_name].records[self.name]
 
     @cached_property
-    def runs(self) -> list[Run]:
+    def every_run(self) -> list[Run]:
         return read_runs(self.file) if self.file.exists() else []
+
+    @cached_property
+    def whole_domains(self) -> list[str]:
+        """The domains on which every row of the grid's first stage, which are those of the duels, was run."""
+        stage = GRIDS[self.grid_name].stages[0]
+        rows = [(method, stage.recipe["epochs"]) for method in stage.methods]
+        return [d for d in self.domains if all((*row, d, 0) in self.cells for row in rows)]
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """The runs on `whole_domains`: on them every row is a mean over the same domains."""
+        return [run for run in self.every_run if run.result.domain in self.whole_domains]
+
+    @property
+    def where(self) -> str:
+        """What its means are over."""
+        part = len(self.whole_domains) < len(self.domains)
+        return f"{len(self.whole_domains)} of {self.told}" if part else self.told
 
     @cached_property
     def found(self) -> list[Outcome]:
@@ -67,13 +85,13 @@ class Recorded:
 
     @property
     def ready(self) -> bool:
-        """Whether a method was run on every domain that there is, so that there are means."""
-        return not self.forms.empty
+        """Whether there is a domain on which every row of the duels was run."""
+        return bool(self.runs)
 
     @cached_property
     def cells(self) -> Counter[Cell]:
         """The runs that are there."""
-        return Counter((_label(run), run.result.epochs, run.result.domain, run.result.seed) for run in self.runs)
+        return Counter((_label(run), run.result.epochs, run.result.domain, run.result.seed) for run in self.every_run)
 
     @cached_property
     def planned(self) -> Counter[Cell]:
@@ -96,23 +114,20 @@ class Recorded:
 
     def not_yet(self) -> str:
         """A sentence for a section that has nothing to show."""
-        state = "holds no method that was run on every domain" if self.runs else "is not there"
+        state = "holds no domain on which every row of the duels was run" if self.every_run else "is not there"
         return (
             f"`{self.name}.jsonl` {state} yet: {counted(self.missing.total(), 'run')} of {self.planned.total():,} "
             f"are missing (`python data_scripts/fair_table.py --grids {self.grid_name}`, below)."
         )
 
     def so_far(self) -> list[str]:
-        """A sentence that says how much of the domains and seeds there is, unless all of it is there."""
+        """A sentence that says how much of the domains and rows there is, unless all of it is there."""
         if not self.missing:
             return []
-        lacking = [domain for domain in self.domains if domain not in self.table.domains]
         text = f"So far {self.there:,} of {counted(self.planned.total(), 'run')}."
-        if lacking:
-            left = counted(len(self.table.domains), "domain")
-            text += f" No run is on {listed(lacking)}, so that all means are of {left}."
-        partly = [str(method) for method in self.table.methods.index if method not in self.table.whole.index]
-        if partly:
+        if lacking := [domain for domain in self.domains if domain not in self.whole_domains]:
+            text += f" Not every row of the duels was run on {listed(lacking)} yet, so that no mean has them in it."
+        if partly := [str(method) for method in self.table.methods.index if method not in self.table.whole.index]:
             text += f" Left out, because a domain is missing: {listed(partly)}."
         return [text]
 

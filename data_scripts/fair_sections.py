@@ -41,17 +41,17 @@ def accuracy(one: Recorded, pictures: dict[str, bytes]) -> list[str]:
         *one.so_far(),
         _methods(one),
         _note(one),
-        f"![Mean test accuracy on {one.told} against the kilobytes of adapter and norms, each method exact and "
+        f"![Mean test accuracy on {one.where} against the kilobytes of adapter and norms, each method exact and "
         f"rounded, with the Pareto front.](static/fair-{name}-bytes.svg)",
         "**The best forms that fit.** A form is a method as it was trained, or rounded after that to 8, 4, 3 or 2 bits "
         "with folded norms.",
         *best_at_budgets(one.forms),
     ]
     if ranked := rank_methods(one.found):
-        pictures[f"fair-{name}-ranks.svg"] = draw_ranks(ranked, f"Mean ranks on {one.told}", "svg")
+        pictures[f"fair-{name}-ranks.svg"] = draw_ranks(ranked, f"Mean ranks on {one.where}", "svg")
         parts += [
             "**Mean ranks** of the methods as they were trained, whatever their size:",
-            f"![Mean ranks on {one.told}; bars join methods that cannot be told apart.](static/fair-{name}-ranks.svg)",
+            f"![Mean ranks on {one.where}; bars join methods that cannot be told apart.](static/fair-{name}-ranks.svg)",
             ranking_note(ranked[1]),
         ]
     return parts
@@ -229,9 +229,9 @@ def _star(duel: Duel) -> str:
 
 def epochs(one: Recorded) -> list[str]:
     """Mean accuracies by numbers of epochs, and how well their rankings of the methods agree."""
-    lengths = sorted({run.result.epochs for run in one.runs})
+    lengths = sorted({run.result.epochs for run in one.every_run})
     means = {
-        length: _means([run for run in one.runs if run.result.epochs == length], one.domains) for length in lengths
+        length: _means([run for run in one.every_run if run.result.epochs == length], one.domains) for length in lengths
     }
     methods = [method for method in next(iter(means.values()), {}) if all(method in own for own in means.values())]
     if len(lengths) < 2 or len(methods) < 2:
