@@ -146,10 +146,8 @@ def test_verdicts_goal_and_floors_of_made_runs(command: Command, records: Path, 
 def test_what_stands_in_the_way_of_the_goal(command: Command, records: Path, tmp_path: Path) -> None:
     write_runs(records / "fair-decathlon.jsonl", table(NINE, {None: 60, 4: 40}))
     page = re.sub(r"\s+", " ", command(records, tmp_path)[0])
-    assert (
-        "**Not reached, beyond doubt.** On the nine domains the best on validation within 20 kB is mad:4 in 4 bits: -15.00"
-        in page
-    )
+    assert "**Not reached, beyond doubt.** On the nine domains" in page
+    assert "the best on validation within 20 kB is mad:4 in 4 bits: -15.00" in page
     assert "Before it is rounded, mad:4 is -5.00" in page and "folding its norms adds -10.00" in page
     assert "full α in the fewest bits (mad in 4 bits) takes 15.0 kB and its norms 4.0 kB." in page
     assert "No form in the table above loses at most 1 point." in page
