@@ -63,7 +63,10 @@ def _reached(one: Recorded, own: pd.DataFrame, lost: Mapping[str, Duel]) -> list
         size, norms = (kilobytes(own.loc[least, column]) for column in ("stored", "norm_bytes"))
         return [f"**Not reached:** the smallest form, {least}, takes {size} kB, of which {norms} are norms."]
     duel = lost[form]
-    parts = [f"**{_judged(duel)}** The best on validation within {GOAL} kB is {form}: {difference(duel, 2)} points."]
+    parts = [
+        f"**{_judged(duel)}** On {one.where} the best on validation within {GOAL} kB is {form}: "
+        f"{difference(duel, 2)} points."
+    ]
     exact = form.partition(" in ")[0]
     if exact != "mad" and form != exact:
         pairs = [(exact, "mad"), (form, exact)]
