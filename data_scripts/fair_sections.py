@@ -24,11 +24,14 @@ from madlab.tables.duel_report import (
     told,
 )
 from madlab.tables.duels import DOMAIN, MEAN, SCORE, UNKNOWN, Duel, duels, grid_of, mean_interval
+from madlab.tables.outcomes import Outcome
 from madlab.tables.output import markdown
 from madlab.tables.report import kilobytes, with_spreads
 
 NEAR = 1.25
 """Sizes whose ratio is at most this are called equal."""
+FAILED = 10.0
+"""Points below BatchNorm alone, from which on a run is listed as one in which the adapter did harm."""
 
 
 def accuracy(one: Recorded, pictures: dict[str, bytes]) -> list[str]:
@@ -203,7 +206,8 @@ def below_frozen(records: Sequence[Recorded]) -> list[str]:
     below = {key for key, floor in pairs.items() if found[key].test_accuracy < floor.test_accuracy}
     parts = [
         f"A training that ends below a linear head on frozen features has done harm. That is so for {len(below)} "
-        f"of {counted(len(pairs), 'run')}, each compared with `frozen` on the same domain with the same seed."
+        f"of {counted(len(pairs), 'run')}, each compared with `frozen` on the same domain with the same seed.",
+        *_failed(found),
     ]
     if not below:
         return parts
@@ -220,6 +224,22 @@ def below_frozen(records: Sequence[Recorded]) -> list[str]:
         "Points from frozen features, means over the seeds that both have, where they are below zero; a star: beyond "
         f"doubt after Holm's correction over all methods and domains, which holds for {settled} of {len(means)}.",
         markdown(["domain", "below frozen features"], [list(own), cells]),
+    ]
+
+
+def _failed(found: Mapping[tuple[str, str, int], Outcome]) -> list[str]:
+    """A sentence on the runs that are far below BatchNorm alone, if there are any."""
+    gaps = {
+        key: one.test_accuracy - found["batchnorm", *key[1:]].test_accuracy
+        for key, one in found.items()
+        if key[0] != "frozen" and ("batchnorm", *key[1:]) in found
+    }
+    far = [f"{m} on {d} ({gap:+.1f}, seed {s})" for (m, d, s), gap in gaps.items() if gap <= -FAILED]
+    if not far:
+        return []
+    return [
+        f"{FAILED:.0f} points or more below BatchNorm alone, so that the adapter itself did harm: {listed(far)}. Rates "
+        "were tried on at most 540 training images per domain; for more images, in more steps, they may be too high."
     ]
 
 
