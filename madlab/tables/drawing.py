@@ -14,6 +14,9 @@ from madlab.tables.output import file_of
 if TYPE_CHECKING:
     from madlab.figures import FormPoint
 
+BELOW = 8.0
+"""Points below the worst method, as it was trained, at which the picture ends: what rounding breaks is no choice."""
+
 
 def draw_forms(outcomes: Sequence[Outcome], title: str, format: str) -> bytes:
     """All stored forms of one protocol that were run on every domain, in one of matplotlib's file formats.
@@ -23,11 +26,13 @@ def draw_forms(outcomes: Sequence[Outcome], title: str, format: str) -> bytes:
     from madlab import figures
 
     found = [one for one in outcomes if one.protocol == title]
-    points = form_points(found)
+    points, forms = form_points(found), stored_forms(found)
     drawn, ax = figures.new(size=(9, 6))
     figures.accuracy_against_bytes(ax, points)
+    if forms["bits"].notna().any():
+        ax.set_ylim(bottom=max(0.0, float(forms.loc[forms["bits"].isna(), "mean"].min()) - BELOW))
     count = len({one.domain for one in found})
-    what = "adapter and norms" if _norms_known(stored_forms(found)) else "adapter"
+    what = "adapter and norms" if _norms_known(forms) else "adapter"
     ax.set(xlabel=f"{what} of one domain (kB)", ylabel=f"mean test accuracy of {count} domains (%)")
     drawn.suptitle(title)  # above the names of the front
     figures.say_cut_axes(drawn)
