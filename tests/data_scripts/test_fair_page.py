@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import matplotlib
 import numpy as np
 import pytest
 from made_runs import made_run
@@ -50,7 +51,9 @@ def command(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Command:
         readme.write_text(f"before\n{script.BEGIN}\nold\n{script.END}\nafter\n")
         arguments = ["--records", str(records), "--site", str(out / "site"), "--readme", str(readme)]
         monkeypatch.setattr(sys, "argv", ["fair_page.py", *arguments])
-        script.main()
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()  # as the command finds them, whatever a notebook's test has set
+            script.main()
         before, block, after = re.split(rf"{script.BEGIN}\n|\n{script.END}", readme.read_text())
         assert (before, after) == ("before\n", "\nafter\n")
         return (out / "site" / "fair_table.md").read_text(), block
@@ -191,7 +194,7 @@ def test_rates_are_those_of_families_and_equal_trials_are_told(script: ModuleTyp
     ranks = {1: "mad:2", 2: "mad:2", 4: "mad:8", 8: "mad:8", 13: "mad:13", 16: "mad:13", 39: "mad:39"}
     assert {rank: care.family_of(f"mad:{rank}") for rank in ranks} == ranks
     assert care.family_of("mad:8", "residual") == "mad:8 residual" and care.family_of("frozen") is None
-    families = {care.family_of(method) for method in (*fair_table.DUELS, *fair_table.OTHERS)}
+    families = {care.family_of(method) for method in fair_table.DUELS + fair_table.DRAWN + fair_table.OTHERS}
     assert families - {None} | {"mad:8 residual"} == set(tune.START)
     lines = {family: [{}] * 16 for family in care.duel_families()} | {"prompt": [{}] * 12}
     assert care.equal_trials(lines, care.duel_families()) == 16 and not care.equal_trials(lines, lines)

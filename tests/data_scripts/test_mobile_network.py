@@ -49,5 +49,8 @@ def test_every_run_is_of_the_grid_and_has_the_rates_that_the_script_says(script:
         crop = int(run.config.domain.rpartition("-")[2].removesuffix("px"))
         assert (crop, script.named(run)) in script.GRID
         assert run.config.recipe.epochs == script.TIERS[crop].epochs
-        own = METHODS[run.config.method].rates_for(run.config.options)
-        assert run.config.recipe.adapter_lr == pytest.approx(script.SHARE * own.adapter)
+        method = script.named(run).partition(", ")[0]
+        rates = run.result.rates
+        assert rates["adapter"] == pytest.approx(script.SHARE * script.RATES[method])
+        if method != "frozen":  # which trains nothing
+            assert (rates["batchnorm"], rates["head"]) == pytest.approx((script.SHARE * script.NORM, script.HEAD))
