@@ -17,7 +17,10 @@
 
   function write(value, digits, unit) {
     const form = { minimumFractionDigits: digits, maximumFractionDigits: digits };
-    return `${Number(value.toFixed(digits)).toLocaleString('en-US', form)} ${unit}`.trim();
+    // A number that lies exactly between two, an odd multiple of 2^-(digits + 1), goes to the even one, as in Python.
+    const tie = Math.abs((value * 2 ** (digits + 1)) % 2) === 1, down = Math.floor(value * 10 ** digits);
+    const shown = tie ? (down + Math.abs(down % 2)) / 10 ** digits : Number(value.toFixed(digits));
+    return `${shown.toLocaleString('en-US', form)} ${unit}`.trim();
   }
 
   const refusal = typed => `The prediction '${typed.trim()}' is not a number: type digits, such as 40 or 2.5.`;
