@@ -18,15 +18,16 @@ TRIALS = 1 + WIDE + NEAR
 """That every family gets at least."""
 
 
-def care(one: Recorded, trials: Path) -> list[str]:
-    """What all runs have in common, and how many trials their rates come from."""
-    return [*_common(one), *_trials(one.runs, trials)]
+def care(records: Sequence[Recorded], trials: Path) -> list[str]:
+    """What all runs have in common, and how many trials their rates come from. records: of one grid."""
+    runs = [run for one in records for run in one.runs]
+    return [*_common(records[0], runs), *_trials(runs, trials)]
 
 
-def _common(one: Recorded) -> list[str]:
+def _common(one: Recorded, runs: Sequence[Run]) -> list[str]:
     if not one.runs:
         return [one.not_yet()]
-    images = {run.result.domain: run.result.test_images for run in one.runs}
+    images = {run.result.domain: run.result.test_images for run in runs}
     return [
         "Each run adapts one frozen base network to one domain. `frozen` is a linear head, fitted to convergence on "
         "frozen features; every other method starts from such a head and then trains the head, a BatchNorm of its own "
@@ -42,13 +43,14 @@ def _trials(runs: Sequence[Run], file: Path) -> list[str]:
     equal, duels = equal_trials(lines, START), equal_trials(lines, duel_families())
     parts = [
         "**Trials.** Rates of adapter, BatchNorm and head are tried together, on validation images of two domains, at "
-        f"least {TRIALS} times for each of {len(START)} methods and families of ranks (`data_scripts/tune.py`). "
+        f"least {TRIALS} times for each of {len(START)} methods and families of ranks (`data_scripts/tune.py`). The "
+        "ranks of a family have its rates. "
         f"{counted(sum(counts.values()), 'trial')} are in `madlab/records/trials.jsonl`"
     ]
     if equal:
         parts[0] += f": **{equal} for every one of them**."
     elif duels:
-        parts[0] += f": **{duels} for every row that takes part in duels**. They are not equal for the others yet:"
+        parts[0] += f": **{duels} for every row that takes part in duels**. They are not complete for the others yet:"
     else:
         parts[0] += ", so that **they are not equal yet**:"
     if not equal:
@@ -94,7 +96,7 @@ def _origin(runs: Sequence[Run], best: dict[str, dict[str, float]]) -> list[str]
         form = run.config.options.get("form")
         if (family := family_of(run.method, str(form) if form else None)) is not None:
             own, found = run.result.rates, best.get(family)
-            equal = found is not None and all(own[k] == found[f"{k}_lr"] for k in ("adapter", "batchnorm"))
+            equal = found is not None and all(own[k] == found[f"{k}_lr"] for k in ("adapter", "batchnorm", "head"))
             tried[equal][label(run)] = None
     parts = []
     if tried[True]:

@@ -25,6 +25,8 @@ def smallest_domain(one: Recorded) -> list[str]:
     if "mad" not in own.index:
         return [goal, one.not_yet()]
     rounded = own[own["bits"].notna()].sort_values("stored", kind="stable")
+    if rounded.empty:
+        return [goal, "No run was measured in fewer bits yet."]
     front = rounded[rounded["validation"] > rounded["validation"].cummax().shift(fill_value=0)]
     forms = list(dict.fromkeys([*front.index, *filter(None, [_within_goal(own)])]))
     lost = {duel.first: duel for duel in duels(one.grid, [(form, "mad") for form in forms]) if duel.kind == MEAN}
@@ -73,7 +75,7 @@ def _reached(one: Recorded, own: pd.DataFrame, lost: Mapping[str, Duel]) -> list
         by_form, by_rounding = (duel for duel in duels(one.grid, pairs) if duel.kind == MEAN)
         parts.append(
             f"Before it is rounded, {exact} is {difference(by_form, 2)} points from full MAD; rounding it and folding "
-            f"its norms adds {difference(by_rounding, 2)}."
+            f"its norms changes that by {difference(by_rounding, 2)}."
         )
     if duel.difference < -LOSS:
         parts.append(_in_the_way(own, lost))

@@ -47,8 +47,8 @@ class Recorded:
 
     @cached_property
     def whole_domains(self) -> list[str]:
-        """The domains on which every row of the grid's first stage, which are those of the duels, was run."""
-        stage = GRIDS[self.grid_name].stages[0]
+        """The domains on which every row of the duels was run: those of the grid that are to have the most seeds."""
+        stage = max(GRIDS[self.grid_name].stages, key=lambda one: one.seeds)
         rows = [(method, stage.recipe["epochs"]) for method in stage.methods]
         return [d for d in self.domains if all((*row, d, 0) in self.cells for row in rows)]
 

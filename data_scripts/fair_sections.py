@@ -1,7 +1,6 @@
 """The sections of the fair table's page: each takes what was recorded and returns paragraphs and tables as Markdown."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 from statistics import fmean
@@ -10,7 +9,7 @@ from fair_records import Recorded, counted, listed
 from scipy.stats import kendalltau, rankdata, spearmanr
 
 from madlab.runs.record import Run
-from madlab.tables.budgets import best_at_budgets, nearest_forms
+from madlab.tables.budgets import best_at_budgets
 from madlab.tables.drawing import draw_forms
 from madlab.tables.duel_report import (
     NOTE_AT,
@@ -23,15 +22,17 @@ from madlab.tables.duel_report import (
     ranking_note,
     told,
 )
-from madlab.tables.duels import DOMAIN, MEAN, SCORE, UNKNOWN, Duel, duels, grid_of, mean_interval
+from madlab.tables.duels import DOMAIN, MEAN, UNKNOWN, Duel, duels, grid_of, mean_interval
+from madlab.tables.equal_size import NEAR, EqualDuels, equal_duels, named, verdicts
 from madlab.tables.outcomes import Outcome
 from madlab.tables.output import markdown
 from madlab.tables.report import kilobytes, with_spreads
 
-NEAR = 1.25
-"""Sizes whose ratio is at most this are called equal."""
+Key = tuple[str, str, int]
+"""Method, domain and seed."""
 FAILED = 10.0
 """Points below BatchNorm alone, from which on a run is listed as one in which the adapter did harm."""
+MOST_NAMED = 12
 
 
 def accuracy(one: Recorded, pictures: dict[str, bytes]) -> list[str]:
@@ -89,7 +90,7 @@ def _note(one: Recorded) -> str:
     return (
         f"Mean test accuracy in percent over {listed(one.table.domains)}. {spread}The interval of 95 % is that of the "
         f"mean, from test images drawn again, and from seeds where a row has several. {one_seed}Parameters and kB are "
-        "those of one domain, without its head; norms are stored as trained, with their statistics. "
+        "those of one domain, without its head; norms count as the scale and shift that they are at inference. "
         + (one.table.why_no_score or "S is against `finetune` of this table.")
     )
 
@@ -106,52 +107,38 @@ def duels_of_mad(one: Recorded) -> list[str]:
     ]
     if at := duels_at_budgets(one.grid, one.forms, "mad"):
         own = [duel for found in at.values() for duel in found.values()]
-        parts += ["**Within the same kilobytes**, rounded forms too:", budget_table(at), NOTE_AT]
+        parts += ["**Within the same kilobytes**, rounded forms too:", budget_table(at), NOTE_AT, _choices(one)]
         for size, found in at.items():
             form = next(iter(found.values())).first
-            parts.append(f"At most {size} kB, {form}: {_said(found)}")
+            parts.append(f"At most {size} kB, {form}: {verdicts(found)}")
         parts.append(f"The intervals come from {bases_of(own)}.")
     return parts
 
 
-@dataclass(frozen=True)
-class Duels:
-    """MAD's duels at equal size, as one family for Holm's correction.
-
-    means, scores: of each pair (form of MAD, rival), the highest lead first. at: "bytes" or "numbers" -> its pairs.
-    without: the same -> the rivals that no form of MAD is near.
-    """
-
-    means: dict[tuple[str, str], Duel]
-    scores: dict[tuple[str, str], Duel]
-    at: dict[str, list[tuple[str, str]]]
-    without: dict[str, list[str]]
-
-    def verdicts(self, what: str, among: Sequence[str] | None = None) -> str:
-        """Whom MAD leads, ties with and loses to at equal bytes or numbers; among: the rivals, by default all."""
-        shown = [(m, r) for m, r in self.means if (m, r) in self.at[what] and (among is None or r in among)]
-        return _said({_named(pair): self.means[pair] for pair in shown})
+def _choices(one: Recorded) -> str:
+    """In how many sizes each method was trained, of which validation chooses one."""
+    exact = one.forms[one.forms["bits"].isna() & (one.forms["seeds"] == one.forms["seeds"].max())]
+    sizes = exact["family"].value_counts(sort=False)
+    several = [f"{family} {count}" for family, count in sizes.items() if count > 1]
+    return (
+        f"Who was trained in more sizes has more to choose from: {listed(several)} sizes, every other method one. A "
+        "rival that must be rounded to 2 bits to fit would do better trained at a smaller rank."
+    )
 
 
 @cache
-def equal_duels(one: Recorded) -> Duels:
+def equal_sizes(one: Recorded) -> EqualDuels:
     """The duels of MAD with each rival at the nearest bytes and the nearest parameters."""
-    sizes = {"bytes": one.forms["stored"], "numbers": one.table.whole["parameters"]}
-    nearest = {"bytes": nearest_forms(one.forms, "stored"), "numbers": nearest_forms(one.table.whole, "parameters")}
-    at = {
-        what: [(m, r) for r, m in nearest[what].items() if 1 / NEAR <= sizes[what][m] / sizes[what][r] <= NEAR]
-        for what in sizes
-    }
-    pairs = list(dict.fromkeys([*at["bytes"], *at["numbers"]]))
-    fought = sorted(duels(one.grid, pairs), key=lambda duel: -duel.difference)
-    of_kind = {k: {(duel.first, duel.second): duel for duel in fought if duel.kind == k} for k in (MEAN, SCORE)}
-    without = {what: [r for r in own if r not in {rival for _, rival in at[what]}] for what, own in nearest.items()}
-    return Duels(of_kind[MEAN], of_kind[SCORE], at, without)
+    whole = one.table.whole
+    return equal_duels(
+        one.grid,
+        {"bytes": one.forms.assign(size=one.forms["stored"]), "numbers": whole.assign(size=whole["parameters"])},
+    )
 
 
 def _fought(one: Recorded) -> list[str]:
     """The duels at equal size as a table, and whom MAD leads, ties with and loses to."""
-    found, stored, methods = equal_duels(one), one.forms["stored"], one.table.whole
+    found, stored, methods = equal_sizes(one), one.forms["stored"], one.table.whole
     parts = []
     if found.means:
         columns = {
@@ -159,6 +146,7 @@ def _fought(one: Recorded) -> list[str]:
             "rival": [rival for _, rival in found.means],
             "kB": [" / ".join(kilobytes(stored[form]) for form in pair) for pair in found.means],
             "parameters": [" / ".join(f"{methods.loc[f, 'parameters']:,.0f}" for f in pair) for pair in found.means],
+            "seeds": [str(duel.seeds) for duel in found.means.values()],
             "points": [told(duel, 1) for duel in found.means.values()],
             "S": [told(found.scores[pair], 0) if pair in found.scores else UNKNOWN for pair in found.means],
         }
@@ -169,32 +157,39 @@ def _fought(one: Recorded) -> list[str]:
         if found.scores:
             parts.append(f"In S, of all these: {_in_score(found)}")
         means = list(found.means.values())
-        parts.append(f"Verdicts after Holm's correction over each column; intervals from {bases_of(means)}.")
+        parts.append(
+            f"Verdicts after Holm's correction over each column of this table alone; intervals from {bases_of(means)}."
+        )
+        parts += _without_failures(one, found)
+    fewer = [m for m in methods.index if methods.loc[m, "seeds"] < methods["seeds"].max()]
+    if fewer:
+        parts.append(f"With fewer seeds than these, and so in no duel: {listed(fewer)}.")
     for what, rivals in found.without.items():
         if rivals:
             parts.append(f"At equal {what} there is no duel with {listed(rivals)}: no form of MAD is that near.")
     return parts
 
 
-def _in_score(found: Duels) -> str:
+def _without_failures(one: Recorded, found: EqualDuels) -> list[str]:
+    """What the duels are without the domains on which a run of the two failed."""
+    failed = _failures({(o.method, o.domain, o.seed): o for o in one.found if o.bits is None})
+    parts = []
+    for pair in found.means:
+        on = {domain for method, domain, _ in failed if method in pair}
+        if on and on != set(one.whole_domains):
+            grid = {m: {d: own for d, own in one.grid[m].items() if d not in on} for m in pair}
+            (duel,) = (duel for duel in duels(grid, [pair]) if duel.kind == MEAN)
+            parts.append(f"{named(pair)} {difference(duel, 1)} without {listed(sorted(on))}")
+    if not parts:
+        return []
+    return [f"A run that failed (see below) is not a method that is worse. Without those domains: {'; '.join(parts)}."]
+
+
+def _in_score(found: EqualDuels) -> str:
     """Whom MAD leads, ties with and loses to in S, unless that is what it is in mean accuracy."""
     if {pair: duel.verdict for pair, duel in found.scores.items()} == {p: d.verdict for p, d in found.means.items()}:
         return "every verdict is the same."
-    return _said({_named(pair): duel for pair, duel in found.scores.items()})
-
-
-def _named(pair: tuple[str, str]) -> str:
-    """The rival, and in brackets the form of MAD that it meets, unless that is full MAD."""
-    mad, rival = pair
-    return rival if mad == "mad" else f"{rival} ({mad})"
-
-
-def _said(fought: Mapping[str, Duel]) -> str:
-    """Whom MAD leads, ties with and loses to, as a sentence."""
-    names = {v: [n for n, duel in fought.items() if duel.verdict == v] for v in ("leads", "ties", "loses", UNKNOWN)}
-    text = f"MAD **leads**: {listed(names['leads'])}; **ties**: {listed(names['ties'])}; "
-    text += f"**loses**: {listed(names['loses'])}."
-    return text if not names[UNKNOWN] else f"{text} Without an interval: {listed(names[UNKNOWN])}."
+    return verdicts({named(pair): duel for pair, duel in found.scores.items()})
 
 
 def below_frozen(records: Sequence[Recorded]) -> list[str]:
@@ -205,9 +200,11 @@ def below_frozen(records: Sequence[Recorded]) -> list[str]:
     pairs = {key: found["frozen", *key[1:]] for key in found if key[0] != "frozen" and ("frozen", *key[1:]) in found}
     below = {key for key, floor in pairs.items() if found[key].test_accuracy < floor.test_accuracy}
     parts = [
-        f"A training that ends below a linear head on frozen features has done harm. That is so for {len(below)} "
-        f"of {counted(len(pairs), 'run')}, each compared with `frozen` on the same domain with the same seed.",
+        "A training that ends below a linear head on frozen features has done harm, unless chance put it there. Below "
+        f"are {len(below)} of {counted(len(pairs), 'run')}, each compared with `frozen` on the same domain with the "
+        "same seed.",
         *_failed(found),
+        _kept(found, pairs),
     ]
     if not below:
         return parts
@@ -227,20 +224,44 @@ def below_frozen(records: Sequence[Recorded]) -> list[str]:
     ]
 
 
-def _failed(found: Mapping[tuple[str, str, int], Outcome]) -> list[str]:
+def _kept(found: Mapping[Key, Outcome], pairs: Mapping[Key, Outcome]) -> str:
+    """What remains below frozen features where they are kept if they are better on validation."""
+    gaps = {
+        key: found[key].test_accuracy - floor.test_accuracy
+        for key, floor in pairs.items()
+        if (found[key].val_accuracy or 0.0) > (floor.val_accuracy or 0.0)
+    }
+    below = [gap for gap in gaps.values() if gap < 0]
+    text = (
+        "**The remedy:** fit frozen features as well, which takes seconds, and keep them where the training is not "
+        f"better on validation. That would be so for {len(pairs) - len(gaps)} of these runs; "
+    )
+    if not below:
+        return f"{text}of the others none is below frozen features on test images."
+    return f"{text}of the others {len(below)} would still be below on test images, by {-min(below):.1f} points at most."
+
+
+def _failed(found: Mapping[Key, Outcome]) -> list[str]:
     """A sentence on the runs that are far below BatchNorm alone, if there are any."""
+    far = [f"{m} on {d} ({gap:+.1f}, seed {s})" for (m, d, s), gap in _failures(found).items()]
+    if not far:
+        return []
+    if len(far) > MOST_NAMED:
+        far = [*far[:MOST_NAMED], f"and {len(far) - MOST_NAMED} others"]
+    return [
+        f"{FAILED:.0f} points or more below BatchNorm alone, so that the adapter itself did harm: {listed(far)}. Rates "
+        "were tried on at most 540 training images per domain; for more images, in more steps, they may be too high."
+    ]
+
+
+def _failures(found: Mapping[Key, Outcome]) -> dict[Key, float]:
+    """Runs that are far below BatchNorm alone, and by how many points (negative)."""
     gaps = {
         key: one.test_accuracy - found["batchnorm", *key[1:]].test_accuracy
         for key, one in found.items()
         if key[0] != "frozen" and ("batchnorm", *key[1:]) in found
     }
-    far = [f"{m} on {d} ({gap:+.1f}, seed {s})" for (m, d, s), gap in gaps.items() if gap <= -FAILED]
-    if not far:
-        return []
-    return [
-        f"{FAILED:.0f} points or more below BatchNorm alone, so that the adapter itself did harm: {listed(far)}. Rates "
-        "were tried on at most 540 training images per domain; for more images, in more steps, they may be too high."
-    ]
+    return {key: gap for key, gap in gaps.items() if gap <= -FAILED}
 
 
 def _star(duel: Duel) -> str:
@@ -254,8 +275,11 @@ def epochs(one: Recorded) -> list[str]:
         length: _means([run for run in one.every_run if run.result.epochs == length], one.domains) for length in lengths
     }
     methods = [method for method in next(iter(means.values()), {}) if all(method in own for own in means.values())]
-    if len(lengths) < 2 or len(methods) < 2:
+    if not one.every_run:
         return [one.not_yet()]
+    if len(lengths) < 2 or len(methods) < 2:
+        there = f"{one.there:,} of {counted(one.planned.total(), 'run')}"
+        return [f"So far {there}: too few methods were run on all domains with two lengths to compare rankings."]
     ranks = {n: rankdata([-own[method] for method in methods]) for n, own in means.items()}
     columns = [
         [f"{means[n][method]:.2f} ({rank:g})" for method, rank in zip(methods, ranks[n], strict=True)] for n in lengths
@@ -277,8 +301,13 @@ def epochs(one: Recorded) -> list[str]:
             f"{n} against {longest} epochs: Spearman's ρ = {rho:.2f}, Kendall's τ = {tau:.2f}; in another order: "
             f"{listed(swapped, 'no pair')}."
         )
-    same = [n for n in lengths if (ranks[n] == ranks[longest]).all()]
-    return [*parts, f"The shortest training with the ranking of {longest} epochs has {same[0]}."]
+    same = [n for n in lengths[:-1] if (ranks[n] == ranks[longest]).all()]
+    last = (
+        f"The shortest training with the ranking of {longest} epochs has {same[0]}."
+        if same
+        else (f"No shorter training has exactly the ranking of {longest} epochs.")
+    )
+    return [*parts, last]
 
 
 def _means(runs: Sequence[Run], domains: Sequence[str]) -> dict[str, float]:

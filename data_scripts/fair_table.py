@@ -37,11 +37,11 @@ BITS = (8, 4, 3, 2)
 
 DUELS = (
     "frozen", "batchnorm", "mad", "mad:8", "piggyback", "wtpb", "parallel", "lora:8", "hira:8", "ksm",
-    "filter-subspace", "series", "finetune", "mad:2", "mad:13", "mad:39",
+    "filter-subspace", "series", "finetune", "mad:1", "mad:2", "mad:13", "mad:39",
 )  # fmt: skip
-"""The rows that are compared pair by pair. Ranks of MAD at the rivals' sizes: 2 has about the bytes of filter-subspace,
-13 the parameters of the masks as the literature counts them, 39 those of lora:8."""
-DRAWN = ("mad:1", "mad:4", "mad:16", "mad+wtpb")
+"""The rows that are compared pair by pair. Ranks of MAD at the rivals' sizes: 1 and 2 store a little more than
+filter-subspace, 13 has the parameters of the masks as the literature counts them, 39 those of lora:8."""
+DRAWN = ("mad:4", "mad:16", "mad+wtpb")
 """Rows that the notebooks draw: MAD's other ranks, with the rates of the duels' ranks, and the paper's hybrid."""
 OTHERS = (
     "prompt", "peft:lora:8", "peft:dora:8", "peft:hira:8", "peft:loha:8", "peft:lokr:8", "peft:ia3", "peft:oft",

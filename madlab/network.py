@@ -204,8 +204,9 @@ class MultiDomainNet(nn.Module):
 
         bits: 8, 4, 3 or 2 rounds the adapter's numbers and codes them; masks stay bits, the head stays exact. norms:
         "folded" stores them as the scale and shift that they are at inference (in 8 bits if the adapter is rounded),
-        from which no training can go on; "full" with their running statistics. Returns by layer what rounding took, as
-        a share of the change that the domain had made to its filters; nothing without `bits`.
+        and so they stay, even in training; "full" with their running statistics. Returns by layer what rounding took,
+        as a share of the change that the domain had made to its filters, and by folded norm, as a share of its outputs;
+        nothing without `bits`.
         """
         view, form = self.view(domain), Form(bits, norms)
         self.check_base()
@@ -213,7 +214,7 @@ class MultiDomainNet(nn.Module):
         if form != Form():
             facts["stored"] = asdict(form)
         save_tensors(path, encode(view, form), view.facts.to_json() | facts)
-        return {} if form.bits is None else lost(view, form.bits)
+        return lost(view, form)
 
     def stored_bytes(self, domain: str, bits: int | None = None, norms: str = "full") -> StoredBytes:
         """Bytes of adapter, norms and head in the file that `save_domain` writes with these options."""

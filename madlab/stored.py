@@ -106,20 +106,23 @@ def stored_bytes(view: DomainView, form: Form) -> StoredBytes:
     return StoredBytes(*(sum(sizes.get(n, 0) for n in p) for p in (adapter | {ADAPTER}, norms | {FOLDED}, head)))
 
 
-def lost(view: DomainView, bits: int) -> dict[str, float]:
-    """Adapted layer (or "images", or own copy) -> |W_r - W_d| / |W_d - W|: what rounding to W_r takes from the change.
+def lost(view: DomainView, form: Form) -> dict[str, float]:
+    """What rounding took, by layer, of what a network that loads the file runs with; nothing from exact numbers.
 
-    Exact: W_r is what a network that loads the file runs with. 0 where nothing was lost or nothing had changed.
+    Adapted layer (or "images", or own copy): |W_r - W_d| / |W_d - W|, a share of the change, of filters that became
+    W_r. Norm that was folded and rounded: the same of its outputs, in root mean square over the domain's images, of
+    which its running statistics tell. 0 where nothing was lost or nothing had changed.
     """
-    check_bits(bits)
-    layers, errors = view.adapted_layers(), {}
+    if form.bits is None:
+        return {}
+    bits, layers, errors = form.bits, view.adapted_layers(), {}
     for place, adapter in view.adapters().items():
         change = partial(_change, layers.get(place), adapter)
         errors[place] = _lost(change, _numbers_of(adapter).values(), bits)
     for name, parameter in view.own.items():
         rest = view.guard.base.get_parameter(name)
         errors[name] = _lost(partial(torch.sub, parameter, rest), [(parameter, rest)], bits)
-    return errors
+    return errors | (_lost_in_norms(view, form) if form.norms == "folded" else {})
 
 
 def _numbers_of(adapter: Adapter) -> dict[str, tuple[nn.Parameter, Tensor]]:
@@ -134,6 +137,28 @@ def _lost(change: Callable[[], Tensor], pairs: Iterable[tuple[nn.Parameter, Tens
     with rounded(pairs, bits):
         error, whole = (change() - exact).double().norm().item(), exact.double().norm().item()
     return error / whole if whole > 0 else inf if error > 0 else 0.0
+
+
+@torch.no_grad()
+def _lost_in_norms(view: DomainView, form: Form) -> dict[str, float]:
+    exact, stored = _folded(view, view.network), decode(view, encode(view, form), form)
+    errors = {}
+    for name, norm in view.norm_layers().items():
+        if f"{name}.weight" not in exact or _fold(norm) is None:
+            continue
+        scale, weight = exact[f"{name}.weight"].double(), stored[f"{name}.weight"].double()
+        shift, bias = (own.get(f"{name}.bias", torch.zeros_like(scale)).double() for own in (exact, stored))
+        mean, variance = torch.zeros_like(scale), torch.ones_like(scale)  # of what a GroupNorm has normalised
+        if isinstance(norm, _NormBase) and norm.running_mean is not None and norm.running_var is not None:
+            mean, variance = norm.running_mean.double(), norm.running_var.double()
+
+        def power(by: Tensor, plus: Tensor, mean: Tensor = mean, variance: Tensor = variance) -> float:
+            """Of by * x + plus, summed over the channels."""
+            return float((by.square() * variance + (by * mean + plus).square()).sum())
+
+        error, whole = power(weight - scale, bias - shift), power(scale, shift)
+        errors[name] = (error / whole) ** 0.5 if whole > 0 else inf if error > 0 else 0.0
+    return errors
 
 
 def _change(layer: AdaptedConv2d | None, adapter: Adapter) -> Tensor:

@@ -6,7 +6,7 @@ domain's own. Built in notebook 03.
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -105,14 +105,16 @@ class DomainView(nn.Module):
         """Training mode for what the domain owns; all other modules stay in eval mode, as the base is.
 
         So the auxiliary outputs of some networks stay off, and no running statistics of the base change. Modules
-        without state, such as dropout, follow the mode: they belong to training, and have nothing to keep.
+        without state, such as dropout, follow the mode: they belong to training, and have nothing to keep. Norms that
+        were stored as scale and shift (`stored.NORMS`) stay that: their statistics are gone, and those of a batch would
+        be applied on top.
         """
         super().train(False)
         self.training = mode
         learners: list[nn.Module] = [*self.heads().values(), *self.adapters().values()]
         learners += [m for m in self.network.modules() if not m._modules and not m._parameters and not m._buffers]
         if self.method.adapts_batchnorm:
-            learners += self.norm_layers().values()
+            learners += [norm for norm in self.norm_layers().values() if not _is_folded(norm)]
         for module in learners:
             module.train(mode)
         return self
@@ -218,3 +220,13 @@ def shrink(images: Tensor, side: int) -> Tensor:
 def _kind(tensor: Tensor) -> tuple[torch.Size, bool | torch.dtype]:
     """What must be equal for one tensor to take another's values; floats of all lengths count as one kind."""
     return tensor.shape, tensor.is_floating_point() or tensor.dtype
+
+
+def _is_folded(norm: nn.Module) -> bool:
+    """Whether a norm's statistics are those with which it computes nothing but scale and shift."""
+    mean, variance = getattr(norm, "running_mean", None), getattr(norm, "running_var", None)
+    if mean is None or variance is None:
+        return False
+    neutral = torch.full_like(variance, 1 - cast(float, norm.eps))
+    # Where eps is lost in rounding, 1 may as well be the variance of a norm that was never trained.
+    return bool((neutral != 1).all() and (variance == neutral).all() and not cast(Tensor, mean).any())

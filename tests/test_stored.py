@@ -136,6 +136,34 @@ def test_what_was_lost_is_told_exactly(variant, tmp_path) -> None:
     assert net.save_domain("d", tmp_path / "d.safetensors") == {}
 
 
+def test_what_folded_norms_lost_is_told_of_their_outputs(tmp_path) -> None:
+    """Of two inputs a standard deviation above and below the mean, which have the mean and variance of the domain."""
+    net = trained("batchnorm")
+    norms = net.view("d").norm_layers()
+    with torch.no_grad():
+        norms["body.4"].running_mean[::3] += 5.0  # a shift that is large beside what comes out
+    told = net.save_domain("d", tmp_path / "d.safetensors", bits=8, norms="folded")
+    other = again(net, tmp_path / "d.safetensors").view("d").norm_layers()
+    assert told.keys() == norms.keys()
+    for name, norm in norms.items():
+        x = norm.running_mean + torch.tensor([[1.0], [-1.0]]) * norm.running_var.sqrt()
+        exact, back = (one.eval()(x[..., None, None]).double().detach() for one in (norm, other[name]))
+        assert told[name] == pytest.approx(((back - exact).norm() / exact.norm()).item(), rel=1e-3) and told[name] > 0
+    assert net.save_domain("d", tmp_path / "d.safetensors", norms="folded") == {}
+
+
+@pytest.mark.parametrize("bits", [None, 8])
+def test_folded_norms_stay_scale_and_shift_in_training(bits, tmp_path) -> None:
+    net = trained("batchnorm")
+    net.save_domain("d", tmp_path / "folded.safetensors", bits=bits, norms="folded")
+    folded = again(net, tmp_path / "folded.safetensors")
+    folded.save_domain("d", tmp_path / "full.safetensors")
+    for one in (folded, again(net, tmp_path / "full.safetensors")):
+        expected = one.eval()(images(), domain="d")
+        close(one.train()(images(), domain="d"), expected)
+    assert not torch.allclose(net.train()(images(), domain="d"), net.eval()(images(), domain="d"), atol=1e-2)
+
+
 def test_a_file_can_be_unpacked_by_hand(tmp_path) -> None:
     """alpha of 4 bits with nothing but zlib and arithmetic: three streams, each behind its length."""
     torch.manual_seed(0)

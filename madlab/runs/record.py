@@ -77,12 +77,13 @@ class Result:
     val_accuracy: of the best epoch; None where validation images were trained on, where the last epoch is the best.
     base_parameters: weights of all the base's convolutions; adapter_parameters: as `MultiDomainNet.adapter_size`.
     date: the day on which it finished, YYYY-MM-DD in UTC. rates: the peak learning rates of "adapter", "batchnorm" and
-    "head" that it was trained with. stored_bytes: of "adapter", "norms" and "head" in its adapter file. test_images:
-    how many there are; test_correct: which of them the stored network gets right (`marks.pack_correct`), in the order
-    of the test split. rounded: the same domain in fewer bits, by their number ("8", "4", "3", "2"), once
-    `round_run` was asked for it. balanced_accuracy: on the test images, the mean over the classes. cost: of this
-    training, "images_per_second" of its epochs and "peak_bytes", the most memory that the process has had (on a GPU,
-    that the run has had there). These are empty, 0 or None for runs that were made before they were recorded.
+    "head" that it was trained with. stored_bytes: of "adapter", "norms" and "head" as inference needs them, the norms
+    as scale and shift (the run's own file has their running statistics too, for further training). test_images: how
+    many there are; test_correct: which of them the stored network gets right (`marks.pack_correct`), in the order of
+    the test split. rounded: the same domain in fewer bits, by their number ("8", "4", "3", "2"), once `round_run` was
+    asked for it. balanced_accuracy: on the test images, the mean over the classes. cost: of this training,
+    "images_per_second" of its epochs and "peak_bytes", the most memory that the process has had (on a GPU, that the run
+    has had there). These are empty, 0 or None for runs that were made before they were recorded.
     """
 
     domain: Name

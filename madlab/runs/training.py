@@ -234,7 +234,7 @@ class Training:
             },
             date=time.strftime("%Y-%m-%d", time.gmtime()),
             rates=self._rates(),
-            stored_bytes=asdict(stored_bytes(self.view, self.form)),
+            stored_bytes=asdict(stored_bytes(self.view, replace(self.form, norms="folded"))),
             test_images=len(tested.correct),
             test_correct=pack_correct(tested.correct.cpu()),
             balanced_accuracy=tested.balanced_accuracy,

@@ -30,8 +30,12 @@ LEVEL = 0.95
 DRAWS = 20_000
 """Drawn samples: the smallest p-value is 2 / 20,001, small enough for Holm's correction over 500 duels."""
 
-AT_ONCE = 10_000_000
-"""Numbers that are drawn at once, 80 MB."""
+AT_ONCE = 100_000
+"""Images that are drawn at once: they and their counts stay in a processor's cache, which is five times as quick."""
+
+
+KIND = 20
+"""To draw how many images there are of one kind takes as long as to draw so many images."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +60,30 @@ def resampled_accuracies(outcomes: Sequence[ArrayLike], rng: np.random.Generator
         raise MadlabError(f"Outcomes must have one shape (seeds, images), but have {shapes}: give the same images.")
     right = np.stack(arrays)
     _, seeds, images = right.shape
-    # Images on which all methods are equally often right are the same for a mean: to draw how many of each kind there
-    # are is to draw the images, in a hundredth of the time.
-    kinds, counts = np.unique(right.mean(1).T, axis=0, return_counts=True)
-    parts = np.array_split(np.arange(draws), max(1, draws * len(counts) // AT_ONCE))
-    drawn = np.concatenate([rng.multinomial(images, counts / images, size=len(p)) @ kinds / images for p in parts])
+    drawn = _times_right(right.sum(1).T, rng, draws) / (seeds * images)
     if seeds > 1:
         by_seed = right.mean(2)
         picked = rng.integers(seeds, size=(draws, seeds - 1))
         drawn += (by_seed[:, picked].mean(2) - by_seed.mean(1, keepdims=True)).T
     return 100 * drawn
+
+
+def _times_right(right: NDArray, rng: np.random.Generator, draws: int) -> NDArray:
+    """Draw as many images as there are; how often each method is right on them, over all seeds: (draws, methods).
+
+    right: (images, methods), in how many seeds. The whole numbers stay exact, so that methods which are right on the
+    same images never differ by rounding.
+    """
+    images, methods = right.shape
+    kinds, counts = np.unique(right, axis=0, return_counts=True)
+    if KIND * len(kinds) < images:  # to draw how many there are of each kind is to draw the images
+        return rng.multinomial(images, counts / images, size=draws) @ kinds
+    found = np.empty((draws, methods))
+    for part in np.array_split(found, max(1, draws * images // AT_ONCE)):
+        picked = rng.integers(images, size=(len(part), images)) + images * np.arange(len(part))[:, None]
+        times = np.bincount(picked.ravel(), minlength=picked.size).reshape(picked.shape)
+        part[:] = times.astype(np.float32) @ right.astype(np.float32)
+    return found
 
 
 def bootstrap_interval(estimate: float, drawn: NDArray) -> Interval:

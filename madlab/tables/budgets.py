@@ -21,18 +21,20 @@ def stored_forms(outcomes: Iterable[Outcome]) -> pd.DataFrame:
     family, bits              as in `Outcome`; bits are missing for exact numbers
     adapter_bytes, norm_bytes means over domains
     stored                    the most bytes of adapter and norms that it takes on a domain
+    seeds                     the smallest number of seeds that a domain was run with
     validation, mean          mean accuracies in percent over domains of means over seeds; validation is missing where
                               validation images were trained on
 
     outcomes: of one protocol. Bytes of norms are missing where they are not known.
     """
-    columns = "method family bits domain adapter_bytes norm_bytes stored val_accuracy test_accuracy".split()
+    columns = "method family bits domain seed adapter_bytes norm_bytes stored val_accuracy test_accuracy".split()
     rows = pd.DataFrame([[getattr(one, name) for name in columns] for one in outcomes], columns=columns)
     numbers = ["adapter_bytes", "norm_bytes", "stored", "val_accuracy", "test_accuracy"]
     rows = rows.astype({"bits": "Int64"} | dict.fromkeys(numbers, float))
     by_domain = rows.groupby(["method", "domain"], sort=False)[numbers].mean()
     by_method = by_domain.groupby("method", sort=False)
     facts = rows.groupby("method", sort=False)
+    seeds = rows.groupby(["method", "domain"], sort=False)["seed"].nunique()
     forms = pd.DataFrame(
         {
             "family": facts["family"].first(),
@@ -40,6 +42,7 @@ def stored_forms(outcomes: Iterable[Outcome]) -> pd.DataFrame:
             "adapter_bytes": by_method["adapter_bytes"].mean(),
             "norm_bytes": by_method["norm_bytes"].mean(),
             "stored": facts["stored"].max(),
+            "seeds": seeds.groupby("method", sort=False).min(),
             "validation": by_method["val_accuracy"].mean(),
             "mean": by_method["test_accuracy"].mean(),
         }
@@ -61,20 +64,6 @@ def best_forms(forms: pd.DataFrame, kilobytes: float) -> dict[str, str]:
     return best
 
 
-def nearest_forms(forms: pd.DataFrame, size: str) -> dict[str, str]:
-    """Rival -> the form of MAD that is nearest to it in size, by their ratio; both as they were trained, not rounded.
-
-    forms: `stored_forms`, or the methods of a `Table`. size: the column that says what is equal, e.g. "stored". The
-    rows without an adapter are no rivals, nor is fine-tuning, whose size no MAD comes near.
-    """
-    exact = forms[forms["bits"].isna()]
-    own = exact.loc[exact["family"] == "mad", size]
-    rivals = exact.loc[~exact["family"].isin(["mad", "frozen", "batchnorm", "finetune"]), size]
-    if own.empty:
-        return {}
-    return {str(rival): str((own / value).map(lambda r: max(r, 1 / r)).idxmin()) for rival, value in rivals.items()}
-
-
 def best_at_budgets(forms: pd.DataFrame) -> Iterator[str]:
     """The table of the best forms at BUDGETS, with its note; nothing where no form fits or no bytes are known."""
     best = {kilobytes: best_forms(forms, kilobytes) for kilobytes in BUDGETS}
@@ -93,5 +82,5 @@ def best_at_budgets(forms: pd.DataFrame) -> Iterator[str]:
     yield markdown(["method", *(f"at most {kilobytes} kB" for kilobytes in BUDGETS)], columns)
     yield (
         "Mean test accuracy in percent of the form, exact or rounded, whose adapter and norms fit and that is best on "
-        "validation; bold: the highest of its column. Whether it leads is settled by `madlab report --duels`."
+        "validation; bold: the highest of its column. That is no lead yet: see the duels."
     )

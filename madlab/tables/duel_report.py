@@ -159,8 +159,10 @@ def draw_ranks(ranked: Ranked, title: str, format: str) -> bytes:
 def duels_at_budgets(grid: Grid, forms: pd.DataFrame, family: str) -> dict[int, dict[str, Duel]]:
     """Kilobytes -> family of a rival -> the duel over domains of the two forms that are best within that budget.
 
-    grid, forms: of the same outcomes. All of these duels are one family for Holm's correction.
+    grid, forms: of the same outcomes; forms with fewer seeds than others take no part. All of these duels are one
+    family for Holm's correction.
     """
+    forms = forms[forms["seeds"] == forms["seeds"].max()]
     best = {kilobytes: best_forms(forms, kilobytes) for kilobytes in BUDGETS}
     pairs = {
         (kilobytes, rival): (fitting[family], form)

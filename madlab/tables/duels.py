@@ -103,13 +103,7 @@ def duels(grid: Grid, pairs: Sequence[tuple[str, str]]) -> list[Duel]:
 
     A pair that shares no domain and seed has none. The pairs are one family for Holm's correction.
     """
-    resampling = _Resampling(grid, list(dict.fromkeys([*chain(*pairs), BASELINE])))
-    found = [duel for first, second in pairs for duel in _pair(resampling, first, second)]
-    adjusted: dict[int, float] = {}
-    for kind in (DOMAIN, MEAN, SCORE):
-        p_values = {n: duel.interval.p for n, duel in enumerate(found) if duel.kind == kind and duel.interval}
-        adjusted |= dict(zip(p_values, holm(list(p_values.values())), strict=True))
-    return [replace(duel, adjusted=adjusted.get(n)) for n, duel in enumerate(found)]
+    return Resampling(grid, list(dict.fromkeys(chain(*pairs)))).duels(pairs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,12 +125,21 @@ class _Matched:
         return self.by_seed.shape[1]
 
 
-class _Resampling:
-    """Draws images and seeds of a domain once for all methods that have them, which is quicker than pair by pair."""
+class Resampling:
+    """Draws images and seeds of a domain once for all duels of some methods, which is quicker than pair by pair."""
 
     def __init__(self, grid: Grid, methods: Sequence[str]):
-        self.grid, self.methods = grid, [method for method in methods if method in grid]
-        self.drawn: dict[tuple[str, tuple[int, ...], int], dict[str, NDArray[np.float64]]] = {}
+        self.grid, self.methods = grid, [method for method in dict.fromkeys([*methods, BASELINE]) if method in grid]
+        self.drawn: dict[tuple[str, tuple[int, ...], int], dict[str, NDArray[np.float32]]] = {}
+
+    def duels(self, pairs: Sequence[tuple[str, str]]) -> list[Duel]:
+        """As the function `duels`, of pairs of these methods."""
+        found = [duel for first, second in pairs for duel in _pair(self, first, second)]
+        adjusted: dict[int, float] = {}
+        for kind in (DOMAIN, MEAN, SCORE):
+            p_values = {n: duel.interval.p for n, duel in enumerate(found) if duel.kind == kind and duel.interval}
+            adjusted |= dict(zip(p_values, holm(list(p_values.values())), strict=True))
+        return [replace(duel, adjusted=adjusted.get(n)) for n, duel in enumerate(found)]
 
     def match(self, methods: Sequence[str], domain: str) -> _Matched | None:
         """None if the methods have no seed in common on this domain."""
@@ -149,9 +152,9 @@ class _Resampling:
         if len(images) > 1 or images == {0}:
             return _Matched(by_seed, None)
         drawn = self._draw(domain, seeds, images.pop())
-        return _Matched(by_seed, np.stack([drawn[method] for method in methods]))
+        return _Matched(by_seed, np.stack([drawn[method] for method in methods], dtype=np.float64))
 
-    def _draw(self, domain: str, seeds: tuple[int, ...], images: int) -> dict[str, NDArray[np.float64]]:
+    def _draw(self, domain: str, seeds: tuple[int, ...], images: int) -> dict[str, NDArray[np.float32]]:
         """Method -> (draws,), of every method that was tested on so many images with all of these seeds."""
         if (domain, seeds, images) not in self.drawn:
             own = {method: self.grid[method].get(domain, {}) for method in self.methods}
@@ -159,7 +162,8 @@ class _Resampling:
             fitting = {method: one for method, one in complete.items() if _images_of(one, seeds) == images}
             right = [np.stack([_known(one[seed].correct) for seed in seeds]) for one in fitting.values()]
             rng = np.random.default_rng([SEED, crc32(domain.encode())])  # domains are drawn apart
-            self.drawn[domain, seeds, images] = dict(zip(fitting, resampled_accuracies(right, rng).T, strict=True))
+            drawn = resampled_accuracies(right, rng).T.astype(np.float32)  # a hundred forms are 70 MB so
+            self.drawn[domain, seeds, images] = dict(zip(fitting, drawn, strict=True))
         return self.drawn[domain, seeds, images]
 
 
@@ -174,7 +178,7 @@ def _known(correct: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
     return correct
 
 
-def _pair(resampling: _Resampling, first: str, second: str) -> list[Duel]:
+def _pair(resampling: Resampling, first: str, second: str) -> list[Duel]:
     grid = resampling.grid
     shared = [domain for domain in grid[first] if domain in grid[second]]
     two = {domain: resampling.match((first, second), domain) for domain in shared}

@@ -12,7 +12,7 @@ NUMBER = 4
 
 
 def adapter_and_norm_bytes(run: Run) -> tuple[int, int | None]:
-    """Bytes that a run stores for its domain, without the head.
+    """Bytes that inference needs of a run's domain, without the head: its norms are scale and shift.
 
     An older run does not say them: a number of its adapter took four bytes (of a mask, whose bits count 1/32, this is
     exact up to the last byte of each layer), and its norms are those of its base, which are None where that does not
@@ -25,7 +25,7 @@ def adapter_and_norm_bytes(run: Run) -> tuple[int, int | None]:
 
 @cache
 def _norm_bytes(source: str | None, sha256: str) -> int | None:
-    """Bytes of a base's norms with their running statistics; None for a base that does not ship with madlab.
+    """Bytes of a base's norms as scale and shift; None for a base that does not ship with madlab.
 
     A records file may be a stranger's: it gets no other file read.
     """
@@ -36,4 +36,4 @@ def _norm_bytes(source: str | None, sha256: str) -> int | None:
         return None
     net = MultiDomainNet(network)
     net.add_domain("any", 2, "frozen")
-    return net.stored_bytes("any").norms
+    return net.stored_bytes("any", norms="folded").norms

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from madlab import figures
 from madlab.figures.style import name_rows
 from madlab.tables.budgets import best_forms, stored_forms
-from madlab.tables.duels import DOMAIN, MEAN, UNKNOWN, Duel, duels, grid_of
+from madlab.tables.duels import DOMAIN, MEAN, UNKNOWN, Duel, Resampling, grid_of
 from madlab.tables.outcomes import Outcome
 from madlab.widgets.panel import Panel, choice, switch
 
@@ -28,7 +28,7 @@ def duel_explorer(tables: Mapping[str, Sequence[Outcome]], method: str = "mad") 
     `Duel`).
     """
     rows = {name: list(outcomes) for name, outcomes in tables.items()}
-    grids = {name: grid_of(outcomes) for name, outcomes in rows.items()}
+    resampled = {name: Resampling(grid := grid_of(outcomes), list(grid)) for name, outcomes in rows.items()}
     forms = {name: stored_forms(outcomes) for name, outcomes in rows.items()}
     for name, table in forms.items():  # where the norms are not known, adapters alone are compared
         forms[name] = table.assign(stored=table["stored"].fillna(table["adapter_bytes"]))
@@ -44,7 +44,7 @@ def duel_explorer(tables: Mapping[str, Sequence[Outcome]], method: str = "mad") 
         best = best_forms(forms[table], budget)
         own = best.get(method)
         pairs = [(own, form) for family, form in best.items() if own is not None and family != method]
-        return own, tuple(duels(grids[table], pairs)) if pairs else ()
+        return own, tuple(resampled[table].duels(pairs)) if pairs else ()
 
     def draw(figure: Figure, table: str, method: str, budget: float, where: str, holm: bool) -> dict[str, Any]:
         own, found = fought(table, method, budget)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -103,12 +104,15 @@ def test_what_is_tested_is_what_is_stored(tmp_path, method) -> None:
             assert torch.equal(rounded_numbers(adapter.alpha, torch.ones_like(adapter.alpha), 3), adapter.alpha)
 
 
-def test_results_say_how_many_bytes_are_stored_and_older_ones_do_not(tmp_path) -> None:
+def test_results_say_how_many_bytes_inference_needs_and_older_ones_do_not(tmp_path) -> None:
     result = run(out=tmp_path / "run")
     net = madlab.MultiDomainNet(base())
-    net.add_domain("noise", 3)
-    alphas, norms = 8 * 3 + 12 * 8, 4 * 4 * (8 + 12) + 2 * 8
+    net.load_domain(tmp_path / "run" / "adapter.safetensors")
+    net.save_domain("noise", tmp_path / "folded.safetensors", norms="folded")
+    norms = load_file(tmp_path / "folded.safetensors")["packed:norms"].numel()
+    alphas, scales_and_shifts = 8 * 3 + 12 * 8, 2 * 4 * (8 + 12)
     assert result.stored_bytes == {"adapter": 4 * alphas, "norms": norms, "head": 4 * (12 * 3 + 3)}
+    assert 0.8 * scales_and_shifts < norms < scales_and_shifts + 30
     file = tmp_path / "run" / "result.json"
     older = json.loads(file.read_text())
     del older["stored_bytes"]

@@ -4,7 +4,7 @@ import pytest
 from made_runs import made_run
 
 from madlab.runs.record import Rounded, Run, write_runs
-from madlab.tables.budgets import best_forms, nearest_forms, stored_forms
+from madlab.tables.budgets import best_forms, stored_forms
 from madlab.tables.frame import as_frame
 from madlab.tables.outcomes import outcomes
 from madlab.tables.report import write_report
@@ -55,20 +55,6 @@ def test_forms_are_means_over_domains_of_those_that_were_run_on_all() -> None:
 )
 def test_the_best_form_fits_on_every_domain(kilobytes, best) -> None:
     assert best_forms(stored_forms(outcomes(RUNS)), kilobytes) == best
-
-
-def test_a_rival_meets_the_form_of_mad_that_is_nearest_by_ratio_and_not_rounded() -> None:
-    runs = [
-        on(domain, method, size, 50.0, {"4": (size // 8, 20.0, 50.0)}, rank=rank)
-        for domain in ("signs", "birds")
-        for method, rank, size in (
-            # With norms of 9 kB 29, 89 and 609 kB; LoRA's 159 are nearer to 89 by their ratio, 400 to 609.
-            ("mad", 2, 20_000), ("mad", 8, 80_000), ("mad", None, 600_000),
-            ("lora", 8, 150_000), ("wtpb", None, 391_000), ("finetune", None, 5_000_000), ("frozen", None, 0),
-        )
-    ]  # fmt: skip
-    assert nearest_forms(stored_forms(outcomes(runs)), "stored") == {"lora:8": "mad:8", "wtpb": "mad"}
-    assert nearest_forms(stored_forms(outcomes(run for run in runs if run.result.method != "mad")), "stored") == {}
 
 
 def test_without_validation_the_largest_form_that_fits_stands_in() -> None:
