@@ -22,9 +22,9 @@ from madlab.tables.duel_report import (
     ranking_note,
     told,
 )
-from madlab.tables.duels import DOMAIN, MEAN, UNKNOWN, Duel, duels, grid_of, mean_interval
+from madlab.tables.duels import DOMAIN, MEAN, UNKNOWN, Duel, Grid, duels, grid_of, mean_interval
 from madlab.tables.equal_size import NEAR, EqualDuels, equal_duels, named, verdicts
-from madlab.tables.outcomes import Outcome
+from madlab.tables.outcomes import Outcome, outcomes
 from madlab.tables.output import markdown
 from madlab.tables.report import kilobytes, with_spreads
 
@@ -290,24 +290,33 @@ def epochs(one: Recorded) -> list[str]:
         markdown(["method", *(f"{n} epochs" for n in lengths)], [methods, *columns]),
     ]
     longest = lengths[-1]
+    grids = {n: grid_of(outcomes(run for run in one.every_run if run.result.epochs == n)) for n in lengths}
     for n in lengths[:-1]:
         rho, tau = (float(test(ranks[n], ranks[longest]).statistic) for test in (spearmanr, kendalltau))
         swapped = [
-            f"{a} and {b}"
+            (a, b)
             for a, b in combinations(methods, 2)
             if (means[n][a] - means[n][b]) * (means[longest][a] - means[longest][b]) < 0
         ]
+        settled = [(a, b) for a, b in swapped if all(_settled(grids[length], a, b) for length in (n, longest))]
         parts.append(
             f"{n} against {longest} epochs: Spearman's ρ = {rho:.2f}, Kendall's τ = {tau:.2f}; in another order: "
-            f"{listed(swapped, 'no pair')}."
+            f"{_pairs(swapped)}; of these beyond doubt with both lengths, each pair taken alone: {_pairs(settled)}."
         )
     same = [n for n in lengths[:-1] if (ranks[n] == ranks[longest]).all()]
-    last = (
-        f"The shortest training with the ranking of {longest} epochs has {same[0]}."
-        if same
-        else (f"No shorter training has exactly the ranking of {longest} epochs.")
-    )
-    return [*parts, last]
+    if same:
+        return [*parts, f"The shortest training with the ranking of {longest} epochs has {same[0]}."]
+    return [*parts, f"No shorter training has exactly the ranking of {longest} epochs."]
+
+
+def _settled(grid: Grid, first: str, second: str) -> bool:
+    """Whether the mean difference of two methods is beyond what its interval holds."""
+    (duel,) = (duel for duel in duels(grid, [(first, second)]) if duel.kind == MEAN)
+    return duel.verdict in ("leads", "loses")
+
+
+def _pairs(pairs: Sequence[tuple[str, str]]) -> str:
+    return listed((f"{a} and {b}" for a, b in pairs), "no pair")
 
 
 def _means(runs: Sequence[Run], domains: Sequence[str]) -> dict[str, float]:

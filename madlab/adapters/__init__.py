@@ -85,7 +85,7 @@ METHODS: dict[str, Method] = {
             FilterSubspace,
             rates=Rates(0.0843, 2.07, 0.0783),
         ),
-        Method("prompt", "W; x + frame", "arXiv 2203.17274", None, FRAME, Rates(30.0), prompt=Frame),
+        Method("prompt", "W; x + frame", "arXiv 2203.17274", None, FRAME, Rates(18.9, 0.756, 0.063), prompt=Frame),
         *PEERS,
     )
 }

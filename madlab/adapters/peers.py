@@ -185,14 +185,14 @@ EQUATIONS = {
     "hra": "W H1 ... HI, reflections",
 }
 RATES = {
-    "lora": Rates(0.3),
-    "dora": Rates(0.3),
-    "hira": Rates(0.015),
-    "loha": Rates(3.0),
-    "lokr": Rates(1.0),
-    "ia3": Rates(3.0),
-    "oft": Rates(0.03),
-    "hra": Rates(0.3),
+    "lora": Rates(1.25, 0.126, 0.0189),
+    "dora": Rates(1.1, 0.193, 0.0361),
+    "hira": Rates(0.146, 0.997, 0.274),
+    "loha": Rates(1.13, 0.663, 0.028),
+    "lokr": Rates(1.71, 0.462, 0.0908),
+    "ia3": Rates(2.72, 1.75, 0.183),
+    "oft": Rates(0.03, 0.3, 0.1),
+    "hra": Rates(0.164, 1.1, 0.0305),
 }
 RANK = {"rank": 8}
 SCALED = RANK | {"alpha": None}

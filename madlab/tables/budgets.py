@@ -82,5 +82,5 @@ def best_at_budgets(forms: pd.DataFrame) -> Iterator[str]:
     yield markdown(["method", *(f"at most {kilobytes} kB" for kilobytes in BUDGETS)], columns)
     yield (
         "Mean test accuracy in percent of the form, exact or rounded, whose adapter and norms fit and that is best on "
-        "validation; bold: the highest of its column. That is no lead yet: see the duels."
+        "validation; bold: the highest of its column, which is no lead before a duel says so (`madlab report --duels`)."
     )

@@ -187,7 +187,8 @@ def test_rankings_by_epochs(command: Command, records: Path, tmp_path: Path) -> 
     page = re.sub(r"\s+", " ", command(records, tmp_path)[0])
     assert "| mad | 60.00 (2) | 80.00 (1) |" in page
     # One of three pairs is swapped: tau is (2 - 1) / 3, rho 1 - 6 * 2 / (3 * 8).
-    assert "2 against 4 epochs: Spearman's ρ = 0.50, Kendall's τ = 0.33; in another order: mad and finetune." in page
+    assert "2 against 4 epochs: Spearman's ρ = 0.50, Kendall's τ = 0.33; in another order: mad and finetune; of" in page
+    assert "of these beyond doubt with both lengths, each pair taken alone: mad and finetune." in page
     assert "No shorter training has exactly the ranking of 4 epochs." in page
 
 

@@ -13,8 +13,6 @@ from madlab.runs.record import RECORDS
 
 tune = load_script("tune")
 KINDS = tune.KINDS
-WAITING = {"prompt", *(family for family in tune.START if family.startswith("peft:"))}
-"""Families whose trials are not complete; until they are, the method has the rates from which they start."""
 RANKS = {1: "mad:2", 3: "mad:8", 11: "mad:13", 27: "mad:39"}
 """The ranks of `mad` from which on a family's rates hold."""
 Lines = dict[str, list[dict]]
@@ -22,11 +20,11 @@ Lines = dict[str, list[dict]]
 
 @pytest.fixture(scope="module")
 def trials() -> Lines:
-    """Family -> its trials, of the families that are complete."""
+    """Family -> its trials."""
     found = defaultdict(list)
     for line in tune.read_trials(RECORDS / "trials.jsonl"):
         found[line["family"]].append(line)
-    return {family: lines for family, lines in found.items() if family not in WAITING}
+    return dict(found)
 
 
 def rates_of(family: str) -> tuple[float, float, float]:
@@ -49,7 +47,7 @@ def test_every_method_but_frozen_is_tried_and_every_rank_of_mad_belongs_to_a_fam
 
 
 def test_every_family_has_as_many_trials_of_all_rates_on_the_same_images(trials: Lines) -> None:
-    assert trials.keys() | WAITING == set(tune.START) and not trials.keys() & WAITING
+    assert trials.keys() == set(tune.START)
     numbers = {family: [line["trial"] for line in lines] for family, lines in trials.items()}
     assert all(own == list(range(len(own))) for own in numbers.values()), "each once, and in their order"
     counts = {family: len(own) for family, own in numbers.items()}
@@ -77,9 +75,6 @@ def test_the_trials_of_all_families_lie_in_the_same_places_around_their_start(tr
 
 @pytest.mark.parametrize("family", tune.START)
 def test_a_method_has_the_best_of_its_trials(trials: Lines, family: str) -> None:
-    if family in WAITING:
-        assert rates_of(family) == (tune.START[family], tune.NORM, tune.HEAD)
-        return
     assert rates_of(family) == tuple(best(trials[family]).values())
 
 
