@@ -227,14 +227,10 @@ def _star(duel: Duel) -> str:
 
 
 def difference(duel: Duel, digits: int) -> str:
-    """The difference of a duel with its interval."""
-
-    def signed(value: float) -> str:
-        return f"{round(value, digits) + 0.0:+.{digits}f}"  # no -0.0
-
+    """The difference of a duel with its interval, whose bounds keep the sign that rounding to zero would hide."""
     interval: Interval | None = duel.interval
-    estimate = signed(duel.difference)
-    return estimate if interval is None else f"{estimate} [{signed(interval.low)}, {signed(interval.high)}]"
+    estimate = f"{round(duel.difference, digits) + 0.0:+.{digits}f}"  # no -0.0
+    return estimate if interval is None else f"{estimate} [{interval.low:+.{digits}f}, {interval.high:+.{digits}f}]"
 
 
 def bases_of(own: Sequence[Duel]) -> str:
