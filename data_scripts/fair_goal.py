@@ -1,23 +1,31 @@
 """The goal of the fair table in bytes: a whole domain in 20 kB, its head apart, and what that loses."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pandas as pd
-from fair_records import Recorded
+from fair_records import Recorded, counted
 
-from madlab.tables.budgets import best_forms
+from madlab.tables.budgets import best_forms, stored_forms
 from madlab.tables.duel_report import bases_of, difference
-from madlab.tables.duels import MEAN, Duel, duels
+from madlab.tables.duels import MEAN, Duel, Grid, duels, grid_of
+from madlab.tables.outcomes import Outcome, outcomes
 from madlab.tables.output import markdown
 from madlab.tables.report import kilobytes
 
+IN_TRAINING = ", in training"
 GOAL, LOSS = 20, 1.0
 """Kilobytes that a domain may take, and points of mean accuracy that it may lose against exact full MAD."""
 
 
-def smallest_domain(one: Recorded) -> list[str]:
-    """Whether a stored domain of at most GOAL kB loses at most LOSS points against full MAD, and if not, why not."""
-    own = one.forms[one.forms["family"] == "mad"] if one.ready else one.forms
+def smallest_domain(one: Recorded, finished: Recorded) -> list[str]:
+    """Whether a stored domain of at most GOAL kB loses at most LOSS points against full MAD, and if not, why not.
+
+    finished: runs of MAD that were rounded while they trained.
+    """
+    found = [*one.found, *_rounded_in_training(finished, one)]
+    grid, forms = grid_of(found), stored_forms(found)
+    own = forms[forms["family"] == "mad"] if one.ready else forms
     goal = (
         f"The goal: all that is stored for a domain, its head apart, in at most {GOAL} kB, with at most {LOSS:.0f} "
         "point lost against full MAD in exact numbers, as a mean over the domains."
@@ -28,16 +36,30 @@ def smallest_domain(one: Recorded) -> list[str]:
     if rounded.empty:
         return [goal, "No run was measured in fewer bits yet."]
     front = rounded[rounded["validation"] > rounded["validation"].cummax().shift(fill_value=0)]
-    forms = list(dict.fromkeys([*front.index, *filter(None, [_within_goal(own)])]))
-    lost = {duel.first: duel for duel in duels(one.grid, [(form, "mad") for form in forms]) if duel.kind == MEAN}
+    in_training = rounded.index[rounded.index.str.endswith(IN_TRAINING)]
+    shown = list(dict.fromkeys([*front.index, *in_training, *filter(None, [_within_goal(own)])]))
+    lost = {duel.first: duel for duel in duels(grid, [(form, "mad") for form in shown]) if duel.kind == MEAN}
     parts = [
         goal,
         *one.so_far(),
-        "Forms of MAD that are better on validation than every smaller one. Adapter and norms are means over the "
-        "domains; what counts is the most that a domain takes:",
-        _sizes_and_losses(own.loc[forms].sort_values("stored"), lost),
+        "Forms of MAD that are better on validation than every smaller one, and those that were rounded while they "
+        "trained (`finish_bits`, straight through, in the last fifth of the epochs). Adapter and norms are means over "
+        "the domains; what counts is the most that a domain takes:",
+        _sizes_and_losses(own.loc[shown].sort_values("stored"), lost),
     ]
-    return [*parts, *_reached(one, own, lost), f"The intervals come from {bases_of(list(lost.values()))}."]
+    if finished.missing:
+        there = f"{finished.there:,} of {counted(finished.planned.total(), 'run')}"
+        parts.append(f"Of those that are rounded while they train there are {there}.")
+    return [*parts, *_reached(one, grid, own, lost), f"The intervals come from {bases_of(list(lost.values()))}."]
+
+
+def _rounded_in_training(finished: Recorded, one: Recorded) -> list[Outcome]:
+    """Their outcomes under names of their own, on the domains of the other record."""
+    return [
+        replace(outcome, method=f"{run.method} in {bits} bits{IN_TRAINING}", bits=bits)
+        for run, outcome in zip(finished.every_run, outcomes(finished.every_run), strict=True)
+        if (bits := run.config.recipe.finish_bits) is not None and outcome.domain in one.whole_domains
+    ]
 
 
 def _within_goal(own: pd.DataFrame) -> str | None:
@@ -57,7 +79,7 @@ def _sizes_and_losses(forms: pd.DataFrame, lost: Mapping[str, Duel]) -> str:
     )
 
 
-def _reached(one: Recorded, own: pd.DataFrame, lost: Mapping[str, Duel]) -> list[str]:
+def _reached(one: Recorded, grid: Grid, own: pd.DataFrame, lost: Mapping[str, Duel]) -> list[str]:
     """Whether the goal is reached, what the chosen form loses by its form and by its rounding, and what would do."""
     form = _within_goal(own)
     if form is None:
@@ -70,9 +92,9 @@ def _reached(one: Recorded, own: pd.DataFrame, lost: Mapping[str, Duel]) -> list
         f"{difference(duel, 2)} points."
     ]
     exact = form.partition(" in ")[0]
-    if exact != "mad" and form != exact:
+    if exact != "mad" and form != exact and exact in own.index:
         pairs = [(exact, "mad"), (form, exact)]
-        by_form, by_rounding = (duel for duel in duels(one.grid, pairs) if duel.kind == MEAN)
+        by_form, by_rounding = (duel for duel in duels(grid, pairs) if duel.kind == MEAN)
         parts.append(
             f"Before it is rounded, {exact} is {difference(by_form, 2)} points from full MAD; rounding it and folding "
             f"its norms changes that by {difference(by_rounding, 2)}."

@@ -9,8 +9,8 @@ data: a folder that holds the domains as image folders by the names of DOMAINS. 
 what was stopped goes on, so that the command may be ended and started at any time. It works through the STAGES of each
 grid in turn: in `table`, the rows that take part in duels and those that the notebooks draw with one seed, then the
 others, then two more seeds of the duels; the domains with few images first. Each finished run is measured in 8, 4, 3
-and 2 bits too. --fold writes what is finished into madlab/records, one file for each benchmark, and says what is
-missing; it can be asked for at any time.
+and 2 bits too, but for those of `goal`, which are rounded while they train. --fold writes what is finished into
+madlab/records, one file for each benchmark, and says what is missing; it can be asked for at any time.
 
 On a machine with a GPU the same command runs there (add --workers 4 to fill it, --devices N for several). The rates are
 those of METHODS, from trials on validation images (data_scripts/tune.py).
@@ -108,6 +108,15 @@ GRIDS = {
         {"fair-epochs": FOUR},
         2.0,
     ),
+    "goal": Grid(
+        "pocket-resnet26",
+        (
+            Stage(("mad",), NINE, 1, {"epochs": 6, "finish_bits": 2}, place="2"),
+            Stage(("mad:8", "mad:10"), NINE, 1, {"epochs": 6, "finish_bits": 4}, place="4"),
+        ),
+        {"fair-goal": NINE},
+        2.0,
+    ),
     "densenet": Grid(
         "pocket-densenet",
         (Stage(DUELS, FIVE, 1, {"epochs": 6}), Stage(DUELS, FIVE, 3, {"epochs": 6})),
@@ -164,7 +173,7 @@ def run_stage(name: str, stage: Stage, args: argparse.Namespace) -> None:
         devices=args.devices,
         device=args.device,
         compile=args.compile,
-        round_to=BITS,
+        round_to=() if "finish_bits" in stage.recipe else BITS,
         **stage.recipe,
     )
     for folder, failure in outcome.failures.items():

@@ -158,6 +158,29 @@ def test_what_stands_in_the_way_of_the_goal(command: Command, records: Path, tmp
     assert "No form in the table above loses at most 1 point." in page
 
 
+def test_forms_that_were_rounded_in_training_count_for_the_goal(command, records: Path, tmp_path: Path) -> None:
+    write_runs(records / "fair-decathlon.jsonl", table(NINE, {None: 60, 4: 40}))
+    stored = {"adapter": 12_000, "norms": 4000, "head": 900}
+    for domains, said in (
+        (
+            NINE,
+            "**Reached, beyond doubt.** On the nine domains the best on validation within 20 kB is mad:10 in 4 bits,",
+        ),
+        (NINE[1:], "the best on validation within 20 kB is mad:4 in 4 bits: -15.00"),
+    ):
+        runs = [row("mad", 10, 12, 0.8, domain, {}, stored=stored, finish_bits=4) for domain in domains]
+        write_runs(records / "fair-goal.jsonl", [replace_validation(run, 99.0) for run in runs])
+        page = re.sub(r"\s+", " ", command(records, tmp_path)[0])
+        assert said in page
+        assert f"Of those that are rounded while they train there are {len(domains)} of 27 runs." in page
+        assert ("| mad:10 in 4 bits, in training | 12.0 | 4.0 | 16.0 | +0.00 [" in page) == (domains == NINE)
+
+
+def replace_validation(run: Run, accuracy: float) -> Run:
+    log = (*run.log[:-1], replace(run.log[-1], val_accuracy=accuracy))
+    return replace(run, result=replace(run.result, val_accuracy=accuracy), log=log)
+
+
 def test_what_is_missing_is_counted(command: Command, records: Path, tmp_path: Path) -> None:
     runs = [run for run in table(NINE, {None: 1, 4: 1}) if (run.method, run.result.domain) != ("lora:8", "gtsrb")]
     write_runs(records / "fair-decathlon.jsonl", [*runs, row("mad", None, 120, 0.8, "gtsrb", {}, seed=1)])
