@@ -206,7 +206,7 @@ class MultiDomainNet(nn.Module):
         "folded" stores them as the scale and shift that they are at inference (in 8 bits if the adapter is rounded),
         and so they stay, even in training; "full" with their running statistics. Returns by layer what rounding took,
         as a share of the change that the domain had made to its filters, and by folded norm, as a share of its outputs;
-        nothing without `bits`.
+        nothing without `bits`. Rounded filters want BatchNorm statistics of their own: `runs.recalibrate.round_domain`.
         """
         view, form = self.view(domain), Form(bits, norms)
         self.check_base()

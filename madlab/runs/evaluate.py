@@ -18,6 +18,7 @@ from madlab.files.locks import hold
 from madlab.runs.config import RunConfig
 from madlab.runs.epoch import Measured, measure
 from madlab.runs.loaded import LoadedRun, load_run
+from madlab.runs.recalibrate import round_domain
 from madlab.runs.record import Result, Rounded, Run, pack_correct
 
 
@@ -58,9 +59,10 @@ def round_run(
 ) -> Result:
     """Store a finished run's domain in each of these numbers of bits, load it back, evaluate it, and record that.
 
-    Nothing is trained, and the adapter file stays as it is: only `Result.rounded` of result.json changes, and what it
-    holds already is not measured again. domain, base: as in `evaluate`. Returns the result. Raises MadlabError where
-    `evaluate` does, for a run that is stored rounded already (`finish_bits`), and for a number of bits that cannot be.
+    Nothing is trained but BatchNorm's statistics, which are measured anew on the training images (`round_domain`), and
+    the adapter file stays as it is: only `Result.rounded` of result.json changes, and what it holds already is not
+    measured again. domain, base: as in `evaluate`. Returns the result. Raises MadlabError where `evaluate` does, for a
+    run that is stored rounded already (`finish_bits`), and for a number of bits that cannot be.
     """
     config, where = RunConfig.read(run), chosen_device(device)
     if config.recipe.finish_bits is not None:
@@ -82,14 +84,17 @@ def round_run(
 
 
 def _rounded(run: LoadedRun, bits: int, domain: Domain, file: Path) -> Rounded:
-    run.net.save_domain(run.domain, file, bits=bits, norms="folded")
-    loaded = replace(run, domain=run.net.load_domain(file, name=f"{run.domain} in {bits} bits"))
+    name, recipe = f"{run.domain} in {bits} bits", run.config.recipe
+    round_domain(run.net, run.domain, name, bits, domain, run.crop(domain.size), recipe.batch_size, recipe.seed)
+    run.net.save_domain(name, file, bits=bits, norms="folded")
+    stored = asdict(run.net.stored_bytes(name, bits, "folded"))
+    run.net.remove_domain(name)
+    loaded = replace(run, domain=run.net.load_domain(file, name=name))
     val, test = (
         measure(loaded.network, split, loaded.normalization, loaded.crop(domain.size))
         for split in (domain.val, domain.test)
     )
-    stored = asdict(run.net.stored_bytes(run.domain, bits, "folded"))
-    run.net.remove_domain(loaded.domain)
+    run.net.remove_domain(name)
     validation = None if run.config.recipe.trainval else val.accuracy
     return Rounded(stored, validation, test.accuracy, pack_correct(test.correct.cpu()))
 

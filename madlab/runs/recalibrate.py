@@ -1,4 +1,7 @@
-"""Fresh BatchNorm statistics: what a network needs whose filters were changed without training, as by a cut."""
+"""Fresh BatchNorm statistics: what a network needs whose filters were cut or rounded without training."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -7,6 +10,7 @@ from torch.optim.swa_utils import update_bn
 from madlab.benchmarks.domain import Domain
 from madlab.benchmarks.loader import batches
 from madlab.errors import MadlabError
+from madlab.network import MultiDomainNet
 from madlab.view import DomainView
 
 
@@ -27,3 +31,29 @@ def recalibrate(view: DomainView, domain: Domain, crop: int, batch_size: int = 6
     if any(isinstance(norm, _BatchNorm) for norm in view.norm_layers().values()):
         update_bn(images, view)
     view.eval()
+
+
+def round_domain(
+    net: MultiDomainNet,
+    domain: str,
+    name: str,
+    bits: int,
+    data: Domain,
+    crop: int,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> None:
+    """Add a domain: a trained one with its adapter rounded to so many bits, and its statistics measured anew.
+
+    Those of the exact filters do not fit the rounded ones: with them, full MAD on traffic signs loses 12 points in 3
+    bits, with fresh ones 1. A method that keeps the base's BatchNorm keeps it here, too. `net.save_domain(name, path,
+    bits, "folded")` stores the new domain without a further loss. data, crop, batch_size, seed: as in `recalibrate`.
+    Raises MadlabError where `save_domain` and `load_domain` do.
+    """
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "rounded.safetensors"
+        net.save_domain(domain, file, bits)
+        net.load_domain(file, name)
+    view = net.view(name)
+    if view.method.adapts_batchnorm:
+        recalibrate(view, data, crop, batch_size, seed)

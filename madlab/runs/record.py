@@ -59,7 +59,7 @@ class Epoch:
 
 @dataclass(frozen=True, config=STRICT)
 class Rounded:
-    """A trained domain saved with `save_domain(bits=..., norms="folded")`, loaded back and evaluated; never trained.
+    """A trained domain rounded by `round_domain`, saved with folded norms, loaded back and evaluated; never trained.
 
     stored_bytes: of "adapter", "norms" and "head" in that file. Accuracies in percent; test_correct as in `Result`.
     """

@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 import madlab
+from madlab.adapters.rounding import rounded_numbers
 from madlab.benchmarks import load_domain
 from madlab.benchmarks.loader import batches
 from madlab.errors import MadlabError
-from madlab.runs.recalibrate import recalibrate
+from madlab.runs.recalibrate import recalibrate, round_domain
 
 
 @pytest.fixture
@@ -86,6 +87,36 @@ def test_the_bases_own_statistics_are_left_alone(place) -> None:
     net.add_domain("noise", 3, "frozen")
     with pytest.raises(MadlabError, match="'frozen' keeps the base's BatchNorm statistics"):
         recalibrate(net.view("noise"), domain, 32)
+
+
+def test_a_rounded_domain_has_rounded_numbers_and_statistics_that_fit_them(place) -> None:
+    """By hand: round alpha where it is, measure anew."""
+    net, domain = place
+    net.add_domain("noise", 3, "mad", normalization=domain.normalization)
+    view = net.view("noise")
+    with torch.no_grad():
+        for adapter in view.adapters().values():
+            adapter.alpha.copy_(1 + 0.5 * torch.randn_like(adapter.alpha))
+    recalibrate(view, domain, 32)
+    before = {name: tensor.clone() for name, tensor in view.own_state().items()}
+    round_domain(net, "noise", "small", 2, domain, 32)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in view.own_state().items())
+    with torch.no_grad():
+        for adapter in view.adapters().values():
+            adapter.alpha.copy_(rounded_numbers(adapter.alpha, torch.ones_like(adapter.alpha), 2))
+    recalibrate(view, domain, 32)
+    small = net.view("small").own_state()
+    for name, tensor in view.own_state().items():
+        torch.testing.assert_close(small[name], tensor, msg=name)
+    assert any(not torch.allclose(tensor, before[name], rtol=0.02) for name, tensor in small.items() if "_mean" in name)
+
+
+def test_a_rounded_domain_that_has_the_bases_norms_keeps_them(place) -> None:
+    net, domain = place
+    net.add_domain("noise", 3, "frozen")
+    round_domain(net, "noise", "small", 4, domain, 32)
+    before, after = (net.view(name).own_state() for name in ("noise", "small"))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in after.items() if "running" in name)
 
 
 @pytest.mark.parametrize("method", ["mad", "finetune", "batchnorm"])

@@ -11,6 +11,7 @@ from PIL import Image
 import madlab
 from madlab.errors import MadlabError
 from madlab.runs.evaluate import round_run
+from madlab.runs.recalibrate import round_domain
 from madlab.runs.record import Run, pack_correct, read_runs, unpack_correct, write_runs
 
 
@@ -75,8 +76,10 @@ def test_a_rounded_run_tells_what_its_rounded_file_gives(place, tmp_path):
     )
     net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
     name = net.load_domain(place / "run" / "adapter.safetensors")
+    data = madlab.load_domain(str(place / "noise"), size=36)
     for bits, rounded in result.rounded.items():
-        net.save_domain(name, tmp_path / f"{bits}.safetensors", bits=int(bits), norms="folded")
+        round_domain(net, name, f"{name}{bits}", int(bits), data, crop=32, batch_size=8)
+        net.save_domain(f"{name}{bits}", tmp_path / f"{bits}.safetensors", bits=int(bits), norms="folded")
         marks = right(place, tmp_path / f"{bits}.safetensors", "test")
         assert unpack_correct(rounded.test_correct, result.test_images).tolist() == marks
         assert rounded.test_accuracy == 100 * sum(marks) / len(marks)
