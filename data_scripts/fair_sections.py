@@ -48,8 +48,8 @@ def accuracy(one: Recorded, pictures: dict[str, bytes]) -> list[str]:
         f"![Mean test accuracy on {one.where} against the kilobytes of adapter and norms, each method exact and "
         f"rounded, with the Pareto front.](static/fair-{name}-bytes.svg)",
         "**The best forms that fit.** A form is a method as it was trained, or rounded after that to 8, 4, 3 or 2 bits "
-        "with folded norms, whose statistics were measured anew on the training images, because those of the exact filters "
-        "do not fit rounded ones.",
+        "with folded norms, whose statistics were measured anew on the training images, because those of the exact "
+        "filters do not fit rounded ones.",
         *best_at_budgets(one.forms),
     ]
     if ranked := rank_methods(one.found):
