@@ -32,7 +32,7 @@ class DomainView(nn.Module):
     network: the base's structure with the domain's adapters, norms and head. facts: what the domain's file says of it
     besides the tensors. norms: names of the normalisation layers. own: the domain's copies of the base's other
     parameters, by their name there (only `finetune` has any). guard: of the base. channels: of the images. prompt: an
-    adapter of the images, or None.
+    adapter of the images, or None. folded: names of norms that were stored as scale and shift, and stay that.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class DomainView(nn.Module):
         self.guard = guard
         self.channels = channels
         self.prompt = prompt
+        self.folded: frozenset[str] = frozenset()
         self.train(False)
 
     def forward(self, images: Tensor, side: int | None = None) -> Tensor:
@@ -114,7 +115,7 @@ class DomainView(nn.Module):
         learners: list[nn.Module] = [*self.heads().values(), *self.adapters().values()]
         learners += [m for m in self.network.modules() if not m._modules and not m._parameters and not m._buffers]
         if self.method.adapts_batchnorm:
-            learners += [norm for norm in self.norm_layers().values() if not _is_folded(norm)]
+            learners += [norm for name, norm in self.norm_layers().items() if name not in self.folded]
         for module in learners:
             module.train(mode)
         return self
@@ -180,6 +181,7 @@ class DomainView(nn.Module):
             for name, adapter in self.adapters().items():
                 start = f"{name}.adapter."
                 adapter.unpack({k.removeprefix(start): v for k, v in state.items() if k.startswith(start)})
+        self.folded = frozenset(name for name, norm in self.norm_layers().items() if _is_folded(norm))
 
     def merged(self, shared: bool = False) -> nn.Module:
         """A plain network of its own with the adapted weights, in eval mode, with what one must know of its images.

@@ -20,10 +20,13 @@ def recalibrate(view: DomainView, domain: Domain, crop: int, batch_size: int = 6
     Mean and variance of every layer become the averages over the batches of one pass, as PyTorch's `update_bn` takes
     them (Izmailov et al., arXiv 1803.05407). The images come in random order, because batches of one class each would
     have other means and smaller variances, and their windows, `crop` pixels wide, are cut at random as in training.
-    Nothing else of the domain changes. Raises MadlabError for a method whose BatchNorm is the base's own.
+    Nothing else of the domain changes. Raises MadlabError for a method whose BatchNorm is the base's own, and for norms
+    that were stored folded.
     """
     if not view.method.adapts_batchnorm:
         raise MadlabError(f"Method {view.method.name!r} keeps the base's BatchNorm statistics: leave them as they are.")
+    if view.folded:
+        raise MadlabError('The domain\'s norms were stored as scale and shift: load it from a file with norms="full".')
     generator, train = torch.Generator().manual_seed(seed), domain.train
     images = batches(
         train.images, train.labels, batch_size, crop, generator=generator, normalization=domain.normalization

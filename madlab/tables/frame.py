@@ -4,17 +4,22 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
 import pandas as pd
 
 from madlab.adapters import METHODS
+from madlab.backbones import WEIGHTS, load_base
+from madlab.guard import fingerprint
+from madlab.network import MultiDomainNet
 from madlab.runs.recipe import Recipe
 from madlab.runs.record import Rounded, Run
-from madlab.tables.sizes import adapter_and_norm_bytes
 
 TUNED = ("adapter_lr", "head_lr", "batchnorm_lr", "adapter_decay", "head_decay")
 """The recipe's fields that are tuned for each method, so that runs which differ in them can still be compared."""
+NUMBER = 4
+"""Bytes of a number in float32."""
 
 
 def as_frame(runs: Iterable[Run], rounded: bool = False) -> pd.DataFrame:
@@ -108,7 +113,7 @@ TYPES |= dict.fromkeys(("val_accuracy", "balanced_accuracy"), float)
 
 def _row(run: Run) -> dict[str, Any]:
     result, config = run.result, run.config
-    adapter_bytes, norm_bytes = adapter_and_norm_bytes(run)
+    adapter_bytes, norm_bytes = _adapter_and_norm_bytes(run)
     return {name: getattr(result, name) for name in COLUMNS if hasattr(result, name)} | {
         "method": label(run),
         "family": result.method,
@@ -157,3 +162,31 @@ def layer_points(runs: Iterable[Run]) -> dict[str, LayerPoints]:
     for (domain, *choice), rows in frame.groupby(["domain", "layers", "method"], sort=False):
         found.setdefault(domain, {})[tuple(choice)] = rows["share"].iloc[0], rows["test_accuracy"].tolist()
     return found
+
+
+def _adapter_and_norm_bytes(run: Run) -> tuple[int, int | None]:
+    """Bytes that inference needs of a run's domain, without the head: its norms are scale and shift.
+
+    An older run does not say them: a number of its adapter took four bytes (of a mask, whose bits count 1/32, this is
+    exact up to the last byte of each layer), and its norms are those of its base, which are None where that does not
+    ship with madlab.
+    """
+    if stored := run.result.stored_bytes:
+        return stored["adapter"], stored["norms"]
+    return NUMBER * run.result.adapter_parameters, _norm_bytes(run.config.base.source, run.result.base.sha256)
+
+
+@cache
+def _norm_bytes(source: str | None, sha256: str) -> int | None:
+    """Bytes of a base's norms as scale and shift; None for a base that does not ship with madlab.
+
+    A records file may be a stranger's: it gets no other file read.
+    """
+    if source not in {path.stem for path in WEIGHTS.glob("*.safetensors")}:
+        return None
+    network = load_base(str(source))
+    if fingerprint(network) != sha256:
+        return None
+    net = MultiDomainNet(network)
+    net.add_domain("any", 2, "frozen")
+    return net.stored_bytes("any", norms="folded").norms

@@ -89,6 +89,15 @@ def test_the_bases_own_statistics_are_left_alone(place) -> None:
         recalibrate(net.view("noise"), domain, 32)
 
 
+def test_folded_norms_have_no_statistics_to_measure(place, tmp_path) -> None:
+    net, domain = place
+    net.add_domain("noise", 3, "mad")
+    net.save_domain("noise", tmp_path / "folded.safetensors", norms="folded")
+    net.load_domain(tmp_path / "folded.safetensors", name="folded")
+    with pytest.raises(MadlabError, match="stored as scale and shift"):
+        recalibrate(net.view("folded"), domain, 32)
+
+
 def test_a_rounded_domain_has_rounded_numbers_and_statistics_that_fit_them(place) -> None:
     """By hand: round alpha where it is, measure anew."""
     net, domain = place
