@@ -123,7 +123,7 @@ def _choices(one: Recorded) -> str:
     several = [f"{family} {count}" for family, count in sizes.items() if count > 1]
     return (
         f"Who was trained in more sizes has more to choose from: {listed(several)} sizes, every other method one. A "
-        "rival that must be rounded to 2 bits to fit would do better trained at a smaller rank."
+        "rival that must be rounded to 2 bits to fit might do better trained at a smaller rank."
     )
 
 
