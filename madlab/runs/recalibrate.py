@@ -51,7 +51,7 @@ def round_domain(
     Those of the exact filters do not fit the rounded ones: with them, full MAD on traffic signs loses 12 points in 3
     bits, with fresh ones 1. A method that keeps the base's BatchNorm keeps it here, too. `net.save_domain(name, path,
     bits, "folded")` stores the new domain without a further loss. data, crop, batch_size, seed: as in `recalibrate`.
-    Raises MadlabError where `save_domain` and `load_domain` do.
+    Raises MadlabError where `save_domain`, `load_domain` and `recalibrate` do; then no domain is added.
     """
     with TemporaryDirectory() as folder:
         file = Path(folder) / "rounded.safetensors"
@@ -59,4 +59,8 @@ def round_domain(
         net.load_domain(file, name)
     view = net.view(name)
     if view.method.adapts_batchnorm:
-        recalibrate(view, data, crop, batch_size, seed)
+        try:
+            recalibrate(view, data, crop, batch_size, seed)
+        except BaseException:
+            net.remove_domain(name)  # statistics that fit nothing look like any others
+            raise

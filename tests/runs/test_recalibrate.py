@@ -96,6 +96,9 @@ def test_folded_norms_have_no_statistics_to_measure(place, tmp_path) -> None:
     net.load_domain(tmp_path / "folded.safetensors", name="folded")
     with pytest.raises(MadlabError, match="stored as scale and shift"):
         recalibrate(net.view("folded"), domain, 32)
+    with pytest.raises(MadlabError, match="stored as scale and shift"):
+        round_domain(net, "folded", "small", 4, domain, 32)
+    assert net.domains == ["noise", "folded"]
 
 
 def test_a_rounded_domain_has_rounded_numbers_and_statistics_that_fit_them(place) -> None:
