@@ -10,14 +10,18 @@ whatever the records hold; tests/data_scripts/test_fair_page.py makes it again a
 
 import argparse
 import re
+import sys
+from collections.abc import Container
 from pathlib import Path
 from textwrap import fill
 
 from fair_care import TRIALS, care, completeness, duels_tried
 from fair_goal import smallest_domain
+from fair_rates import rank_or_rates
 from fair_records import Recorded
 from fair_sections import accuracy, below_frozen, duels_of_mad, epochs, equal_sizes
 
+from madlab.errors import MadlabError
 from madlab.runs.record import RECORDS
 from madlab.tables.output import markdown
 from madlab.tables.report import collect, kilobytes, with_spreads
@@ -30,14 +34,15 @@ TOLD = {
     FIVE: "the five domains",
     "fair-epochs": "the study of epochs",
     "fair-goal": "the nine domains, rounded in training",
+    "fair-rates": "the nine domains, with the rates of other ranks",
     "fair-densenet": "the five domains with the DenseNet",
     "fair-full-width": "the nine domains at full width",
 }
 BEGIN, END = "<!-- the fair table: data_scripts/fair_page.py writes it -->", "<!-- end of the fair table -->"
-ROWS = (
-    "frozen", "batchnorm", "mad in 4 bits", "mad:8", "piggyback", "wtpb", "lora:8", "mad", "parallel", "finetune",
-)  # fmt: skip
-"""Of the README's table."""
+ROWS = ("frozen", "batchnorm", "mad:8", "piggyback", "wtpb", "lora:8", "mad", "parallel", "finetune")
+"""Of the README's table, each as it was trained and rounded."""
+ROUNDED = 4
+"""Bits per number of its rounded forms."""
 OPENING = """\
 Where does MAD lead, tie and lose, at equal bytes and at equal numbers? No number or verdict here is typed by hand:
 `python data_scripts/fair_page.py` prints it, with its pictures, from the runs in `madlab/records`, and says what is not
@@ -53,6 +58,14 @@ def main() -> None:
     )
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="whose table is renewed")
     args = parser.parse_args()
+    try:
+        write_page(args)
+    except MadlabError as error:
+        sys.exit(f"fair_page: {error}")
+
+
+def write_page(args: argparse.Namespace) -> None:
+    """Page, pictures and the README's part. Raises MadlabError for a damaged record."""
     found = {name: Recorded(args.records / f"{name}.jsonl", told) for name, told in TOLD.items()}
     text, pictures = page(found)
     static = args.site / "static"
@@ -69,7 +82,7 @@ def main() -> None:
 
 def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
     """The page as Markdown, and its pictures by their names."""
-    nine, five, study, goal, *others = found.values()
+    nine, five, study, goal, swapped, *others = found.values()
     trials = nine.file.with_name("trials.jsonl")
     pictures: dict[str, bytes] = {}
     parts = ["# The fair table", OPENING]
@@ -80,6 +93,7 @@ def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
         parts += [f"## {_heading(one)}", *accuracy(one, pictures)]
         parts += [f"### MAD against its rivals on {one.told}", *duels_of_mad(one)]
     parts += ["## A domain in 20 kB", *smallest_domain(nine, goal)]
+    parts += ["## Rank or rates?", *rank_or_rates(nine, swapped)]
     parts += ["## Runs below frozen features", *below_frozen([nine, five])]
     parts += ["## How many epochs are enough", *epochs(study)]
     for one in others:
@@ -96,22 +110,31 @@ def in_short(nine: Recorded, five: Recorded) -> str:
         return "The fair table is not complete: `notebooks/site/fair_table.md` says what is missing."
     tables = [collect(one.runs, rounded=True)[0] for one in (nine, five)]
     rows = [row for row in ROWS if all(row in table.whole.index for table in tables)]
-    chosen = [table.methods.loc[rows] for table in tables]
-    columns = [rows, nine.forms.loc[rows, "stored"].map(kilobytes), chosen[0]["parameters"].map("{:,.0f}".format)]
-    columns += [with_spreads(own["mean"], own["mean_std"], 2) for own in chosen]
-    seeds = sorted({int(number) for own in chosen for number in own["seeds"]})
+    columns = [rows, tables[0].methods.loc[rows, "parameters"].map("{:,.0f}".format)]
+    for forms in (rows, [_rounded(row, nine.forms.index) for row in rows]):
+        chosen = [table.methods.reindex(forms) for table in tables]  # not every form need have been measured
+        columns.append(nine.forms["stored"].reindex(forms).map(kilobytes))
+        columns += [with_spreads(own["mean"], own["mean_std"], 1) for own in chosen]
+    seeds = sorted({int(number) for table in tables for number in table.methods.loc[rows, "seeds"]})
     over = f"mean ± standard deviation over {seeds[-1]} seeds" if seeds[-1] > 1 else "one seed"
     if seeds[0] == 1 < seeds[-1]:
         over += " (one where there is no ±)"
     what = (
         f"Test accuracy in percent at 32 pixels on small public sets, {nine.where} and {five.where}, with the shipped "
-        f"`pocket-resnet26`; {nine.runs[0].result.epochs} epochs, {over}; kB count adapter and norms"
+        f"`pocket-resnet26`; {nine.runs[0].result.epochs} epochs, {over}; kB per domain count adapter and norms. The "
+        f"right half: the same runs, their adapters' numbers rounded to {ROUNDED} bits, masks coded, norms folded"
     )
     if not duels_tried(nine.file.with_name("trials.jsonl")):
         what += "; trials of rates are not equal yet"
-    said = f"At equal bytes, on {nine.where}, {equal_sizes(nine).verdicts('bytes')}"
-    table = markdown(["method", "kB per domain", "parameters", "nine at 32 px", "five at 32 px"], columns)
-    return "\n\n".join([_wrapped(f"{what}:"), table, _wrapped(said)])
+    said = [f"At equal bytes, on {one.where}, {equal_sizes(one).verdicts('bytes')}" for one in (nine, five)]
+    table = markdown(["method", "parameters", "kB", "nine", "five", "rounded: kB", "nine", "five"], columns)
+    return "\n\n".join([_wrapped(f"{what}:"), table, *map(_wrapped, said)])
+
+
+def _rounded(method: str, forms: Container[str]) -> str:
+    """A mask, which is coded and has no numbers to round, is recorded with its folded norms in 8 bits alone."""
+    name = f"{method} in {ROUNDED} bits"
+    return name if name in forms else f"{method} in 8 bits"
 
 
 def _answer(one: Recorded) -> str:

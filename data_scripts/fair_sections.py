@@ -9,7 +9,7 @@ from fair_records import Recorded, counted, listed
 from scipy.stats import kendalltau, rankdata, spearmanr
 
 from madlab.runs.record import Run
-from madlab.tables.budgets import best_at_budgets
+from madlab.tables.budgets import best_at_budgets, with_enough_seeds
 from madlab.tables.drawing import draw_forms
 from madlab.tables.duel_report import (
     NOTE_AT,
@@ -118,8 +118,8 @@ def duels_of_mad(one: Recorded) -> list[str]:
 
 def _choices(one: Recorded) -> str:
     """In how many sizes each method was trained, of which validation chooses one."""
-    exact = one.forms[one.forms["bits"].isna() & (one.forms["seeds"] == one.forms["seeds"].max())]
-    sizes = exact["family"].value_counts(sort=False)
+    exact = one.forms[one.forms["bits"].isna()]
+    sizes = with_enough_seeds(exact)["family"].value_counts(sort=False)
     several = [f"{family} {count}" for family, count in sizes.items() if count > 1]
     return (
         f"Who was trained in more sizes has more to choose from: {listed(several)} sizes, every other method one. A "
@@ -162,8 +162,8 @@ def _fought(one: Recorded) -> list[str]:
             f"Verdicts after Holm's correction over each column of this table alone; intervals from {bases_of(means)}."
         )
         parts += _without_failures(one, found)
-    fewer = [m for m in methods.index if methods.loc[m, "seeds"] < methods["seeds"].max()]
-    if fewer:
+    fewer = methods.index.drop(with_enough_seeds(methods).index)
+    if len(fewer):
         parts.append(f"With fewer seeds than these, and so in no duel: {listed(fewer)}.")
     for what, rivals in found.without.items():
         if rivals:

@@ -9,24 +9,28 @@ data: a folder that holds the domains as image folders by the names of DOMAINS. 
 what was stopped goes on, so that the command may be ended and started at any time. It works through the STAGES of each
 grid in turn: in `table`, the rows that take part in duels and those that the notebooks draw with one seed, then the
 others, then two more seeds of the duels; the domains with few images first. Each finished run is measured in 8, 4, 3
-and 2 bits too, but for those of `goal`, which are rounded while they train. --fold writes what is finished into
-madlab/records, one file for each benchmark, and says what is missing; it can be asked for at any time.
+and 2 bits too, but for those of `goal`, which are rounded while they train. `rates` is the control of what the ranks of
+MAD owe to their rates. --fold writes what is finished into madlab/records, one file for each benchmark, and says what
+is missing; it can be asked for at any time.
 
 On a machine with a GPU the same command runs there (add --workers 4 to fill it, --devices N for several). The rates are
 those of METHODS, from trials on validation images (data_scripts/tune.py).
 """
 
 import argparse
+import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from madlab.adapters import METHODS
 from madlab.device import chosen_device
-from madlab.runs.record import RECORDS, RESULT, Run, write_runs
+from madlab.errors import MadlabError
+from madlab.runs.record import RECORDS, RESULT, Run, read_runs, write_runs
 from madlab.runs.sweep import sweep
 
 NINE = ("dtd10", "caltech100", "flowers", "cars196", "omniglot", "chars74k", "fashion_mnist", "gtsrb", "cifar10")
@@ -85,6 +89,12 @@ def every(*domains: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for some in domains for name in some))
 
 
+def rates_of_rank(rank: int) -> dict[str, float]:
+    """The rates of MAD of this rank, as options of `train`: for ranks that have others by rule."""
+    rates = METHODS["mad"].rates_for({"rank": rank})
+    return {"adapter_lr": rates.adapter, "batchnorm_lr": rates.batchnorm, "head_lr": rates.head}
+
+
 TABLE = (
     "dtd10", "pacs_art", "caltech100", "flowers", "cars196", "pacs_sketch", "omniglot", "chars74k", "fashion_mnist",
     "gtsrb", "cifar10",
@@ -115,6 +125,15 @@ GRIDS = {
             Stage(("mad:8", "mad:10"), NINE, 1, {"epochs": 6, "finish_bits": 4}, place="4"),
         ),
         {"fair-goal": NINE},
+        2.0,
+    ),
+    "rates": Grid(
+        "pocket-resnet26",
+        (
+            Stage(("mad:13", "mad:16"), NINE, 1, {"epochs": 6} | rates_of_rank(8), place="8"),
+            Stage(("mad:8",), NINE, 1, {"epochs": 6} | rates_of_rank(13), place="13"),
+        ),
+        {"fair-rates": NINE},
         2.0,
     ),
     "densenet": Grid(
@@ -194,7 +213,10 @@ def planned(name: str, out: Path) -> Iterator[tuple[Path, str, str, int, int]]:
 
 
 def print_plan(names: list[str], data: Path, out: Path) -> None:
-    """How many runs of each grid are finished, and the core hours of the others."""
+    """How many runs of each grid are finished, and the core hours of the others.
+
+    Raises MadlabError if a domain of them is not there.
+    """
     for name in names:
         grid, done, hours, total = GRIDS[name], 0, 0.0, 0
         for folder, domain, method, _, epochs in planned(name, out):
@@ -209,25 +231,53 @@ def print_plan(names: list[str], data: Path, out: Path) -> None:
 
 @cache
 def training_images(folder: Path) -> int:
-    """How many training pictures a domain has."""
+    """How many training pictures a domain has; MadlabError if it is not there."""
+    if not (folder / "train").is_dir():
+        raise MadlabError(f"There is no {folder / 'train'}: give the folder of the domains as --data.")
     return sum(path.is_file() for path in (folder / "train").rglob("*"))
 
 
 def fold(names: list[str], out: Path, records: Path) -> None:
-    """Write the finished runs of each grid into its records files, by domain, method and seed."""
+    """Write the finished runs of each grid into its records files, by domain, method and seed.
+
+    Raises MadlabError for a damaged run, for one that is not what its place says, and for a record that would lose runs
+    that it has.
+    """
     for name in names:
         runs, missing = [], 0
-        for folder, domain, *_ in planned(name, out):
-            if (folder / RESULT).exists():
-                runs.append((domain, Run.read(folder)))
-            else:
+        for folder, domain, method, seed, _ in planned(name, out):
+            if not (folder / RESULT).exists():
                 missing += 1
+                continue
+            run = Run.read(folder)
+            if (run.result.domain, run.method, run.result.seed) != (domain, method, seed):
+                raise MadlabError(
+                    f"{folder} holds {run.method} on {run.result.domain}, seed {run.result.seed}: remove it, and the "
+                    "command without --fold makes what belongs there."
+                )
+            runs.append(run)
         for file, domains in GRIDS[name].records.items():
-            own = [run for domain in domains for other, run in runs if other == domain]
+            own = [run for domain in domains for run in runs if run.result.domain == domain]
             if own:
-                write_runs(records / f"{file}.jsonl", own)
+                write_record(records / f"{file}.jsonl", own)
             print(f"{file}.jsonl: {len(own)} runs")
         print(f"{name}: {missing} runs are missing")
+
+
+def write_record(file: Path, runs: Sequence[Run]) -> None:
+    """Write a records file; MadlabError if there is one that has runs which these lack."""
+    kept, new = ({_cell(run) for run in some} for some in (read_runs(file) if file.exists() else [], runs))
+    if lost := kept - new:
+        raise MadlabError(
+            f"{file} has runs that are not in --out ({len(lost)}, the first is {' '.join(map(str, min(lost)[:3]))}): "
+            "give the folder that has them, or remove the file if they shall go."
+        )
+    write_runs(file, runs)
+
+
+def _cell(run: Run) -> tuple[str, str, int, int, str]:
+    options = json.dumps(run.config.options, sort_keys=True)
+    return run.result.domain, run.method, run.result.seed, run.result.epochs, options
 
 
 def main() -> None:
@@ -243,6 +293,14 @@ def main() -> None:
     parser.add_argument("--fold", action="store_true", help="only write what is finished into the records")
     parser.add_argument("--records", type=Path, default=RECORDS, help="where --fold writes")
     args = parser.parse_args()
+    try:
+        work(args)
+    except MadlabError as error:
+        sys.exit(f"fair_table: {error}")
+
+
+def work(args: argparse.Namespace) -> None:
+    """What the arguments ask for."""
     if args.print_plan:
         print_plan(args.grids, args.data, args.out)
     elif args.fold:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import inf
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,16 +19,26 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from madlab.adapters.base import Adapter
 from madlab.adapters.layer import AdaptedConv2d
-from madlab.adapters.rounding import FEW, as_rows, check_bits, restore_numbers, round_numbers, rounded
+from madlab.adapters.rounding import (
+    FEW,
+    as_rows,
+    check_bits,
+    restore_numbers,
+    round_numbers,
+    rounded,
+    rounded_numbers,
+)
 from madlab.errors import MadlabError
 from madlab.files.symbols import pack_symbols, unpack_symbols
-from madlab.view import DomainView
+from madlab.view import NO_BATCHES, DomainView
 
 NORMS = ("full", "folded")
 """With running statistics, for further training; or as scale and shift, all that inference needs."""
 NORM_BITS = 8
 """Of the numbers of folded norms, once an adapter is rounded."""
 ADAPTER, FOLDED = "packed:adapter", "packed:norms"
+CONSTANT = 1e-3
+"""Of a BatchNorm's eps: a channel whose variance is below that is the same in all images and at all places."""
 LENGTH = 4
 """Bytes in which a blob tells the length of each of its streams."""
 
@@ -82,8 +92,10 @@ def encode(view: DomainView, form: Form) -> dict[str, Tensor]:
     if form.bits is not None:
         adapter = {ADAPTER: _pack(adapter, _rests(view), form.bits)}
     if form.norms == "folded":
-        weights = _mean_squares(view)
-        norms = {FOLDED: _pack(_folded(view, view.network), _norm_rests(view, form), NORM_BITS, weights)}
+        for name, tensor in norms.items():
+            _check_finite(name, tensor)  # an infinite variance would be a scale of zero
+        rests, weights = _norm_rests(view, form), _mean_squares(view)
+        norms = {FOLDED: _pack(_to_round(view, rests, weights), rests, NORM_BITS, weights)}
     return adapter | norms | head
 
 
@@ -214,6 +226,22 @@ def _folded(view: DomainView, network: nn.Module) -> dict[str, Tensor]:
     return folded
 
 
+def _to_round(view: DomainView, rests: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The folded norms, with the shift of a channel that is constant in this domain made to fit its rounded scale.
+
+    Such a channel has a scale of hundreds, and unless it is zero a shift of hundreds, too, which would set the unit of
+    all shifts. Only their sum at the channel's one value has a meaning, and any scale can have that.
+    """
+    folded = _folded(view, view.network)
+    for name, norm in view.norm_layers().items():
+        scale, shift = f"{name}.weight", f"{name}.bias"
+        if scale in weights and {scale, shift} <= rests.keys():
+            mean, variance, eps = cast(tuple[Tensor, Tensor, float], (norm.running_mean, norm.running_var, norm.eps))
+            away = folded[scale] - rounded_numbers(folded[scale], rests[scale], NORM_BITS, weights[scale])
+            folded[shift] = folded[shift] + torch.where(variance < CONSTANT * eps, mean * away, 0)
+    return folded
+
+
 def _mean_squares(view: DomainView) -> dict[str, Tensor]:
     """Scale of a folded norm -> the mean square of what each of its numbers is multiplied with.
 
@@ -223,17 +251,18 @@ def _mean_squares(view: DomainView) -> dict[str, Tensor]:
     found = {}
     for name, norm in view.norm_layers().items():
         if isinstance(norm, _NormBase) and norm.running_mean is not None and norm.running_var is not None:
-            found[f"{name}.weight"] = norm.running_var + norm.running_mean.square()
+            constant = norm.running_var < CONSTANT * norm.eps  # their shifts will make up for it (`_to_round`)
+            found[f"{name}.weight"] = norm.running_var + norm.running_mean.square().masked_fill(constant, 0)
     return found
 
 
 def _neutral(view: DomainView, name: str, like: Tensor) -> Tensor:
-    """The running statistics with which a norm computes nothing but scale and shift."""
+    """The running statistics with which a norm computes nothing but scale and shift, and the mark that says so."""
     module, _, key = name.rpartition(".")
     if key == "running_var":
         norm: Any = view.network.get_submodule(module)
         return torch.full_like(like, 1 - norm.eps)
-    return torch.zeros_like(like)
+    return torch.full_like(like, NO_BATCHES if key == "num_batches_tracked" else 0)
 
 
 def _pack(

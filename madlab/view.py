@@ -6,7 +6,7 @@ domain's own. Built in notebook 03.
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,9 @@ Anything = TypeVar("Anything")
 
 IMAGES = "images"
 """The place of an adapter that works on the images, in `DomainView.adapters`; the other places are layers."""
+NO_BATCHES = -1
+"""`num_batches_tracked` of a norm that was stored as scale and shift: its statistics are none, and it must not gather
+any. A whole number, because no change of the number format rounds it and every file and state holds it."""
 
 
 class DomainView(nn.Module):
@@ -55,6 +58,7 @@ class DomainView(nn.Module):
         self.channels = channels
         self.prompt = prompt
         self.folded: frozenset[str] = frozenset()
+        self.register_load_state_dict_post_hook(_after_loading)
         self.train(False)
 
     def forward(self, images: Tensor, side: int | None = None) -> Tensor:
@@ -181,6 +185,10 @@ class DomainView(nn.Module):
             for name, adapter in self.adapters().items():
                 start = f"{name}.adapter."
                 adapter.unpack({k.removeprefix(start): v for k, v in state.items() if k.startswith(start)})
+        self.see_folded()
+
+    def see_folded(self) -> None:
+        """Find the norms that are stored as scale and shift: their count of batches is `NO_BATCHES`."""
         self.folded = frozenset(name for name, norm in self.norm_layers().items() if _is_folded(norm))
 
     def merged(self, shared: bool = False) -> nn.Module:
@@ -225,10 +233,10 @@ def _kind(tensor: Tensor) -> tuple[torch.Size, bool | torch.dtype]:
 
 
 def _is_folded(norm: nn.Module) -> bool:
-    """Whether a norm's statistics are those with which it computes nothing but scale and shift."""
-    mean, variance = getattr(norm, "running_mean", None), getattr(norm, "running_var", None)
-    if mean is None or variance is None:
-        return False
-    neutral = torch.full_like(variance, 1 - cast(float, norm.eps))
-    # Where eps is lost in rounding, 1 may as well be the variance of a norm that was never trained.
-    return bool((neutral != 1).all() and (variance == neutral).all() and not cast(Tensor, mean).any())
+    batches = getattr(norm, "num_batches_tracked", None)
+    return batches is not None and not batches.is_meta and int(batches) == NO_BATCHES
+
+
+def _after_loading(view: DomainView, _: Any) -> None:
+    view.see_folded()
+    view.train(view.training)

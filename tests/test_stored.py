@@ -164,6 +164,24 @@ def test_folded_norms_stay_scale_and_shift_in_training(bits, tmp_path) -> None:
     assert not torch.allclose(net.train()(images(), domain="d"), net.eval()(images(), domain="d"), atol=1e-2)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("norms", ["folded", "full"])
+def test_folded_norms_stay_that_in_every_number_format(dtype, norms, tmp_path) -> None:
+    """Where eps is lost in rounding, no value tells a folded norm from one that was never trained."""
+    net = trained("batchnorm")
+    net.save_domain("d", tmp_path / "folded.safetensors", norms="folded")
+    folded = again(net, tmp_path / "folded.safetensors").to(dtype)
+    folded.save_domain("d", tmp_path / "again.safetensors", norms=norms)
+    other, held = again(net.to(dtype), tmp_path / "again.safetensors"), MultiDomainNet(copy.deepcopy(net.base))
+    held.add_domain("d", CLASSES, "batchnorm")
+    held.load_state_dict(folded.state_dict())
+    for one in (folded, other, held):
+        before = {name: tensor.clone() for name, tensor in one.view("d").own_state().items()}
+        expected = one.eval()(images(), domain="d")
+        close(one.train()(images(), domain="d"), expected)
+        assert all(torch.equal(tensor, before[name]) for name, tensor in one.view("d").own_state().items())
+
+
 def test_a_file_can_be_unpacked_by_hand(tmp_path) -> None:
     """alpha of 4 bits with nothing but zlib and arithmetic: three streams, each behind its length."""
     torch.manual_seed(0)
@@ -232,6 +250,28 @@ def test_a_silent_channel_does_not_spoil_the_scales_of_the_others(tmp_path) -> N
     expected, got = (one(inputs).detach() for one in (norm.eval(), back))
     others = [channel for channel in range(40) if channel != 7]
     assert (got - expected)[:, others].abs().max() < 0.03 * expected.std()
+
+
+@pytest.mark.parametrize("value", [0.1, 1.0])
+def test_a_constant_channel_does_not_spoil_the_shifts_of_the_others(value, tmp_path) -> None:
+    """A filter that its adapter switched off, before a bias: scale and shift in the hundreds, and they cancel."""
+    net = trained("batchnorm")
+    norm = net.view("d").norm_layers()["body.4"]
+    with torch.no_grad():
+        norm.running_mean[7], norm.running_var[7], norm.bias[7] = value, 0.0, 0.3
+    net.save_domain("d", tmp_path / "d.safetensors", bits=8, norms="folded")
+    back = again(net, tmp_path / "d.safetensors").view("d").norm_layers()["body.4"].eval()
+    inputs = torch.randn(64, 40, 3, 3) * norm.running_var.sqrt().view(1, -1, 1, 1) + norm.running_mean.view(1, -1, 1, 1)
+    expected, got = (one(inputs).detach() for one in (norm.eval(), back))
+    assert (got - expected).abs().max() < 0.03 * expected.std()
+
+
+def test_an_infinite_variance_is_refused(tmp_path) -> None:
+    net = trained("batchnorm")
+    with torch.no_grad():
+        net.view("d").norm_layers()["body.4"].running_var[7] = torch.inf
+    with pytest.raises(MadlabError, match="running_var holds NaN or infinity"):
+        net.save_domain("d", tmp_path / "d.safetensors", norms="folded")
 
 
 def test_layer_norms_and_linear_layers_are_stored_in_few_bits_too(tmp_path) -> None:

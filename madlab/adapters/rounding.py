@@ -106,11 +106,11 @@ def restore_numbers(codes: Tensor, levels: Tensor, rest: Tensor) -> Tensor:
     return (rest + from_rows(distances, rest.shape)).to(rest.dtype)
 
 
-def rounded_numbers(tensor: Tensor, rest: Tensor, bits: int) -> Tensor:
+def rounded_numbers(tensor: Tensor, rest: Tensor, bits: int, weights: Tensor | None = None) -> Tensor:
     """The tensor as it comes back from `bits` bits per number; one of fewer than FEW numbers as it is."""
     if tensor.numel() < FEW:
         return tensor.detach()
-    return restore_numbers(*round_numbers(tensor, rest, bits), rest)
+    return restore_numbers(*round_numbers(tensor, rest, bits, weights), rest)
 
 
 @contextmanager

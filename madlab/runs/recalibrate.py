@@ -1,9 +1,12 @@
 """Fresh BatchNorm statistics: what a network needs whose filters were cut or rounded without training."""
 
+import copy
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
@@ -19,21 +22,53 @@ def recalibrate(view: DomainView, domain: Domain, crop: int, batch_size: int = 6
 
     Mean and variance of every layer become the averages over the batches of one pass, as PyTorch's `update_bn` takes
     them (Izmailov et al., arXiv 1803.05407). The images come in random order, because batches of one class each would
-    have other means and smaller variances, and their windows, `crop` pixels wide, are cut at random as in training.
-    Nothing else of the domain changes. Raises MadlabError for a method whose BatchNorm is the base's own, and for norms
-    that were stored folded.
+    have other means and smaller variances, normalised as the domain's network expects them, and their windows, `crop`
+    pixels wide, are cut at random as in training. Dropout and the like stay off, as in use.
+
+    Nothing else of the domain changes, and nothing at all if there is an error; it is in eval mode afterwards. Raises
+    MadlabError for a method whose BatchNorm is the base's own, for norms that were stored folded, for windows wider
+    than the images, for batches of fewer than two images, and if the base was changed.
     """
     if not view.method.adapts_batchnorm:
         raise MadlabError(f"Method {view.method.name!r} keeps the base's BatchNorm statistics: leave them as they are.")
     if view.folded:
         raise MadlabError('The domain\'s norms were stored as scale and shift: load it from a file with norms="full".')
+    if not 1 <= crop <= domain.size:
+        raise MadlabError(f"Windows of {crop} pixels cannot be cut from images of {domain.size}: choose at most that.")
+    if batch_size < 2:
+        raise MadlabError(f"A batch of {batch_size} image(s) has no variance: choose a batch size of at least 2.")
     generator, train = torch.Generator().manual_seed(seed), domain.train
-    images = batches(
-        train.images, train.labels, batch_size, crop, generator=generator, normalization=domain.normalization
-    )
-    if any(isinstance(norm, _BatchNorm) for norm in view.norm_layers().values()):
-        update_bn(images, view)
-    view.eval()
+    normalization = dict(view.facts.normalization) or domain.normalization
+    images = batches(train.images, train.labels, batch_size, crop, generator=generator, normalization=normalization)
+    norms = [norm for norm in view.norm_layers().values() if isinstance(norm, _BatchNorm)]
+    momenta, before = [norm.momentum for norm in norms], [copy.deepcopy(norm.state_dict()) for norm in norms]
+    try:
+        if norms:
+            update_bn(images, _OnlyNormsLearn(view, norms))
+    except BaseException:
+        for norm, momentum, state in zip(norms, momenta, before, strict=True):
+            norm.momentum = momentum
+            norm.load_state_dict(state)
+        raise
+    finally:
+        view.eval()
+
+
+class _OnlyNormsLearn(nn.Module):
+    """A domain whose norms alone follow the mode, so that no dropout changes what they are to measure."""
+
+    def __init__(self, view: DomainView, norms: Sequence[nn.Module]):
+        super().__init__()
+        self.view, self.norms = view, norms
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.view(images)
+
+    def train(self, mode: bool = True) -> "_OnlyNormsLearn":
+        self.view.eval()
+        for norm in self.norms:
+            norm.train(mode)
+        return self
 
 
 def round_domain(

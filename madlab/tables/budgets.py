@@ -50,6 +50,15 @@ def stored_forms(outcomes: Iterable[Outcome]) -> pd.DataFrame:
     return forms[facts["domain"].nunique() == rows["domain"].nunique()]
 
 
+def with_enough_seeds(forms: pd.DataFrame) -> pd.DataFrame:
+    """The `stored_forms` that may meet in duels: those with as many seeds as the middle one of the exact forms has.
+
+    So a row of one seed is not judged beside rows of several, and while a grid grows, the few that have a new seed
+    first shut nobody out: two forms meet over the seeds that both have.
+    """
+    return forms[forms["seeds"] >= forms.loc[forms["bits"].isna(), "seeds"].quantile(interpolation="lower")]
+
+
 def best_forms(forms: pd.DataFrame, kilobytes: float) -> dict[str, str]:
     """Method, whatever its rank -> the one of its `stored_forms` within a budget that was best on validation.
 

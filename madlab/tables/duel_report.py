@@ -10,7 +10,7 @@ from madlab.errors import MadlabError, printable
 from madlab.files.plain import write_bytes
 from madlab.runs.record import OnDamage, read_runs
 from madlab.statistics import Interval, Ranking, mean_ranks
-from madlab.tables.budgets import BUDGETS, best_forms, stored_forms
+from madlab.tables.budgets import BUDGETS, best_forms, stored_forms, with_enough_seeds
 from madlab.tables.duels import DOMAIN, MEAN, SCORE, UNKNOWN, Duel, Grid, duels, grid_of
 from madlab.tables.outcomes import Outcome, outcomes
 from madlab.tables.output import file_of, markdown
@@ -159,10 +159,10 @@ def draw_ranks(ranked: Ranked, title: str, format: str) -> bytes:
 def duels_at_budgets(grid: Grid, forms: pd.DataFrame, family: str) -> dict[int, dict[str, Duel]]:
     """Kilobytes -> family of a rival -> the duel over domains of the two forms that are best within that budget.
 
-    grid, forms: of the same outcomes; forms with fewer seeds than others take no part. All of these duels are one
-    family for Holm's correction.
+    grid, forms: of the same outcomes; forms with fewer seeds than others take no part (`with_enough_seeds`). All of
+    these duels are one family for Holm's correction.
     """
-    forms = forms[forms["seeds"] == forms["seeds"].max()]
+    forms = with_enough_seeds(forms)
     best = {kilobytes: best_forms(forms, kilobytes) for kilobytes in BUDGETS}
     pairs = {
         (kilobytes, rival): (fitting[family], form)

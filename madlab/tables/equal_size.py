@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from madlab.tables.budgets import with_enough_seeds
 from madlab.tables.duels import MEAN, SCORE, UNKNOWN, Duel, Grid, duels
 
 NEAR = 1.25
@@ -37,13 +38,13 @@ def equal_duels(grid: Grid, tables: Mapping[str, pd.DataFrame]) -> EqualDuels:
     """MAD against each rival at equal size, all of them as they were trained, not rounded.
 
     grid: of the outcomes. tables: what is equal -> a table as `stored_forms` makes it, with the sizes as its column
-    "size". Who has fewer seeds than others takes no part.
+    "size". Who has fewer seeds than others takes no part (`with_enough_seeds`).
     """
     at: dict[str, list[Pair]] = {}
     without: dict[str, list[str]] = {}
     for what, table in tables.items():
-        exact = table[table["bits"].isna()]
-        sizes = exact.loc[exact["seeds"] == exact["seeds"].max(), ["family", "size"]]
+        exact = with_enough_seeds(table[table["bits"].isna()])
+        sizes = exact[["family", "size"]]
         own = sizes.loc[sizes["family"] == "mad", "size"]
         at[what], without[what] = [], []
         for rival, size in sizes.loc[~sizes["family"].isin(NO_RIVALS), "size"].items():

@@ -27,7 +27,7 @@ Command = Callable[[Path, Path], tuple[str, str]]
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     """fair_page, after the scripts that it takes from its folder, where it finds them when it is run."""
-    for name in ("tune", "fair_table", "fair_records", "fair_care", "fair_goal", "fair_sections"):
+    for name in ("tune", "fair_table", "fair_records", "fair_care", "fair_goal", "fair_rates", "fair_sections"):
         load_script(name)
     return load_script("fair_page")
 
@@ -145,7 +145,8 @@ def test_verdicts_goal_and_floors_of_made_runs(command: Command, records: Path, 
     assert "Below are 11 of 66 runs" in page  # prompt, on each domain
     assert "The remedy" in page and "That would be so for 66 of these runs" in page  # all validate alike
     assert re.search(r"\| cars196 \| prompt -5.0 \[[^|]*\] \* \|", page)
-    assert "| mad | 149.0 | 30,000 | 80.00 | 80.00 |" in block
+    assert "| mad | 30,000 | 149.0 | 80.0 | 80.0 | 19.0 | 79.8 | 79.8 |" in block
+    assert "| lora:8 | 10,250 | 70.0 | 60.0 | 60.0 | – | – | – |" in block
 
 
 def test_what_stands_in_the_way_of_the_goal(command: Command, records: Path, tmp_path: Path) -> None:

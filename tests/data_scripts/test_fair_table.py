@@ -1,5 +1,6 @@
 """The driver of the fair table: what it plans is what it runs, and what it folds is what was run."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -90,3 +91,22 @@ def test_the_command_runs_what_is_planned_goes_on_and_folds(small_grid, tmp_path
     assert [(r.result.domain, r.method, r.result.seed) for r in runs] == expected
     assert all(sorted(r.result.rounded) == ["2", "3", "4", "8"] and r.result.test_images == 18 for r in runs)
     assert [r.result.domain for r in read_runs(records / "one.jsonl")] == ["dark"] * 3
+
+    fold = [*small_grid, "--fold", "--records", str(records)]
+    place = tmp_path / "runs" / "small" / "dark" / "mad-2"
+    (place / "seed1").rename(tmp_path / "seed1")
+    with pytest.raises(SystemExit, match=r"all.jsonl has runs that are not in --out \(1, the first is dark mad:2 1\)"):
+        run(fold, monkeypatch)
+    assert [len(read_runs(records / f"{name}.jsonl")) for name in ("all", "one")] == [5, 3]
+    shutil.copytree(place / "seed0", place / "seed1")
+    with pytest.raises(SystemExit, match="seed1 holds mad:2 on dark, seed 0: remove it"):
+        run(fold, monkeypatch)
+    (place / "seed1" / "result.json").write_text('{"method": ')
+    with pytest.raises(SystemExit, match=r"result.json"):
+        run(fold, monkeypatch)
+
+
+def test_a_plan_for_domains_that_are_not_there_is_refused(small_grid, tmp_path, monkeypatch) -> None:
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    with pytest.raises(SystemExit, match="give the folder of the domains as --data"):
+        run([*small_grid, "--print-plan"], monkeypatch)

@@ -8,7 +8,7 @@ from torch import nn
 import madlab
 from madlab.adapters.rounding import rounded_numbers
 from madlab.benchmarks import load_domain
-from madlab.benchmarks.loader import batches
+from madlab.benchmarks.loader import batches, normalise
 from madlab.errors import MadlabError
 from madlab.runs.recalibrate import recalibrate, round_domain
 
@@ -37,7 +37,7 @@ def inputs_of(view, images) -> dict[str, torch.Tensor]:
 
 def test_they_are_the_averages_of_one_pass_in_random_order(place) -> None:
     net, domain = place
-    net.add_domain("noise", 3, "mad")
+    net.add_domain("noise", 3, "mad", normalization=domain.normalization)
     view = net.view("noise")
     with torch.no_grad():
         for adapter in view.adapters().values():
@@ -99,6 +99,55 @@ def test_folded_norms_have_no_statistics_to_measure(place, tmp_path) -> None:
     with pytest.raises(MadlabError, match="stored as scale and shift"):
         round_domain(net, "folded", "small", 4, domain, 32)
     assert net.domains == ["noise", "folded"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"crop": 64}, "Windows of 64 pixels cannot be cut from images of 36"),
+        ({"crop": 32, "batch_size": 1}, "A batch of 1 image.s. has no variance"),
+    ],
+)
+def test_what_cannot_be_measured_changes_nothing(place, options, sentence) -> None:
+    net, domain = place
+    net.add_domain("noise", 3, "mad")
+    view = net.view("noise")
+    recalibrate(view, domain, 32)
+    before = {name: tensor.clone() for name, tensor in view.own_state().items()}
+    with pytest.raises(MadlabError, match=sentence):
+        recalibrate(view, domain, **options)
+    with torch.no_grad():
+        next(iter(net.convs.values())).weight.mul_(2)
+    with pytest.raises(MadlabError, match="base network was changed"):
+        recalibrate(view, domain, 32)  # noticed within the pass, when the statistics are reset already
+    assert all(torch.equal(tensor, before[name]) for name, tensor in view.own_state().items())
+    assert all(norm.momentum == 0.1 for norm in view.norm_layers().values()) and not view.training
+
+
+def test_images_are_normalised_as_the_domain_is_run(place) -> None:
+    """Not as the images given would be: on what `predict` feeds it, every channel has mean 0 and variance 1."""
+    net, domain = place
+    net.add_domain("noise", 3, "mad", normalization={"mean": [0.1] * 3, "std": [0.9] * 3})
+    view = net.view("noise")
+    recalibrate(view, domain, 36)
+    images = normalise(domain.train.images.permute(0, 3, 1, 2), {"mean": [0.1] * 3, "std": [0.9] * 3})
+    first, norm = next(iter(inputs_of(view, images).values())), next(iter(view.norm_layers().values()))
+    torch.testing.assert_close(norm.running_mean, first.mean((0, 2, 3)), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(norm.running_var, first.transpose(0, 1).flatten(1).var(1), atol=1e-4, rtol=1e-2)
+
+
+def test_dropout_is_off_as_it_is_in_use(place) -> None:
+    _, domain = place
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Dropout(), nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU())
+    net = madlab.MultiDomainNet(nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)))
+    net.add_domain("noise", 3, "mad", normalization=domain.normalization)
+    recalibrate(net.view("noise"), domain, 36)
+    images = normalise(domain.train.images.permute(0, 3, 1, 2), domain.normalization)
+    norm = net.view("noise").norm_layers()["0.3"]
+    with torch.no_grad():
+        seen = net.view("noise").network[0][:3].eval()(images)
+    torch.testing.assert_close(norm.running_var, seen.transpose(0, 1).flatten(1).var(1), atol=1e-4, rtol=0.02)
 
 
 def test_a_rounded_domain_has_rounded_numbers_and_statistics_that_fit_them(place) -> None:

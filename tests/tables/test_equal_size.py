@@ -57,6 +57,11 @@ def test_who_has_fewer_seeds_takes_no_part() -> None:
     assert at[180].keys() == {"wtpb", "ksm", "frozen", "finetune"}
 
 
+def test_while_a_grid_grows_the_few_that_have_a_new_seed_shut_nobody_out() -> None:
+    assert fought(runs(SIZES, {"mad": 3, "frozen": 3})).at == fought(runs(SIZES, {})).at
+    assert fought(runs(SIZES, {"mad": 3, "ksm": 3})).at["bytes"][-1] == ("mad", "ksm")
+
+
 def test_without_mad_there_are_no_duels() -> None:
     found = fought(runs({("lora", 8): 1000}, {}))
     assert not found.means and found.without == {"bytes": ["lora:8"]}
