@@ -216,6 +216,23 @@ def test_rankings_by_epochs(command: Command, records: Path, tmp_path: Path) -> 
     assert "No shorter training has exactly the ranking of 4 epochs." in page
 
 
+def test_a_rank_that_is_behind_for_its_rates_alone_is_told_by_the_control(command, records, tmp_path) -> None:
+    """Own rates: rank 13 is 10 points behind rank 8; with the same rates it is ahead by 5, and by 2.5."""
+    own, other = {8: {"head": 0.1}, 13: {"head": 0.3}, 16: {"head": 0.3}}, {8: 0.3, 13: 0.1, 16: 0.1}
+    shares = {(8, 0.1): 0.6, (13, 0.3): 0.5, (16, 0.3): 0.4, (8, 0.3): 0.475, (13, 0.1): 0.65, (16, 0.1): 0.7}
+
+    def of_rank(rank: int, head: float, domain: str) -> Run:
+        rates = {"adapter": 0.02, "batchnorm": 0.3, "head": head}
+        return row("mad", rank, 60, shares[rank, head], domain, {}, rates=rates)
+
+    ranks = [of_rank(rank, rates["head"], domain) for rank, rates in own.items() for domain in NINE]
+    write_runs(records / "fair-decathlon.jsonl", [*table(NINE, {None: 1, 4: 1}), *ranks])
+    write_runs(records / "fair-rates.jsonl", [of_rank(rank, head, d) for rank, head in other.items() for d in NINE])
+    page = re.sub(r"\s+", " ", command(records, tmp_path)[0])
+    assert re.search(r"\| of mad:8: 0.02, 0.3, 0.1 \| 60.0 \| 65.0 \| 70.0 \| \+5.0 \[[^]]+\] leads \| \+10.0 ", page)
+    assert re.search(r"\| of mad:13: 0.02, 0.3, 0.3 \| 47.5 \| 50.0 \| 40.0 \| \+2.5 \[[^]]+\] leads \| -7.5 ", page)
+
+
 def test_rates_are_those_of_families_and_equal_trials_are_told(script: ModuleType) -> None:
     care, tune, fair_table = (sys.modules[name] for name in ("fair_care", "tune", "fair_table"))
     ranks = {1: "mad:2", 2: "mad:2", 4: "mad:8", 8: "mad:8", 13: "mad:13", 16: "mad:13", 39: "mad:39"}
