@@ -1,15 +1,18 @@
 """The control of the fair table: what the ranks of MAD owe to the rates of their family, which were drawn at random."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from fair_care import TRIALS, family_of
-from fair_records import Recorded
+from fair_care import family_of
+from fair_records import Recorded, listed
+from fair_sections import equal_sizes
 
 from madlab.adapters.base import split_method
 from madlab.runs.record import Run
 from madlab.tables.duel_report import bases_of, told
-from madlab.tables.duels import MEAN, duels, grid_of
+from madlab.tables.duels import MEAN, Duel, duels, grid_of
+from madlab.tables.equal_size import Pair
 from madlab.tables.outcomes import outcomes
 from madlab.tables.output import markdown
 
@@ -26,10 +29,24 @@ def rank_or_rates(one: Recorded, swapped: Recorded) -> list[str]:
     own = [run for run in one.runs if run.method in ranks and run.result.seed in seeds]
     families = {_rates(run): str(family_of(run.method)) for run in own}
     runs = [*own, *(run for run in swapped.every_run if run.result.domain in one.whole_domains)]
-    named = [replace(o, method=_name(o.method, _rates(r))) for r, o in zip(runs, outcomes(runs), strict=True)]
-    grid, (first, *others) = grid_of(named), ranks
+    named = [
+        replace(outcome, method=_name(outcome.method, _rates(run)))
+        for run in runs
+        for outcome in outcomes([run])
+        if outcome.bits is None
+    ]
+    grid, (first, *others) = grid_of([*named, *one.found]), ranks
+    own_rates = {run.method: _rates(run) for run in own}
+    swaps = {
+        rank: (_name(rank, rates), _name(rank, own_rates[rank]))
+        for rank in ranks
+        for rates in families
+        if rates != own_rates[rank]
+    }
+    rivals = [(swaps[mad][0], rival) for mad, rival in equal_sizes(one).at["bytes"] if mad in swaps]
     pairs = [(_name(rank, rates), _name(first, rates)) for rates in families for rank in others]
-    fought = {(duel.first, duel.second): duel for duel in duels(grid, pairs) if duel.kind == MEAN}
+    found = duels(grid, [*pairs, *swaps.values(), *rivals])
+    fought = {(duel.first, duel.second): duel for duel in found if duel.kind == MEAN}
     columns = {"rates: adapter, BatchNorm, head": [f"of {family}: {rates}" for rates, family in families.items()]}
     for rank in ranks:
         cells = [grid[_name(rank, rates)] for rates in families]
@@ -37,14 +54,23 @@ def rank_or_rates(one: Recorded, swapped: Recorded) -> list[str]:
     for rank in others:
         columns[f"{rank} against {first}"] = [told(fought[_name(rank, r), _name(first, r)], 1) for r in families]
     return [
-        f"The ranks of a family share the rates that won its {TRIALS} random trials, and what is drawn at random may "
-        "be a better or a worse hand, so that a larger rank may be behind a smaller one for its rates alone. The "
+        "The ranks of a family share the rates that won its trials, which were drawn at random, and a hand may be "
+        "better or worse: a larger rank may be behind a smaller one for its rates alone. The "
         "control: the same ranks with the rates of either family, everything else the same, first seed. Mean test "
         f"accuracy in percent on {one.where}, and points with intervals:",
         markdown(list(columns), columns.values()),
-        f"The intervals come from {bases_of(list(fought.values()))}. The table above keeps the rates that the trials "
-        "chose: to change them for what test images say would be no comparison any more.",
+        f"So with the other rates {listed(f'{rank} is at {told(fought[pair], 1)}' for rank, pair in swaps.items())}, "
+        f"against itself with its own. {_rivals(fought, rivals, swaps)}The table above keeps the rates that the trials "
+        f"chose: to change them for what test images say would be no comparison any more.",
+        f"Verdicts after Holm's correction over all of these; the intervals come from {bases_of(found)}.",
     ]
+
+
+def _rivals(fought: Mapping[Pair, Duel], rivals: Sequence[Pair], swaps: Mapping[str, Pair]) -> str:
+    """How ranks with the other rates stand against the rivals of their bytes."""
+    ranks = {swapped: rank for rank, (swapped, _) in swaps.items()}
+    told_of = [f"{ranks[pair[0]]} against {pair[1]} {told(fought[pair], 1)}" for pair in rivals]
+    return f"At equal bytes it would then be {listed(told_of)}. " if told_of else ""
 
 
 def _rates(run: Run) -> str:

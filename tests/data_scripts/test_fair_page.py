@@ -223,7 +223,7 @@ def test_a_rank_that_is_behind_for_its_rates_alone_is_told_by_the_control(comman
 
     def of_rank(rank: int, head: float, domain: str) -> Run:
         rates = {"adapter": 0.02, "batchnorm": 0.3, "head": head}
-        return row("mad", rank, 60, shares[rank, head], domain, {}, rates=rates)
+        return row("mad", rank, 60, shares[rank, head], domain, {"4": 1}, rates=rates)
 
     ranks = [of_rank(rank, rates["head"], domain) for rank, rates in own.items() for domain in NINE]
     write_runs(records / "fair-decathlon.jsonl", [*table(NINE, {None: 1, 4: 1}), *ranks])
