@@ -292,6 +292,7 @@ def epochs(one: Recorded) -> list[str]:
     ]
     longest = lengths[-1]
     grids = {n: grid_of(outcomes(run for run in one.every_run if run.result.epochs == n)) for n in lengths}
+    alike = []
     for n in lengths[:-1]:
         rho, tau = (float(test(ranks[n], ranks[longest]).statistic) for test in (spearmanr, kendalltau))
         swapped = [
@@ -300,6 +301,8 @@ def epochs(one: Recorded) -> list[str]:
             if (means[n][a] - means[n][b]) * (means[longest][a] - means[longest][b]) < 0
         ]
         settled = [(a, b) for a, b in swapped if all(_settled(grids[length], a, b) for length in (n, longest))]
+        if not settled:
+            alike.append(n)
         parts.append(
             f"{n} against {longest} epochs: Spearman's ρ = {rho:.2f}, Kendall's τ = {tau:.2f}; in another order: "
             f"{_pairs(swapped)}; of these beyond doubt with both lengths, each pair taken alone: {_pairs(settled)}."
@@ -307,7 +310,10 @@ def epochs(one: Recorded) -> list[str]:
     same = [n for n in lengths[:-1] if (ranks[n] == ranks[longest]).all()]
     if same:
         return [*parts, f"The shortest training with the ranking of {longest} epochs has {same[0]}."]
-    return [*parts, f"No shorter training has exactly the ranking of {longest} epochs."]
+    text = f"No shorter training has exactly the ranking of {longest} epochs."
+    if alike:
+        text += f" The shortest whose ranking differs from it in nothing beyond doubt has {alike[0]}."
+    return [*parts, text]
 
 
 def _settled(grid: Grid, first: str, second: str) -> bool:

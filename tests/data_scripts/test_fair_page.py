@@ -27,7 +27,7 @@ Command = Callable[[Path, Path], tuple[str, str]]
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     """fair_page, after the scripts that it takes from its folder, where it finds them when it is run."""
-    for name in ("tune", "fair_table", "fair_records", "fair_care", "fair_goal", "fair_rates", "fair_sections"):
+    for name in ("tune", "fair_table", "fair_records", "fair_care", "fair_goal", "fair_sections", "fair_rates"):
         load_script(name)
     return load_script("fair_page")
 
