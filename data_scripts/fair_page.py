@@ -120,15 +120,16 @@ def in_short(nine: Recorded, five: Recorded) -> str:
     if seeds[0] == 1 < seeds[-1]:
         over += " (one where there is no ±)"
     what = (
-        f"Test accuracy in percent at 32 pixels on small public sets, {nine.where} and {five.where}, with the shipped "
-        f"`pocket-resnet26`; {nine.runs[0].result.epochs} epochs, {over}; kB per domain count adapter and norms. The "
-        f"right half: the same runs, their adapters' numbers rounded to {ROUNDED} bits, masks coded, norms folded"
+        f"Test accuracy in percent at 32 pixels on small public sets, {nine.where} and {five.where}, "
+        f"`pocket-resnet26`, {nine.runs[0].result.epochs} epochs, {over}; kB of adapter and norms. Rounded: the same "
+        f"runs, numbers in {ROUNDED} bits, masks coded, norms folded"
     )
     if not duels_tried(nine.file.with_name("trials.jsonl")):
         what += "; trials of rates are not equal yet"
-    said = [f"At equal bytes, on {one.where}, {equal_sizes(one).verdicts('bytes')}" for one in (nine, five)]
-    table = markdown(["method", "parameters", "kB", "nine", "five", "rounded: kB", "nine", "five"], columns)
-    return "\n\n".join([_wrapped(f"{what}:"), table, *map(_wrapped, said)])
+    said = " ".join(f"On {one.where}, at equal bytes, {equal_sizes(one).verdicts('bytes')}" for one in (nine, five))
+    heads = [f"{head}{form}" for form in ("", ", rounded") for head in ("kB", "nine", "five")]
+    table = markdown(["method", "parameters", *heads], columns)
+    return "\n\n".join([_wrapped(f"{what}:"), table, _wrapped(said)])
 
 
 def _rounded(method: str, forms: Container[str]) -> str:

@@ -139,7 +139,7 @@ def test_every_other_method_starts_with_a_head_fitted_to_what_the_training_will_
     assert features.shape == (len(domain.train), 32)
     assert (features @ weight.T + bias).argmax(1).eq(labels).float().mean() > 0.6, "of three classes, by chance a third"
     net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
-    net.add_domain("noise", 3, "mad")
+    net.add_domain("noise", 3, "mad", normalization=domain.normalization)
     recalibrate(net.view("noise"), domain, crop_of(image_size(net.base), domain.size, Recipe()), batch_size=10)
     for name, tensor in net.view("noise").own_state().items():
         assert name.startswith("fc.") or torch.equal(tensor, seen[0][name]), name
