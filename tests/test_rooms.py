@@ -55,6 +55,20 @@ def test_there_is_no_circle() -> None:
     TopologicalSorter(ARROWS).prepare()
 
 
+CONTENTS = {
+    init.parent: named
+    for init in sorted(PACKAGE.rglob("__init__.py"))
+    if (named := re.findall(r"^(\w+)  +\S", ast.get_docstring(ast.parse(init.read_text())) or "", re.MULTILINE))
+}
+"""Room -> the names on the left of the table that its docstring may hold."""
+
+
+@pytest.mark.parametrize("room", CONTENTS, ids=lambda room: room.name)
+def test_a_table_of_contents_names_what_is_in_the_room(room: Path) -> None:
+    inside = {path.stem for path in room.glob("*.py")} | {init.parent.name for init in room.glob("*/__init__.py")}
+    assert sorted(CONTENTS[room]) == sorted(name for name in inside if not name.startswith("_"))
+
+
 def test_imports_are_found_wherever_they_stand() -> None:
     source = (
         "from madlab import figures\ndef f():\n    from madlab.runs.train import train\n    import madlab.view as v"

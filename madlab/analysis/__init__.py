@@ -2,7 +2,8 @@
 
 modulations  what trained modulations have in common, and how sparse they are
 nearest      how near each method could come to given filters
-allocation   a modulation taken apart, and rounding
+allocation   a modulation taken apart, and how many bits each of its numbers gets
+cutting      a domain cut to a rank for each layer, within a budget of bytes
 counting     parameters from the shapes of convolutions
 diagnosis    runs at wrong rates and capacities, and what their numbers say
 bench        what things cost on this machine

@@ -1,8 +1,7 @@
 """A trained domain, taken elsewhere: ONNX, torch.export, the stock network's state_dict, PEFT's format, a model hub.
 
 deployable   what leaves madlab: one plain network, and the inputs that every export is checked with
-onnx         ONNX, answered by onnxruntime
-program      torch.export
+program      torch.export, and ONNX, answered by onnxruntime
 weights      the state_dict of the stock network of torchvision or timm
 peft         PEFT's adapter folder, for the methods that PEFT has
 export       which of these a file's name asks for

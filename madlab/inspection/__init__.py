@@ -2,11 +2,10 @@
 
 answers   what a run answers on a split, image by image
 numbers   what these answers amount to: accuracies with intervals, classes, confusions, calibration
-paired    two runs on the same images
 change    where the filters moved, and what is stored of that
 pictures  images and figures as they stand in a page, without files beside it
 page      `madlab inspect`
-compare   `madlab compare`
+compare   two runs on the same images: `madlab compare`
 """
 
 from madlab.inspection.compare import compare_runs
