@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from madlab.benchmarks.score import points
+from madlab.errors import MadlabError, some
 from madlab.statistics import Interval, bootstrap_interval, holm, resampled_accuracies, t_interval
 from madlab.tables.outcomes import Outcome
 
@@ -101,7 +102,8 @@ def mean_interval(by_domain: Mapping[str, Mapping[int, Outcome]]) -> Interval | 
 def duels(grid: Grid, pairs: Sequence[tuple[str, str]]) -> list[Duel]:
     """The duels of pairs of methods, domain by domain, over the domains that both have, and in S where finetune ran.
 
-    A pair that shares no domain and seed has none. The pairs are one family for Holm's correction.
+    A pair that shares no domain and seed has none. The pairs are one family for Holm's correction. Raises MadlabError
+    for a method without runs.
     """
     return Resampling(grid, list(dict.fromkeys(chain(*pairs)))).duels(pairs)
 
@@ -126,9 +128,14 @@ class _Matched:
 
 
 class Resampling:
-    """Draws images and seeds of a domain once for all duels of some methods, which is quicker than pair by pair."""
+    """Draws images and seeds of a domain once for all duels of some methods, which is quicker than pair by pair.
+
+    Raises MadlabError for a method without runs.
+    """
 
     def __init__(self, grid: Grid, methods: Sequence[str]):
+        if unknown := [method for method in methods if method not in grid]:
+            raise MadlabError(f"There are no runs of {some(unknown)}; methods with runs: {', '.join(sorted(grid))}.")
         self.grid, self.methods = grid, [method for method in dict.fromkeys([*methods, BASELINE]) if method in grid]
         self.drawn: dict[tuple[str, tuple[int, ...], int], dict[str, NDArray[np.float32]]] = {}
 

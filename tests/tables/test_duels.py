@@ -144,6 +144,11 @@ def test_other_test_images_are_no_pairs(known) -> None:
     assert {found[domain].basis for domain in DOMAINS} == {"seeds"} and found["mean"].basis == "domains"
 
 
+def test_a_method_without_runs_is_told(known) -> None:
+    with pytest.raises(MadlabError, match="no runs of madd; methods with runs: finetune, lora, mad, series"):
+        duels(grid_of(outcomes(known)), [("mad", "lora"), ("madd", "lora")])
+
+
 def test_equal_methods_tie(known) -> None:
     twin = [made_run(d, "hira", 0, rank=8, seed=s, correct=right("mad", d, s)) for d in DOMAINS for s in range(3)]
     found = by_where(duels(grid_of(outcomes([*known, *twin])), [("mad", "hira:8")]), "hira:8")
