@@ -96,11 +96,10 @@ class Recorded:
     @cached_property
     def planned(self) -> Counter[Cell]:
         """The runs that there are to be."""
-        every = planned(self.grid_name, Path())
         return Counter(
-            (f"{method} residual" if "residual" in folder.parts else method, epochs, domain, seed)
-            for folder, domain, method, seed, epochs in every
-            if domain in self.domains
+            (f"{run.method} {' '.join(run.stage.options.values())}".strip(), run.epochs, run.domain, run.seed)
+            for run in planned(self.grid_name, Path())
+            if run.domain in self.domains
         )
 
     @property

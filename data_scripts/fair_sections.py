@@ -12,12 +12,12 @@ from madlab.runs.record import Run
 from madlab.tables.budgets import best_at_budgets, with_enough_seeds
 from madlab.tables.drawing import draw_forms
 from madlab.tables.duel_report import (
-    NOTE_AT,
     bases_of,
     budget_table,
     difference,
     draw_ranks,
     duels_at_budgets,
+    note_at,
     rank_methods,
     ranking_note,
     told,
@@ -108,7 +108,12 @@ def duels_of_mad(one: Recorded) -> list[str]:
     ]
     if at := duels_at_budgets(one.grid, one.forms, "mad"):
         own = [duel for found in at.values() for duel in found.values()]
-        parts += ["**Within the same kilobytes**, rounded forms too:", budget_table(at), NOTE_AT, _choices(one)]
+        parts += [
+            "**Within the same kilobytes**, rounded forms too:",
+            budget_table(at),
+            note_at(one.forms),
+            _choices(one),
+        ]
         for size, found in at.items():
             form = next(iter(found.values())).first
             parts.append(f"At most {size} kB, {form}: {verdicts(found)}")

@@ -22,7 +22,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,10 @@ from typing import Any
 from madlab.adapters import METHODS
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
-from madlab.runs.record import RECORDS, RESULT, Run, read_runs, write_runs
+from madlab.runs.recipe import make_recipe
+from madlab.runs.record import RECORDS, RESULT, Result, Run, read_runs, write_runs
 from madlab.runs.sweep import sweep
+from madlab.runs.train import method_and_options
 
 NINE = ("dtd10", "caltech100", "flowers", "cars196", "omniglot", "chars74k", "fashion_mnist", "gtsrb", "cifar10")
 FIVE = ("pacs_art", "caltech100", "flowers", "cars196", "pacs_sketch")
@@ -68,6 +70,33 @@ class Stage:
     options: dict[str, Any] = field(default_factory=dict)
     place: str = ""
     """Below the grid's folder, where the runs would otherwise have the names of others."""
+
+    @property
+    def bits(self) -> tuple[int, ...]:
+        """In which its runs are measured once they are trained; none where they are rounded in training."""
+        return () if "finish_bits" in self.recipe else BITS
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a grid, and where it is or will be."""
+
+    folder: Path
+    stage: Stage
+    domain: str
+    method: str
+    seed: int
+
+    @property
+    def epochs(self) -> int:
+        return int(self.stage.recipe["epochs"])
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is trained and measured in all bits of its stage, as `sweep` sees it."""
+        if not (self.folder / RESULT).exists():
+            return False
+        return set(map(str, self.stage.bits)) <= Result.read(self.folder).rounded.keys()
 
 
 @dataclass(frozen=True)
@@ -156,6 +185,8 @@ def folders(grid: Grid, domains: tuple[str, ...], args: argparse.Namespace) -> l
     """The folders of the domains or, where the grid says so and there is no GPU, of copies with fewer images."""
     if grid.most_images is None or chosen_device(args.device).type == "cuda":
         return [args.data / name for name in domains]
+    for name in domains:
+        training_images(args.data / name)
     place = args.data / f"at-most-{grid.most_images}"
     return [fewer(args.data / name, place / name, grid.most_images) for name in domains]
 
@@ -192,15 +223,15 @@ def run_stage(name: str, stage: Stage, args: argparse.Namespace) -> None:
         devices=args.devices,
         device=args.device,
         compile=args.compile,
-        round_to=() if "finish_bits" in stage.recipe else BITS,
+        round_to=stage.bits,
         **stage.recipe,
     )
     for folder, failure in outcome.failures.items():
         print(f"{folder}: {failure}", flush=True)
 
 
-def planned(name: str, out: Path) -> Iterator[tuple[Path, str, str, int, int]]:
-    """Folder, domain, method, seed and epochs of each run of a grid, in the order of its stages, each once."""
+def planned(name: str, out: Path) -> Iterator[Planned]:
+    """Each run of a grid once, in the order of its stages."""
     seen = set()
     for stage in GRIDS[name].stages:
         for seed in range(stage.seeds):
@@ -209,7 +240,7 @@ def planned(name: str, out: Path) -> Iterator[tuple[Path, str, str, int, int]]:
                     folder = out / name / stage.place / domain / method.replace(":", "-") / f"seed{seed}"
                     if folder not in seen:
                         seen.add(folder)
-                        yield folder, domain, method, seed, stage.recipe["epochs"]
+                        yield Planned(folder, stage, domain, method, seed)
 
 
 def print_plan(names: list[str], data: Path, out: Path) -> None:
@@ -219,13 +250,13 @@ def print_plan(names: list[str], data: Path, out: Path) -> None:
     """
     for name in names:
         grid, done, hours, total = GRIDS[name], 0, 0.0, 0
-        for folder, domain, method, _, epochs in planned(name, out):
+        for run in planned(name, out):
             total += 1
-            if (folder / RESULT).exists():
+            if run.finished:
                 done += 1
                 continue
-            images = min(training_images(data / domain), grid.most_images or sys.maxsize)
-            hours += COST.get(method, 1.0) * images * epochs * grid.milliseconds / 3.6e6
+            images = min(training_images(data / run.domain), grid.most_images or sys.maxsize)
+            hours += COST.get(run.method, 1.0) * images * run.epochs * grid.milliseconds / 3.6e6
         print(f"{name}: {done} of {total} runs are finished; about {hours:.1f} core hours are left")
 
 
@@ -244,18 +275,9 @@ def fold(names: list[str], out: Path, records: Path) -> None:
     that it has.
     """
     for name in names:
-        runs, missing = [], 0
-        for folder, domain, method, seed, _ in planned(name, out):
-            if not (folder / RESULT).exists():
-                missing += 1
-                continue
-            run = Run.read(folder)
-            if (run.result.domain, run.method, run.result.seed) != (domain, method, seed):
-                raise MadlabError(
-                    f"{folder} holds {run.method} on {run.result.domain}, seed {run.result.seed}: remove it, and the "
-                    "command without --fold makes what belongs there."
-                )
-            runs.append(run)
+        every = list(planned(name, out))
+        runs = [checked(one, GRIDS[name].base) for one in every if one.finished]
+        missing = len(every) - len(runs)
         for file, domains in GRIDS[name].records.items():
             own = [run for domain in domains for run in runs if run.result.domain == domain]
             if own:
@@ -264,20 +286,39 @@ def fold(names: list[str], out: Path, records: Path) -> None:
         print(f"{name}: {missing} runs are missing")
 
 
-def write_record(file: Path, runs: Sequence[Run]) -> None:
-    """Write a records file; MadlabError if there is one that has runs which these lack."""
-    kept, new = ({_cell(run) for run in some} for some in (read_runs(file) if file.exists() else [], runs))
-    if lost := kept - new:
+def checked(planned: Planned, base: str) -> Run:
+    """The finished run of a place; MadlabError if it is another one than the plan has there."""
+    run, stage = Run.read(planned.folder), planned.stage
+    _, options = method_and_options(planned.method, options=stage.options)
+    wanted = {"domain": planned.domain, "method": planned.method, "options": options, "base": base}
+    held = {"domain": run.result.domain, "method": run.method, "options": run.config.options}
+    wanted |= {"flip": planned.domain not in NO_FLIP} | asdict(make_recipe(stage.recipe | {"seed": planned.seed}))
+    held |= {"base": run.config.base.source, "flip": run.config.flip} | asdict(run.config.recipe)
+    if wrong := [name for name, value in wanted.items() if held[name] != value]:
         raise MadlabError(
-            f"{file} has runs that are not in --out ({len(lost)}, the first is {' '.join(map(str, min(lost)[:3]))}): "
-            "give the folder that has them, or remove the file if they shall go."
+            f"{planned.folder} holds a run of another plan ({wrong[0]} {held[wrong[0]]}, not {wanted[wrong[0]]}): "
+            "remove it, and the command without --fold makes what belongs there."
+        )
+    return run
+
+
+def write_record(file: Path, runs: Sequence[Run]) -> None:
+    """Write a records file; MadlabError if there is one that has runs, or rounded forms of them, which these lack."""
+    known = read_runs(file) if file.exists() else []
+    kept, new = ({cell for run in some for cell in _cells(run)} for some in (known, runs))
+    if lost := sorted({cell[:5] for cell in kept - new}):
+        raise MadlabError(
+            f"{file} has runs, or rounded forms of them, that are not in --out ({len(lost)}, the first is "
+            f"{' '.join(map(str, lost[0][:3]))}): give the folder that has them, or remove the file if they shall go."
         )
     write_runs(file, runs)
 
 
-def _cell(run: Run) -> tuple[str, str, int, int, str]:
+def _cells(run: Run) -> Iterator[tuple[str, str, int, int, str, str]]:
+    """What tells a run from all others of its record, once for each of its stored forms."""
     options = json.dumps(run.config.options, sort_keys=True)
-    return run.result.domain, run.method, run.result.seed, run.result.epochs, options
+    for bits in ("", *run.result.rounded):
+        yield run.result.domain, run.method, run.result.seed, run.result.epochs, options, bits
 
 
 def main() -> None:

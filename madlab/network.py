@@ -8,7 +8,7 @@ notebook 03.
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from madlab.heads import find_heads, new_head
 from madlab.hub import domain_file
 from madlab.prediction import Guess, Picture, predict
 from madlab.proof import prove
-from madlab.stored import Form, StoredBytes, decode, encode, lost, stored_bytes
+from madlab.stored import Form, StoredBytes, decode, encode, lost, settled, stored_bytes
 from madlab.view import DomainView
 
 
@@ -185,7 +185,7 @@ class MultiDomainNet(nn.Module):
         """A plain network of its own with the adapted weights: the same logits at the base network's speed.
 
         It is in eval mode, all its parameters can be trained, and `normalization`, `class_names`, `resize` and `crop`
-        are its domain's. Raises MadlabError for a prompt, which adapts the images and so has nothing to merge into the
+        are its domain's. In training mode all its norms follow the images, also those that were stored folded. Raises MadlabError for a prompt, which adapts the images and so has nothing to merge into the
         weights, and if the base was changed.
         """
         view = self.view(domain)
@@ -203,16 +203,17 @@ class MultiDomainNet(nn.Module):
         """Write everything that the domain owns into one safetensors file, with the sha256 of its base.
 
         bits: 8, 4, 3 or 2 rounds the adapter's numbers and codes them; masks stay bits, the head stays exact. norms:
-        "folded" stores them as the scale and shift that they are at inference (in 8 bits if the adapter is rounded),
-        and so they stay, even in training; "full" with their running statistics. Returns by layer what rounding took,
+        "folded" stores them as the scale and shift that they are at inference (in 8 bits if the adapter is rounded,
+        unless that would ruin them), and so they stay, even in training; "full" with their running statistics. Returns by layer what rounding took,
         as a share of the change that the domain had made to its filters, and by folded norm, as a share of its outputs;
         nothing without `bits`. Rounded filters want BatchNorm statistics of their own: `runs.recalibrate.round_domain`.
         """
-        view, form = self.view(domain), Form(bits, norms)
+        view = self.view(domain)
+        form = settled(view, Form(bits, norms))
         self.check_base()
         facts = {"base": getattr(self.base, "name", ""), "base_sha256": self.guard.sha256}
         if form != Form():
-            facts["stored"] = asdict(form)
+            facts["stored"] = form.to_json()
         save_tensors(path, encode(view, form), view.facts.to_json() | facts)
         return lost(view, form)
 

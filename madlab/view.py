@@ -190,6 +190,7 @@ class DomainView(nn.Module):
     def see_folded(self) -> None:
         """Find the norms that are stored as scale and shift: their count of batches is `NO_BATCHES`."""
         self.folded = frozenset(name for name, norm in self.norm_layers().items() if _is_folded(norm))
+        self.train(self.training)
 
     def merged(self, shared: bool = False) -> nn.Module:
         """A plain network of its own with the adapted weights, in eval mode, with what one must know of its images.
@@ -205,6 +206,8 @@ class DomainView(nn.Module):
         if shared:
             return rebuild(self.network, replacements, [*self.parameters(), *self.buffers()]).eval()
         plain = rebuild(self.network, replacements)
+        for name in self.folded:
+            plain.get_buffer(f"{name}.num_batches_tracked").zero_()
         for parameter in plain.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
         for key in ("class_names", "normalization", "resize", "crop"):
@@ -239,4 +242,3 @@ def _is_folded(norm: nn.Module) -> bool:
 
 def _after_loading(view: DomainView, _: Any) -> None:
     view.see_folded()
-    view.train(view.training)

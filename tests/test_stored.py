@@ -266,6 +266,65 @@ def test_a_constant_channel_does_not_spoil_the_shifts_of_the_others(value, tmp_p
     assert (got - expected).abs().max() < 0.03 * expected.std()
 
 
+def test_a_nearly_constant_channel_does_not_ruin_its_layer(tmp_path) -> None:
+    """Its scale and shift are in the thousands and do not cancel: in their unit nothing would be left of the others."""
+    net = trained("batchnorm")
+    norm = net.view("d").norm_layers()["body.4"]
+    with torch.no_grad():
+        norm.running_mean[7], norm.running_var[7], norm.weight[7] = 3.0, 1.1e-8, 1.0
+    told = net.save_domain("d", tmp_path / "d.safetensors", bits=8, norms="folded")
+    back = again(net, tmp_path / "d.safetensors").view("d").norm_layers()
+    assert told["body.4"] == 0 < told["body.1"]
+    with torch.no_grad():
+        inputs = torch.randn(64, 40) * norm.running_var.sqrt() + norm.running_mean
+        close(*(one.eval()(inputs[..., None, None]) for one in (back["body.4"], norm)), 1e-4)
+    sizes = {name: len(tensor) for name, tensor in load_file(tmp_path / "d.safetensors").items()}
+    assert net.stored_bytes("d", 8, "folded").norms == sizes["packed:norms"]
+    again(net, tmp_path / "d.safetensors").save_domain("d", tmp_path / "e.safetensors", bits=8, norms="folded")
+    assert (tmp_path / "d.safetensors").read_bytes() == (tmp_path / "e.safetensors").read_bytes()
+
+
+def test_exact_folded_norms_are_never_rounded(tmp_path) -> None:
+    """Their statistics are gone, which tell how much an error in a scale is worth."""
+    net = trained("batchnorm")
+    net.save_domain("d", tmp_path / "exact.safetensors", norms="folded")
+    folded = again(net, tmp_path / "exact.safetensors")
+    told = folded.save_domain("d", tmp_path / "rounded.safetensors", bits=8, norms="folded")
+    assert told == {"body.1": 0.0, "body.4": 0.0}
+    both = (one.eval()(images(), domain="d") for one in (again(net, tmp_path / "rounded.safetensors"), folded))
+    close(*both)
+
+
+def test_norms_that_share_their_scale_stay_as_they_are(tmp_path) -> None:
+    """Their statistics differ, so that one folded scale cannot be right for both."""
+    base = Small()
+    base.body[4] = nn.BatchNorm2d(12)
+    base.body[3], base.head = nn.Conv2d(12, 12, 3), nn.Linear(12, CLASSES)
+    base.body[4].weight, base.body[4].bias = base.body[1].weight, base.body[1].bias
+    base.body[4].running_mean.fill_(0.7)
+    net = MultiDomainNet(base)
+    net.add_domain("d", CLASSES, "mad")
+    for form in ({"norms": "folded"}, {"bits": 8, "norms": "folded"}):
+        net.save_domain("d", tmp_path / "d.safetensors", **form)
+        close(again(net, tmp_path / "d.safetensors")(images(), domain="d"), net(images(), domain="d"))
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_a_folded_domain_merges_into_a_network_that_can_be_a_base(momentum, tmp_path) -> None:
+    net = trained("batchnorm")
+    net.save_domain("d", tmp_path / "d.safetensors", norms="folded")
+    folded = again(net, tmp_path / "d.safetensors")
+    expected, merged = folded(images(), domain="d"), folded.merge("d")
+    merged.body[1].momentum = merged.body[4].momentum = momentum
+    other = MultiDomainNet(merged)
+    close(other.base(images()), expected)
+    other.add_domain("e", CLASSES, "batchnorm")
+    before = other.view("e").norm_layers()["body.1"].running_mean.clone()
+    other.train()(images(), domain="e")  # its norms follow the images again
+    assert not torch.equal(other.view("e").norm_layers()["body.1"].running_mean, before)
+    close(folded(images(), domain="d"), expected)
+
+
 def test_an_infinite_variance_is_refused(tmp_path) -> None:
     net = trained("batchnorm")
     with torch.no_grad():

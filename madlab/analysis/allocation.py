@@ -26,8 +26,9 @@ class Spectrum:
 
     @staticmethod
     def of(alpha: Tensor) -> "Spectrum":
-        """The spectrum of alpha (M, N)."""
-        return Spectrum(*torch.linalg.svd(alpha.detach(), full_matrices=False))
+        """The spectrum of alpha (M, N), at least in float32: of shorter formats PyTorch has no decomposition."""
+        wide = alpha.detach().to(torch.promote_types(alpha.dtype, torch.float32))
+        return Spectrum(*torch.linalg.svd(wide, full_matrices=False))
 
     @property
     def shape(self) -> tuple[int, int]:

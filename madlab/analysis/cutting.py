@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import torch
 
+from madlab.adapters.base import whole_number
 from madlab.adapters.modulation import Modulation
 from madlab.adapters.rounding import check_bits
 from madlab.analysis.allocation import Spectrum
@@ -29,16 +30,17 @@ def cut_domain(
     as far as it has so many. The new domain has the old one's head and BatchNorm: give it `recalibrate`. Raises
     MadlabError for another method and for ranks that do not fit the budget.
     """
+    if (whole := whole_number(budget)) is None:
+        raise MadlabError(f"The budget {budget!r:.60} is no number of bytes: give a whole number.")
     view = net.view(domain)
     adapters = view.adapters()
     if not adapters or not all(isinstance(adapter, Modulation) for adapter in adapters.values()):
         raise MadlabError(f"Domain {domain!r} has the method {view.facts.method!r}: only modulations, mad, can be cut.")
-    spectra = {
-        place: Spectrum.of(adapter.modulation() - 1)
-        for place, adapter in adapters.items()
-        if isinstance(adapter, Modulation)
-    }
-    numbers = budget * 8 // (32 if bits is None else check_bits(bits))
+    moved = {p: adapter.modulation() - 1 for p, adapter in adapters.items() if isinstance(adapter, Modulation)}
+    if not all(torch.isfinite(change).all() for change in moved.values()):
+        raise MadlabError(f"Domain {domain!r} holds NaN or infinity: train it with lower learning rates.")
+    spectra = {place: Spectrum.of(change) for place, change in moved.items()}
+    numbers = whole * 8 // (32 if bits is None else check_bits(bits))
     ranks = auto_ranks(spectra, numbers) if rank == "auto" else _same_rank(spectra, rank)
     if (spent := spending(spectra, ranks)) > numbers:
         raise MadlabError(

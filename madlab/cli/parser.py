@@ -272,7 +272,8 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 def _names(text: str) -> list[str]:
-    names = _text(text).split(",")
+    """Names between commas; a comma in brackets belongs to a name, as in "mad:2 (3x3, form residual)"."""
+    names = re.split(r",(?![^(]*\))", _text(text))
     if not all(name.strip() for name in names):
         raise argparse.ArgumentTypeError(f"{text!r:.60} is no list of names: write a,b,c")
     return names

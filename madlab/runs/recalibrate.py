@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
+from madlab.adapters.base import whole_number
 from madlab.benchmarks.domain import Domain
 from madlab.benchmarks.loader import batches
 from madlab.errors import MadlabError
@@ -33,10 +34,10 @@ def recalibrate(view: DomainView, domain: Domain, crop: int, batch_size: int = 6
         raise MadlabError(f"Method {view.method.name!r} keeps the base's BatchNorm statistics: leave them as they are.")
     if view.folded:
         raise MadlabError('The domain\'s norms were stored as scale and shift: load it from a file with norms="full".')
-    if not 1 <= crop <= domain.size:
+    if not 1 <= (whole_number(crop) or 0) <= domain.size:
         raise MadlabError(f"Windows of {crop} pixels cannot be cut from images of {domain.size}: choose at most that.")
-    if batch_size < 2:
-        raise MadlabError(f"A batch of {batch_size} image(s) has no variance: choose a batch size of at least 2.")
+    if (whole_number(batch_size) or 0) < 2:
+        raise MadlabError(f"Batches of {batch_size!r:.60} images have no variance: choose a whole number from 2.")
     generator, train = torch.Generator().manual_seed(seed), domain.train
     normalization = dict(view.facts.normalization) or domain.normalization
     images = batches(train.images, train.labels, batch_size, crop, generator=generator, normalization=normalization)
@@ -55,19 +56,23 @@ def recalibrate(view: DomainView, domain: Domain, crop: int, batch_size: int = 6
 
 
 class _OnlyNormsLearn(nn.Module):
-    """A domain whose norms alone follow the mode, so that no dropout changes what they are to measure."""
+    """A domain whose norms alone follow the mode, so that no dropout changes what they are to measure.
+
+    They are all that `update_bn` is to see: where the network has other BatchNorm layers (those of auxiliary outputs,
+    which are off in use), the domain shares them with the base, and it would reset their statistics.
+    """
 
     def __init__(self, view: DomainView, norms: Sequence[nn.Module]):
         super().__init__()
-        self.view, self.norms = view, norms
+        self.norms = nn.ModuleList(norms)
+        self.own = (view,)  # inside a tuple, it is none of this module's modules
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.view(images)
+        return self.own[0](images)
 
     def train(self, mode: bool = True) -> "_OnlyNormsLearn":
-        self.view.eval()
-        for norm in self.norms:
-            norm.train(mode)
+        self.own[0].eval()
+        self.norms.train(mode)
         return self
 
 
@@ -85,9 +90,11 @@ def round_domain(
 
     Those of the exact filters do not fit the rounded ones: with them, full MAD on traffic signs loses 12 points in 3
     bits, with fresh ones 1. A method that keeps the base's BatchNorm keeps it here, too. `net.save_domain(name, path,
-    bits, "folded")` stores the new domain without a further loss. data, crop, batch_size, seed: as in `recalibrate`.
-    Raises MadlabError where `save_domain`, `load_domain` and `recalibrate` do; then no domain is added.
+    bits, "folded")` stores the new domain and takes no more of its adapter. data, crop, batch_size, seed: as in
+    `recalibrate`. Raises MadlabError where `save_domain`, `load_domain` and `recalibrate` do; then no domain is added.
     """
+    if name in net.domains:
+        raise MadlabError(f"There is already a domain {name!r}: choose another name or remove it first.")
     with TemporaryDirectory() as folder:
         file = Path(folder) / "rounded.safetensors"
         net.save_domain(domain, file, bits)

@@ -39,7 +39,8 @@ OnDamage = Callable[[MadlabError], None]
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Count = Annotated[Whole, Field(ge=0, lt=2**53)]
-Rank = Annotated[Whole, Field(ge=1)]
+Rank = Count
+"""0 in the form 1 + beta gamma, where it is the base network itself."""
 Bits = Annotated[str, Field(pattern="^[8432]$")]
 Day = Annotated[str, Field(pattern=r"^(\d{4}-\d{2}-\d{2})?$")]
 

@@ -172,6 +172,8 @@ def sweep(
         if isinstance(names, str):
             raise MadlabError(f"{what} is the text {names!r:.60}: give a list of them.")
     base, bits = str(base), tuple(check_bits(number) for number in round_to)
+    if bits and recipe.get("finish_bits") is not None:
+        raise MadlabError("With finish_bits the runs are stored rounded already: leave out one of it and round_to.")
     common = {
         "base": base,
         "layers": checked_layers(layers),

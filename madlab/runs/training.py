@@ -32,7 +32,7 @@ from madlab.runs.recalibrate import recalibrate
 from madlab.runs.record import Epoch, Result, pack_correct, write_log
 from madlab.runs.step import make_step
 from madlab.sizes import image_size
-from madlab.stored import Form, decode, encode, numbers, stored_bytes
+from madlab.stored import Form, decode, encode, numbers, settled, stored_bytes
 from madlab.view import DomainView
 
 FEW_STEPS = 7
@@ -198,7 +198,8 @@ class Training:
         """Test the best epoch and write adapter and result; the checkpoint is left to whoever holds the folder."""
         self.view.load_own_state(self.best)
         if self.form.bits is not None:  # tested is what is stored, to the last bit
-            self.view.load_own_state(decode(self.view, encode(self.view, self.form), self.form), packed=True)
+            form = settled(self.view, self.form)
+            self.view.load_own_state(decode(self.view, encode(self.view, form), form), packed=True)
         tested = self._measure(self.domain.test)
         if not math.isfinite(tested.loss):
             raise diverged(f"The test loss is {tested.loss}", self.view, self.config.recipe, len(self.log) - 1)

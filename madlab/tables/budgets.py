@@ -90,6 +90,15 @@ def best_at_budgets(forms: pd.DataFrame) -> Iterator[str]:
         columns.append(cells)
     yield markdown(["method", *(f"at most {kilobytes} kB" for kilobytes in BUDGETS)], columns)
     yield (
-        "Mean test accuracy in percent of the form, exact or rounded, whose adapter and norms fit and that is best on "
-        "validation; bold: the highest of its column, which is no lead before a duel says so (`madlab report --duels`)."
+        f"Mean test accuracy in percent of the form, exact or rounded, whose adapter and norms fit and that is "
+        f"{chosen_by(forms)}; bold: the highest of its column, which is no lead before a duel says so (`madlab report "
+        "--duels`)."
     )
+
+
+def chosen_by(forms: pd.DataFrame) -> str:
+    """By what `best_forms` chooses among these, in words."""
+    known = forms["validation"].notna()
+    if known.all():
+        return "best on validation"
+    return "the largest" if not known.any() else "best on validation (or the largest, where that was trained on)"

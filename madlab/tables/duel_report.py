@@ -1,6 +1,7 @@
 """The duels of a method with all others, as text, CSV and a picture of mean ranks: `madlab report --duels`."""
 
 from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
 from statistics import fmean
 
@@ -10,7 +11,7 @@ from madlab.errors import MadlabError, printable
 from madlab.files.plain import write_bytes
 from madlab.runs.record import OnDamage, read_runs
 from madlab.statistics import Interval, Ranking, mean_ranks
-from madlab.tables.budgets import BUDGETS, best_forms, stored_forms, with_enough_seeds
+from madlab.tables.budgets import BUDGETS, best_forms, chosen_by, stored_forms, with_enough_seeds
 from madlab.tables.duels import DOMAIN, MEAN, SCORE, UNKNOWN, Duel, Grid, duels, grid_of
 from madlab.tables.outcomes import Outcome, outcomes
 from madlab.tables.output import file_of, markdown
@@ -20,10 +21,6 @@ NOTE = (
     "Differences in points of mean test accuracy and of S (against finetune), with intervals of 95 %; leads, ties and "
     "loses: of {first}, after Holm's correction over its column; in the table by domain a star stands for a "
     "difference that holds after Holm's correction over the whole table. The intervals come from: {bases}."
-)
-NOTE_AT = (
-    "Differences of mean test accuracies between the forms, exact or rounded, that fit and are best on validation; "
-    "verdicts after Holm's correction over the whole table."
 )
 BASES = {
     "images and seeds": "images and seeds drawn again in pairs, on these domains",
@@ -95,7 +92,11 @@ class _Report:
             parts.append(NOTE.format(first=printable(method), bases=bases_of(own)))
         for family, at in self.at.items():
             if at:
-                parts += [f"{printable(family)} at equal bytes of adapter and norms", budget_table(at), NOTE_AT]
+                parts += [
+                    f"{printable(family)} at equal bytes of adapter and norms",
+                    budget_table(at),
+                    note_at(self.forms),
+                ]
         if self.ranked is not None:
             methods, ranking = self.ranked
             ranks = [f"{rank:.2f}" for rank in ranking.ranks]
@@ -137,11 +138,20 @@ def rank_methods(found: Sequence[Outcome]) -> Ranked | None:
     return order, mean_ranks([means[method] for method in order])
 
 
+def note_at(forms: pd.DataFrame) -> str:
+    """What a `budget_table` of these `stored_forms` needs to be read."""
+    return (
+        "Differences of mean test accuracies between the forms, exact or rounded, that fit and are "
+        f"{chosen_by(forms)}; verdicts after Holm's correction over the whole table."
+    )
+
+
 def ranking_note(ranking: Ranking) -> str:
     """What a table or a picture of mean ranks needs to be read."""
+    equal = "" if isnan(ranking.p) else f"; that all are equal has p = {ranking.p:.2g} (Friedman)"
     return (
         f"Mean ranks over domains, 1 is best. Two whose ranks are nearer than {ranking.difference:.2f} cannot "
-        f"be told apart (Nemenyi, 0.05); that all are equal has p = {ranking.p:.2g} (Friedman)."
+        f"be told apart (Nemenyi, 0.05){equal}."
     )
 
 

@@ -107,6 +107,21 @@ def test_fewer_bits_buy_more_directions(net) -> None:
     assert rounded > 2 * exact
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_short_formats_are_cut_in_a_long_one(net, dtype) -> None:
+    net.to(dtype)
+    cut_domain(net, "signs", "new", budget=10**6)
+    for name, change in alphas(net, "signs").items():
+        assert np.abs(alphas(net, "new")[name] - change).max() < 0.05
+
+
+def test_what_is_no_number_cannot_be_cut(net) -> None:
+    with torch.no_grad():
+        next(iter(net.view("signs").adapters().values())).alpha[0, 0] = torch.nan
+    with pytest.raises(MadlabError, match="'signs' holds NaN or infinity"):
+        cut_domain(net, "signs", "new", budget=1000)
+
+
 def test_what_cannot_be_cut_is_named(net) -> None:
     with pytest.raises(MadlabError, match="numbers and the budget of 40 bytes holds 10: choose a lower"):
         cut_domain(net, "signs", "new", budget=40, rank=1)
@@ -114,6 +129,8 @@ def test_what_cannot_be_cut_is_named(net) -> None:
         cut_domain(net, "signs", "new", budget=40, rank="all")
     with pytest.raises(MadlabError, match="budget of -2 numbers"):
         cut_domain(net, "signs", "new", budget=-8)
+    with pytest.raises(MadlabError, match="The budget '20kB' is no number of bytes"):
+        cut_domain(net, "signs", "new", budget="20kB")
     net.add_domain("letters", 3, "lora")
     with pytest.raises(MadlabError, match="has the method 'lora': only modulations"):
         cut_domain(net, "letters", "new", budget=1000)

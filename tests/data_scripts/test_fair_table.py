@@ -1,7 +1,9 @@
 """The driver of the fair table: what it plans is what it runs, and what it folds is what was run."""
 
+import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,19 +29,19 @@ def test_every_method_has_a_row() -> None:
 @pytest.mark.parametrize("name", GRIDS)
 def test_a_grid_plans_each_run_once_and_records_all_its_domains(name: str, tmp_path: Path) -> None:
     planned = list(fair_table.planned(name, tmp_path))
-    places = [place for place, *_ in planned]
+    places = [run.folder for run in planned]
     assert len(places) == len(set(places))
-    assert {domain for _, domain, *_ in planned} == {d for domains in GRIDS[name].records.values() for d in domains}
+    assert {run.domain for run in planned} == {d for domains in GRIDS[name].records.values() for d in domains}
 
 
 def test_the_rows_of_the_duels_have_three_seeds_and_the_first_seed_comes_first(tmp_path: Path) -> None:
     planned = list(fair_table.planned("table", tmp_path))
-    seeds = {row: {seed for _, _, method, seed, _ in planned if method == row} for row in DUELS + OTHERS}
+    seeds = {row: {run.seed for run in planned if run.method == row} for row in DUELS + OTHERS}
     assert all(seeds[row] == {0, 1, 2} for row in DUELS if row != "mad:8")
     assert all(seeds[row] == {0} for row in OTHERS)
-    first = [(domain, method) for _, domain, method, seed, _ in planned if seed == 0][: len(EARLY) * 11]
-    assert planned[: len(first)] == [run for run in planned if run[3] == 0][: len(first)]
-    assert {method for _, method in first} == set(EARLY)
+    first = [run for run in planned if run.seed == 0][: len(EARLY) * 11]
+    assert planned[: len(first)] == first
+    assert {run.method for run in first} == set(EARLY)
 
 
 def test_fewer_images_are_every_nth_of_the_training_images_and_all_others(tmp_path: Path) -> None:
@@ -95,12 +97,30 @@ def test_the_command_runs_what_is_planned_goes_on_and_folds(small_grid, tmp_path
     fold = [*small_grid, "--fold", "--records", str(records)]
     place = tmp_path / "runs" / "small" / "dark" / "mad-2"
     (place / "seed1").rename(tmp_path / "seed1")
-    with pytest.raises(SystemExit, match=r"all.jsonl has runs that are not in --out \(1, the first is dark mad:2 1\)"):
+    with pytest.raises(
+        SystemExit,
+        match=r"all.jsonl has runs, or rounded forms of them, that are not in --out \(1, the first is dark mad:2 1\)",
+    ):
         run(fold, monkeypatch)
     assert [len(read_runs(records / f"{name}.jsonl")) for name in ("all", "one")] == [5, 3]
     shutil.copytree(place / "seed0", place / "seed1")
-    with pytest.raises(SystemExit, match="seed1 holds mad:2 on dark, seed 0: remove it"):
+    with pytest.raises(SystemExit, match=r"seed1 holds a run of another plan .seed 0, not 1.: remove it"):
         run(fold, monkeypatch)
+    shutil.rmtree(place / "seed1")
+    (tmp_path / "seed1").rename(place / "seed1")
+    written = (place / "seed1" / "result.json").read_bytes()
+    (place / "seed1" / "result.json").write_text(json.dumps(json.loads(written) | {"rounded": {}}))
+    run([*small_grid, "--print-plan"], monkeypatch)
+    assert "small: 4 of 5 runs are finished" in capsys.readouterr().out
+    lost = r"rounded forms of them, that are not in --out \(1, the first is dark mad:2"
+    with pytest.raises(SystemExit, match=lost):
+        run(fold, monkeypatch)
+    (place / "seed1" / "result.json").write_bytes(written)
+    stage = fair_table.Stage(("frozen", "mad:2"), ("bright", "dark"), 2, {"epochs": 3})
+    with monkeypatch.context() as longer:
+        longer.setattr(fair_table, "GRIDS", {"small": replace(fair_table.GRIDS["small"], stages=(stage,))})
+        with pytest.raises(SystemExit, match=r"bright.frozen.seed0 holds a run of another plan \(epochs 1, not 3\)"):
+            run(fold, monkeypatch)
     (place / "seed1" / "result.json").write_text('{"method": ')
     with pytest.raises(SystemExit, match=r"result.json"):
         run(fold, monkeypatch)

@@ -89,6 +89,38 @@ def test_the_bases_own_statistics_are_left_alone(place) -> None:
         recalibrate(net.view("noise"), domain, 32)
 
 
+def test_norms_that_are_off_in_use_are_left_alone(place) -> None:
+    """Those of an auxiliary output run in training only, so that no domain has its own: they are the base's."""
+
+    class Auxiliary(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU())
+            self.side, self.head = nn.BatchNorm2d(8), nn.Linear(8, 5)
+            self.side.running_mean.fill_(0.3)
+
+        def forward(self, x):
+            x = self.body(x)
+            return self.head((self.side(x) if self.training else x).mean((2, 3)))
+
+    _, domain = place
+    net = madlab.MultiDomainNet(Auxiliary())
+    net.add_domain("noise", 3, "mad", normalization=domain.normalization)
+    before = {name: tensor.clone() for name, tensor in net.base.state_dict().items()}
+    recalibrate(net.view("noise"), domain, 32)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.base.state_dict().items())
+    net.check_base()
+    (measured,) = net.view("noise").norm_layers().values()
+    assert not torch.equal(measured.running_mean, before["body.1.running_mean"])
+
+
+def test_a_name_that_is_taken_is_told_as_it_was_given(place) -> None:
+    net, domain = place
+    net.add_domain("noise", 3, "mad")
+    with pytest.raises(MadlabError, match=r"^There is already a domain 'noise'"):
+        round_domain(net, "noise", "noise", 4, domain, 32)
+
+
 def test_folded_norms_have_no_statistics_to_measure(place, tmp_path) -> None:
     net, domain = place
     net.add_domain("noise", 3, "mad")
@@ -105,7 +137,9 @@ def test_folded_norms_have_no_statistics_to_measure(place, tmp_path) -> None:
     ("options", "sentence"),
     [
         ({"crop": 64}, "Windows of 64 pixels cannot be cut from images of 36"),
-        ({"crop": 32, "batch_size": 1}, "A batch of 1 image.s. has no variance"),
+        ({"crop": 32, "batch_size": 1}, "Batches of 1 images have no variance"),
+        ({"crop": 32, "batch_size": 2.5}, "Batches of 2.5 images have no variance"),
+        ({"crop": 16.0}, "Windows of 16.0 pixels"),
     ],
 )
 def test_what_cannot_be_measured_changes_nothing(place, options, sentence) -> None:

@@ -110,6 +110,12 @@ def test_finished_runs_are_skipped_and_missing_ones_made(place, here):
     assert all(after[path] == before[path] for path in before)
 
 
+def test_runs_that_are_stored_rounded_cannot_be_asked_for_in_other_bits(place):
+    with pytest.raises(MadlabError, match="leave out one of it and round_to"):
+        run(place, "both", finish_bits=4, round_to=(8, 3))
+    assert not (place / "both").exists()
+
+
 def test_a_finished_run_of_another_recipe_is_not_taken_for_this_one(place, here):
     before = times(place / "here")
     for options, words in (

@@ -30,6 +30,8 @@ from madlab.runs import training
 from madlab.runs.epoch import Diverged, train_epoch
 from madlab.runs.rates import make_optimiser, peak_rates, warmup_cosine
 from madlab.runs.recipe import Recipe
+from madlab.runs.record import Run
+from madlab.tables import frame
 
 EPOCHS = 3
 
@@ -80,6 +82,17 @@ def count_right(root, folder, split):
                 logits = net(torch.tensor(image, dtype=torch.float32).permute(2, 0, 1)[None], domain)
             right.append(int(logits.argmax()) == label)
     return 100 * sum(right) / len(right)
+
+
+def test_a_run_may_have_rank_zero(place):
+    """In the form 1 + beta gamma it is the base itself, and what `rank="auto"` gives a layer that did not change."""
+    residual = {"options": {"form": "residual"}, "epochs": 1}
+    result = run(place, "zero", rank=0, **residual)
+    assert (result.rank, result.adapter_parameters) == (0, 0)
+    assert run(place, "zero", rank=0, resume=True, **residual) == result
+    assert frame.label(Run.read(place / "zero")) == "mad:0 (form residual)"
+    ranks = {name: place % 2 for place, name in enumerate(madlab.load_run(place / "whole").net.layers)}
+    assert run(place, "mixed", rank=ranks, **residual).rank == ranks
 
 
 def test_a_finished_run_says_what_it_was_and_leaves_no_checkpoint(place):

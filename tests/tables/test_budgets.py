@@ -4,7 +4,7 @@ import pytest
 from made_runs import made_run
 
 from madlab.runs.record import Rounded, Run, write_runs
-from madlab.tables.budgets import best_forms, stored_forms
+from madlab.tables.budgets import best_at_budgets, best_forms, stored_forms
 from madlab.tables.frame import as_frame
 from madlab.tables.outcomes import outcomes
 from madlab.tables.report import write_report
@@ -66,6 +66,7 @@ def test_without_validation_the_largest_form_that_fits_stands_in() -> None:
             runs.append(Run(run.config, type(run.result)(**result), run.log))
     assert best_forms(stored_forms(outcomes(runs)), 90) == {"mad": "mad:4"}
     assert best_forms(stored_forms(outcomes(runs)), 20) == {"mad": "mad:2"}
+    assert "fit and that is the largest;" in "".join(best_at_budgets(stored_forms(outcomes(runs))))
 
 
 def test_bytes_that_were_not_recorded_come_from_the_numbers_and_the_base() -> None:

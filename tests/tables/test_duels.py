@@ -226,6 +226,16 @@ def test_the_command_and_what_it_refuses(file, tmp_path, capsys) -> None:
         write_duels(tmp_path / "one.jsonl", ["mad"], figure=tmp_path / "ranks.png")
 
 
+def test_a_name_with_a_comma_can_be_asked_for(tmp_path, capsys) -> None:
+    residual = {"rank": 2, "options": {"form": "residual"}, "layers": "3x3"}
+    runs = [run for d in DOMAINS for run in (made_run(d, "mad", 50.0, **residual), made_run(d, "wtpb", 60.0))]
+    write_runs(tmp_path / "runs.jsonl", runs)
+    assert cli.main(["report", str(tmp_path / "runs.jsonl"), "--duels", "mad:2 (3x3, form residual),wtpb"]) == 0
+    told = capsys.readouterr().out
+    assert "mad:2 (3x3, form residual) against every" in told and "wtpb against every" in told
+    assert "Nemenyi, 0.05)." in told and "nan" not in told  # Friedman's test is not defined for two methods
+
+
 def test_a_rounded_form_can_be_the_first(file) -> None:
     text = write_duels(file, ["mad in 4 bits"])
     cells = {row[0]: row for row in rows(text) if len(row) == 6}
