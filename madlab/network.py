@@ -185,8 +185,9 @@ class MultiDomainNet(nn.Module):
         """A plain network of its own with the adapted weights: the same logits at the base network's speed.
 
         It is in eval mode, all its parameters can be trained, and `normalization`, `class_names`, `resize` and `crop`
-        are its domain's. In training mode all its norms follow the images, also those that were stored folded. Raises MadlabError for a prompt, which adapts the images and so has nothing to merge into the
-        weights, and if the base was changed.
+        are its domain's. In training mode all its norms follow the images, also those that were stored folded. Raises
+        MadlabError for a prompt, which adapts the images and so has nothing to merge into the weights, and if the base
+        was changed.
         """
         view = self.view(domain)
         if view.prompt is not None:
@@ -204,9 +205,10 @@ class MultiDomainNet(nn.Module):
 
         bits: 8, 4, 3 or 2 rounds the adapter's numbers and codes them; masks stay bits, the head stays exact. norms:
         "folded" stores them as the scale and shift that they are at inference (in 8 bits if the adapter is rounded,
-        unless that would ruin them), and so they stay, even in training; "full" with their running statistics. Returns by layer what rounding took,
-        as a share of the change that the domain had made to its filters, and by folded norm, as a share of its outputs;
-        nothing without `bits`. Rounded filters want BatchNorm statistics of their own: `runs.recalibrate.round_domain`.
+        unless that would ruin them), and so they stay, even in training; "full" with their running statistics. Returns
+        by layer what rounding took, as a share of the change that the domain had made to its filters, and by folded
+        norm, as a share of its outputs; nothing without `bits`. Rounded filters want BatchNorm statistics of their own:
+        `runs.recalibrate.round_domain`.
         """
         view = self.view(domain)
         form = settled(view, Form(bits, norms))
