@@ -13,6 +13,7 @@ from madlab.runs.record import Run
 from madlab.tables.duel_report import bases_of, told
 from madlab.tables.duels import MEAN, Duel, duels, grid_of
 from madlab.tables.equal_size import Pair
+from madlab.tables.frame import label
 from madlab.tables.outcomes import outcomes
 from madlab.tables.output import markdown
 
@@ -26,7 +27,7 @@ def rank_or_rates(one: Recorded, swapped: Recorded) -> list[str]:
         return [swapped.not_yet()]
     ranks = sorted({run.method for run in swapped.every_run}, key=lambda method: split_method(method)[1] or 0)
     seeds = {run.result.seed for run in swapped.every_run}
-    own = [run for run in one.runs if run.method in ranks and run.result.seed in seeds]
+    own = [run for run in one.runs if label(run) in ranks and run.result.seed in seeds]
     families = {_rates(run): str(family_of(run.method)) for run in own}
     runs = [*own, *(run for run in swapped.every_run if run.result.domain in one.whole_domains)]
     named = [

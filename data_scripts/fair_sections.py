@@ -30,6 +30,7 @@ from madlab.tables.report import kilobytes, with_spreads
 
 Key = tuple[str, str, int]
 """Method, domain and seed."""
+FORMS = ("mad:8 (form residual)", "mad:8")
 FAILED = 10.0
 """Points below BatchNorm alone, from which on a run is listed as one in which the adapter did harm."""
 MOST_NAMED = 12
@@ -52,10 +53,11 @@ def accuracy(one: Recorded, pictures: dict[str, bytes]) -> list[str]:
         "filters do not fit rounded ones.",
         *best_at_budgets(one.forms),
     ]
-    if ranked := rank_methods(one.found):
+    fighting = with_enough_seeds(one.forms).index  # every further row would only make all harder to tell apart
+    if ranked := rank_methods([outcome for outcome in one.found if outcome.method in fighting]):
         pictures[f"fair-{name}-ranks.svg"] = draw_ranks(ranked, f"Mean ranks on {one.where}", "svg")
         parts += [
-            "**Mean ranks** of the methods as they were trained, whatever their size:",
+            "**Mean ranks** of the rows that take part in duels, as they were trained, whatever their size:",
             f"![Mean ranks on {one.where}; bars join methods that cannot be told apart.](static/fair-{name}-ranks.svg)",
             ranking_note(ranked[1]),
         ]
@@ -170,10 +172,22 @@ def _fought(one: Recorded) -> list[str]:
     fewer = methods.index.drop(with_enough_seeds(methods).index)
     if len(fewer):
         parts.append(f"With fewer seeds than these, and so in no duel: {listed(fewer)}.")
+    parts += _two_forms(one)
     for what, rivals in found.without.items():
         if rivals:
             parts.append(f"At equal {what} there is no duel with {listed(rivals)}: no form of MAD is that near.")
     return parts
+
+
+def _two_forms(one: Recorded) -> list[str]:
+    """MAD's form 1 + beta gamma beside beta gamma, over the seeds that both have."""
+    if not set(FORMS) <= one.grid.keys():
+        return []
+    (duel,) = (duel for duel in duels(one.grid, [FORMS]) if duel.kind == MEAN)
+    return [
+        "MAD's form 1 + βγ against βγ, rank 8, each with the rates of its own trials, in points: "
+        f"{told(duel, 1)}. The interval comes from {bases_of([duel])}."
+    ]
 
 
 def _without_failures(one: Recorded, found: EqualDuels) -> list[str]:

@@ -135,7 +135,7 @@ class Resampling:
 
     def __init__(self, grid: Grid, methods: Sequence[str]):
         if unknown := [method for method in methods if method not in grid]:
-            raise MadlabError(f"There are no runs of {some(unknown)}; methods with runs: {', '.join(sorted(grid))}.")
+            raise MadlabError(f"There are no runs of {some(unknown)}; methods with runs: {some(grid, 20)}.")
         self.grid, self.methods = grid, [method for method in dict.fromkeys([*methods, BASELINE]) if method in grid]
         self.drawn: dict[tuple[str, tuple[int, ...], int], dict[str, NDArray[np.float32]]] = {}
 

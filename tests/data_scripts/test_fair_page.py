@@ -226,10 +226,13 @@ def test_a_rank_that_is_behind_for_its_rates_alone_is_told_by_the_control(comman
         return row("mad", rank, 60, shares[rank, head], domain, {"4": 1}, rates=rates)
 
     ranks = [of_rank(rank, rates["head"], domain) for rank, rates in own.items() for domain in NINE]
+    other_form = {"options": {"form": "residual"}, "rates": {"adapter": 0.01, "batchnorm": 0.2, "head": 0.7}}
+    ranks += [row("mad", 8, 60, 0.55, domain, {"4": 1}, **other_form) for domain in NINE]  # none of the family
     write_runs(records / "fair-decathlon.jsonl", [*table(NINE, {None: 1, 4: 1}), *ranks])
     write_runs(records / "fair-rates.jsonl", [of_rank(rank, head, d) for rank, head in other.items() for d in NINE])
     page = re.sub(r"\s+", " ", command(records, tmp_path)[0])
     assert re.search(r"\| of mad:8: 0.02, 0.3, 0.1 \| 60.0 \| 65.0 \| 70.0 \| \+5.0 \[[^]]+\] leads \| \+10.0 ", page)
+    assert "0.7 |" not in page and re.search(r"1 \+ βγ against βγ, rank 8, [^:]+: -5.0 \[[^]]+\] loses", page)
     assert re.search(r"\| of mad:13: 0.02, 0.3, 0.3 \| 47.5 \| 50.0 \| 40.0 \| \+2.5 \[[^]]+\] leads \| -7.5 ", page)
 
 
