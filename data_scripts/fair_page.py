@@ -16,10 +16,11 @@ from pathlib import Path
 from textwrap import fill
 
 from fair_care import TRIALS, care, completeness, duels_tried
+from fair_floors import below_frozen, carried_over
 from fair_goal import smallest_domain
 from fair_rates import rank_or_rates
 from fair_records import Recorded
-from fair_sections import accuracy, below_frozen, duels_of_mad, epochs, equal_sizes
+from fair_sections import accuracy, duels_of_mad, epochs, equal_sizes
 
 from madlab.errors import MadlabError
 from madlab.runs.record import RECORDS
@@ -97,7 +98,7 @@ def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
     parts += ["## Runs below frozen features", *below_frozen([nine, five])]
     parts += ["## How many epochs are enough", *epochs(study)]
     for one in others:
-        parts += [f"## {_heading(one)}", *accuracy(one, pictures)]
+        parts += [f"## {_heading(one)}", *carried_over(one, nine), *accuracy(one, pictures)]
         if one.ready:
             parts += [f"### MAD against its rivals on {one.told}", *duels_of_mad(one)]
     parts += ["## How to repeat it", _repeat(duels_tried(trials))]

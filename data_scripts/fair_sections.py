@@ -1,10 +1,11 @@
 """The sections of the fair table's page: each takes what was recorded and returns paragraphs and tables as Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import combinations
 from statistics import fmean
 
+from fair_floors import failures
 from fair_records import Recorded, counted, listed
 from scipy.stats import kendalltau, rankdata, spearmanr
 
@@ -22,18 +23,13 @@ from madlab.tables.duel_report import (
     ranking_note,
     told,
 )
-from madlab.tables.duels import DOMAIN, MEAN, UNKNOWN, Duel, Grid, duels, grid_of, mean_interval
+from madlab.tables.duels import MEAN, UNKNOWN, Grid, duels, grid_of, mean_interval
 from madlab.tables.equal_size import NEAR, EqualDuels, equal_duels, named, verdicts
-from madlab.tables.outcomes import Outcome, outcomes
+from madlab.tables.outcomes import outcomes
 from madlab.tables.output import markdown
 from madlab.tables.report import kilobytes, with_spreads
 
-Key = tuple[str, str, int]
-"""Method, domain and seed."""
 FORMS = ("mad:8 (form residual)", "mad:8")
-FAILED = 10.0
-"""Points below BatchNorm alone, from which on a run is listed as one in which the adapter did harm."""
-MOST_NAMED = 12
 
 
 def accuracy(one: Recorded, pictures: dict[str, bytes]) -> list[str]:
@@ -192,7 +188,7 @@ def _two_forms(one: Recorded) -> list[str]:
 
 def _without_failures(one: Recorded, found: EqualDuels) -> list[str]:
     """What the duels are without the domains on which a run of the two failed."""
-    failed = _failures({(o.method, o.domain, o.seed): o for o in one.found if o.bits is None})
+    failed = failures({(o.method, o.domain, o.seed): o for o in one.found if o.bits is None})
     parts = []
     for pair in found.means:
         on = {domain for method, domain, _ in failed if method in pair}
@@ -210,82 +206,6 @@ def _in_score(found: EqualDuels) -> str:
     if {pair: duel.verdict for pair, duel in found.scores.items()} == {p: d.verdict for p, d in found.means.items()}:
         return "every verdict is the same."
     return verdicts({named(pair): duel for pair, duel in found.scores.items()})
-
-
-def below_frozen(records: Sequence[Recorded]) -> list[str]:
-    """Which runs end below frozen features on the same domain with the same seed."""
-    found = {(o.method, o.domain, o.seed): o for one in records for o in one.found if o.bits is None}
-    if not any(method == "frozen" for method, _, _ in found):
-        return [records[0].not_yet()]
-    pairs = {key: found["frozen", *key[1:]] for key in found if key[0] != "frozen" and ("frozen", *key[1:]) in found}
-    below = {key for key, floor in pairs.items() if found[key].test_accuracy < floor.test_accuracy}
-    parts = [
-        "A training that ends below a linear head on frozen features has done harm, unless chance put it there. Below "
-        f"are {len(below)} of {counted(len(pairs), 'run')}, each compared with `frozen` on the same domain with the "
-        "same seed.",
-        *_failed(found),
-        _kept(found, pairs),
-    ]
-    if not below:
-        return parts
-    methods = dict.fromkeys(method for method, _, _ in found if method != "frozen")
-    fought = duels(grid_of(list(found.values())), [(method, "frozen") for method in methods])
-    means = [duel for duel in fought if duel.kind == DOMAIN and duel.difference < 0]
-    means.sort(key=lambda duel: duel.difference)
-    domains = dict.fromkeys(duel.where for duel in means)
-    own = {domain: [duel for duel in means if duel.where == domain] for domain in domains}
-    cells = [", ".join(f"{duel.first} {difference(duel, 1)}{_star(duel)}" for duel in group) for group in own.values()]
-    settled = sum(duel.verdict == "loses" for duel in means)
-    return [
-        *parts,
-        "Points from frozen features, means over the seeds that both have, where they are below zero; a star: beyond "
-        f"doubt after Holm's correction over all methods and domains, which holds for {settled} of {len(means)}.",
-        markdown(["domain", "below frozen features"], [list(own), cells]),
-    ]
-
-
-def _kept(found: Mapping[Key, Outcome], pairs: Mapping[Key, Outcome]) -> str:
-    """What remains below frozen features where they are kept if they are better on validation."""
-    gaps = {
-        key: found[key].test_accuracy - floor.test_accuracy
-        for key, floor in pairs.items()
-        if (found[key].val_accuracy or 0.0) > (floor.val_accuracy or 0.0)
-    }
-    below = [gap for gap in gaps.values() if gap < 0]
-    text = (
-        "**The remedy:** fit frozen features as well, which takes seconds, and keep them where the training is not "
-        f"better on validation. That would be so for {len(pairs) - len(gaps)} of these runs; "
-    )
-    if not below:
-        return f"{text}of the others none is below frozen features on test images."
-    return f"{text}of the others {len(below)} would still be below on test images, by {-min(below):.1f} points at most."
-
-
-def _failed(found: Mapping[Key, Outcome]) -> list[str]:
-    """A sentence on the runs that are far below BatchNorm alone, if there are any."""
-    far = [f"{m} on {d} ({gap:+.1f}, seed {s})" for (m, d, s), gap in _failures(found).items()]
-    if not far:
-        return []
-    if len(far) > MOST_NAMED:
-        far = [*far[:MOST_NAMED], f"and {len(far) - MOST_NAMED} others"]
-    return [
-        f"{FAILED:.0f} points or more below BatchNorm alone, so that the adapter itself did harm: {listed(far)}. Rates "
-        "were tried on at most 540 training images per domain; for more images, in more steps, they may be too high."
-    ]
-
-
-def _failures(found: Mapping[Key, Outcome]) -> dict[Key, float]:
-    """Runs that are far below BatchNorm alone, and by how many points (negative)."""
-    gaps = {
-        key: one.test_accuracy - found["batchnorm", *key[1:]].test_accuracy
-        for key, one in found.items()
-        if key[0] != "frozen" and ("batchnorm", *key[1:]) in found
-    }
-    return {key: gap for key, gap in gaps.items() if gap <= -FAILED}
-
-
-def _star(duel: Duel) -> str:
-    return " *" if duel.verdict == "loses" else ""
 
 
 def epochs(one: Recorded) -> list[str]:

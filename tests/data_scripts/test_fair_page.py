@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -27,7 +28,16 @@ Command = Callable[[Path, Path], tuple[str, str]]
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     """fair_page, after the scripts that it takes from its folder, where it finds them when it is run."""
-    for name in ("tune", "fair_table", "fair_records", "fair_care", "fair_goal", "fair_sections", "fair_rates"):
+    for name in (
+        "tune",
+        "fair_table",
+        "fair_records",
+        "fair_care",
+        "fair_goal",
+        "fair_floors",
+        "fair_sections",
+        "fair_rates",
+    ):
         load_script(name)
     return load_script("fair_page")
 
@@ -194,6 +204,20 @@ def test_what_is_missing_is_counted(command: Command, records: Path, tmp_path: P
     assert "**At equal bytes, on 8 of the nine domains** (63 of 153 runs so far): MAD **leads**: lora:8 (mad:4)" in page
     assert "`fair-epochs.jsonl` is not there yet: 96 runs of 96 are missing" in page
     assert "0 trials are in `madlab/records/trials.jsonl`, so that **they are not equal yet**" in page
+
+
+def test_a_table_on_another_network_says_whose_rates_it_has(script, records: Path) -> None:
+    def recorded(name: str) -> Any:
+        return sys.modules["fair_records"].Recorded(records / f"{name}.jsonl", name)
+
+    nine, five = recorded("fair-decathlon"), recorded("fair-sketch")
+    assert script.carried_over(five, nine) == []
+    base = replace(five.runs[0].result.base, name="other")
+    moved = [replace(run, result=replace(run.result, base=base)) for run in five.runs]
+    write_runs(records / "fair-sketch.jsonl", moved)
+    (told,) = script.carried_over(recorded("fair-sketch"), nine)
+    assert f"tried on {nine.runs[0].result.base.name}** (above) and none on other, for no method" in told
+    assert "Of 30 runs 5 end below frozen features." in told  # prompt, on each domain
 
 
 def test_rankings_by_epochs(command: Command, records: Path, tmp_path: Path) -> None:
