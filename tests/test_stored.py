@@ -284,6 +284,23 @@ def test_a_nearly_constant_channel_does_not_ruin_its_layer(tmp_path) -> None:
     assert (tmp_path / "d.safetensors").read_bytes() == (tmp_path / "e.safetensors").read_bytes()
 
 
+def test_a_loud_channel_does_not_ruin_the_quiet_ones(tmp_path) -> None:
+    """All but one are lost in the layer's error, and not in what the next layer makes of them."""
+    net = trained("batchnorm")
+    norm = net.view("d").norm_layers()["body.4"]
+    with torch.no_grad():
+        norm.running_var.fill_(16.0)
+        norm.weight.fill_(0.4)  # scales of 0.1, and one of 22
+        norm.running_var[7], norm.weight[7] = 60.0, 170.0
+    told = net.save_domain("d", tmp_path / "d.safetensors", bits=8, norms="folded")
+    back = again(net, tmp_path / "d.safetensors").view("d").norm_layers()["body.4"]
+    inputs = torch.randn(200, 40) * norm.running_var.sqrt() + norm.running_mean
+    with torch.no_grad():
+        expected, got = (one.eval()(inputs[..., None, None]) for one in (norm, back))
+    assert ((got - expected).square().mean((0, 2, 3)) / expected.square().mean((0, 2, 3))).sqrt().max() < 0.01
+    assert told["body.4"] == 0 < told["body.1"]  # one is stored exactly, the other is not
+
+
 def test_exact_folded_norms_are_never_rounded(tmp_path) -> None:
     """Their statistics are gone, which tell how much an error in a scale is worth."""
     net = trained("batchnorm")
