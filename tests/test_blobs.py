@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from madlab.errors import MadlabError
-from madlab.files.symbols import pack_symbols, unpack_symbols
+from madlab.blobs import pack_symbols, unpack_symbols
 
 
 def by_hand(data, bits, count):
