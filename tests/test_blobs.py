@@ -5,8 +5,8 @@ import zlib
 import numpy as np
 import pytest
 
-from madlab.errors import MadlabError
 from madlab.blobs import pack_symbols, unpack_symbols
+from madlab.errors import MadlabError
 
 
 def by_hand(data, bits, count):
