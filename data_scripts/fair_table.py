@@ -14,7 +14,8 @@ MAD owe to their rates. --fold writes what is finished into madlab/records, one 
 is missing; it can be asked for at any time.
 
 On a machine with a GPU the same command runs there (add --workers 4 to fill it, --devices N for several). The rates are
-those of METHODS, from trials on validation images (data_scripts/tune.py).
+those of METHODS, from trials on validation images (data_scripts/tune.py). `recipe` is the control of what the recipe of
+the table costs, which trains its first epochs on small images and clips no gradient.
 """
 
 import argparse
@@ -129,29 +130,35 @@ TABLE = (
     "gtsrb", "cifar10",
 )  # fmt: skip
 FOUR = ("dtd10", "flowers", "chars74k", "gtsrb")
+MIXED = ("dtd10", "caltech100", "flowers", "chars74k", "gtsrb")
+STEERED = ("batchnorm", "mad", "wtpb", "parallel", "lora:8", "finetune")
+"""The domains and rows of the control of the recipe."""
+EARLIER = {"coarse": 0.6, "clip": 0.0}
+"""Of the recipe: the first six tenths of the epochs on small images, and no gradient clipped."""
+SIX = {"epochs": 6} | EARLIER
 GRIDS = {
     "table": Grid(
         "pocket-resnet26",
         (
-            Stage((*DUELS, *DRAWN), TABLE, 1, {"epochs": 6}),
-            Stage(OTHERS, TABLE, 1, {"epochs": 6}),
-            Stage(("mad:8",), TABLE, 1, {"epochs": 6}, {"form": "residual"}, "residual"),
-            Stage(DUELS, TABLE, 3, {"epochs": 6}),
+            Stage((*DUELS, *DRAWN), TABLE, 1, SIX),
+            Stage(OTHERS, TABLE, 1, SIX),
+            Stage(("mad:8",), TABLE, 1, SIX, {"form": "residual"}, "residual"),
+            Stage(DUELS, TABLE, 3, SIX),
         ),
         {"fair-decathlon": NINE, "fair-sketch": FIVE},
         2.0,
     ),
     "epochs": Grid(
         "pocket-resnet26",
-        tuple(Stage(LENGTHS, FOUR, 1, {"epochs": epochs}, place=f"{epochs}") for epochs in (6, 15, 30)),
+        tuple(Stage(LENGTHS, FOUR, 1, {"epochs": epochs} | EARLIER, place=f"{epochs}") for epochs in (6, 15, 30)),
         {"fair-epochs": FOUR},
         2.0,
     ),
     "goal": Grid(
         "pocket-resnet26",
         (
-            Stage(("mad",), NINE, 1, {"epochs": 6, "finish_bits": 2}, place="2"),
-            Stage(("mad:8", "mad:10"), NINE, 1, {"epochs": 6, "finish_bits": 4}, place="4"),
+            Stage(("mad",), NINE, 1, SIX | {"finish_bits": 2}, place="2"),
+            Stage(("mad:8", "mad:10"), NINE, 1, SIX | {"finish_bits": 4}, place="4"),
         ),
         {"fair-goal": NINE},
         2.0,
@@ -159,15 +166,24 @@ GRIDS = {
     "rates": Grid(
         "pocket-resnet26",
         (
-            Stage(("mad:13", "mad:16"), NINE, 1, {"epochs": 6} | rates_of_rank(8), place="8"),
-            Stage(("mad:8",), NINE, 1, {"epochs": 6} | rates_of_rank(13), place="13"),
+            Stage(("mad:13", "mad:16"), NINE, 1, SIX | rates_of_rank(8), place="8"),
+            Stage(("mad:8",), NINE, 1, SIX | rates_of_rank(13), place="13"),
         ),
         {"fair-rates": NINE},
         2.0,
     ),
+    "recipe": Grid(
+        "pocket-resnet26",
+        (
+            Stage(STEERED, MIXED, 1, {"epochs": 6, "clip": 0.0}, place="whole"),
+            Stage(STEERED, MIXED, 1, {"epochs": 6}, place="clipped"),
+        ),
+        {"fair-recipe": MIXED},
+        2.5,
+    ),
     "densenet": Grid(
         "pocket-densenet",
-        (Stage(DUELS, FIVE, 1, {"epochs": 6}), Stage(DUELS, FIVE, 3, {"epochs": 6})),
+        (Stage(DUELS, FIVE, 1, SIX), Stage(DUELS, FIVE, 3, SIX)),
         {"fair-densenet": FIVE},
         2.0,
     ),
@@ -175,7 +191,7 @@ GRIDS = {
         "resnet26-tinyimagenet",
         (Stage(LENGTHS, NINE, 1, {"epochs": 6}), Stage(LENGTHS, NINE, 3, {"epochs": 6})),
         {"fair-full-width": NINE},
-        18.0,
+        30.0,
         most_images=1000,
     ),
 }

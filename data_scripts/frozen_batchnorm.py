@@ -27,14 +27,14 @@ from typing import Any
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
-from tune import trial
+from tune import RECIPE, trial
 
 from madlab.adapters import METHODS
 from madlab.files.jsonfiles import write_json
 from madlab.progress import track
 from madlab.runs.train import train
 
-BASE, EPOCHS = "pocket-resnet26", 6
+BASE = "pocket-resnet26"
 RATES = {
     "mad": (0.0002, 0.0006, 0.002, 0.006),
     "piggyback": (0.00003, 0.0001, 0.0003, 0.001),
@@ -55,8 +55,8 @@ def run(folder: Path, out: Path, method: str, rates: dict[str, Any], flip: bool 
     """Train and test in OUT/DOMAIN/METHOD/seedK on one thread; returns a line to print."""
     torch.set_num_threads(1)
     place = out / folder.name / method / f"seed{seed}"
-    options: dict[str, Any] = {"base": BASE, "epochs": EPOCHS, "seed": seed, "flip": flip, "progress": False}
-    result = train(str(folder), method, out=place, resume=True, **options | rates)
+    options: dict[str, Any] = {"base": BASE, "seed": seed, "flip": flip} | RECIPE
+    result = train(str(folder), method, out=place, resume=True, progress=False, **options | rates)
     return f"{folder.name}, {method}, seed {seed}: {result.test_accuracy:.2f} %"
 
 

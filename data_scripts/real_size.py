@@ -6,8 +6,8 @@ r"""How long the benchmarks take at their real size: the official numbers of ima
 The first trains ResNet-26 on the nine domains without ImageNet (173,776 training images of 72 pixels), the second
 DenseNet-121 on the five of ImageNet-to-Sketch (224 and 256 pixels). Pixels are noise, classes a little brighter one
 after the other, and weights are random: only time and memory mean anything. Each domain is a whole run of
-`madlab.train` (validation and test too) of three epochs, two on coarse images and one on whole ones, from which the
-hours of longer runs follow. With --share 0.001 the script can be tried on a CPU.
+`madlab.train` (validation and test too) of two epochs, from the second of which, when all is warm, the hours of longer
+runs follow. With --share 0.001 the script can be tried on a CPU.
 """
 
 import argparse
@@ -31,7 +31,6 @@ from madlab.benchmarks.split import Split
 from madlab.device import chosen_device
 from madlab.errors import MadlabWarning
 from madlab.files.jsonfiles import write_json
-from madlab.runs.recipe import Recipe
 
 DOMAINS = {
     "decathlon": [domain for domain in DECATHLON.domains if domain.name != IMAGENET],
@@ -87,7 +86,7 @@ def sized(network: Any, resize: int, crop: int) -> nn.Module:
 
 
 def measured(protocol: DomainProtocol, base: nn.Module, args: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of one run and of its later epochs, each with its validation, and its peak memory."""
+    """Seconds of one run and of its second epoch with its validation, and its peak memory."""
     began = time.perf_counter()
     domain = made(protocol, args.share)
     making, ends = time.perf_counter() - began, []
@@ -95,8 +94,7 @@ def measured(protocol: DomainProtocol, base: nn.Module, args: argparse.Namespace
         domain,
         args.method,
         base=base,
-        epochs=3,
-        coarse=0.5,
+        epochs=2,
         crop=protocol.crop,
         batch_size=args.batch_size,
         device=args.device,
@@ -108,8 +106,7 @@ def measured(protocol: DomainProtocol, base: nn.Module, args: argparse.Namespace
         "domain": protocol.name,
         "images": len(domain.train),
         "making": round(making, 2),
-        "coarse_epoch": round(ends[1] - ends[0], 2),
-        "whole_epoch": round(ends[2] - ends[1], 2),
+        "epoch": round(ends[1] - ends[0], 2),
         "seconds": result.seconds,
         "cost": result.cost,
     }
@@ -136,11 +133,9 @@ def noise(count: int, classes: int, side: int) -> Split:
 
 
 def hours(rows: list[dict[str, Any]], epochs: int) -> float:
-    """Of one method on all domains with so many epochs of the usual recipe: what comes once, and the epochs."""
-    coarse = Recipe().coarse
-    once = sum(row["seconds"] - 2 * row["coarse_epoch"] - row["whole_epoch"] for row in rows)
-    each = sum(coarse * row["coarse_epoch"] + (1 - coarse) * row["whole_epoch"] for row in rows)
-    return round((once + epochs * each) / 3600, 3)
+    """Of one method on all domains with so many epochs: what comes once, and the epochs."""
+    once = sum(row["seconds"] - 2 * row["epoch"] for row in rows)
+    return round((once + epochs * sum(row["epoch"] for row in rows)) / 3600, 3)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,20 @@
 
     python data_scripts/ship_adapters.py
 
-Every run has 20 epochs, seed 0 and the rates of METHODS; the record holds those that they were. Its domain goes to
+Every run has RECIPE and the rates of METHODS; the record holds those that they were. Its domain goes to
 madlab/weights/adapters.zip, with 8 bits per number and folded norms; its config, curve and accuracy go to
 madlab/records/shipped.jsonl. About ten minutes on one core.
 """
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import madlab
 from madlab.lessons.shipped import DOMAINS, METHODS, pack
 from madlab.runs.record import RECORDS, Run, write_runs
 
-EPOCHS = 20
+RECIPE: dict[str, Any] = {"epochs": 20, "coarse": 0.6, "clip": 0.0, "seed": 0}
 
 
 def main() -> None:
@@ -23,7 +24,7 @@ def main() -> None:
         for domain in DOMAINS:
             for method in METHODS:
                 folder = Path(temporary, domain, method)
-                madlab.train(domain, method, epochs=EPOCHS, seed=0, out=folder)
+                madlab.train(domain, method, out=folder, **RECIPE)
                 net = madlab.MultiDomainNet(madlab.load_base("pocket-resnet26"))
                 name = net.load_domain(folder / "adapter.safetensors")
                 file = folder / "shipped.safetensors"

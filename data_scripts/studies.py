@@ -52,6 +52,7 @@ NO_FLIP = ("gtsrb", "omniglot", "chars74k")
 SEEDS = (0, 1, 2)
 CLASSES, IMAGES, TESTED = 45, 270, 250
 EPOCHS, BATCH, CROP = 4, 32, 32
+RECIPE: dict[str, Any] = {"batch_size": BATCH, "crop": CROP, "coarse": 0.6, "clip": 0.0}
 RESNET = "pocket-resnet26"
 
 CAUSES: dict[str, dict[str, Any]] = {
@@ -139,7 +140,7 @@ def train(
     options: dict[str, Any] | None = None,
 ) -> Trained:
     """madlab's protocol in a loop of our own, which `pull` can reach into. rate: times the adapter's own."""
-    recipe = Recipe(epochs=epochs, batch_size=BATCH, seed=seed, crop=CROP)
+    recipe = Recipe(epochs=epochs, seed=seed, **RECIPE)
     network = madlab.load_base(base) if isinstance(base, str) else base
     net = MultiDomainNet(network)
     torch.manual_seed(seed)

@@ -74,7 +74,8 @@ NORM, HEAD = 0.3, 0.1
 KINDS = ("adapter_lr", "batchnorm_lr", "head_lr")
 WIDE, NEAR, WIDTH, SPREAD = 7, 4, 4.0, 2.0
 """Trials of the hypercube, and around the best so far; by which factors they leave the middle."""
-EPOCHS, TRAIN, VAL, SEED = 6, 540, 270, 0
+RECIPE: dict[str, Any] = {"epochs": 6, "coarse": 0.6, "clip": 0.0}
+TRAIN, VAL, SEED = 540, 270, 0
 BASE = "pocket-resnet26"
 
 
@@ -108,7 +109,7 @@ def trial(path: str, flip: bool | None, family: str, rates: dict[str, Any], base
     domain, (method, *form) = _domain(path, flip, base), family.split()
     options = {"form": form[0]} if form else None
     try:
-        result = train(domain, method, options=options, base=load_base(base), epochs=EPOCHS, progress=False, **rates)
+        result = train(domain, method, options=options, base=load_base(base), progress=False, **RECIPE | rates)
     except Diverged as error:
         return {"val_accuracy": 0.0, "failure": str(error)}
     return {"val_accuracy": result.val_accuracy}
@@ -144,7 +145,7 @@ def try_family(family: str, flips: dict[str, bool | None], out: Path, more: int)
             "mean": fmean(accuracies.values()),
             "val_accuracy": accuracies,
         }
-        line |= {"epochs": EPOCHS, "seed": 0, "base": BASE, "most_images": {"train": TRAIN, "val": VAL}}
+        line |= {"epochs": RECIPE["epochs"], "seed": 0, "base": BASE, "most_images": {"train": TRAIN, "val": VAL}}
         if failures := {name: one["failure"] for name, one in found.items() if "failure" in one}:
             line["failures"] = failures
         lines.append(line)

@@ -15,6 +15,7 @@ from warnings import warn
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils import clip_grad_norm_
 
 from madlab.adapters.rounding import rounded
 from madlab.anatomy import first_line
@@ -55,6 +56,7 @@ class Step:
     ):
         self.view, self.recipe, self.optimiser, self.weights = view, recipe, optimiser, weights
         self.adapted = [] if recipe.finish_bits is None else list(numbers(view).values())
+        self.trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
 
     def __call__(self, images: Tensor, labels: Tensor, share: float, kind: Kind) -> Tensor:
         """Take the step at `share` of the peak rates; returns the loss, a tensor on the device, before it."""
@@ -67,7 +69,10 @@ class Step:
             group["lr"] = share * group["peak"]
 
     def run(self, images: Tensor, labels: Tensor, kind: Kind) -> Tensor:
-        """The step at the learning rates as they are."""
+        """The step at the learning rates as they are; a gradient that is too long is clipped (arXiv 1211.5063).
+
+        One batch on which the loss is steep would throw weights far away, and with them the statistics of BatchNorm.
+        """
         if kind.first:
             self.optimiser.zero_grad()
         with rounded(self.adapted, kind.bits):
@@ -76,6 +81,8 @@ class Step:
                 loss = F.cross_entropy(logits, labels, self.weights, label_smoothing=self.recipe.smoothing)
             (loss / kind.together).backward()
         if kind.last:
+            if self.recipe.clip > 0:
+                clip_grad_norm_(self.trained, self.recipe.clip)
             self.optimiser.step()
         return loss.detach()
 

@@ -28,9 +28,9 @@ def test_one_command_trains_all_domains_and_writes_what_it_took(script, tmp_path
     assert "91 training images" in capsys.readouterr().out
 
 
-def test_hours_are_what_comes_once_and_the_mixture_of_epochs(script):
-    rows = 2 * [{"seconds": 100.0, "coarse_epoch": 10.0, "whole_epoch": 30.0}]
-    assert script.hours(rows, 50) == pytest.approx((2 * 50 + 50 * 2 * (0.6 * 10 + 0.4 * 30)) / 3600, abs=1e-3)
+def test_hours_are_what_comes_once_and_the_epochs(script):
+    rows = 2 * [{"seconds": 100.0, "epoch": 30.0}]
+    assert script.hours(rows, 50) == pytest.approx((2 * 40 + 50 * 2 * 30) / 3600, abs=1e-3)
 
 
 def test_a_domain_without_official_validation_images_holds_some_out(script):

@@ -27,6 +27,7 @@ from madlab.benchmarks.loader import batches
 from madlab.errors import MadlabError
 from madlab.files import plain
 from madlab.runs import training
+from madlab.runs.config import RunConfig
 from madlab.runs.epoch import Diverged, train_epoch
 from madlab.runs.rates import make_optimiser, peak_rates, warmup_cosine
 from madlab.runs.recipe import Recipe
@@ -365,6 +366,18 @@ def test_a_run_recorded_before_the_recipe_got_a_field_is_known_again(place, tmp_
         run(place, tmp_path / "old", resume=True, coarse=0.25)
 
 
+def test_a_run_from_before_gradients_were_clipped_is_one_without(place, tmp_path):
+    """Its config and its checkpoint say nothing of it."""
+    shutil.copytree(place / "whole", tmp_path / "old")
+    config = json.loads((tmp_path / "old" / "config.json").read_text())
+    assert config["recipe"].pop("clip") == 1.0
+    (tmp_path / "old" / "config.json").write_text(json.dumps(config))
+    assert RunConfig.read(tmp_path / "old").recipe.clip == 0.0
+    with pytest.raises(MadlabError, match="clip"):
+        run(place, tmp_path / "old", resume=True)
+    run(place, tmp_path / "old", resume=True, clip=0.0)
+
+
 def test_a_second_process_is_refused_while_a_run_goes_on_and_not_once_it_was_killed(place):
     """What it writes meanwhile is as it would have been alone."""
     folder, command = place / "shared", ["train", "--domain", str(place / "noise"), "--epochs", "100000"]
@@ -470,11 +483,36 @@ def test_the_rate_rises_in_a_line_and_falls_along_a_cosine():
     assert warmup_cosine(1.0, 0.2) == pytest.approx(0.0)
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_gradient_that_is_too_long_is_scaled_to_the_limit(place, accumulate):
+    """One step, at one rate for all parameters, has the direction of the gradient and the limit's length."""
+    split = Split(torch.randint(256, (8, 36, 36, 3), dtype=torch.uint8), torch.arange(8) % 3)
+    domain = madlab.Domain("x", ["a", "b", "c"], split, split, split, flip=False)
+    steps = []
+    for clip in (0.0, 1e6, 0.01):
+        recipe = Recipe(
+            epochs=1, batch_size=8 // accumulate, accumulate=accumulate, momentum=0, warmup=0, head_decay=0, clip=clip
+        )
+        torch.manual_seed(3)
+        net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
+        net.add_domain("x", 3, "finetune")
+        view, parameters = net.view("x"), list(net.trainable_parameters("x"))
+        optimiser = torch.optim.SGD([{"params": parameters, "peak": 1.0}], lr=0.0)
+        before = [p.detach().clone() for p in parameters]
+        train_epoch(view, domain, recipe, optimiser, 0)
+        steps.append(torch.cat([(p - b).flatten() for p, b in zip(parameters, before, strict=True)]).detach())
+    free, unreached, limited = steps
+    assert free.norm() > 0.05
+    torch.testing.assert_close(unreached, free)
+    rate = warmup_cosine(1 - 1 / accumulate, 0.0)  # that of the last batch of the step
+    torch.testing.assert_close(limited, rate * 0.01 * free / free.norm(), rtol=1e-3, atol=1e-6)
+
+
 def test_accumulated_gradients_are_the_mean_of_the_batches(place):
     """Ten images in batches of 4, 4 and 2, two batches a step: against a loop that adds the gradients up itself."""
     split = Split(torch.randint(256, (10, 36, 36, 3), dtype=torch.uint8), torch.arange(10) % 3)
     domain = madlab.Domain("x", ["a", "b", "c"], split, split, split, flip=False)
-    recipe = Recipe(epochs=1, batch_size=4, accumulate=2, momentum=0, coarse=0, smoothing=0, head_decay=0, head_lr=0.1)
+    recipe = Recipe(epochs=1, batch_size=4, accumulate=2, momentum=0, clip=0, smoothing=0, head_decay=0, head_lr=0.1)
     nets = []
     for _ in range(2):
         torch.manual_seed(3)
@@ -510,7 +548,7 @@ def test_every_method_sees_the_same_sizes_of_images(place, method):
     domain = madlab.Domain.from_folder(place / "noise")
     net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
     net.add_domain("noise", 3, method)
-    recipe = Recipe(epochs=5, batch_size=24)
+    recipe = Recipe(epochs=5, batch_size=24, coarse=0.6)
     view, seen = net.view("noise"), []
     optimiser = make_optimiser(view, recipe)
     first = next(m for m in view.network.modules() if isinstance(m, torch.nn.BatchNorm2d))  # of the stem
