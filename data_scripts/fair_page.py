@@ -19,6 +19,7 @@ from fair_care import TRIALS, care, completeness, duels_tried
 from fair_floors import below_frozen, carried_over
 from fair_goal import smallest_domain
 from fair_rates import rank_or_rates
+from fair_recipe import cost_of_recipe
 from fair_records import Recorded
 from fair_sections import accuracy, duels_of_mad, epochs, equal_sizes
 
@@ -36,6 +37,7 @@ TOLD = {
     "fair-epochs": "the study of epochs",
     "fair-goal": "the nine domains, rounded in training",
     "fair-rates": "the nine domains, with the rates of other ranks",
+    "fair-recipe": "the control of the recipe",
     "fair-densenet": "the five domains with the DenseNet",
     "fair-full-width": "the nine domains at full width",
 }
@@ -83,7 +85,7 @@ def write_page(args: argparse.Namespace) -> None:
 
 def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
     """The page as Markdown, and its pictures by their names."""
-    nine, five, study, goal, swapped, *others = found.values()
+    nine, five, study, goal, swapped, recipe, *others = found.values()
     trials = nine.file.with_name("trials.jsonl")
     pictures: dict[str, bytes] = {}
     parts = ["# The fair table", OPENING]
@@ -97,6 +99,7 @@ def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
     parts += ["## Rank or rates?", *rank_or_rates(nine, swapped)]
     parts += ["## Runs below frozen features", *below_frozen([nine, five])]
     parts += ["## How many epochs are enough", *epochs(study)]
+    parts += ["## What the recipe costs", *cost_of_recipe(recipe)]
     for one in others:
         parts += [f"## {_heading(one)}", *carried_over(one, nine), *accuracy(one, pictures)]
         if one.ready:

@@ -175,6 +175,8 @@ GRIDS = {
     "recipe": Grid(
         "pocket-resnet26",
         (
+            Stage(("frozen", *STEERED), MIXED, 1, SIX, place="earlier"),
+            Stage(STEERED, MIXED, 1, {"epochs": 4, "clip": 0.0}, place="four"),
             Stage(STEERED, MIXED, 1, {"epochs": 6, "clip": 0.0}, place="whole"),
             Stage(STEERED, MIXED, 1, {"epochs": 6}, place="clipped"),
         ),

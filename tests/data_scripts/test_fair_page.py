@@ -37,6 +37,7 @@ def script() -> ModuleType:
         "fair_floors",
         "fair_sections",
         "fair_rates",
+        "fair_recipe",
     ):
         load_script(name)
     return load_script("fair_page")
@@ -258,6 +259,35 @@ def test_a_rank_that_is_behind_for_its_rates_alone_is_told_by_the_control(comman
     assert re.search(r"\| of mad:8: 0.02, 0.3, 0.1 \| 60.0 \| 65.0 \| 70.0 \| \+5.0 \[[^]]+\] leads \| \+10.0 ", page)
     assert "0.7 |" not in page and re.search(r"1 \+ βγ against βγ, rank 8, [^:]+: -5.0 \[[^]]+\] loses", page)
     assert re.search(r"\| of mad:13: 0.02, 0.3, 0.3 \| 47.5 \| 50.0 \| 40.0 \| \+2.5 \[[^]]+\] leads \| -7.5 ", page)
+
+
+def test_the_control_of_the_recipe_says_what_each_change_gives(command, records, tmp_path) -> None:
+    """Whole images give every row ten points, clipping LoRA alone forty more, which brings it before full MAD."""
+    methods = ("batchnorm", "mad", "wtpb", "parallel", "lora", "finetune")
+    recipes = {"earlier": (6, 0.6, 0.0), "four": (4, 0.0, 0.0), "whole": (6, 0.0, 0.0), "clipped": (6, 0.0, 1.0)}
+
+    def made(method: str, name: str, domain: str) -> Run:
+        epochs, coarse, clip = recipes[name]
+        share = {"frozen": 0.5, "lora": 0.3}.get(method, 0.6) + (0.0 if name == "earlier" else 0.1)
+        share += 0.4 if (method, name) == ("lora", "clipped") else 0.0
+        rank, facts = 8 if method == "lora" else None, {"losses": (1.0,) * epochs, "coarse": coarse, "clip": clip}
+        return row(method, rank, 10, share, domain, {}, **facts)
+
+    mixed = ("dtd10", "caltech100", "flowers", "chars74k", "gtsrb")
+    rows = [("frozen", "earlier"), *((method, name) for name in recipes for method in methods)]
+    write_runs(records / "fair-recipe.jsonl", [made(*cell, domain) for cell in rows for domain in mixed])
+    page, _ = command(records, tmp_path)
+    section = page.split("## What the recipe costs")[1].split("\n## ")[0]
+    told = " ".join(section.split())
+    line = next(line for line in section.splitlines() if line.startswith("| lora:8"))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    estimates = ["+10.0 leads", "+10.0 leads", "+40.0 leads"]
+    assert [re.sub(r" \[.*\]", "", cell) for cell in cells[1::2]] == ["30.0", *estimates]
+    assert cells[2::2] == ["40.0", "40.0", "80.0"]
+    assert "of 30 runs each: earlier recipe 5; four whole epochs 5; six whole epochs 5; six whole, clipped 0." in told
+    assert "lora:8 (six whole, clipped) +40.0" in told
+    against = next(line for line in section.splitlines() if line.startswith("| lora:8") and line.count("|") == 6)
+    assert [cell.split()[-1] for cell in against.strip("|").split("|")[1:]] == ["leads", "leads", "leads", "loses"]
 
 
 def test_rates_are_those_of_families_and_equal_trials_are_told(script: ModuleType) -> None:
