@@ -19,7 +19,7 @@ from fair_care import TRIALS, care, completeness, duels_tried
 from fair_floors import below_frozen, carried_over
 from fair_goal import smallest_domain
 from fair_rates import rank_or_rates
-from fair_recipe import cost_of_recipe
+from fair_recipe import caution, cost_of_recipe
 from fair_records import Recorded
 from fair_sections import accuracy, duels_of_mad, epochs, equal_sizes
 
@@ -30,14 +30,14 @@ from madlab.tables.report import collect, kilobytes, with_spreads
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "notebooks" / "site"
-NINE, FIVE = "fair-decathlon", "fair-sketch"
+NINE, FIVE, RECIPE = "fair-decathlon", "fair-sketch", "fair-recipe"
 TOLD = {
     NINE: "the nine domains",
     FIVE: "the five domains",
     "fair-epochs": "the study of epochs",
     "fair-goal": "the nine domains, rounded in training",
     "fair-rates": "the nine domains, with the rates of other ranks",
-    "fair-recipe": "the control of the recipe",
+    RECIPE: "the control of the recipe",
     "fair-densenet": "the five domains with the DenseNet",
     "fair-full-width": "the nine domains at full width",
 }
@@ -80,7 +80,9 @@ def write_page(args: argparse.Namespace) -> None:
     (args.site / "fair_table.md").write_text(text, "utf-8")
     before, rest = args.readme.read_text("utf-8").split(BEGIN)
     _, after = rest.split(END)
-    args.readme.write_text(f"{before}{BEGIN}\n{in_short(found[NINE], found[FIVE])}\n{END}{after}", "utf-8")
+    args.readme.write_text(
+        f"{before}{BEGIN}\n{in_short(found[NINE], found[FIVE], found[RECIPE])}\n{END}{after}", "utf-8"
+    )
 
 
 def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
@@ -89,9 +91,10 @@ def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
     trials = nine.file.with_name("trials.jsonl")
     pictures: dict[str, bytes] = {}
     parts = ["# The fair table", OPENING]
-    parts += [_answer(one) for one in (nine, five) if one.ready]
+    parts += [*(_answer(one) for one in (nine, five) if one.ready), *caution(recipe)]
     parts += ["## What was compared, and how equal", *care([nine, five], trials)]
     parts += ["### What is there, and what is missing", *completeness(list(found.values()))]
+    parts += ["## What the recipe costs", *cost_of_recipe(recipe)]
     for one in (nine, five):
         parts += [f"## {_heading(one)}", *accuracy(one, pictures)]
         parts += [f"### MAD against its rivals on {one.told}", *duels_of_mad(one)]
@@ -99,7 +102,6 @@ def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
     parts += ["## Rank or rates?", *rank_or_rates(nine, swapped)]
     parts += ["## Runs below frozen features", *below_frozen([nine, five])]
     parts += ["## How many epochs are enough", *epochs(study)]
-    parts += ["## What the recipe costs", *cost_of_recipe(recipe)]
     for one in others:
         parts += [f"## {_heading(one)}", *carried_over(one, nine), *accuracy(one, pictures)]
         if one.ready:
@@ -108,8 +110,8 @@ def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
     return "\n\n".join(_wrapped(part) for part in parts) + "\n", pictures
 
 
-def in_short(nine: Recorded, five: Recorded) -> str:
-    """The README's table of some methods, and what the duels at equal bytes say."""
+def in_short(nine: Recorded, five: Recorded, recipe: Recorded) -> str:
+    """The README's table of some methods, what the duels at equal bytes say, and what the recipe has to do with it."""
     if not (nine.ready and five.ready):
         return "The fair table is not complete: `notebooks/site/fair_table.md` says what is missing."
     tables = [collect(one.runs, rounded=True)[0] for one in (nine, five)]
@@ -130,10 +132,10 @@ def in_short(nine: Recorded, five: Recorded) -> str:
     )
     if not duels_tried(nine.file.with_name("trials.jsonl")):
         what += "; trials of rates are not equal yet"
-    said = " ".join(f"On {one.where}, at equal bytes, {equal_sizes(one).verdicts('bytes')}" for one in (nine, five))
+    said = [f"On {one.where}, at equal bytes, {equal_sizes(one).verdicts('bytes')}" for one in (nine, five)]
     heads = [f"{head}{form}" for form in ("", ", rounded") for head in ("kB", "nine", "five")]
     table = markdown(["method", "parameters", *heads], columns)
-    return "\n\n".join([_wrapped(f"{what}:"), table, _wrapped(said)])
+    return "\n\n".join([_wrapped(f"{what}:"), table, _wrapped(" ".join([*said, *caution(recipe)]))])
 
 
 def _rounded(method: str, forms: Container[str]) -> str:
