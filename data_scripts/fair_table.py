@@ -133,8 +133,8 @@ FOUR = ("dtd10", "flowers", "chars74k", "gtsrb")
 MIXED = ("dtd10", "caltech100", "flowers", "chars74k", "gtsrb")
 STEERED = ("batchnorm", "mad", "wtpb", "parallel", "lora:8", "finetune")
 """The domains and rows of the control of the recipe."""
-EARLIER = {"coarse": 0.6, "clip": 0.0}
-"""Of the recipe: the first six tenths of the epochs on small images, and no gradient clipped."""
+EARLIER = {"coarse": 0.6}
+"""Of the recipe: the first six tenths of the epochs on small images."""
 SIX = {"epochs": 6} | EARLIER
 GRIDS = {
     "table": Grid(
@@ -176,9 +176,9 @@ GRIDS = {
         "pocket-resnet26",
         (
             Stage(("frozen", *STEERED), MIXED, 1, SIX, place="earlier"),
-            Stage(STEERED, MIXED, 1, {"epochs": 4, "clip": 0.0}, place="four"),
-            Stage(STEERED, MIXED, 1, {"epochs": 6, "clip": 0.0}, place="whole"),
-            Stage(STEERED, MIXED, 1, {"epochs": 6}, place="clipped"),
+            Stage(STEERED, MIXED, 1, {"epochs": 4}, place="four"),
+            Stage(STEERED, MIXED, 1, {"epochs": 6}, place="whole"),
+            Stage(STEERED, MIXED, 1, {"epochs": 6, "clip": 1.0}, place="clipped"),
         ),
         {"fair-recipe": MIXED},
         2.5,
@@ -334,7 +334,7 @@ def write_record(file: Path, runs: Sequence[Run]) -> None:
 
 def _cells(run: Run) -> Iterator[tuple[str, str, int, int, str, str]]:
     """What tells a run from all others of its record, once for each of its stored forms."""
-    options = json.dumps(run.config.options, sort_keys=True)
+    options = json.dumps([run.config.options, asdict(run.config.recipe)], sort_keys=True)
     for bits in ("", *run.result.rounded):
         yield run.result.domain, run.method, run.result.seed, run.result.epochs, options, bits
 

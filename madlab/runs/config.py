@@ -40,14 +40,6 @@ class BaseUsed:
     """What `load_base` takes to make it again; None for a network object."""
 
 
-YOUNGER = {"clip": 0.0}
-"""Fields of the recipe whose default is not what a stored run without them was trained with, which is this."""
-
-
-def _completed(recipe: Any) -> Any:
-    return {**YOUNGER, **recipe} if isinstance(recipe, Mapping) else recipe
-
-
 @dataclass(frozen=True, config=STRICT)
 class RunConfig:
     """What a run was asked to do. Two runs with equal configs end, on a CPU, with the same bytes."""
@@ -69,7 +61,7 @@ class RunConfig:
     """The name of the base network's classifier, where it was given."""
     compile: str | None = None
     """How steps are launched (`train`): "none", or a backend of torch.compile; None for a CUDA graph on a GPU."""
-    recipe: Annotated[Recipe, BeforeValidator(_completed)] = field(default_factory=Recipe)
+    recipe: Recipe = field(default_factory=Recipe)
     split: str | None = None
     """The sha256 of the file that says which image is in which part, where madlab has split the images."""
 

@@ -15,7 +15,7 @@ from warnings import warn
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from madlab.adapters.rounding import rounded
 from madlab.anatomy import first_line
@@ -69,10 +69,7 @@ class Step:
             group["lr"] = share * group["peak"]
 
     def run(self, images: Tensor, labels: Tensor, kind: Kind) -> Tensor:
-        """The step at the learning rates as they are; a gradient that is too long is clipped (arXiv 1211.5063).
-
-        One batch on which the loss is steep would throw weights far away, and with them the statistics of BatchNorm.
-        """
+        """The step at the learning rates as they are."""
         if kind.first:
             self.optimiser.zero_grad()
         with rounded(self.adapted, kind.bits):
@@ -82,9 +79,20 @@ class Step:
             (loss / kind.together).backward()
         if kind.last:
             if self.recipe.clip > 0:
-                clip_grad_norm_(self.trained, self.recipe.clip)
+                self.clip_gradients()
             self.optimiser.step()
         return loss.detach()
+
+    def clip_gradients(self) -> None:
+        """Scale gradients that are longer together than `Recipe.clip` to that length (arXiv 1211.5063).
+
+        The limit is one of raw gradients: features ten times as large make that of the head ten times as long, and what
+        it takes of the limit is not there for the adapter. So it suits a network or does not, and is off unless asked
+        for. A length that is no number any more becomes NaN, which ends the run, where the infinite would be no step.
+        """
+        length = get_total_norm([p.grad for p in self.trained if p.grad is not None])
+        length = torch.where(length.isfinite(), length, torch.nan)
+        clip_grads_with_norm_(self.trained, self.recipe.clip, length)
 
 
 class Recorder(Protocol):

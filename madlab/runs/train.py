@@ -96,6 +96,7 @@ def train(
         split_source(source, split)
     named = None if isinstance(base, nn.Module) else str(base)
     network = base if isinstance(base, nn.Module) else load_base(str(base))
+    check_precision(network)
     data = _load(domain, network, flip, settings.size)
     config = _config(
         domain=data.name,
@@ -165,6 +166,14 @@ def check_backend(compile: str | None) -> None:
         f"There is no backend {compile!r:.60} for a step: choose one of {choices}, or leave it out, which on a GPU "
         "records each step as one CUDA graph."
     )
+
+
+def check_precision(network: nn.Module) -> None:
+    """Raise MadlabError for weights that are not float32, in which images come and everything is learned."""
+    for name, parameter in network.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            kind = str(parameter.dtype).removeprefix("torch.")
+            raise MadlabError(f"The base network's {name} is {kind}, and training needs float32: give base.float().")
 
 
 def checked_layers(layers: str | Sequence[str]) -> str | tuple[str, ...]:

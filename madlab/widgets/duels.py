@@ -86,7 +86,7 @@ def duel_explorer(tables: Mapping[str, Sequence[Outcome]], method: str = "mad") 
         "where": choice("on", places(first)),
         "holm": switch("count all duels together (Holm)", True),
     }
-    states = {"method": families(first)[:6], "where": places(first)[:4]}
+    states = {"method": families(first)[:6], "where": places(first)[:3]}
     return Panel(draw, controls, size=(9.5, 4.6), before=before, states=states)
 
 

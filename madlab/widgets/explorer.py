@@ -73,7 +73,7 @@ def results_explorer(tables: Mapping[str, Sequence[Entry]]) -> Panel:
         "limit": slider("networks at most", 1.0, NO_LIMIT, NO_LIMIT, 0.05),
         "method": choice("open", methods(first)),
     }
-    states = {"show": quantities(first)[:3], "limit": (1.5, NO_LIMIT)}
+    states = {"show": quantities(first)[:2], "limit": (1.5, NO_LIMIT)}
     return Panel(draw, controls, size=(9.5, 4.4), before=before, states=states)
 
 

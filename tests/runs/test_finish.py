@@ -141,7 +141,7 @@ def test_a_run_resumed_before_or_in_the_rounded_epochs_is_the_same(tmp_path, aft
 
 def test_validation_in_the_rounded_epochs_is_of_rounded_numbers(tmp_path) -> None:
     """The last line of the log is what the stored adapter gives, up to what folding and rounding the norms changes."""
-    run(out=tmp_path / "run", finish_bits=2, epochs=1, adapter_lr=0.1, batchnorm_lr=0.3, clip=0.0)
+    run(out=tmp_path / "run", finish_bits=2, epochs=1, adapter_lr=0.1, batchnorm_lr=0.3)
     net, domain = madlab.MultiDomainNet(base()), noise()
     net.load_domain(tmp_path / "run" / "adapter.safetensors")
     images = domain.val.images.permute(0, 3, 1, 2) / 255

@@ -27,7 +27,6 @@ from madlab.benchmarks.loader import batches
 from madlab.errors import MadlabError
 from madlab.files import plain
 from madlab.runs import training
-from madlab.runs.config import RunConfig
 from madlab.runs.epoch import Diverged, train_epoch
 from madlab.runs.rates import make_optimiser, peak_rates, warmup_cosine
 from madlab.runs.recipe import Recipe
@@ -366,18 +365,6 @@ def test_a_run_recorded_before_the_recipe_got_a_field_is_known_again(place, tmp_
         run(place, tmp_path / "old", resume=True, coarse=0.25)
 
 
-def test_a_run_from_before_gradients_were_clipped_is_one_without(place, tmp_path):
-    """Its config and its checkpoint say nothing of it."""
-    shutil.copytree(place / "whole", tmp_path / "old")
-    config = json.loads((tmp_path / "old" / "config.json").read_text())
-    assert config["recipe"].pop("clip") == 1.0
-    (tmp_path / "old" / "config.json").write_text(json.dumps(config))
-    assert RunConfig.read(tmp_path / "old").recipe.clip == 0.0
-    with pytest.raises(MadlabError, match="clip"):
-        run(place, tmp_path / "old", resume=True)
-    run(place, tmp_path / "old", resume=True, clip=0.0)
-
-
 def test_a_second_process_is_refused_while_a_run_goes_on_and_not_once_it_was_killed(place):
     """What it writes meanwhile is as it would have been alone."""
     folder, command = place / "shared", ["train", "--domain", str(place / "noise"), "--epochs", "100000"]
@@ -512,7 +499,7 @@ def test_accumulated_gradients_are_the_mean_of_the_batches(place):
     """Ten images in batches of 4, 4 and 2, two batches a step: against a loop that adds the gradients up itself."""
     split = Split(torch.randint(256, (10, 36, 36, 3), dtype=torch.uint8), torch.arange(10) % 3)
     domain = madlab.Domain("x", ["a", "b", "c"], split, split, split, flip=False)
-    recipe = Recipe(epochs=1, batch_size=4, accumulate=2, momentum=0, clip=0, smoothing=0, head_decay=0, head_lr=0.1)
+    recipe = Recipe(epochs=1, batch_size=4, accumulate=2, momentum=0, smoothing=0, head_decay=0, head_lr=0.1)
     nets = []
     for _ in range(2):
         torch.manual_seed(3)
@@ -569,3 +556,37 @@ def test_a_shrunk_prompt_is_the_shrunk_sum_of_image_and_frame(place):
     framed = images + view.prompt(torch.zeros(1, 3, 32, 32))
     resized = torch.nn.functional.interpolate(framed, (20, 20), mode="bilinear", antialias=True)
     torch.testing.assert_close(view(images, side=20), view.network(resized))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_base_that_is_not_float32_is_refused_with_what_to_do(place, kind):
+    base = madlab.load_base(str(place / "small.safetensors")).to(kind)
+    with pytest.raises(MadlabError, match=r"training needs float32: give base\.float\(\)"):
+        madlab.train(str(place / "noise"), "mad", base=base, epochs=1, progress=False)
+    result = madlab.train(str(place / "noise"), "mad", base=base.float(), epochs=1, batch_size=8, progress=False)
+    assert 0 <= result.test_accuracy <= 100
+
+
+def test_a_gradient_whose_length_is_no_number_ends_a_clipped_run_too(place):
+    """Its parts are finite, their squares are not; scaled to the limit, they would all be zero and nothing learned."""
+    base = madlab.load_base(str(place / "small.safetensors"))
+    base.register_forward_pre_hook(lambda _, images: (_Steep.apply(images[0]),))
+    with pytest.raises(Diverged, match=r"infinite|became nan"):
+        net = madlab.MultiDomainNet(base)
+        net.add_domain("noise", 3, "prompt", size=32)
+        view, recipe = net.view("noise"), Recipe(epochs=1, batch_size=8, clip=1.0)
+        domain = madlab.Domain.from_folder(place / "noise")
+        train_epoch(view, domain, recipe, make_optimiser(view, recipe), 0)
+        train_epoch(view, domain, recipe, make_optimiser(view, recipe), 1)
+
+
+class _Steep(torch.autograd.Function):
+    """The identity, whose gradient is 1e25 times too long."""
+
+    @staticmethod
+    def forward(context, images):
+        return images.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return 1e25 * gradient

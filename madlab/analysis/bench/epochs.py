@@ -34,7 +34,7 @@ def time_epochs(
 
     Classical: JPEG files in folders, PIL transforms in `workers` processes (four, but at most one per core), float32 in
     PyTorch's default memory format, the loss read at every step for the log. Both train the same full MAD with SGD at a
-    rate near zero. Ours does without the usual recipe's clipping, so that both do the same.
+    rate near zero.
     """
     images, labels = random_pictures(count, setting.size * 9 // 8, CLASSES)
     split = Split(images, labels)
@@ -60,7 +60,7 @@ def _ours(setting: Setting, domain: Domain, device: torch.device, compile: str |
     net.add_domain(domain.name, CLASSES)
     view = net.view(domain.name)
     # With this many epochs the first is all warm-up, at rates near zero.
-    recipe = Recipe(epochs=10**5, batch_size=setting.batch, clip=0, crop=setting.size)
+    recipe = Recipe(epochs=10**5, batch_size=setting.batch, crop=setting.size)
     optimiser = make_optimiser(view, recipe)
     step = make_step(view, recipe, optimiser, compile=compile)
     return lambda: train_epoch(view, domain, recipe, optimiser, 0, step=step)
