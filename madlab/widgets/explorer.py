@@ -14,6 +14,8 @@ from madlab.widgets.panel import Panel, choice, slider
 SCORE, MEAN = "score S", "mean accuracy (%)"
 NO_LIMIT = 10.0
 """The right end of the budget slider, where rows of more than ten networks and of unknown budgets are shown too."""
+SHOWN_METHODS = 12
+"""Rows of each table that can be opened on the site."""
 
 
 def results_explorer(tables: Mapping[str, Sequence[Entry]]) -> Panel:
@@ -73,7 +75,8 @@ def results_explorer(tables: Mapping[str, Sequence[Entry]]) -> Panel:
         "limit": slider("networks at most", 1.0, NO_LIMIT, NO_LIMIT, 0.05),
         "method": choice("open", methods(first)),
     }
-    states = {"show": quantities(first)[:2], "limit": (1.5, NO_LIMIT)}
+    opened = [method for table in tables for method in methods(table)[:SHOWN_METHODS]]
+    states = {"show": quantities(first)[:2], "limit": (1.5, NO_LIMIT), "method": opened}
     return Panel(draw, controls, size=(9.5, 4.4), before=before, states=states)
 
 
