@@ -62,8 +62,8 @@ def caution(one: Recorded) -> list[str]:
         return []
     old, new = (verdicts(_against(_found(one)[name])) for name in (EARLIER, WHOLE))
     return [
-        f"**These runs are of an earlier recipe**, on small images first. On {len(one.domains)} domains, whatever the "
-        f"size: with it, {old[:-1]}; with today's, {new}"
+        f"**These runs are of an earlier recipe**, on small images first. On {listed(one.domains)}, whatever the size: "
+        f"with it, {old[:-1]}; with today's, {new}"
     ]
 
 
