@@ -29,7 +29,7 @@ from madlab.runs.train import method_and_options
 
 DOMAIN = "glyphs"
 PART = {"train": 14, "val": 4, "test": 8, "classes": 20, "size": 24}
-RECIPE: dict[str, Any] = {"epochs": 5, "batch_size": 20, "crop": 20}
+RECIPE: dict[str, Any] = {"epochs": 5, "batch_size": 20, "crop": 20, "polyak": 0.0}
 CAPACITIES = ("mad:1", "mad:4", "mad", "finetune")
 FACTORS = (1.0, 0.01, 100.0, 0.1, 10.0)
 

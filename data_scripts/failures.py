@@ -44,7 +44,7 @@ from madlab.runs.train import method_and_options
 
 DOMAINS = ("signs", "digits")
 PART = {"train": 20, "val": 8, "test": 30, "classes": 10, "size": 24}
-RECIPE: dict[str, Any] = {"epochs": 12, "batch_size": 20, "crop": 20}
+RECIPE: dict[str, Any] = {"epochs": 12, "batch_size": 20, "crop": 20, "polyak": 0.0}
 HEAD_RATE, BATCHNORM_RATE = METHODS["mad"].rates.head, METHODS["mad"].rates.batchnorm
 
 

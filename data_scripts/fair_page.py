@@ -30,14 +30,15 @@ from madlab.tables.report import collect, kilobytes, with_spreads
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "notebooks" / "site"
-NINE, FIVE, RECIPE = "fair-decathlon", "fair-sketch", "fair-recipe"
+NINE, FIVE, BOUNDED = "fair-decathlon", "fair-sketch", "fair-bounded"
 TOLD = {
     NINE: "the nine domains",
     FIVE: "the five domains",
     "fair-epochs": "the study of epochs",
     "fair-goal": "the nine domains, rounded in training",
     "fair-rates": "the nine domains, with the rates of other ranks",
-    RECIPE: "the control of the recipe",
+    "fair-recipe": "the control of the recipe",
+    BOUNDED: "the five mixed domains with bounded steps",
     "fair-densenet": "the five domains with the DenseNet",
     "fair-full-width": "the nine domains at full width",
 }
@@ -81,26 +82,27 @@ def write_page(args: argparse.Namespace) -> None:
     before, rest = args.readme.read_text("utf-8").split(BEGIN)
     _, after = rest.split(END)
     args.readme.write_text(
-        f"{before}{BEGIN}\n{in_short(found[NINE], found[FIVE], found[RECIPE])}\n{END}{after}", "utf-8"
+        f"{before}{BEGIN}\n{in_short(found[NINE], found[FIVE], found[BOUNDED])}\n{END}{after}", "utf-8"
     )
 
 
 def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
     """The page as Markdown, and its pictures by their names."""
-    nine, five, study, goal, swapped, recipe, *others = found.values()
+    nine, five, study, goal, swapped, recipe, bounded, *others = found.values()
     trials = nine.file.with_name("trials.jsonl")
     pictures: dict[str, bytes] = {}
     parts = ["# The fair table", OPENING]
-    parts += [*(_answer(one) for one in (nine, five) if one.ready), *caution(recipe)]
+    parts += [*(_answer(one) for one in (nine, five) if one.ready), *caution(nine, bounded)]
     parts += ["## What was compared, and how equal", *care([nine, five], trials)]
     parts += ["### What is there, and what is missing", *completeness(list(found.values()))]
-    parts += ["## What the recipe costs", *cost_of_recipe(recipe)]
-    for one in (nine, five):
+    parts += ["## What the recipe costs", *cost_of_recipe(recipe, bounded)]
+    for one in (bounded, nine, five):
         parts += [f"## {_heading(one)}", *accuracy(one, pictures)]
         parts += [f"### MAD against its rivals on {one.told}", *duels_of_mad(one)]
     parts += ["## A domain in 20 kB", *smallest_domain(nine, goal)]
     parts += ["## Rank or rates?", *rank_or_rates(nine, swapped)]
     parts += ["## Runs below frozen features", *below_frozen([nine, five])]
+    parts += [f"### On {bounded.told}", *below_frozen([bounded])]
     parts += ["## How many epochs are enough", *epochs(study)]
     for one in others:
         parts += [f"## {_heading(one)}", *carried_over(one, nine), *accuracy(one, pictures)]
@@ -110,7 +112,7 @@ def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
     return "\n\n".join(_wrapped(part) for part in parts) + "\n", pictures
 
 
-def in_short(nine: Recorded, five: Recorded, recipe: Recorded) -> str:
+def in_short(nine: Recorded, five: Recorded, bounded: Recorded) -> str:
     """The README's table of some methods, what the duels at equal bytes say, and what the recipe has to do with it."""
     if not (nine.ready and five.ready):
         return "The fair table is not complete: `notebooks/site/fair_table.md` says what is missing."
@@ -135,7 +137,7 @@ def in_short(nine: Recorded, five: Recorded, recipe: Recorded) -> str:
     said = [f"On {one.where}, at equal bytes, {equal_sizes(one).verdicts('bytes')}" for one in (nine, five)]
     heads = [f"{head}{form}" for form in ("", ", rounded") for head in ("kB", "nine", "five")]
     table = markdown(["method", "parameters", *heads], columns)
-    return "\n\n".join([_wrapped(f"{what}:"), table, _wrapped(" ".join([*said, *caution(recipe)]))])
+    return "\n\n".join([_wrapped(f"{what}:"), table, _wrapped(" ".join([*said, *caution(nine, bounded)]))])
 
 
 def _rounded(method: str, forms: Container[str]) -> str:

@@ -1,4 +1,4 @@
-"""The control of the recipe: what the tables owe to small images in their first epochs, and to long gradients."""
+"""The control of the recipe: what the tables owe to small images in their first epochs, and to steps of any length."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,27 +6,35 @@ from statistics import fmean
 
 from fair_records import Recorded, counted, listed
 
+from madlab.runs.record import Run
+from madlab.tables.budgets import stored_forms
 from madlab.tables.duel_report import bases_of, difference, told
 from madlab.tables.duels import DOMAIN, MEAN, Duel, duels, grid_of
-from madlab.tables.equal_size import verdicts
+from madlab.tables.equal_size import equal_duels
+from madlab.tables.frame import label
 from madlab.tables.outcomes import Outcome, outcomes
 from madlab.tables.output import markdown
 
-EARLIER, QUICK, WHOLE, CLIPPED = "earlier recipe", "four whole epochs", "six whole epochs", "six whole, clipped"
-RECIPES = {(6, 0.6, 0.0): EARLIER, (4, 0.0, 0.0): QUICK, (6, 0.0, 0.0): WHOLE, (6, 0.0, 1.0): CLIPPED}
-"""Epochs, share of them on small images and largest norm of a gradient (0: any), by the name that they have here."""
-STEPS = ((EARLIER, QUICK), (EARLIER, WHOLE), (WHOLE, CLIPPED))
+EARLIER, QUICK, WHOLE, BOUNDED = "earlier recipe", "four whole epochs", "six whole epochs", "six whole, bounded"
+RECIPES = {(6, 0.6, 0.0): EARLIER, (4, 0.0, 0.0): QUICK, (6, 0.0, 0.0): WHOLE, (6, 0.0, 1.0): BOUNDED}
+"""Epochs, share of them on small images and bound of the steps (`polyak`; 0: none), by the name that they have here."""
+STEPS = ((EARLIER, QUICK), (EARLIER, WHOLE), (WHOLE, BOUNDED))
 """Which recipe is compared with which before it."""
 FLOOR, OWN = "frozen", "mad"
 
 
-def cost_of_recipe(one: Recorded) -> list[str]:
-    """The same runs, at the same rates, with four recipes: accuracies, what each step changes, and what it decides."""
-    if one.missing:
-        left = f"{one.missing.total():,} of {counted(one.planned.total(), 'run')}"
-        return [f"`{one.name}.jsonl` lacks {left} yet (`python data_scripts/fair_table.py --grids {one.grid_name}`)."]
-    found = _found(one)
-    rows = list(dict.fromkeys(outcome.method for outcome in found[CLIPPED]))
+def cost_of_recipe(one: Recorded, bounded: Recorded) -> list[str]:
+    """The same runs, at the same rates, with four recipes: accuracies, what each step changes, and what it decides.
+
+    one: the control, with the first three; bounded: the rows of the duels with the fourth.
+    """
+    for record in (one, bounded):
+        if record.missing:
+            left = f"{record.missing.total():,} of {counted(record.planned.total(), 'run')}"
+            command = f"python data_scripts/fair_table.py --grids {record.grid_name}"
+            return [f"`{record.name}.jsonl` lacks {left} yet (`{command}`)."]
+    found = _found(one, bounded)
+    rows = list(dict.fromkeys(outcome.method for outcome in found[WHOLE]))
     grid = grid_of([replace(o, method=_name(o.method, name)) for name, own in found.items() for o in own])
     fought = duels(grid, [(_name(m, new), _name(m, old)) for old, new in STEPS for m in rows])
     means = {(duel.first, duel.second): duel for duel in fought if duel.kind == MEAN}
@@ -41,37 +49,52 @@ def cost_of_recipe(one: Recorded) -> list[str]:
         "Runs with `coarse 0.6` in their protocol saw images shrunk to 5/8 in the first 0.6 of their epochs, which "
         "takes 0.4 of the time. That was madlab's habit when they were made, and what it costs was measured last. The "
         "same rows at the same rates: on whole images, for four epochs, which take as long as six of that mixture, and "
-        "for six; then with a gradient whose norm is above 1 scaled to 1 (`clip 1`, arXiv 1211.5063). Mean test "
-        f"accuracy in percent over {listed(one.domains)}, and points:",
+        "for six; then with bounded steps, of which none may promise to lower the loss by more than the loss is "
+        "(`polyak 1`, the stochastic Polyak step size of arXiv 2002.10542 as a bound). Mean test accuracy in percent "
+        f"over {listed(one.domains)}, and points:",
         markdown(heads, columns),
         f"The largest change on one domain: {most.first} {difference(most, 1)} against {most.second} on {most.where}. "
         f"Verdicts after Holm's correction over the whole table; intervals from {bases_of(list(means.values()))}.",
         f"Below frozen features are, of {counted(len(rows) * len(one.domains), 'run')} each: {below}.",
         "What that decides, full MAD against the others, whatever their size, each column corrected by itself:",
         markdown(["against", *found], [list(against[0]), *([*column.values()] for column in against)]),
-        "So madlab now trains on whole images unless it is told otherwise (`coarse`). It does not clip by itself: the "
-        "limit is one of raw gradients, and where features are large those of the head use it up. But **a method that "
-        "fails without it was trained badly and is not a bad method**. What the other tables would be with today's "
-        "recipe is known for these rows and domains alone, and the rates of all were chosen with the earlier one.",
+        "So madlab now trains on whole images and bounds its steps unless it is told otherwise (`coarse`, `polyak`): "
+        "**a method that fails without them was trained badly and is not a bad method**. What that makes of all rows "
+        "that take part in duels is in the next section. The rates of all were chosen with the earlier recipe.",
     ]
 
 
-def caution(one: Recorded) -> list[str]:
-    """What to know of verdicts that are of the earlier recipe; nothing while its control is not complete."""
-    if one.missing:
+def caution(nine: Recorded, bounded: Recorded) -> list[str]:
+    """What to know of verdicts that are of the earlier recipe; nothing while the runs of today's are not complete.
+
+    nine: the table of the earlier recipe, which has the same rows on the same domains; bounded: today's.
+    """
+    if bounded.missing:
         return []
-    old, new = (verdicts(_against(_found(one)[name])) for name in (EARLIER, WHOLE))
+    rows = {(method, domain, seed) for method, _, domain, seed in bounded.cells}
+    old = [run for run in nine.every_run if (label(run), run.result.domain, run.result.seed) in rows]
+    before, after = (_at_equal_bytes(runs) for runs in (old, bounded.every_run))
     return [
-        f"**These runs are of an earlier recipe**, on small images first. On {listed(one.domains)}, whatever the size: "
-        f"with it, {old[:-1]}; with today's, {new}"
+        f"**These runs are of an earlier recipe**, on small images first and with steps of any length. At equal bytes "
+        f"on {listed(bounded.domains)}, one seed: with it, {before[:-1]}; with today's, {after}"
     ]
 
 
-def _found(one: Recorded) -> dict[str, list[Outcome]]:
-    """The runs as they were trained, by the name of their recipe."""
-    recipes = [(run.config.recipe.epochs, run.config.recipe.coarse, run.config.recipe.clip) for run in one.every_run]
-    runs = list(zip(one.every_run, recipes, strict=True))
-    own = {name: outcomes(run for run, recipe in runs if recipe == wanted) for wanted, name in RECIPES.items()}
+def _at_equal_bytes(runs: Sequence[Run]) -> str:
+    found = outcomes(runs)
+    forms = stored_forms(found)
+    return equal_duels(grid_of(found), {"bytes": forms.assign(size=forms["stored"])}).verdicts("bytes")
+
+
+def _found(one: Recorded, bounded: Recorded) -> dict[str, list[Outcome]]:
+    """The runs of the control's rows as they were trained, by the name of their recipe."""
+    rows = {run.method for run in one.every_run}
+    runs = [run for run in (*one.every_run, *bounded.every_run) if run.method in rows]
+    recipes = [(run.config.recipe.epochs, run.config.recipe.coarse, run.config.recipe.polyak) for run in runs]
+    own = {
+        name: outcomes(run for run, recipe in zip(runs, recipes, strict=True) if recipe == wanted)
+        for wanted, name in RECIPES.items()
+    }
     return {name: [outcome for outcome in every if outcome.bits is None] for name, every in own.items()}
 
 

@@ -27,7 +27,7 @@ from typing import Any
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
-from tune import RECIPE, trial
+from tune import trial
 
 from madlab.adapters import METHODS
 from madlab.files.jsonfiles import write_json
@@ -35,6 +35,7 @@ from madlab.progress import track
 from madlab.runs.train import train
 
 BASE = "pocket-resnet26"
+RECIPE: dict[str, Any] = {"epochs": 6, "coarse": 0.6, "polyak": 0.0}
 RATES = {
     "mad": (0.0002, 0.0006, 0.002, 0.006),
     "piggyback": (0.00003, 0.0001, 0.0003, 0.001),
@@ -48,7 +49,7 @@ for key, name in zip(COMPARED, RATES, strict=True):  # here and not in main(), s
 def rate_trial(path: str, flip: bool | None, method: str, rate: float) -> dict[str, Any]:
     """A line of trials.json: the accuracy on validation images, 0 where the trial diverged."""
     rates = {"adapter_lr": rate}
-    return {"domain": Path(path).name, "method": method, "rates": rates} | trial(path, flip, method, rates)
+    return {"domain": Path(path).name, "method": method, "rates": rates} | trial(path, flip, method, RECIPE | rates)
 
 
 def run(folder: Path, out: Path, method: str, rates: dict[str, Any], flip: bool | None, seed: int) -> str:

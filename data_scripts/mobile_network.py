@@ -59,7 +59,7 @@ TIERS = {
     224: Tier(256, 3, {"train": 6, "val": 5, "test": 20}),
 }
 """By the crop in pixels."""
-RECIPE: dict[str, Any] = {"batch_size": 16, "coarse": 0.5}
+RECIPE: dict[str, Any] = {"batch_size": 16, "coarse": 0.5, "polyak": 0.0}
 FROZEN_NORMS = "mad-frozen-batchnorm"
 RATES = {"batchnorm": 0.0, "mad": 0.05, "mad:8": 0.015, "piggyback": 0.003, "lora:8": 0.3, "finetune": 0.3}
 RATES |= {"frozen": 0.0, FROZEN_NORMS: RATES["mad"]}

@@ -52,7 +52,7 @@ NO_FLIP = ("gtsrb", "omniglot", "chars74k")
 SEEDS = (0, 1, 2)
 CLASSES, IMAGES, TESTED = 45, 270, 250
 EPOCHS, BATCH, CROP = 4, 32, 32
-RECIPE: dict[str, Any] = {"batch_size": BATCH, "crop": CROP, "coarse": 0.6}
+RECIPE: dict[str, Any] = {"batch_size": BATCH, "crop": CROP, "coarse": 0.6, "polyak": 0.0}
 RESNET = "pocket-resnet26"
 
 CAUSES: dict[str, dict[str, Any]] = {

@@ -74,7 +74,7 @@ NORM, HEAD = 0.3, 0.1
 KINDS = ("adapter_lr", "batchnorm_lr", "head_lr")
 WIDE, NEAR, WIDTH, SPREAD = 7, 4, 4.0, 2.0
 """Trials of the hypercube, and around the best so far; by which factors they leave the middle."""
-RECIPE: dict[str, Any] = {"epochs": 6, "coarse": 0.6}
+RECIPE: dict[str, Any] = {"epochs": 6, "coarse": 0.6, "polyak": 0.0}
 TRAIN, VAL, SEED = 540, 270, 0
 BASE = "pocket-resnet26"
 

@@ -14,6 +14,8 @@ from madlab.files.schemas import STRICT, as_whole, validated
 from madlab.runs.recipe import Recipe
 
 CONFIG = "config.json"
+YOUNGER = {"polyak": 0.0}
+"""Fields of a recipe that older runs lack, with what those runs did; the defaults are what new ones do."""
 
 
 def _checked_name(text: str) -> str:
@@ -78,7 +80,7 @@ class RunConfig:
     @staticmethod
     def from_json(facts: Any, where: str) -> "RunConfig":
         """The other way; MadlabError, naming `where` the facts are from, if they are no config."""
-        return validated(RunConfig, _upgraded(facts, where), where)
+        return validated(RunConfig, _completed(_upgraded(facts, where)), where)
 
     def write(self, folder: Path | str) -> None:
         """Write config.json into a run folder."""
@@ -110,3 +112,10 @@ def _upgraded(facts: Any, where: str) -> Any:
     new["base"] = dict(new["base"]) | {"source": facts["base_source"]}
     new["options"] = {} if facts.get("rank") is None else {"rank": facts["rank"]}
     return new
+
+
+def _completed(facts: Any) -> Any:
+    """A config with the fields of its recipe that are younger than it."""
+    if not isinstance(facts, Mapping) or not isinstance(facts.get("recipe"), Mapping):
+        return facts
+    return dict(facts) | {"recipe": YOUNGER | dict(facts["recipe"])}

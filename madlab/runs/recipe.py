@@ -47,8 +47,8 @@ class Recipe:
     """Weight decay of the head."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Nesterov momentum of SGD; 0 is plain SGD."""
-    clip: Annotated[float, Field(ge=0)] = 0.0
-    """Largest norm of the gradient of all that the domain trains; a longer one is scaled to it. 0 sets no limit."""
+    polyak: Annotated[float, Field(ge=0)] = 1.0
+    """The share of the loss by which a step may promise to lower it (`Step.bound_gradients`). 0 sets no limit."""
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Label smoothing."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.15
@@ -91,7 +91,7 @@ class RecipeOptions(TypedDict, total=False):
     adapter_decay: float
     head_decay: float
     momentum: float
-    clip: float
+    polyak: float
     smoothing: float
     warmup: float
     coarse: float

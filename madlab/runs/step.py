@@ -27,6 +27,8 @@ from madlab.view import DomainView
 
 PLAIN = "none"
 """The value of `compile` that switches graphs off."""
+LEAST_LOSS = 1e-12
+"""By which a promise is divided at least: where the loss is zero, so is the gradient."""
 WARM_UP = 3
 """Steps of each kind before it is recorded, because the first ones allocate. They are steps of the training."""
 
@@ -57,6 +59,7 @@ class Step:
         self.view, self.recipe, self.optimiser, self.weights = view, recipe, optimiser, weights
         self.adapted = [] if recipe.finish_bits is None else list(numbers(view).values())
         self.trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        self.loss = torch.zeros(())  # of the batches of this step so far, added up
 
     def __call__(self, images: Tensor, labels: Tensor, share: float, kind: Kind) -> Tensor:
         """Take the step at `share` of the peak rates; returns the loss, a tensor on the device, before it."""
@@ -77,22 +80,33 @@ class Step:
                 logits = self.view(images, kind.side)
                 loss = F.cross_entropy(logits, labels, self.weights, label_smoothing=self.recipe.smoothing)
             (loss / kind.together).backward()
+        self.loss = loss.detach() if kind.first else self.loss + loss.detach()
         if kind.last:
-            if self.recipe.clip > 0:
-                self.clip_gradients()
+            if self.recipe.polyak > 0:
+                self.bound_gradients(self.loss / kind.together)
             self.optimiser.step()
         return loss.detach()
 
-    def clip_gradients(self) -> None:
-        """Scale gradients that are longer together than `Recipe.clip` to that length (arXiv 1211.5063).
+    def bound_gradients(self, loss: Tensor) -> None:
+        """Shorten the gradients of a step that promises to lower the loss by more than `Recipe.polyak` of it.
 
-        The limit is one of raw gradients: features ten times as large make that of the head ten times as long, and what
-        it takes of the limit is not there for the adapter. So it suits a network or does not, and is off unless asked
-        for. A length that is no number any more becomes NaN, which ends the run, where the infinite would be no step.
+        A step of rate r along a gradient g lowers the loss by r |g|^2 to first order, and momentum m repeats it until
+        it is 1 / (1 - m) times as long: the promise is the sum of r |g|^2 / (1 - m) over all parameters. No step can
+        keep one that is larger than the loss, whose least value is zero; it is a sign that the gradient is long for
+        its curvature, and such a step can ruin a run. It is the stochastic Polyak step size (Loizou et al., arXiv
+        2002.10542) as an upper bound of the rates. Since promise and loss have the same unit, it needs no constant,
+        and weights or features of another size change nothing.
+
+        loss: of the images of the step, (). A promise that is no number any more becomes NaN, which ends the run,
+        where the infinite one would be no step.
         """
-        length = get_total_norm([p.grad for p in self.trained if p.grad is not None])
-        length = torch.where(length.isfinite(), length, torch.nan)
-        clip_grads_with_norm_(self.trained, self.recipe.clip, length)
+        squares = [
+            group["lr"] * get_total_norm([p.grad for p in group["params"] if p.grad is not None]) ** 2
+            for group in self.optimiser.param_groups
+        ]
+        promise = torch.stack(squares).sum() / (1 - self.recipe.momentum)
+        promise = torch.where(promise.isfinite(), promise, torch.nan)
+        clip_grads_with_norm_(self.trained, self.recipe.polyak, promise / loss.clamp(min=LEAST_LOSS))
 
 
 class Recorder(Protocol):

@@ -262,21 +262,25 @@ def test_a_rank_that_is_behind_for_its_rates_alone_is_told_by_the_control(comman
 
 
 def test_the_control_of_the_recipe_says_what_each_change_gives(command, records, tmp_path) -> None:
-    """Whole images give every row ten points, clipping LoRA alone forty more, which brings it before full MAD."""
-    methods = ("batchnorm", "mad", "wtpb", "parallel", "lora", "finetune")
-    recipes = {"earlier": (6, 0.6, 0.0), "four": (4, 0.0, 0.0), "whole": (6, 0.0, 0.0), "clipped": (6, 0.0, 1.0)}
+    """Whole images give every row ten points, bounded steps LoRA alone forty more, which brings it before full MAD."""
+    steered, mixed = sys.modules["fair_table"].STEERED, sys.modules["fair_table"].MIXED
+    recipes = {"earlier": (6, 0.6, 0.0), "four": (4, 0.0, 0.0), "whole": (6, 0.0, 0.0), "bounded": (6, 0.0, 1.0)}
 
-    def made(method: str, name: str, domain: str) -> Run:
-        epochs, coarse, clip = recipes[name]
-        share = {"frozen": 0.5, "lora": 0.3}.get(method, 0.6) + (0.0 if name == "earlier" else 0.1)
-        share += 0.4 if (method, name) == ("lora", "clipped") else 0.0
-        rank, facts = 8 if method == "lora" else None, {"losses": (1.0,) * epochs, "coarse": coarse, "clip": clip}
-        return row(method, rank, 10, share, domain, {}, **facts)
+    def made(name: str, method: str, domain: str) -> Run:
+        epochs, coarse, polyak = recipes[name]
+        share = {"frozen": 0.5, "lora:8": 0.3}.get(method, 0.6) + (0.0 if name == "earlier" else 0.1)
+        share += 0.4 if (method, name) == ("lora:8", "bounded") else 0.0
+        family, _, rank = method.partition(":")
+        facts = {"losses": (1.0,) * epochs, "coarse": coarse, "polyak": polyak}
+        size = 0 if method in ("frozen", "batchnorm") else 10
+        return row(family, int(rank) if rank else None, size, share, domain, {}, **facts)
 
-    mixed = ("dtd10", "caltech100", "flowers", "chars74k", "gtsrb")
-    rows = [("frozen", "earlier"), *((method, name) for name in recipes for method in methods)]
-    write_runs(records / "fair-recipe.jsonl", [made(*cell, domain) for cell in rows for domain in mixed])
-    page, _ = command(records, tmp_path)
+    control = [("earlier", "frozen"), *((name, row) for name in list(recipes)[:3] for row in steered)]
+    write_runs(records / "fair-recipe.jsonl", [made(*cell, domain) for cell in control for domain in mixed])
+    assert "`fair-bounded.jsonl` lacks 85 of 85 runs yet" in " ".join(command(records, tmp_path)[0].split())
+    duels = sys.modules["fair_table"].DUELS
+    write_runs(records / "fair-bounded.jsonl", [made("bounded", row, domain) for row in duels for domain in mixed])
+    page, block = command(records, tmp_path)
     section = page.split("## What the recipe costs")[1].split("\n## ")[0]
     told = " ".join(section.split())
     line = next(line for line in section.splitlines() if line.startswith("| lora:8"))
@@ -284,10 +288,14 @@ def test_the_control_of_the_recipe_says_what_each_change_gives(command, records,
     estimates = ["+10.0 leads", "+10.0 leads", "+40.0 leads"]
     assert [re.sub(r" \[.*\]", "", cell) for cell in cells[1::2]] == ["30.0", *estimates]
     assert cells[2::2] == ["40.0", "40.0", "80.0"]
-    assert "of 30 runs each: earlier recipe 5; four whole epochs 5; six whole epochs 5; six whole, clipped 0." in told
-    assert "lora:8 (six whole, clipped) +40.0" in told
+    assert "of 30 runs each: earlier recipe 5; four whole epochs 5; six whole epochs 5; six whole, bounded 0." in told
+    assert "lora:8 (six whole, bounded) +40.0" in told
     against = next(line for line in section.splitlines() if line.startswith("| lora:8") and line.count("|") == 6)
     assert [cell.split()[-1] for cell in against.strip("|").split("|")[1:]] == ["leads", "leads", "leads", "loses"]
+    today = "with today's, MAD **leads**: nobody; **ties**: piggyback"
+    for text in (page, block):
+        told = " ".join(text.split())
+        assert today in told and re.search(r"today's, [^.]*\*\*loses\*\*: [^.]*lora:8", told)
 
 
 def test_rates_are_those_of_families_and_equal_trials_are_told(script: ModuleType) -> None:

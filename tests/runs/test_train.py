@@ -365,6 +365,16 @@ def test_a_run_recorded_before_the_recipe_got_a_field_is_known_again(place, tmp_
         run(place, tmp_path / "old", resume=True, coarse=0.25)
 
 
+def test_a_run_recorded_before_steps_were_bounded_has_none_that_are(place, tmp_path):
+    shutil.copytree(place / "whole", tmp_path / "old")
+    config = json.loads((tmp_path / "old" / "config.json").read_text())
+    assert config["recipe"].pop("polyak") == Recipe().polyak == 1.0
+    (tmp_path / "old" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(MadlabError, match=r"started with other options \(polyak\)"):
+        run(place, tmp_path / "old", resume=True)
+    run(place, tmp_path / "old", resume=True, polyak=0.0)
+
+
 def test_a_second_process_is_refused_while_a_run_goes_on_and_not_once_it_was_killed(place):
     """What it writes meanwhile is as it would have been alone."""
     folder, command = place / "shared", ["train", "--domain", str(place / "noise"), "--epochs", "100000"]
@@ -470,29 +480,70 @@ def test_the_rate_rises_in_a_line_and_falls_along_a_cosine():
     assert warmup_cosine(1.0, 0.2) == pytest.approx(0.0)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_gradient_that_is_too_long_is_scaled_to_the_limit(place, accumulate):
-    """One step, at one rate for all parameters, has the direction of the gradient and the limit's length."""
+@pytest.mark.parametrize(("accumulate", "momentum"), [(1, 0.0), (2, 0.0), (1, 0.9)])
+def test_a_step_promises_no_more_than_its_share_of_the_loss(place, accumulate, momentum):
+    """One step, at one rate for all parameters, keeps its direction and is as long as the loss allows.
+
+    Nesterov's first step is 1 + m times that along the gradient, and all that momentum makes of it 1 / (1 - m) times.
+    """
     split = Split(torch.randint(256, (8, 36, 36, 3), dtype=torch.uint8), torch.arange(8) % 3)
     domain = madlab.Domain("x", ["a", "b", "c"], split, split, split, flip=False)
-    steps = []
-    for clip in (0.0, 1e6, 0.01):
+    steps, losses = {}, []
+    for polyak in (0.0, 1e6, 0.01):
         recipe = Recipe(
-            epochs=1, batch_size=8 // accumulate, accumulate=accumulate, momentum=0, warmup=0, head_decay=0, clip=clip
+            epochs=1,
+            batch_size=8 // accumulate,
+            accumulate=accumulate,
+            momentum=momentum,
+            warmup=0,
+            head_decay=0,
+            polyak=polyak,
         )
         torch.manual_seed(3)
         net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
         net.add_domain("x", 3, "finetune")
         view, parameters = net.view("x"), list(net.trainable_parameters("x"))
-        optimiser = torch.optim.SGD([{"params": parameters, "peak": 1.0}], lr=0.0)
+        groups = [{"params": parameters, "peak": 1.0}]
+        optimiser = torch.optim.SGD(groups, lr=0.0, momentum=momentum, nesterov=momentum > 0)
         before = [p.detach().clone() for p in parameters]
-        train_epoch(view, domain, recipe, optimiser, 0)
-        steps.append(torch.cat([(p - b).flatten() for p, b in zip(parameters, before, strict=True)]).detach())
-    free, unreached, limited = steps
-    assert free.norm() > 0.05
-    torch.testing.assert_close(unreached, free)
+        losses = []
+        train_epoch(view, domain, recipe, optimiser, 0, losses.append)
+        steps[polyak] = torch.cat([(p - b).flatten() for p, b in zip(parameters, before, strict=True)]).detach()
+    assert steps[0.0].norm() > 0.05
+    torch.testing.assert_close(steps[1e6], steps[0.0])
     rate = warmup_cosine(1 - 1 / accumulate, 0.0)  # that of the last batch of the step
-    torch.testing.assert_close(limited, rate * 0.01 * free / free.norm(), rtol=1e-3, atol=1e-6)
+    gradient = -steps[0.0] / (rate * (1 + momentum))
+    share = 0.01 * (sum(losses) / len(losses)) * (1 - momentum) / (rate * gradient.square().sum())
+    assert share < 0.9
+    torch.testing.assert_close(steps[0.01], share * steps[0.0], rtol=1e-3, atol=1e-6)
+
+
+def test_the_bound_means_the_same_for_features_of_any_size(place):
+    """With features a thousand times as large the same steps are shortened, by as much: the losses are the same."""
+    domain, curves = madlab.Domain.from_folder(place / "noise"), []
+    for size in (1.0, 1000.0):
+        torch.manual_seed(5)
+        layers = [torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1)]
+        base = torch.nn.Sequential(*layers, torch.nn.Flatten(), _Larger(size), torch.nn.Linear(8, 2))
+        recipe = {"epochs": 3, "batch_size": 8, "adapter_lr": 50.0, "crop": 16, "smoothing": 0.0}
+        log = []
+        madlab.train(domain, "mad", base=base, progress=False, on_epoch=log.append, **recipe)
+        curves.append([entry.train_loss for entry in log])
+    assert curves[1] == pytest.approx(curves[0], rel=0.01)
+    free = madlab.train(domain, "mad", base=base, progress=False, on_epoch=log.append, polyak=0.0, **recipe)
+    assert free.epochs == 3
+    assert log[-1].train_loss != pytest.approx(curves[0][-1], rel=0.05)
+
+
+class _Larger(torch.nn.Module):
+    """Features a number of times as large."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def forward(self, features):
+        return self.size * features
 
 
 def test_accumulated_gradients_are_the_mean_of_the_batches(place):
@@ -567,14 +618,14 @@ def test_a_base_that_is_not_float32_is_refused_with_what_to_do(place, kind):
     assert 0 <= result.test_accuracy <= 100
 
 
-def test_a_gradient_whose_length_is_no_number_ends_a_clipped_run_too(place):
-    """Its parts are finite, their squares are not; scaled to the limit, they would all be zero and nothing learned."""
+def test_a_gradient_whose_length_is_no_number_ends_a_run(place):
+    """Its parts are finite, their squares are not; scaled to the bound, they would all be zero and nothing learned."""
     base = madlab.load_base(str(place / "small.safetensors"))
     base.register_forward_pre_hook(lambda _, images: (_Steep.apply(images[0]),))
     with pytest.raises(Diverged, match=r"infinite|became nan"):
         net = madlab.MultiDomainNet(base)
         net.add_domain("noise", 3, "prompt", size=32)
-        view, recipe = net.view("noise"), Recipe(epochs=1, batch_size=8, clip=1.0)
+        view, recipe = net.view("noise"), Recipe(epochs=1, batch_size=8)
         domain = madlab.Domain.from_folder(place / "noise")
         train_epoch(view, domain, recipe, make_optimiser(view, recipe), 0)
         train_epoch(view, domain, recipe, make_optimiser(view, recipe), 1)
