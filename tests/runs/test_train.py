@@ -550,7 +550,7 @@ def test_accumulated_gradients_are_the_mean_of_the_batches(place):
     """Ten images in batches of 4, 4 and 2, two batches a step: against a loop that adds the gradients up itself."""
     split = Split(torch.randint(256, (10, 36, 36, 3), dtype=torch.uint8), torch.arange(10) % 3)
     domain = madlab.Domain("x", ["a", "b", "c"], split, split, split, flip=False)
-    recipe = Recipe(epochs=1, batch_size=4, accumulate=2, momentum=0, smoothing=0, head_decay=0, head_lr=0.1)
+    recipe = Recipe(epochs=1, batch_size=4, accumulate=2, momentum=0, smoothing=0, head_decay=0, head_lr=0.1, polyak=0)
     nets = []
     for _ in range(2):
         torch.manual_seed(3)
