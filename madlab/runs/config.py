@@ -14,8 +14,6 @@ from madlab.files.schemas import STRICT, as_whole, validated
 from madlab.runs.recipe import Recipe
 
 CONFIG = "config.json"
-YOUNGER = {"polyak": 0.0}
-"""Fields of a recipe that older runs lack, with what those runs did; the defaults are what new ones do."""
 
 
 def _checked_name(text: str) -> str:
@@ -28,6 +26,17 @@ Name = Annotated[str, AfterValidator(_checked_name)]
 
 Option = Annotated[JsonValue, BeforeValidator(as_whole)]
 """What an option of a method may be: a number, a text, or several of them, as JSON has it."""
+
+YOUNGER = {"polyak": 0.0}
+"""Fields of a recipe that older runs lack, with what those runs did; the defaults are what new ones do."""
+
+
+def _completed(recipe: Any) -> Any:
+    return YOUNGER | dict(recipe) if isinstance(recipe, Mapping) else recipe
+
+
+Stored = Annotated[Recipe, BeforeValidator(_completed)]
+"""A recipe, or one as a file holds it."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -63,7 +72,7 @@ class RunConfig:
     """The name of the base network's classifier, where it was given."""
     compile: str | None = None
     """How steps are launched (`train`): "none", or a backend of torch.compile; None for a CUDA graph on a GPU."""
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: Stored = field(default_factory=Recipe)
     split: str | None = None
     """The sha256 of the file that says which image is in which part, where madlab has split the images."""
 
@@ -80,7 +89,7 @@ class RunConfig:
     @staticmethod
     def from_json(facts: Any, where: str) -> "RunConfig":
         """The other way; MadlabError, naming `where` the facts are from, if they are no config."""
-        return validated(RunConfig, _completed(_upgraded(facts, where)), where)
+        return validated(RunConfig, _upgraded(facts, where), where)
 
     def write(self, folder: Path | str) -> None:
         """Write config.json into a run folder."""
@@ -112,10 +121,3 @@ def _upgraded(facts: Any, where: str) -> Any:
     new["base"] = dict(new["base"]) | {"source": facts["base_source"]}
     new["options"] = {} if facts.get("rank") is None else {"rank": facts["rank"]}
     return new
-
-
-def _completed(facts: Any) -> Any:
-    """A config with the fields of its recipe that are younger than it."""
-    if not isinstance(facts, Mapping) or not isinstance(facts.get("recipe"), Mapping):
-        return facts
-    return dict(facts) | {"recipe": YOUNGER | dict(facts["recipe"])}

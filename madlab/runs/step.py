@@ -92,7 +92,7 @@ class Step:
 
         A step of rate r along a gradient g lowers the loss by r |g|^2 to first order, and momentum m repeats it until
         it is 1 / (1 - m) times as long: the promise is the sum of r |g|^2 / (1 - m) over all parameters. No step can
-        keep one that is larger than the loss, whose least value is zero; it is a sign that the gradient is long for
+        keep one that is larger than the loss, which is never below zero; it is a sign that the gradient is long for
         its curvature, and such a step can ruin a run. It is the stochastic Polyak step size (Loizou et al., arXiv
         2002.10542) as an upper bound of the rates. Since promise and loss have the same unit, it needs no constant,
         and weights or features of another size change nothing.
@@ -100,11 +100,12 @@ class Step:
         loss: of the images of the step, (). A promise that is no number any more becomes NaN, which ends the run,
         where the infinite one would be no step.
         """
-        squares = [
-            group["lr"] * get_total_norm([p.grad for p in group["params"] if p.grad is not None]) ** 2
+        groups = [
+            (group["lr"], [p.grad for p in group["params"] if p.grad is not None])
             for group in self.optimiser.param_groups
         ]
-        promise = torch.stack(squares).sum() / (1 - self.recipe.momentum)
+        promises = [rate * get_total_norm(gradients) ** 2 for rate, gradients in groups if gradients]
+        promise = torch.stack(promises).sum() / (1 - self.recipe.momentum)
         promise = torch.where(promise.isfinite(), promise, torch.nan)
         clip_grads_with_norm_(self.trained, self.recipe.polyak, promise / loss.clamp(min=LEAST_LOSS))
 

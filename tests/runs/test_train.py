@@ -26,6 +26,7 @@ from madlab.benchmarks.domain import Split
 from madlab.benchmarks.loader import batches
 from madlab.errors import MadlabError
 from madlab.files import plain
+from madlab.files.tensors import load_tensors, save_tensors
 from madlab.runs import training
 from madlab.runs.epoch import Diverged, train_epoch
 from madlab.runs.rates import make_optimiser, peak_rates, warmup_cosine
@@ -365,14 +366,25 @@ def test_a_run_recorded_before_the_recipe_got_a_field_is_known_again(place, tmp_
         run(place, tmp_path / "old", resume=True, coarse=0.25)
 
 
-def test_a_run_recorded_before_steps_were_bounded_has_none_that_are(place, tmp_path):
-    shutil.copytree(place / "whole", tmp_path / "old")
-    config = json.loads((tmp_path / "old" / "config.json").read_text())
-    assert config["recipe"].pop("polyak") == Recipe().polyak == 1.0
-    (tmp_path / "old" / "config.json").write_text(json.dumps(config))
+def test_a_run_stopped_before_steps_were_bounded_goes_on_as_it_was(place, tmp_path):
+    """Config and checkpoint lack the field; with today's default it would be another run, and is refused."""
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    folder, options = tmp_path / "old", {"epochs": 2, "polyak": 0.0}
+    with pytest.raises(KeyboardInterrupt):
+        run(place, folder, on_epoch=stop, **options)
+    file = folder / "config.json"
+    config = json.loads(file.read_text())
+    assert config["recipe"].pop("polyak") == 0.0 < Recipe().polyak
+    file.write_text(json.dumps(config))
+    tensors, facts = load_tensors(folder / "checkpoint.safetensors", torch.device("cpu"))
+    del facts["config"]["recipe"]["polyak"]
+    save_tensors(folder / "checkpoint.safetensors", tensors, facts)
     with pytest.raises(MadlabError, match=r"started with other options \(polyak\)"):
-        run(place, tmp_path / "old", resume=True)
-    run(place, tmp_path / "old", resume=True, polyak=0.0)
+        run(place, folder, resume=True, epochs=2)
+    assert run(place, folder, resume=True, **options).epochs == 2
 
 
 def test_a_second_process_is_refused_while_a_run_goes_on_and_not_once_it_was_killed(place):
