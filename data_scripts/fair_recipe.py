@@ -5,6 +5,7 @@ from dataclasses import replace
 from statistics import fmean
 
 from fair_records import Recorded, counted, listed
+from fair_table import STEERED
 
 from madlab.runs.record import Run
 from madlab.tables.budgets import stored_forms
@@ -16,7 +17,7 @@ from madlab.tables.outcomes import Outcome, outcomes
 from madlab.tables.output import markdown
 
 EARLIER, QUICK, WHOLE, BOUNDED = "earlier recipe", "four whole epochs", "six whole epochs", "six whole, bounded"
-RECIPES = {(6, 0.6, 0.0): EARLIER, (4, 0.0, 0.0): QUICK, (6, 0.0, 0.0): WHOLE, (6, 0.0, 1.0): BOUNDED}
+RECIPES = {(6, 0.6, 0.0): EARLIER, (4, 0.0, 0.0): QUICK, (6, 0.0, 0.0): WHOLE, (6, 0.0, 4.0): BOUNDED}
 """Epochs, share of them on small images and bound of the steps (`polyak`; 0: none), by the name that they have here."""
 STEPS = ((EARLIER, QUICK), (EARLIER, WHOLE), (WHOLE, BOUNDED))
 """Which recipe is compared with which before it."""
@@ -29,10 +30,9 @@ def cost_of_recipe(one: Recorded, bounded: Recorded) -> list[str]:
     one: the control, with the first three; bounded: the rows of the duels with the fourth.
     """
     for record in (one, bounded):
-        if record.missing:
-            left = f"{record.missing.total():,} of {counted(record.planned.total(), 'run')}"
+        if lacking := sum(count for (method, *_), count in record.missing.items() if method in STEERED):
             command = f"python data_scripts/fair_table.py --grids {record.grid_name}"
-            return [f"`{record.name}.jsonl` lacks {left} yet (`{command}`)."]
+            return [f"`{record.name}.jsonl` lacks {counted(lacking, 'run')} of these rows yet (`{command}`)."]
     found = _found(one, bounded)
     rows = list(dict.fromkeys(outcome.method for outcome in found[WHOLE]))
     grid = grid_of([replace(o, method=_name(o.method, name)) for name, own in found.items() for o in own])
@@ -49,8 +49,8 @@ def cost_of_recipe(one: Recorded, bounded: Recorded) -> list[str]:
         "Runs with `coarse 0.6` in their protocol saw images shrunk to 5/8 in the first 0.6 of their epochs, which "
         "takes 0.4 of the time. That was madlab's habit when they were made, and what it costs was measured last. The "
         "same rows at the same rates: on whole images, for four epochs, which take as long as six of that mixture, and "
-        "for six; then with bounded steps, of which none may promise to lower the loss by more than the loss is "
-        "(`polyak 1`, the stochastic Polyak step size of arXiv 2002.10542 as a bound). Mean test accuracy in percent "
+        "for six; then with bounded steps, of which none may promise to lower the loss by more than four times the "
+        "loss (`polyak 4`, after the stochastic Polyak step size of arXiv 2002.10542). Mean test accuracy in percent "
         f"over {listed(one.domains)}, and points:",
         markdown(heads, columns),
         f"The largest change on one domain: {most.first} {difference(most, 1)} against {most.second} on {most.where}. "
@@ -65,18 +65,18 @@ def cost_of_recipe(one: Recorded, bounded: Recorded) -> list[str]:
 
 
 def caution(nine: Recorded, bounded: Recorded) -> list[str]:
-    """What to know of verdicts that are of the earlier recipe; nothing while the runs of today's are not complete.
+    """What to know of verdicts that are of the earlier recipe; nothing while no domain has all rows with today's.
 
     nine: the table of the earlier recipe, which has the same rows on the same domains; bounded: today's.
     """
-    if bounded.missing:
+    if not (nine.ready and bounded.ready):
         return []
-    rows = {(method, domain, seed) for method, _, domain, seed in bounded.cells}
+    rows = {(label(run), run.result.domain, run.result.seed) for run in bounded.runs}
     old = [run for run in nine.every_run if (label(run), run.result.domain, run.result.seed) in rows]
-    before, after = (_at_equal_bytes(runs) for runs in (old, bounded.every_run))
+    before, after = (_at_equal_bytes(runs) for runs in (old, bounded.runs))
     return [
-        f"**These runs are of an earlier recipe**, on small images first and with steps of any length. At equal bytes "
-        f"on {listed(bounded.domains)}, one seed: with it, {before[:-1]}; with today's, {after}"
+        "**These runs are of an earlier recipe**, on small images first and with steps of any length. At equal bytes "
+        f"on {listed(bounded.whole_domains)}, one seed: with it, {before[:-1]}; with today's, {after}"
     ]
 
 

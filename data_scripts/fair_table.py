@@ -139,6 +139,8 @@ UNBOUND = {"polyak": 0.0}
 EARLIER = {"coarse": 0.6} | UNBOUND
 """Of the recipe: the first six tenths of the epochs on small images, too."""
 SIX = {"epochs": 6} | EARLIER
+BOUNDED = {"epochs": 6, "coarse": 0.0, "polyak": 4.0}
+"""Today's recipe, on whole images with bounded steps."""
 GRIDS = {
     "table": Grid(
         "pocket-resnet26",
@@ -187,7 +189,7 @@ GRIDS = {
     ),
     "bounded": Grid(
         "pocket-resnet26",
-        (Stage(DUELS, MIXED, 1, {"epochs": 6}),),
+        (Stage(DUELS, MIXED, 1, BOUNDED),),
         {"fair-bounded": MIXED},
         2.5,
     ),

@@ -31,8 +31,14 @@ YOUNGER = {"polyak": 0.0}
 """Fields of a recipe that older runs lack, with what those runs did; the defaults are what new ones do."""
 
 
+FORMER = {"clip": 0.0}
+"""Fields that a recipe had for a while, where they did nothing."""
+
+
 def _completed(recipe: Any) -> Any:
-    return YOUNGER | dict(recipe) if isinstance(recipe, Mapping) else recipe
+    if not isinstance(recipe, Mapping):
+        return recipe
+    return YOUNGER | {name: value for name, value in recipe.items() if name not in FORMER or value != FORMER[name]}
 
 
 Stored = Annotated[Recipe, BeforeValidator(_completed)]

@@ -47,8 +47,8 @@ class Recipe:
     """Weight decay of the head."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Nesterov momentum of SGD; 0 is plain SGD."""
-    polyak: Annotated[float, Field(ge=0)] = 1.0
-    """The share of the loss by which a step may promise to lower it (`Step.bound_gradients`). 0 sets no limit."""
+    polyak: Annotated[float, Field(ge=0)] = 4.0
+    """By how many times the loss a step may promise to lower it, to first order; longer ones are shortened. 0: any."""
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Label smoothing."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.15

@@ -28,7 +28,7 @@ from madlab.view import DomainView
 PLAIN = "none"
 """The value of `compile` that switches graphs off."""
 LEAST_LOSS = 1e-12
-"""By which a promise is divided at least: where the loss is zero, so is the gradient."""
+"""By which a promise is divided at least: a loss of zero allows no step, and no promise beside it is no fault."""
 WARM_UP = 3
 """Steps of each kind before it is recorded, because the first ones allocate. They are steps of the training."""
 
@@ -88,17 +88,21 @@ class Step:
         return loss.detach()
 
     def bound_gradients(self, loss: Tensor) -> None:
-        """Shorten the gradients of a step that promises to lower the loss by more than `Recipe.polyak` of it.
+        """Shorten the gradients of a step that promises to lower the loss by more than `Recipe.polyak` times the loss.
 
-        A step of rate r along a gradient g lowers the loss by r |g|^2 to first order, and momentum m repeats it until
-        it is 1 / (1 - m) times as long: the promise is the sum of r |g|^2 / (1 - m) over all parameters. No step can
-        keep one that is larger than the loss, which is never below zero; it is a sign that the gradient is long for
-        its curvature, and such a step can ruin a run. It is the stochastic Polyak step size (Loizou et al., arXiv
-        2002.10542) as an upper bound of the rates. Since promise and loss have the same unit, it needs no constant,
-        and weights or features of another size change nothing.
+        To first order a step of rate r along a gradient g lowers the loss f by r |g|^2, and momentum m repeats it until
+        it is 1 / (1 - m) times as long: the promise of a step is the sum of r |g|^2 / (1 - m) over all parameters.
+        Where the loss is a parabola of curvature L with its minimum at zero, |g|^2 is 2 L f, and gradient descent is
+        stable for rates below 2 / L: the promise of a stable step is below 4 f. So the bound of 4 leaves alone what may
+        be stable, and shortens what cannot be, before it ruins the run.
 
-        loss: of the images of the step, (). A promise that is no number any more becomes NaN, which ends the run,
-        where the infinite one would be no step.
+        After the stochastic Polyak step size (Loizou et al., arXiv 2002.10542), the rate f / (c |g|^2), with the rates
+        of all groups shortened alike. The least loss is taken to be zero, which it is not with label smoothing, weight
+        decay is left out, and a gradient of the warm-up is judged at the rate of its own step, although momentum
+        carries it to later, higher ones: each makes the bound looser than it could be.
+
+        loss: of the images of the step, (). A promise that is no number any more becomes NaN, which ends the run, where
+        the infinite one would be no step.
         """
         groups = [
             (group["lr"], [p.grad for p in group["params"] if p.grad is not None])
@@ -106,8 +110,9 @@ class Step:
         ]
         promises = [rate * get_total_norm(gradients) ** 2 for rate, gradients in groups if gradients]
         promise = torch.stack(promises).sum() / (1 - self.recipe.momentum)
-        promise = torch.where(promise.isfinite(), promise, torch.nan)
-        clip_grads_with_norm_(self.trained, self.recipe.polyak, promise / loss.clamp(min=LEAST_LOSS))
+        ratio = promise / loss.clamp(min=LEAST_LOSS)
+        ratio = torch.where(ratio.isfinite(), ratio, torch.nan)
+        clip_grads_with_norm_(self.trained, self.recipe.polyak, ratio)
 
 
 class Recorder(Protocol):
