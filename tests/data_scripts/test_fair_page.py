@@ -264,7 +264,7 @@ def test_a_rank_that_is_behind_for_its_rates_alone_is_told_by_the_control(comman
 def test_the_control_of_the_recipe_says_what_each_change_gives(command, records, tmp_path) -> None:
     """Whole images give every row ten points, bounded steps LoRA alone forty more, which brings it before full MAD."""
     steered, mixed = sys.modules["fair_table"].STEERED, sys.modules["fair_table"].MIXED
-    recipes = {"earlier": (6, 0.6, 0.0), "four": (4, 0.0, 0.0), "whole": (6, 0.0, 0.0), "bounded": (6, 0.0, 1.0)}
+    recipes = {"earlier": (6, 0.6, 0.0), "four": (4, 0.0, 0.0), "whole": (6, 0.0, 0.0), "bounded": (6, 0.0, 4.0)}
 
     def made(name: str, method: str, domain: str) -> Run:
         epochs, coarse, polyak = recipes[name]
@@ -279,6 +279,9 @@ def test_the_control_of_the_recipe_says_what_each_change_gives(command, records,
     write_runs(records / "fair-recipe.jsonl", [made(*cell, domain) for cell in control for domain in mixed])
     assert "`fair-bounded.jsonl` lacks 30 runs of these rows yet" in " ".join(command(records, tmp_path)[0].split())
     duels = sys.modules["fair_table"].DUELS
+    write_runs(
+        records / "fair-decathlon.jsonl", [made("earlier", row, domain) for row in (*duels, "mad:4") for domain in NINE]
+    )
     write_runs(records / "fair-bounded.jsonl", [made("bounded", row, domain) for row in duels for domain in mixed])
     page, block = command(records, tmp_path)
     section = page.split("## What the recipe costs")[1].split("\n## ")[0]
@@ -292,10 +295,16 @@ def test_the_control_of_the_recipe_says_what_each_change_gives(command, records,
     assert "lora:8 (six whole, bounded) +40.0" in told
     against = next(line for line in section.splitlines() if line.startswith("| lora:8") and line.count("|") == 6)
     assert [cell.split()[-1] for cell in against.strip("|").split("|")[1:]] == ["leads", "leads", "leads", "loses"]
-    today = "with today's, MAD **leads**: nobody; **ties**: piggyback"
+    rivals = "piggyback, wtpb, parallel, hira:8, ksm, filter-subspace, series"
+    with_it = f"with it, MAD **leads**: lora:8; **ties**: {rivals}; **loses**: nobody; with today's"
+    today = f"with today's, MAD **leads**: nobody; **ties**: {rivals}; **loses**: lora:8."
     for text in (page, block):
-        told = " ".join(text.split())
-        assert today in told and re.search(r"today's, [^.]*\*\*loses\*\*: [^.]*lora:8", told)
+        assert with_it in (told := " ".join(text.split())) and today in told
+        assert "on dtd10, caltech100, flowers, chars74k, gtsrb, one seed" in told
+    own = page.split("## The five mixed domains with bounded steps")[1].split("\n## ")[0]
+    assert "### MAD against its rivals on the five mixed domains with bounded steps" in own
+    floors = page.split("### On the five mixed domains with bounded steps")[1].split("\n## ")[0]
+    assert "Below are 0 of 80 runs" in " ".join(floors.split())
 
 
 def test_rates_are_those_of_families_and_equal_trials_are_told(script: ModuleType) -> None:
