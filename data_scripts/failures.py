@@ -2,11 +2,14 @@
 
     python data_scripts/failures.py --out madlab/records/failures.jsonl
     python data_scripts/failures.py --out madlab/records/failures.jsonl --print
+    python data_scripts/failures.py --out madlab/records/failures-bound-0.jsonl
+    python data_scripts/failures.py --out madlab/records/failures-bound-4.jsonl --polyak 4
 
 Adapter rates from a hundredth to a hundred times the method's own, rates of head and BatchNorm that are too high,
 rank 1, no adapter, an untrained base network of width 4, two epochs, three images per class, and a loss that becomes
 NaN. The limits of the diagnosis were chosen on `signs`; `digits` was not looked at before. Runs that the file holds
-already are not made again. The second command prints the confusion tables.
+already are not made again. The second command prints the confusion tables. failures.jsonl, by which the diagnosis was
+made, has the rates of its time; the last two commands are the control of the bound of steps, at today's rates.
 """
 
 import argparse
@@ -44,7 +47,7 @@ from madlab.runs.train import method_and_options
 
 DOMAINS = ("signs", "digits")
 PART = {"train": 20, "val": 8, "test": 30, "classes": 10, "size": 24}
-RECIPE: dict[str, Any] = {"epochs": 12, "batch_size": 20, "crop": 20, "polyak": 0.0}
+RECIPE: dict[str, Any] = {"epochs": 12, "batch_size": 20, "crop": 20}
 HEAD_RATE, BATCHNORM_RATE = METHODS["mad"].rates.head, METHODS["mad"].rates.batchnorm
 
 
@@ -89,8 +92,10 @@ def untrained() -> nn.Module:
     return madlab.resnet26(num_classes=10, width=4)
 
 
-def fail(domain: madlab.Domain, name: str, cause: str, reference: str, method: str, changes: dict[str, Any]) -> Failure:
-    """Make one run and gather its evidence."""
+def fail(
+    domain: madlab.Domain, polyak: float, name: str, cause: str, reference: str, method: str, changes: dict[str, Any]
+) -> Failure:
+    """Make one run and gather its evidence; polyak: the bound of its steps."""
     changes, start = dict(changes), f"{domain.name}/"
     if images := changes.pop("few", None):
         domain = replace(few(domain, **PART | {"train": images, "size": None}), name=f"{domain.name}-few")
@@ -99,7 +104,7 @@ def fail(domain: madlab.Domain, name: str, cause: str, reference: str, method: s
         place = Path(folder) / "run"
         accuracy = None
         with contextlib.suppress(Diverged):
-            settings = RECIPE | changes
+            settings = RECIPE | {"polyak": polyak} | changes
             accuracy = madlab.train(domain, method, base=base, out=place, progress=False, **settings).test_accuracy
         evidence = replace(gather(place, base), path=start + name)
     return Failure(cause, start + reference, evidence, accuracy)
@@ -118,6 +123,7 @@ def show(failures: Sequence[Failure]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the file to make, one line per run")
+    parser.add_argument("--polyak", type=float, default=0.0, help="the bound of the steps")
     parser.add_argument("--print", action="store_true", help="only print the tables of a file that exists")
     arguments = parser.parse_args()
     out: Path = arguments.out
@@ -128,7 +134,7 @@ def main() -> None:
         domains = [few(madlab.load_domain(name), **PART) for name in DOMAINS]
         for domain, run in ((domain, run) for run in plan() for domain in domains):
             if f"{domain.name}/{run[0]}" not in done:
-                failures.append(fail(domain, *run))
+                failures.append(fail(domain, arguments.polyak, *run))
                 write_bytes(out, "".join(json.dumps(asdict(one)) + "\n" for one in failures).encode())
                 print(f"{domain.name}, {run[0]}: {failures[-1].test_accuracy}", flush=True)
     show(failures)

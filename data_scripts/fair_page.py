@@ -19,7 +19,7 @@ from fair_care import TRIALS, care, completeness, duels_tried
 from fair_floors import below_frozen, carried_over
 from fair_goal import smallest_domain
 from fair_rates import rank_or_rates
-from fair_recipe import caution, cost_of_recipe
+from fair_recipe import caution, cost_of_recipe, few_images
 from fair_records import Recorded
 from fair_sections import accuracy, duels_of_mad, epochs, equal_sizes
 
@@ -96,6 +96,7 @@ def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
     parts += ["## What was compared, and how equal", *care([nine, five], trials)]
     parts += ["### What is there, and what is missing", *completeness(list(found.values()))]
     parts += ["## What the recipe costs", *cost_of_recipe(recipe, bounded)]
+    parts += few_images(*(nine.file.with_name(f"failures-bound-{bound}.jsonl") for bound in (0, 4)))
     for one in (bounded, nine, five):
         parts += [f"## {_heading(one)}", *accuracy(one, pictures)]
         parts += [f"### MAD against its rivals on {one.told}", *duels_of_mad(one)]

@@ -51,10 +51,10 @@ def test_a_run_of_the_script(script, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(script, "RECIPE", {"epochs": 2, "batch_size": 8, "crop": 20})
     domain = madlab.Domain.from_folder(tiny.write_folder(tmp_path / "noise"))
     plan = {run[0]: run for run in script.plan()}
-    made = script.fail(domain, *plan["mad, untrained base"])
+    made = script.fail(domain, 0.0, *plan["mad, untrained base"])
     assert (made.cause, made.reference, made.evidence.path) == (BASE, "noise/mad × 1", "noise/mad, untrained base")
     assert made.test_accuracy is not None and made.evidence.finished and made.evidence.classes == 3
-    made = script.fail(domain, *plan["mad, NaN"])
+    made = script.fail(domain, 0.0, *plan["mad, NaN"])
     assert made.test_accuracy is None and made.diagnosis().signatures == (DIVERGED,)
 
 

@@ -1,5 +1,6 @@
 """The page of the fair table: what is committed is what the records say, and what it says of made runs is true."""
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -305,6 +306,29 @@ def test_the_control_of_the_recipe_says_what_each_change_gives(command, records,
     assert "### MAD against its rivals on the five mixed domains with bounded steps" in own
     floors = page.split("### On the five mixed domains with bounded steps")[1].split("\n## ")[0]
     assert "Below are 0 of 80 runs" in " ".join(floors.split())
+
+
+def test_the_bound_on_few_images_is_told_as_it_is_recorded() -> None:
+    """Each cause's means over the runs that ended with both bounds, from the lines of the two files."""
+    reached = []
+    for bound in (0, 4):
+        lines = map(json.loads, (RECORDS / f"failures-bound-{bound}.jsonl").read_text().splitlines())
+        reached.append({line["evidence"]["path"]: line for line in lines})
+        recipes = [line["evidence"]["config"]["recipe"]["polyak"] for line in reached[-1].values()]
+        assert recipes == [bound] * 60
+    free, bounded = reached
+    assert {path: line["evidence"]["rates"] for path, line in free.items()} == {
+        path: line["evidence"]["rates"] for path, line in bounded.items()
+    }
+    table = (SITE / "fair_table.md").read_text().split("**On few images.**")[1].split("\n\n")[1].splitlines()[2:]
+    cells = {name: rest for name, *rest in ([cell.strip() for cell in line.strip("|").split("|")] for line in table)}
+    causes = {path: line["cause"] for path, line in free.items() if line["test_accuracy"] is not None}
+    assert cells.keys() == set(causes.values())
+    for cause, (runs, *told) in cells.items():
+        own = [path for path, name in causes.items() if name == cause]
+        means = [sum(lines[path]["test_accuracy"] for path in own) / len(own) for lines in reached]
+        assert int(runs) == len(own)
+        assert [float(text) for text in told] == pytest.approx([*means, means[1] - means[0]], abs=0.051)
 
 
 def test_rates_are_those_of_families_and_equal_trials_are_told(script: ModuleType) -> None:
