@@ -30,14 +30,14 @@ from madlab.tables.report import collect, kilobytes, with_spreads
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "notebooks" / "site"
-NINE, FIVE, BOUNDED = "fair-decathlon", "fair-sketch", "fair-bounded"
+NINE, FIVE, RECIPE, BOUNDED = "fair-decathlon", "fair-sketch", "fair-recipe", "fair-bounded"
 TOLD = {
     NINE: "the nine domains",
     FIVE: "the five domains",
     "fair-epochs": "the study of epochs",
     "fair-goal": "the nine domains, rounded in training",
     "fair-rates": "the nine domains, with the rates of other ranks",
-    "fair-recipe": "the control of the recipe",
+    RECIPE: "the control of the recipe",
     BOUNDED: "the five mixed domains with bounded steps",
     "fair-densenet": "the five domains with the DenseNet",
     "fair-full-width": "the nine domains at full width",
@@ -81,9 +81,8 @@ def write_page(args: argparse.Namespace) -> None:
     (args.site / "fair_table.md").write_text(text, "utf-8")
     before, rest = args.readme.read_text("utf-8").split(BEGIN)
     _, after = rest.split(END)
-    args.readme.write_text(
-        f"{before}{BEGIN}\n{in_short(found[NINE], found[FIVE], found[BOUNDED])}\n{END}{after}", "utf-8"
-    )
+    short = in_short(found[NINE], found[FIVE], caution(found[RECIPE], found[BOUNDED]))
+    args.readme.write_text(f"{before}{BEGIN}\n{short}\n{END}{after}", "utf-8")
 
 
 def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
@@ -92,7 +91,7 @@ def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
     trials = nine.file.with_name("trials.jsonl")
     pictures: dict[str, bytes] = {}
     parts = ["# The fair table", OPENING]
-    parts += [*(_answer(one) for one in (nine, five) if one.ready), *caution(nine, bounded)]
+    parts += [*(_answer(one) for one in (nine, five) if one.ready), *caution(recipe, bounded)]
     parts += ["## What was compared, and how equal", *care([nine, five], trials)]
     parts += ["### What is there, and what is missing", *completeness(list(found.values()))]
     parts += ["## What the recipe costs", *cost_of_recipe(recipe, bounded)]
@@ -113,8 +112,8 @@ def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
     return "\n\n".join(_wrapped(part) for part in parts) + "\n", pictures
 
 
-def in_short(nine: Recorded, five: Recorded, bounded: Recorded) -> str:
-    """The README's table of some methods, what the duels at equal bytes say, and what the recipe has to do with it."""
+def in_short(nine: Recorded, five: Recorded, warned: list[str]) -> str:
+    """The README's table of some methods, what the duels at equal bytes say, and what to know of that (`caution`)."""
     if not (nine.ready and five.ready):
         return "The fair table is not complete: `notebooks/site/fair_table.md` says what is missing."
     tables = [collect(one.runs, rounded=True)[0] for one in (nine, five)]
@@ -138,7 +137,7 @@ def in_short(nine: Recorded, five: Recorded, bounded: Recorded) -> str:
     said = [f"On {one.where}, at equal bytes, {equal_sizes(one).verdicts('bytes')}" for one in (nine, five)]
     heads = [f"{head}{form}" for form in ("", ", rounded") for head in ("kB", "nine", "five")]
     table = markdown(["method", "parameters", *heads], columns)
-    return "\n\n".join([_wrapped(f"{what}:"), table, _wrapped(" ".join([*said, *caution(nine, bounded)]))])
+    return "\n\n".join([_wrapped(f"{what}:"), table, _wrapped(" ".join([*said, *warned]))])
 
 
 def _rounded(method: str, forms: Container[str]) -> str:

@@ -10,12 +10,9 @@ from fair_table import STEERED
 
 from madlab.analysis.diagnosis import Failure, confusion, read_failures
 from madlab.analysis.diagnosis.signatures import NOTHING
-from madlab.runs.record import Run
-from madlab.tables.budgets import stored_forms
 from madlab.tables.duel_report import bases_of, difference, told
 from madlab.tables.duels import DOMAIN, MEAN, Duel, duels, grid_of
-from madlab.tables.equal_size import equal_duels
-from madlab.tables.frame import label
+from madlab.tables.equal_size import verdicts
 from madlab.tables.outcomes import Outcome, outcomes
 from madlab.tables.output import markdown
 
@@ -33,7 +30,7 @@ def cost_of_recipe(one: Recorded, bounded: Recorded) -> list[str]:
     one: the control, with the first three; bounded: the rows of the duels with the fourth.
     """
     for record in (one, bounded):
-        if lacking := sum(count for (method, *_), count in record.missing.items() if method in STEERED):
+        if lacking := _lacking(record):
             command = f"python data_scripts/fair_table.py --grids {record.grid_name}"
             return [f"`{record.name}.jsonl` lacks {counted(lacking, 'run')} of these rows yet (`{command}`)."]
     found = _found(one, bounded)
@@ -67,19 +64,15 @@ def cost_of_recipe(one: Recorded, bounded: Recorded) -> list[str]:
     ]
 
 
-def caution(nine: Recorded, bounded: Recorded) -> list[str]:
-    """What to know of verdicts that are of the earlier recipe; nothing while no domain has all rows with today's.
-
-    nine: the table of the earlier recipe, which has the same rows on the same domains; bounded: today's.
-    """
-    if not (nine.ready and bounded.ready):
+def caution(one: Recorded, bounded: Recorded) -> list[str]:
+    """What to know of verdicts that are of the earlier recipe; nothing while its control is not complete."""
+    if _lacking(one) or _lacking(bounded):
         return []
-    rows = {(label(run), run.result.domain, run.result.seed) for run in bounded.runs}
-    old = [run for run in nine.every_run if (label(run), run.result.domain, run.result.seed) in rows]
-    before, after = (_at_equal_bytes(runs) for runs in (old, bounded.runs))
+    found = _found(one, bounded)
+    old, new = (verdicts(_against(found[name])) for name in (EARLIER, BOUNDED))
     return [
-        "**These runs are of an earlier recipe**, on small images first and with steps of any length. At equal bytes "
-        f"on {listed(bounded.whole_domains)}, one seed: with it, {before[:-1]}; with today's, {after}"
+        "**These runs are of an earlier recipe**, on small images first and with steps of any length. On "
+        f"{listed(one.domains)}, whatever the size: with it, {old[:-1]}; with today's, {new}"
     ]
 
 
@@ -111,17 +104,16 @@ def few_images(free: Path, bounded: Path) -> list[str]:
 def _diagnosed(failures: Sequence[Failure]) -> str:
     """How often the diagnosis of a run alone is right, undecided with the cause among what is left, or wrong."""
     counts = [0, 0, 0]
-    for truth, verdicts in confusion(failures, beside=False).items():
-        for said, count in verdicts.items():
+    for truth, found in confusion(failures, beside=False).items():
+        for said, count in found.items():
             left = said.split(" or ")
             counts[0 if left == [truth] else 1 if truth in left else 2] += count
     return f"right about {counts[0]}, undecided about {counts[1]} and wrong about {counts[2]}"
 
 
-def _at_equal_bytes(runs: Sequence[Run]) -> str:
-    found = outcomes(runs)
-    forms = stored_forms(found)
-    return equal_duels(grid_of(found), {"bytes": forms.assign(size=forms["stored"])}).verdicts("bytes")
+def _lacking(one: Recorded) -> int:
+    """How many runs of the control's rows are not there."""
+    return sum(count for (method, *_), count in one.missing.items() if method in STEERED)
 
 
 def _found(one: Recorded, bounded: Recorded) -> dict[str, list[Outcome]]:

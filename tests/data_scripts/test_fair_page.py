@@ -296,12 +296,12 @@ def test_the_control_of_the_recipe_says_what_each_change_gives(command, records,
     assert "lora:8 (six whole, bounded) +40.0" in told
     against = next(line for line in section.splitlines() if line.startswith("| lora:8") and line.count("|") == 6)
     assert [cell.split()[-1] for cell in against.strip("|").split("|")[1:]] == ["leads", "leads", "leads", "loses"]
-    rivals = "piggyback, wtpb, parallel, hira:8, ksm, filter-subspace, series"
+    rivals = "batchnorm, wtpb, parallel, finetune"
     with_it = f"with it, MAD **leads**: lora:8; **ties**: {rivals}; **loses**: nobody; with today's"
     today = f"with today's, MAD **leads**: nobody; **ties**: {rivals}; **loses**: lora:8."
     for text in (page, block):
         assert with_it in (told := " ".join(text.split())) and today in told
-        assert "on dtd10, caltech100, flowers, chars74k, gtsrb, one seed" in told
+        assert "On dtd10, caltech100, flowers, chars74k, gtsrb, whatever the size" in told
     own = page.split("## The five mixed domains with bounded steps")[1].split("\n## ")[0]
     assert "### MAD against its rivals on the five mixed domains with bounded steps" in own
     floors = page.split("### On the five mixed domains with bounded steps")[1].split("\n## ")[0]
