@@ -92,9 +92,9 @@ class Step:
 
         To first order a step of rate r along a gradient g lowers the loss f by r |g|^2, and momentum m repeats it until
         it is 1 / (1 - m) times as long: the promise of a step is the sum of r |g|^2 / (1 - m) over all parameters.
-        Where the loss is a parabola of curvature L with its minimum at zero, |g|^2 is 2 L f, and gradient descent is
-        stable for rates below 2 / L: the promise of a stable step is below 4 f. So the bound of 4 leaves alone what may
-        be stable, and shortens what cannot be, before it ruins the run.
+        Where the loss is a parabola of curvature L with its minimum at zero, |g|^2 is 2 L f, and plain gradient descent
+        is stable for rates below 2 / L: the promise of its stable steps is below 4 f. That is the bound of 4. Momentum
+        is stable on a parabola beyond it, so there it is a careful choice and no proof that a longer step does harm.
 
         After the stochastic Polyak step size (Loizou et al., arXiv 2002.10542), the rate f / (c |g|^2), with the rates
         of all groups shortened alike. The least loss is taken to be zero, which it is not with label smoothing, weight

@@ -28,6 +28,7 @@ from madlab.errors import MadlabError
 from madlab.files import plain
 from madlab.files.tensors import load_tensors, save_tensors
 from madlab.runs import training
+from madlab.runs.config import RunConfig
 from madlab.runs.epoch import Diverged, train_epoch
 from madlab.runs.rates import make_optimiser, peak_rates, warmup_cosine
 from madlab.runs.recipe import Recipe
@@ -364,6 +365,15 @@ def test_a_run_recorded_before_the_recipe_got_a_field_is_known_again(place, tmp_
     run(place, tmp_path / "old", resume=True)
     with pytest.raises(MadlabError, match="coarse"):
         run(place, tmp_path / "old", resume=True, coarse=0.25)
+
+
+def test_a_recipe_with_the_limit_that_was_there_for_a_while_is_read_where_it_was_off(place):
+    config = json.loads((place / "whole" / "config.json").read_text())
+    config["recipe"]["clip"] = 0.0
+    assert RunConfig.from_json(config, "it").recipe == RunConfig.read(place / "whole").recipe
+    config["recipe"]["clip"] = 1.0
+    with pytest.raises(MadlabError, match="clip"):
+        RunConfig.from_json(config, "it")
 
 
 def test_a_run_stopped_before_steps_were_bounded_goes_on_as_it_was(place, tmp_path):
