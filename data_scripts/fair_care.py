@@ -4,27 +4,33 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fair_grids import DUELS, FIRST_ROUND
 from fair_records import Recorded, counted, listed
-from fair_table import DUELS
-from tune import NEAR, START, WIDE, best_of, edges, read_trials
+from finals import FOUR, LEAST
+from tune import KINDS, NEAR, START, WIDE, best_of, edges, family_of, read_trials
 
-from madlab.adapters import METHODS
-from madlab.adapters.base import split_method
 from madlab.runs.record import Run
-from madlab.tables.frame import label
 from madlab.tables.output import markdown
 
 TRIALS = 1 + WIDE + NEAR
-"""That every family gets at least."""
+"""That every family gets at least, in the first round."""
+SECOND_ROUND = "trials-finals.jsonl"
+Lines = dict[str, list[dict[str, Any]]]
+"""Family -> its trials."""
 
 
-def care(records: Sequence[Recorded], trials: Path) -> list[str]:
-    """What all runs have in common, and how many trials their rates come from. records: of one grid."""
-    runs = [run for one in records for run in one.runs]
-    return [*_common(records[0], runs), *_trials(runs, trials)]
+def care(records: Sequence[Recorded], every: Sequence[Recorded]) -> list[str]:
+    """What all runs of some records have in common, how many trials there were, and whose rates they gave.
+
+    records: of one grid. every: all that there are.
+    """
+    folder = records[0].file.parent
+    first, second = (_lines(folder / name) for name in (FIRST_ROUND.name, SECOND_ROUND))
+    return [*_common(records), *_trials(first, second), *_origin(every, first, second)]
 
 
-def _common(one: Recorded, runs: Sequence[Run]) -> list[str]:
+def _common(records: Sequence[Recorded]) -> list[str]:
+    one, runs = records[0], [run for record in records for run in record.runs]
     if not one.runs:
         return [one.not_yet()]
     images = {run.result.domain: run.result.test_images for run in runs}
@@ -37,45 +43,79 @@ def _common(one: Recorded, runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _trials(runs: Sequence[Run], file: Path) -> list[str]:
-    lines = _lines(file)
-    counts = {family: len(own) for family, own in lines.items()}
-    equal, duels = equal_trials(lines, START), equal_trials(lines, duel_families())
+def _trials(first: Lines, second: Lines) -> list[str]:
+    tried = {family: own for family, own in second.items() if own}
+    at_edge = [family for family, own in tried.items() if edges([*first[family], *own], best_of(own))]
+    at_edge += [family for family, own in first.items() if family not in tried and own and edges(own)]
     parts = [
-        "**Trials.** Rates of adapter, BatchNorm and head are tried together, on validation images of two domains, at "
-        f"least {TRIALS} times for each of {len(START)} methods and families of ranks (`data_scripts/tune.py`). The "
-        "ranks of a family have its rates. "
-        f"{counted(sum(counts.values()), 'trial')} are in `madlab/records/trials.jsonl`"
+        "**Trials.** Rates of adapter, BatchNorm and head are tried together, on validation images of two domains, for "
+        f"each of {len(START)} methods and families of ranks; the ranks of a family have its rates. The first round "
+        f"(`data_scripts/tune.py`) has at least {TRIALS} places at random with the earlier recipe, small images first: "
+        f"{_count(first, FIRST_ROUND.name, TRIALS)}. The second (`data_scripts/finals.py`) has the best {FOUR} of the "
+        "first again, with today's recipe, and then pairs around the best so far, with all rates lower, and higher: "
+        f"{_count(second, SECOND_ROUND, LEAST)}.",
     ]
-    if equal:
-        parts[0] += f": **{equal} for every one of them**."
-    elif duels:
-        parts[0] += f": **{duels} for every row that takes part in duels**. They are not complete for the others yet:"
-    else:
-        parts[0] += ", so that **they are not equal yet**:"
-    if not equal:
-        parts.append(_counts(counts))
-    whole = {family: own for family, own in lines.items() if len(own) >= TRIALS}
-    if at_edge := [family for family, own in whole.items() if edges(own)]:
-        parts.append(f"Of {listed(at_edge)} the best trial lies at the edge of what was tried.")
-    return [*parts, *_origin(runs, {family: best_of(own) for family, own in whole.items()})]
+    for lines, least in ((first, TRIALS), (second, LEAST)):
+        if any(lines.values()) and not equal_trials(lines, START, least):
+            parts.append(_counts({family: len(own) for family, own in lines.items()}))
+    if tried:
+        parts += _moved(first, tried)
+    if at_edge:
+        parts.append(f"Of {listed(at_edge)} the best rates lie at the edge of what was tried.")
+    return parts
 
 
-def _lines(file: Path) -> dict[str, list[dict[str, Any]]]:
-    """Family -> its trials, of all families of tune.START."""
+def _moved(first: Lines, second: Lines) -> list[str]:
+    """What the second round made of the best rates of the first: both, and the accuracies that they have there."""
+    before = [best_of(first[family]) for family in second]
+    after = [max(own, key=lambda line: line["mean"]) for own in second.values()]
+    kept = [next(line for line in own if line["rates"] == b) for own, b in zip(second.values(), before, strict=True)]
+    return [
+        "Rates of adapter, BatchNorm and head that were best in either round, and the mean accuracies on validation "
+        "images of both with today's recipe. The later ones are the highest of their family, so that chance flatters "
+        "them:",
+        markdown(
+            ["family", "best of the first round", "%", "best of the second", "%"],
+            [
+                list(second),
+                [_rates(rates) for rates in before],
+                [f"{line['mean']:.1f}" for line in kept],
+                [_rates(line["rates"]) for line in after],
+                [f"{line['mean']:.1f}" for line in after],
+            ],
+        ),
+    ]
+
+
+def _rates(rates: dict[str, float]) -> str:
+    return ", ".join(f"{rates[kind]:g}" for kind in KINDS)
+
+
+def _count(lines: Lines, file: str, least: int) -> str:
+    """How many trials a round has had, and whether every family had as many."""
+    text = f"{counted(sum(map(len, lines.values())), 'trial')} are in `madlab/records/{file}`"
+    if equal := equal_trials(lines, START, least):
+        return f"{text}, **{equal} for every one of them**"
+    if duels := equal_trials(lines, duel_families(), least):
+        return f"{text}, **{duels} for every row that takes part in duels**, and not yet as many for the others"
+    return f"{text}, so that **they are not equal yet**"
+
+
+def _lines(file: Path) -> Lines:
+    """Of all families of tune.START."""
     every = read_trials(file)
     return {family: [line for line in every if line["family"] == family] for family in START}
 
 
-def equal_trials(lines: dict[str, list[dict[str, Any]]], families: Iterable[str]) -> int:
-    """How many trials each of some families has had; 0 if some had more than others, or fewer than TRIALS."""
+def equal_trials(lines: Lines, families: Iterable[str], least: int = TRIALS) -> int:
+    """How many trials each of some families has had; 0 if some had more than others, or fewer than `least`."""
     counts = {len(lines[family]) for family in families}
-    return counts.pop() if len(counts) == 1 and min(counts) >= TRIALS else 0
+    return counts.pop() if len(counts) == 1 and min(counts) >= least else 0
 
 
-def duels_tried(file: Path) -> int:
-    """How many trials every row of the duels has had; 0 if they are not equal."""
-    return equal_trials(_lines(file), duel_families())
+def duels_tried(file: Path, least: int = TRIALS) -> int:
+    """How many trials every row of the duels has had in a round; 0 if they are not equal."""
+    return equal_trials(_lines(file), duel_families(), least)
 
 
 def duel_families() -> set[str]:
@@ -89,40 +129,25 @@ def _counts(counts: dict[str, int]) -> str:
     return markdown(["trials", "families"], [[str(count) for count in by_count], families])
 
 
-def _origin(runs: Sequence[Run], best: dict[str, dict[str, float]]) -> list[str]:
-    """Which rows were run with the best rates of complete trials, and which with others."""
-    tried: dict[bool, dict[str, None]] = {True: {}, False: {}}
-    for run in runs:
-        form = run.config.options.get("form")
-        if (family := family_of(run.method, str(form) if form else None)) is not None:
-            own, found = run.result.rates, best.get(family)
-            equal = found is not None and all(own[k] == found[f"{k}_lr"] for k in ("adapter", "batchnorm", "head"))
-            tried[equal][label(run)] = None
-    parts = []
-    if tried[True]:
-        parts.append(f"With the best rates of all these trials were run: {listed(tried[True])}.")
-    if tried[False]:
-        parts.append(
-            "With rates of earlier, unequal trials of one rate at a time (`madlab/records/trials.json`), from which "
-            f"the new trials start, were run: {listed(tried[False])}."
-        )
-    return parts
+def _origin(every: Sequence[Recorded], first: Lines, second: Lines) -> list[str]:
+    """Which records were run with the best rates of which round, and which with others."""
+    best = [{family: best_of(own) for family, own in lines.items() if own} for lines in (second, first)]
+    kinds: tuple[list[str], ...] = ([], [], [])
+    for one in every:
+        if one.every_run:
+            kind = next((i for i, rates in enumerate(best) if all(_has(run, rates) for run in one.every_run)), 2)
+            kinds[kind].append(f"`{one.name}.jsonl`")
+    told = ("the best rates of the second round", "the best of the first", "others, as the page says of them")
+    return [f"Run with {what}: {listed(names)}." for what, names in zip(told, kinds, strict=True) if names]
 
 
-def family_of(method: str, form: str | None = None) -> str | None:
-    """The family of tune.START whose rates a method has, "mad:13" for example; None for `frozen`, which has no rate."""
-    name, rank = split_method(method)
-    if name == "frozen":
-        return None
-    if name != "mad" or form or rank is None:
-        return f"{method} {form}" if form else method
-    tuned = [split_method(family)[1] for family in START if family.startswith("mad:") and " " not in family]
-    return next(f"mad:{own}" for own in tuned if own is not None and _least(own) == _least(rank))
-
-
-def _least(rank: int) -> int:
-    """The rank of `mad` from which on the rates of this one hold."""
-    return max(least for least in METHODS["mad"].rates_by_rank if least <= rank)
+def _has(run: Run, best: dict[str, dict[str, float]]) -> bool:
+    """Whether a run was made with the best rates of its family, or has none."""
+    form = run.config.options.get("form")
+    family = family_of(run.method, str(form) if form else None)
+    if family is None:
+        return True
+    return family in best and all(run.result.rates[kind.removesuffix("_lr")] == best[family][kind] for kind in KINDS)
 
 
 def completeness(records: Sequence[Recorded]) -> list[str]:

@@ -15,13 +15,14 @@ from collections.abc import Container
 from pathlib import Path
 from textwrap import fill
 
-from fair_care import TRIALS, care, completeness, duels_tried
+from fair_care import SECOND_ROUND, TRIALS, care, completeness, duels_tried
 from fair_floors import below_frozen, carried_over
 from fair_goal import smallest_domain
 from fair_rates import rank_or_rates
 from fair_recipe import caution, cost_of_recipe, few_images
 from fair_records import Recorded
 from fair_sections import accuracy, duels_of_mad, epochs, equal_sizes
+from finals import LEAST
 
 from madlab.errors import MadlabError
 from madlab.runs.record import RECORDS
@@ -92,9 +93,9 @@ def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
     pictures: dict[str, bytes] = {}
     parts = ["# The fair table", OPENING]
     parts += [*(_answer(one) for one in (nine, five) if one.ready), *caution(recipe, bounded)]
-    parts += ["## What was compared, and how equal", *care([nine, five], trials)]
+    parts += ["## What was compared, and how equal", *care([nine, five], list(found.values()))]
     parts += ["### What is there, and what is missing", *completeness(list(found.values()))]
-    parts += ["## What the recipe costs", *cost_of_recipe(recipe, bounded)]
+    parts += ["## What the recipe costs", *cost_of_recipe(recipe)]
     parts += few_images(*(nine.file.with_name(f"failures-bound-{bound}.jsonl") for bound in (0, 4)))
     for one in (bounded, nine, five):
         parts += [f"## {_heading(one)}", *accuracy(one, pictures)]
@@ -108,7 +109,7 @@ def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
         parts += [f"## {_heading(one)}", *carried_over(one, nine), *accuracy(one, pictures)]
         if one.ready:
             parts += [f"### MAD against its rivals on {one.told}", *duels_of_mad(one)]
-    parts += ["## How to repeat it", _repeat(duels_tried(trials))]
+    parts += ["## How to repeat it", _repeat(trials)]
     return "\n\n".join(_wrapped(part) for part in parts) + "\n", pictures
 
 
@@ -151,12 +152,16 @@ def _answer(one: Recorded) -> str:
     return f"**At equal bytes, on {one.where}**{so_far}: {equal_sizes(one).verdicts('bytes')}"
 
 
-def _repeat(tried: int) -> str:
-    """The commands; tried: trials of each row of the duels, or 0."""
-    more = f" --more {tried - TRIALS}" if tried > TRIALS else ""
+def _repeat(trials: Path) -> str:
+    """The commands. trials: the file of the first round."""
+    rounds = ((trials, TRIALS), (trials.with_name(SECOND_ROUND), LEAST))
+    beyond = [duels_tried(file, least) - least for file, least in rounds]
+    first, second = (f" --more {more}" if more > 0 else "" for more in beyond)
+    signs = "--domains data/flowers data/gtsrb --no-flip gtsrb"
     return f"""\
 ```
-python data_scripts/tune.py --domains data/flowers data/gtsrb --no-flip gtsrb{more} --out madlab/records/trials.jsonl
+python data_scripts/tune.py {signs}{first} --out madlab/records/trials.jsonl
+python data_scripts/finals.py {signs}{second} --out madlab/records/{SECOND_ROUND}
 python data_scripts/fair_table.py --data data --out runs/fair --workers 2   # --print-plan says what is left
 python data_scripts/fair_table.py --data data --out runs/fair --fold        # finished runs -> madlab/records
 python data_scripts/fair_page.py                                            # this page, its pictures, README

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from fair_care import family_of
 from fair_records import Recorded, listed
 from fair_sections import equal_sizes
+from tune import family_of
 
 from madlab.adapters.base import split_method
 from madlab.runs.record import Run

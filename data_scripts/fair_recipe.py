@@ -6,7 +6,6 @@ from pathlib import Path
 from statistics import fmean
 
 from fair_records import Recorded, counted, listed
-from fair_table import STEERED
 
 from madlab.analysis.diagnosis import Failure, confusion, read_failures
 from madlab.analysis.diagnosis.signatures import NOTHING
@@ -24,16 +23,12 @@ STEPS = ((EARLIER, QUICK), (EARLIER, WHOLE), (WHOLE, BOUNDED))
 FLOOR, OWN = "frozen", "mad"
 
 
-def cost_of_recipe(one: Recorded, bounded: Recorded) -> list[str]:
-    """The same runs, at the same rates, with four recipes: accuracies, what each step changes, and what it decides.
-
-    one: the control, with the first three; bounded: the rows of the duels with the fourth.
-    """
-    for record in (one, bounded):
-        if lacking := _lacking(record):
-            command = f"python data_scripts/fair_table.py --grids {record.grid_name}"
-            return [f"`{record.name}.jsonl` lacks {counted(lacking, 'run')} of these rows yet (`{command}`)."]
-    found = _found(one, bounded)
+def cost_of_recipe(one: Recorded) -> list[str]:
+    """The same runs, at the same rates, with four recipes: accuracies, what each step changes, and what it decides."""
+    if lacking := one.missing.total():
+        command = f"python data_scripts/fair_table.py --grids {one.grid_name}"
+        return [f"`{one.name}.jsonl` lacks {counted(lacking, 'run')} yet (`{command}`)."]
+    found = _found(one)
     rows = list(dict.fromkeys(outcome.method for outcome in found[WHOLE]))
     grid = grid_of([replace(o, method=_name(o.method, name)) for name, own in found.items() for o in own])
     fought = duels(grid, [(_name(m, new), _name(m, old)) for old, new in STEPS for m in rows])
@@ -59,20 +54,25 @@ def cost_of_recipe(one: Recorded, bounded: Recorded) -> list[str]:
         "What that decides, full MAD against the others, whatever their size, each column corrected by itself:",
         markdown(["against", *found], [list(against[0]), *([*column.values()] for column in against)]),
         "So madlab now trains on whole images and bounds its steps unless it is told otherwise (`coarse`, `polyak`): "
-        "**a method that fails without them was trained badly and is not a bad method**. What that makes of all rows "
-        "that take part in duels is in the next section. The rates of all were chosen with the earlier recipe.",
+        "**a method that fails without them was trained badly and is not a bad method**. The rates of all four columns "
+        "were chosen with the earlier recipe; with rates of its own, today's is in the next section, for all rows that "
+        "take part in duels.",
     ]
 
 
 def caution(one: Recorded, bounded: Recorded) -> list[str]:
     """What to know of verdicts that are of the earlier recipe; nothing while its control is not complete."""
-    if _lacking(one) or _lacking(bounded):
+    if one.missing:
         return []
-    found = _found(one, bounded)
-    old, new = (verdicts(_against(found[name])) for name in (EARLIER, BOUNDED))
+    found, rows = _found(one), {run.method for run in one.every_run}
+    new, rates = found[BOUNDED], "at the same rates"
+    if not bounded.missing:
+        new = [outcome for outcome in _found(bounded)[BOUNDED] if outcome.method in rows]
+        rates = "at rates of its own"
     return [
-        "**These runs are of an earlier recipe**, on small images first and with steps of any length. On "
-        f"{listed(one.domains)}, whatever the size: with it, {old[:-1]}; with today's, {new}"
+        "**These runs are of an earlier recipe**: small images first, steps of any length. On "
+        f"{listed(one.domains)}, whatever the size: with it, {verdicts(_against(found[EARLIER]))[:-1]}; with today's, "
+        f"{rates}, {verdicts(_against(new))}"
     ]
 
 
@@ -114,21 +114,14 @@ def _diagnosed(failures: Sequence[Failure]) -> str:
     return f"right about {counts[0]}, undecided about {counts[1]} and wrong about {counts[2]}"
 
 
-def _lacking(one: Recorded) -> int:
-    """How many runs of the control's rows are not there."""
-    return sum(count for (method, *_), count in one.missing.items() if method in STEERED)
-
-
-def _found(one: Recorded, bounded: Recorded) -> dict[str, list[Outcome]]:
-    """The runs of the control's rows as they were trained, by the name of their recipe."""
-    rows = {run.method for run in one.every_run}
-    runs = [run for run in (*one.every_run, *bounded.every_run) if run.method in rows]
-    recipes = [(run.config.recipe.epochs, run.config.recipe.coarse, run.config.recipe.polyak) for run in runs]
-    own = {
-        name: outcomes(run for run, recipe in zip(runs, recipes, strict=True) if recipe == wanted)
-        for wanted, name in RECIPES.items()
-    }
-    return {name: [outcome for outcome in every if outcome.bits is None] for name, every in own.items()}
+def _found(record: Recorded) -> dict[str, list[Outcome]]:
+    """The runs as they were trained, by the name of their recipe."""
+    found = {}
+    for wanted, name in RECIPES.items():
+        recipes = ((run, run.config.recipe) for run in record.every_run)
+        own = outcomes(run for run, recipe in recipes if (recipe.epochs, recipe.coarse, recipe.polyak) == wanted)
+        found[name] = [outcome for outcome in own if outcome.bits is None]
+    return found
 
 
 def _name(method: str, recipe: str) -> str:

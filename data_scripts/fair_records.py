@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-from fair_table import GRIDS, planned
+from fair_grids import GRIDS, planned
 
 from madlab.errors import MadlabError
 from madlab.runs.record import Run, read_runs

@@ -11,8 +11,10 @@ Each family gets twelve trials. The first is its START. The next seven are a ran
 values of each rate from a quarter of START to four times it, each value once. The last four lie at random within a
 factor of two of the best so far in all three rates, so that a best one at the edge is widened. The places are drawn
 once and are the same for all families. If a family's best rate is still the lowest or the highest that it tried,
---more 4 gives every family four more trials around its best, until none is (tests/runs/test_rates.py holds METHODS to
-the result). A trial that diverges has 0 %.
+--more 4 gives every family four more trials around its best, until none is. A trial that diverges has 0 %.
+
+This is the first round, with a recipe that takes 0.4 of the time of today's. The second, with that one, is
+data_scripts/finals.py; METHODS has the best of a family's last round.
 
 Families are the methods that have a rate; `mad` has one for alpha itself, four for ranks of the product and one for the
 residual form. `frozen` has no rate: each run fits its head with as many weight decays as it has epochs, and chooses on
@@ -33,6 +35,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from madlab.adapters import METHODS
+from madlab.adapters.base import split_method
 from madlab.backbones import load_base
 from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain, Split
@@ -104,12 +108,14 @@ def places(more: int) -> list[tuple[np.ndarray, bool]]:
     return [(factors, False) for factors in (np.ones(len(KINDS)), *cube)] + [(factors, True) for factors in near]
 
 
-def trial(path: str, flip: bool | None, family: str, rates: dict[str, Any], base: str = BASE) -> dict[str, Any]:
+def trial(
+    path: str, flip: bool | None, family: str, rates: dict[str, Any], base: str = BASE, recipe: dict[str, Any] = RECIPE
+) -> dict[str, Any]:
     """The validation accuracy that a family reaches on one domain with these rates: 0 and why, where it diverges."""
     domain, (method, *form) = _domain(path, flip, base), family.split()
     options = {"form": form[0]} if form else None
     try:
-        result = train(domain, method, options=options, base=load_base(base), progress=False, **RECIPE | rates)
+        result = train(domain, method, options=options, base=load_base(base), progress=False, **recipe | rates)
     except Diverged as error:
         return {"val_accuracy": 0.0, "failure": str(error)}
     return {"val_accuracy": result.val_accuracy}
@@ -136,28 +142,37 @@ def try_family(family: str, flips: dict[str, bool | None], out: Path, more: int)
             continue
         middle = best_of(lines) if near else {"adapter_lr": START[family], "batchnorm_lr": NORM, "head_lr": HEAD}
         rates = {kind: float(f"{middle[kind] * factor:.3g}") for kind, factor in zip(KINDS, factors, strict=True)}
-        found = {Path(path).name: trial(path, flip, family, rates) for path, flip in flips.items()}
-        accuracies = {name: one["val_accuracy"] for name, one in found.items()}
-        line = {
-            "family": family,
-            "trial": number,
-            "rates": rates,
-            "mean": fmean(accuracies.values()),
-            "val_accuracy": accuracies,
-        }
-        line |= {"epochs": RECIPE["epochs"], "seed": 0, "base": BASE, "most_images": {"train": TRAIN, "val": VAL}}
-        if failures := {name: one["failure"] for name, one in found.items() if "failure" in one}:
-            line["failures"] = failures
-        lines.append(line)
-        with out.open("a") as file:  # one short write in append mode: two workers do not mix their lines
-            file.write(json.dumps(line) + "\n")
-    best = best_of(lines)
-    return f"{family}: {max(line['mean'] for line in lines):.2f} % with {best}{edges(lines)}"
+        lines.append(tried(family, number, rates, flips, out, RECIPE))
+    return f"{family}: {max(line['mean'] for line in lines):.2f} % with {best_of(lines)}{edges(lines)}"
 
 
-def edges(lines: list[dict[str, Any]]) -> str:
-    """Which of a family's best rates are the lowest or highest that it tried, as the end of a sentence."""
-    best = best_of(lines)
+def tried(
+    family: str, number: int, rates: dict[str, float], flips: dict[str, bool | None], out: Path, recipe: dict[str, Any]
+) -> dict[str, Any]:
+    """Run a trial on every domain and add it to the file; returns its line."""
+    found = {Path(path).name: trial(path, flip, family, rates, recipe=recipe) for path, flip in flips.items()}
+    accuracies = {name: one["val_accuracy"] for name, one in found.items()}
+    line = {
+        "family": family,
+        "trial": number,
+        "rates": rates,
+        "mean": fmean(accuracies.values()),
+        "val_accuracy": accuracies,
+    }
+    line |= recipe | {"seed": SEED, "base": BASE, "most_images": {"train": TRAIN, "val": VAL}}
+    if failures := {name: one["failure"] for name, one in found.items() if "failure" in one}:
+        line["failures"] = failures
+    with out.open("a") as file:  # one short write in append mode: two workers do not mix their lines
+        file.write(json.dumps(line) + "\n")
+    return line
+
+
+def edges(lines: list[dict[str, Any]], best: dict[str, float] | None = None) -> str:
+    """Which of a family's best rates are the lowest or highest that it tried, as the end of a sentence.
+
+    best: those of the lines without it.
+    """
+    best = best or best_of(lines)
     tried = {kind: {line["rates"][kind] for line in lines} for kind in KINDS}
     found = [kind for kind, values in tried.items() if len(values) > 1 and best[kind] in (min(values), max(values))]
     return f", at the edge in {', '.join(found)}" if found else ""
@@ -166,6 +181,31 @@ def edges(lines: list[dict[str, Any]]) -> str:
 def read_trials(file: Path) -> list[dict[str, Any]]:
     """The lines of a trials file; none if there is no file yet."""
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def family_of(method: str, form: str | None = None) -> str | None:
+    """The family of tune.START whose rates a method has, "mad:13" for example; None for `frozen`, which has no rate."""
+    name, rank = split_method(method)
+    if name == "frozen":
+        return None
+    if name != "mad" or form or rank is None:
+        return f"{method} {form}" if form else method
+    tuned = [split_method(family)[1] for family in START if family.startswith("mad:") and " " not in family]
+    return next(f"mad:{own}" for own in tuned if own is not None and _least(own) == _least(rank))
+
+
+def _least(rank: int) -> int:
+    """The rank of `mad` from which on the rates of this one hold."""
+    return max(least for least in METHODS["mad"].rates_by_rank if least <= rank)
+
+
+def rates_of_trials(file: Path, method: str, form: str | None = None) -> dict[str, float]:
+    """The best rates of a method's family in a trials file, as options of `train`; nothing for `frozen`.
+
+    Raises ValueError if the family has no trial there.
+    """
+    family = family_of(method, form)
+    return {} if family is None else best_of([line for line in read_trials(file) if line["family"] == family])
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 FOLDER = Path(__file__).parents[1] / "data_scripts"
+sys.path.append(str(FOLDER))  # a script that is run finds those that it takes in its own folder
 
 
 def load_script(name: str) -> ModuleType:

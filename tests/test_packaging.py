@@ -235,7 +235,7 @@ def test_the_table_of_the_readme_is_what_the_recorded_runs_say(record: str, colu
         return
     found, rows = recorded(record), rows_of(README, r"five, rounded")
     assert len(rows) > 5
-    duels = [row.replace(":", ", rank ") for row in load_script("fair_table").DUELS]
+    duels = [row.replace(":", ", rank ") for row in load_script("fair_grids").DUELS]
     whole = set.intersection(*(set(found[row]) for row in duels))  # the domains on which all of them were run
     for row in rows:
         method = row["method"].replace(":", ", rank ")

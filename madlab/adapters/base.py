@@ -126,7 +126,7 @@ def mean_square(weight: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Rates:
-    """Peak learning rates of SGD for one method, tuned by us on validation data (records/trials.jsonl)."""
+    """Peak learning rates of SGD for one method, tuned by us on validation data (data_scripts/tune.py)."""
 
     adapter: float = 0.0
     """For the adapter's parameters, before the layer's factor (`Adapter.rate_factors`)."""

@@ -31,7 +31,8 @@ def script() -> ModuleType:
     """fair_page, after the scripts that it takes from its folder, where it finds them when it is run."""
     for name in (
         "tune",
-        "fair_table",
+        "finals",
+        "fair_grids",
         "fair_records",
         "fair_care",
         "fair_goal",
@@ -47,11 +48,11 @@ def script() -> ModuleType:
 @pytest.fixture
 def small_grid(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rows of `table`: five with three seeds, which are those of the duels, and two with one."""
-    fair_table = sys.modules["fair_table"]
-    grid, six = fair_table.GRIDS["table"], {"epochs": 6}
+    fair_grids = sys.modules["fair_grids"]
+    grid, six = fair_grids.GRIDS["table"], {"epochs": 6}
     duels, others = ("frozen", "mad", "lora:8", "parallel", "finetune"), ("mad:4", "prompt")
-    stages = [fair_table.Stage(rows, fair_table.TABLE, n, six) for rows, n in ((duels, 1), (others, 1), (duels, 3))]
-    monkeypatch.setitem(fair_table.GRIDS, "table", replace(grid, stages=tuple(stages)))
+    stages = [fair_grids.Stage(rows, fair_grids.TABLE, n, six) for rows, n in ((duels, 1), (others, 1), (duels, 3))]
+    monkeypatch.setitem(fair_grids.GRIDS, "table", replace(grid, stages=tuple(stages)))
 
 
 @pytest.fixture
@@ -208,6 +209,44 @@ def test_what_is_missing_is_counted(command: Command, records: Path, tmp_path: P
     assert "0 trials are in `madlab/records/trials.jsonl`, so that **they are not equal yet**" in page
 
 
+def test_both_rounds_of_trials_are_counted_and_each_record_says_whose_rates_it_has(command, records, tmp_path) -> None:
+    """The runs of `records` have the rates of `own`; the others move the head's rate, and lie inside what was tried."""
+    families, kinds = sys.modules["tune"].START, sys.modules["tune"].KINDS
+    own, other, low, high = (0.05, 0.3, 0.1), (0.05, 0.3, 0.2), (0.01, 0.01, 0.01), (9.0, 9.0, 9.0)
+
+    def write(name: str, best: tuple[float, ...], count: int, short: str = "") -> None:
+        places = [best, low, high, own, *[other] * (count - 4)]
+        lines = [
+            {"family": family, "rates": dict(zip(kinds, rates, strict=True)), "mean": 50.0 if i == 0 else 40.0}
+            for family in families
+            for i, rates in enumerate(places[: count - (family == short)])
+        ]
+        (records / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def page() -> str:
+        return re.sub(r"\s+", " ", command(records, tmp_path)[0])
+
+    write("trials.jsonl", own, 16)
+    both = "`fair-decathlon.jsonl`, `fair-sketch.jsonl`"
+    told = page()
+    assert "416 trials are in `madlab/records/trials.jsonl`, **16 for every one of them**." in told
+    assert "0 trials are in `madlab/records/trials-finals.jsonl`, so that **they are not equal yet**." in told
+    assert f"Run with the best of the first: {both}." in told and "of the second round:" not in told
+    write("trials-finals.jsonl", other, 8)
+    told = page()
+    assert "208 trials are in `madlab/records/trials-finals.jsonl`, **8 for every one of them**." in told
+    assert "| mad:8 residual | 0.05, 0.3, 0.1 | 40.0 | 0.05, 0.3, 0.2 | 50.0 |" in told
+    write("trials.jsonl", other, 16, short="prompt")
+    write("trials-finals.jsonl", own, 8)
+    told = page()
+    assert "**16 for every row that takes part in duels**, and not yet as many for the others." in told
+    assert f"Run with the best rates of the second round: {both}." in told and "lie at the edge" not in told
+    write("trials-finals.jsonl", high, 8)
+    told = page()
+    assert f"Run with others, as the page says of them: {both}." in told
+    assert "Of mad, mad:8, piggyback" in told and "the best rates lie at the edge of what was tried." in told
+
+
 def test_a_table_on_another_network_says_whose_rates_it_has(script, records: Path) -> None:
     def recorded(name: str) -> Any:
         return sys.modules["fair_records"].Recorded(records / f"{name}.jsonl", name)
@@ -264,7 +303,7 @@ def test_a_rank_that_is_behind_for_its_rates_alone_is_told_by_the_control(comman
 
 def test_the_control_of_the_recipe_says_what_each_change_gives(command, records, tmp_path) -> None:
     """Whole images give every row ten points, bounded steps LoRA alone forty more, which brings it before full MAD."""
-    steered, mixed = sys.modules["fair_table"].STEERED, sys.modules["fair_table"].MIXED
+    steered, mixed = sys.modules["fair_grids"].STEERED, sys.modules["fair_grids"].MIXED
     recipes = {"earlier": (6, 0.6, 0.0), "four": (4, 0.0, 0.0), "whole": (6, 0.0, 0.0), "bounded": (6, 0.0, 4.0)}
 
     def made(name: str, method: str, domain: str) -> Run:
@@ -276,13 +315,15 @@ def test_the_control_of_the_recipe_says_what_each_change_gives(command, records,
         size = 0 if method in ("frozen", "batchnorm") else 10
         return row(family, int(rank) if rank else None, size, share, domain, {}, **facts)
 
-    control = [("earlier", "frozen"), *((name, row) for name in list(recipes)[:3] for row in steered)]
-    write_runs(records / "fair-recipe.jsonl", [made(*cell, domain) for cell in control for domain in mixed])
-    assert "`fair-bounded.jsonl` lacks 30 runs of these rows yet" in " ".join(command(records, tmp_path)[0].split())
-    duels = sys.modules["fair_table"].DUELS
-    write_runs(
-        records / "fair-decathlon.jsonl", [made("earlier", row, domain) for row in (*duels, "mad:4") for domain in NINE]
-    )
+    control = [("earlier", "frozen"), *((name, row) for name in recipes for row in steered)]
+    of_control = [made(*cell, domain) for domain in mixed for cell in control]
+    write_runs(records / "fair-recipe.jsonl", of_control[:-2])
+    assert "`fair-recipe.jsonl` lacks 2 runs yet" in " ".join(command(records, tmp_path)[0].split())
+    write_runs(records / "fair-recipe.jsonl", of_control)
+    duels = sys.modules["fair_grids"].DUELS
+    write_runs(records / "fair-decathlon.jsonl", [made("earlier", row, d) for row in (*duels, "mad:4") for d in NINE])
+    told = " ".join(command(records, tmp_path)[0].split())
+    assert "with today's, at the same rates, MAD **leads**: nobody" in told
     write_runs(records / "fair-bounded.jsonl", [made("bounded", row, domain) for row in duels for domain in mixed])
     page, block = command(records, tmp_path)
     section = page.split("## What the recipe costs")[1].split("\n## ")[0]
@@ -298,9 +339,10 @@ def test_the_control_of_the_recipe_says_what_each_change_gives(command, records,
     assert [cell.split()[-1] for cell in against.strip("|").split("|")[1:]] == ["leads", "leads", "leads", "loses"]
     rivals = "batchnorm, wtpb, parallel, finetune"
     with_it = f"with it, MAD **leads**: lora:8; **ties**: {rivals}; **loses**: nobody; with today's"
-    today = f"with today's, MAD **leads**: nobody; **ties**: {rivals}; **loses**: lora:8."
+    verdict = f"MAD **leads**: nobody; **ties**: {rivals}; **loses**: lora:8."
     for text in (page, block):
-        assert with_it in (told := " ".join(text.split())) and today in told
+        told = " ".join(text.split())
+        assert with_it in told and f"with today's, at rates of its own, {verdict}" in told
         assert "On dtd10, caltech100, flowers, chars74k, gtsrb, whatever the size" in told
     own = page.split("## The five mixed domains with bounded steps")[1].split("\n## ")[0]
     assert "### MAD against its rivals on the five mixed domains with bounded steps" in own
@@ -332,11 +374,11 @@ def test_the_bound_on_few_images_is_told_as_it_is_recorded() -> None:
 
 
 def test_rates_are_those_of_families_and_equal_trials_are_told(script: ModuleType) -> None:
-    care, tune, fair_table = (sys.modules[name] for name in ("fair_care", "tune", "fair_table"))
+    care, tune, grids = (sys.modules[name] for name in ("fair_care", "tune", "fair_grids"))
     ranks = {1: "mad:2", 2: "mad:2", 4: "mad:8", 8: "mad:8", 13: "mad:13", 16: "mad:13", 39: "mad:39"}
-    assert {rank: care.family_of(f"mad:{rank}") for rank in ranks} == ranks
-    assert care.family_of("mad:8", "residual") == "mad:8 residual" and care.family_of("frozen") is None
-    families = {care.family_of(method) for method in fair_table.DUELS + fair_table.DRAWN + fair_table.OTHERS}
+    assert {rank: tune.family_of(f"mad:{rank}") for rank in ranks} == ranks
+    assert tune.family_of("mad:8", "residual") == "mad:8 residual" and tune.family_of("frozen") is None
+    families = {tune.family_of(method) for method in grids.DUELS + grids.DRAWN + grids.OTHERS}
     assert families - {None} | {"mad:8 residual"} == set(tune.START)
     lines = {family: [{}] * 16 for family in care.duel_families()} | {"prompt": [{}] * 12}
     assert care.equal_trials(lines, care.duel_families()) == 16 and not care.equal_trials(lines, lines)

@@ -14,10 +14,10 @@ from madlab import METHODS
 from madlab.adapters.base import split_method
 from madlab.runs.record import read_runs
 
-fair_table = load_script("fair_table")
-DUELS, GRIDS = fair_table.DUELS, fair_table.GRIDS
-OTHERS = fair_table.DRAWN + fair_table.OTHERS
-EARLY = DUELS + fair_table.DRAWN
+fair_grids, fair_table = load_script("fair_grids"), load_script("fair_table")
+DUELS, GRIDS = fair_grids.DUELS, fair_grids.GRIDS
+OTHERS = fair_grids.DRAWN + fair_grids.OTHERS
+EARLY = DUELS + fair_grids.DRAWN
 """The rows of the first stage of `table`."""
 
 
@@ -28,14 +28,14 @@ def test_every_method_has_a_row() -> None:
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_a_grid_plans_each_run_once_and_records_all_its_domains(name: str, tmp_path: Path) -> None:
-    planned = list(fair_table.planned(name, tmp_path))
+    planned = list(fair_grids.planned(name, tmp_path))
     places = [run.folder for run in planned]
     assert len(places) == len(set(places))
     assert {run.domain for run in planned} == {d for domains in GRIDS[name].records.values() for d in domains}
 
 
 def test_the_rows_of_the_duels_have_three_seeds_and_the_first_seed_comes_first(tmp_path: Path) -> None:
-    planned = list(fair_table.planned("table", tmp_path))
+    planned = list(fair_grids.planned("table", tmp_path))
     seeds = {row: {run.seed for run in planned if run.method == row} for row in DUELS + OTHERS}
     assert all(seeds[row] == {0, 1, 2} for row in DUELS if row != "mad:8")
     assert all(seeds[row] == {0} for row in OTHERS)
@@ -62,11 +62,11 @@ def small_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     base = tiny.write_base(tmp_path / "small.safetensors")
     both = "bright", "dark"
     stages = (
-        fair_table.Stage(("frozen", "mad:2"), both, 1, {"epochs": 1}),
-        fair_table.Stage(("mad:2",), ("dark",), 2, {"epochs": 1}),
+        fair_grids.Stage(("frozen", "mad:2"), both, 1, {"epochs": 1}),
+        fair_grids.Stage(("mad:2",), ("dark",), 2, {"epochs": 1}),
     )
-    grid = fair_table.Grid(base, stages, {"all": both, "one": ("dark",)}, 2.0)
-    monkeypatch.setattr(fair_table, "GRIDS", {"small": grid})
+    grid = fair_grids.Grid(base, stages, {"all": both, "one": ("dark",)}, 2.0)
+    monkeypatch.setitem(GRIDS, "small", grid)
     return ["fair_table.py", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "runs"), "--grids", "small"]
 
 
@@ -116,9 +116,14 @@ def test_the_command_runs_what_is_planned_goes_on_and_folds(small_grid, tmp_path
     with pytest.raises(SystemExit, match=lost):
         run(fold, monkeypatch)
     (place / "seed1" / "result.json").write_bytes(written)
-    stage = fair_table.Stage(("frozen", "mad:2"), ("bright", "dark"), 2, {"epochs": 3})
+    rates = json.loads(written)["rates"] | {"head": 0.7}
+    (place / "seed1" / "result.json").write_text(json.dumps(json.loads(written) | {"rates": rates}))
+    with pytest.raises(SystemExit, match=r"seed1 holds a run of another plan \(rates .*0\.7.*, not .*\): remove it"):
+        run(fold, monkeypatch)
+    (place / "seed1" / "result.json").write_bytes(written)
+    stage = fair_grids.Stage(("frozen", "mad:2"), ("bright", "dark"), 2, {"epochs": 3})
     with monkeypatch.context() as longer:
-        longer.setattr(fair_table, "GRIDS", {"small": replace(fair_table.GRIDS["small"], stages=(stage,))})
+        longer.setitem(GRIDS, "small", replace(GRIDS["small"], stages=(stage,)))
         with pytest.raises(SystemExit, match=r"bright.frozen.seed0 holds a run of another plan \(epochs 1, not 3\)"):
             run(fold, monkeypatch)
     (place / "seed1" / "result.json").write_text('{"method": ')
@@ -130,3 +135,25 @@ def test_a_plan_for_domains_that_are_not_there_is_refused(small_grid, tmp_path, 
     (tmp_path / "data").rename(tmp_path / "elsewhere")
     with pytest.raises(SystemExit, match="give the folder of the domains as --data"):
         run([*small_grid, "--print-plan"], monkeypatch)
+
+
+def test_a_grid_of_the_first_round_runs_each_method_with_the_best_rates_of_its_trials(
+    small_grid, tmp_path, monkeypatch
+) -> None:
+    trials = tmp_path / "trials.jsonl"
+    rates = {"wtpb": (0.5, 0.04, 0.03), "mad:8": (0.006, 0.05, 0.02)}
+    lines = [
+        {"family": family, "rates": dict(zip(("adapter_lr", "batchnorm_lr", "head_lr"), own, strict=True)), "mean": 1.0}
+        for family, own in rates.items()
+    ]
+    trials.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    monkeypatch.setattr(fair_grids, "FIRST_ROUND", trials)
+    stage = fair_grids.Stage(("frozen", "wtpb", "mad:8"), ("dark",), 1, {"epochs": 1})
+    small = replace(GRIDS["small"], stages=(stage,), records={"one": ("dark",)}, first_round=True)
+    monkeypatch.setitem(GRIDS, "small", small)
+    run(small_grid, monkeypatch)
+    records = tmp_path / "records"
+    records.mkdir()
+    run([*small_grid, "--fold", "--records", str(records)], monkeypatch)
+    made = {one.method: tuple(one.result.rates.values()) for one in read_runs(records / "one.jsonl")}
+    assert made == rates | {"frozen": (0.0, 0.0, 0.0)}

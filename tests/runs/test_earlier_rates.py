@@ -10,7 +10,7 @@ from scripts import load_script
 from madlab.adapters.base import split_method
 from madlab.runs.record import RECORDS, read_runs
 
-NINE, FIVE = (getattr(load_script("fair_table"), name) for name in ("NINE", "FIVE"))
+NINE, FIVE = (getattr(load_script("fair_grids"), name) for name in ("NINE", "FIVE"))
 DOMAINS = {"gtsrb", "flowers"}
 TRIED = {
     "frozen", "batchnorm", "finetune", "mad", "piggyback", "wtpb", "mad+wtpb", "parallel", "series", "lora", "prompt",

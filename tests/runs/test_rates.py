@@ -1,7 +1,8 @@
-"""The learning rates of METHODS are those that did best in the committed trials, of which every family has as many."""
+"""The learning rates of METHODS are those that did best in the second round of trials; every family has as many."""
 
 import json
 from collections import defaultdict
+from math import log2
 from statistics import fmean
 
 import pytest
@@ -18,13 +19,24 @@ RANKS = {1: "mad:2", 3: "mad:8", 11: "mad:13", 27: "mad:39"}
 Lines = dict[str, list[dict]]
 
 
-@pytest.fixture(scope="module")
-def trials() -> Lines:
+def lines_of(name: str) -> Lines:
     """Family -> its trials."""
     found = defaultdict(list)
-    for line in tune.read_trials(RECORDS / "trials.jsonl"):
+    for line in tune.read_trials(RECORDS / name):
         found[line["family"]].append(line)
     return dict(found)
+
+
+@pytest.fixture(scope="module")
+def trials() -> Lines:
+    """The first round."""
+    return lines_of("trials.jsonl")
+
+
+@pytest.fixture(scope="module")
+def finals() -> Lines:
+    """The second round."""
+    return lines_of("trials-finals.jsonl")
 
 
 def rates_of(family: str) -> tuple[float, float, float]:
@@ -73,13 +85,37 @@ def test_the_trials_of_all_families_lie_in_the_same_places_around_their_start(tr
     assert len(shapes) <= 1
 
 
+def test_every_family_has_its_best_four_again_in_the_second_round_and_then_pairs_around_the_best(
+    trials: Lines, finals: Lines
+) -> None:
+    assert {tune.family_of(method) for method in load_script("fair_grids").DUELS} - {None} <= finals.keys()
+    assert {tuple(line["trial"] for line in own) for own in finals.values()} == {tuple(range(12))}
+    every = [line for lines in finals.values() for line in lines]
+    assert {tuple(line["val_accuracy"]) for line in every} == {("flowers", "gtsrb")}
+    assert {(line["epochs"], line["coarse"], line["polyak"], line["seed"]) for line in every} == {(6, 0.0, 4.0, 0)}
+    for family, own in finals.items():
+        order = sorted(trials[family], key=lambda line: line["mean"], reverse=True)
+        assert [line["rates"] for line in own[:4]] == [line["rates"] for line in order[:4]], family
+        for pair in (own[4:6], own[6:8], own[8:10], own[10:]):
+            middle = best(own[: own.index(pair[0])])
+            for line in pair:
+                shares = [line["rates"][kind] / middle[kind] for kind in KINDS if middle[kind]]
+                assert shares == pytest.approx([shares[0]] * len(shares), rel=0.02), family
+                power = abs(log2(shares[0]))
+                assert any(power == pytest.approx(0.5**root, rel=0.1) for root in range(5)), (family, shares)
+        assert len({tuple(line["rates"].values()) for line in own}) == len(own), f"{family}: no place twice"
+    for line in every:
+        assert line["mean"] == pytest.approx(fmean(line["val_accuracy"].values()))
+
+
 @pytest.mark.parametrize("family", tune.START)
-def test_a_method_has_the_best_of_its_trials(trials: Lines, family: str) -> None:
-    assert rates_of(family) == tuple(best(trials[family]).values())
+def test_a_method_has_the_best_of_its_last_round(trials: Lines, finals: Lines, family: str) -> None:
+    assert rates_of(family) == tuple(best(finals.get(family, trials[family])).values())
 
 
-def test_no_chosen_rate_is_the_lowest_or_highest_that_was_tried(trials: Lines) -> None:
+def test_no_chosen_rate_is_the_lowest_or_highest_that_was_tried(trials: Lines, finals: Lines) -> None:
     for family, lines in trials.items():
+        own = finals.get(family, lines)
         for kind in KINDS:
-            values = [line["rates"][kind] for line in lines]
-            assert max(values) == 0 or min(values) < best(lines)[kind] < max(values), (family, kind)
+            values = [line["rates"][kind] for line in [*lines, *own]]
+            assert max(values) == 0 or min(values) < best(own)[kind] < max(values), (family, kind)
