@@ -14,18 +14,16 @@ tried in both rounds, --more 2 gives every family another pair (tests/runs/test_
 Trials that the file already holds are not run again; it is written line by line.
 """
 
-import argparse
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from math import isclose
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
-from tune import KINDS, START, best_of, edges, read_trials, tried
+from tune import KINDS, best_of, command, edges, read_trials, tried
 
 from madlab.runs.record import RECORDS
 
+FIRST = RECORDS / "trials.jsonl"
 RECIPE: dict[str, Any] = {"epochs": 6, "coarse": 0.0, "polyak": 4.0}
 FOUR, FACTOR = 4, 2.0
 """Places from the first round, and by what the best of them is divided and multiplied then."""
@@ -72,10 +70,10 @@ def _same(middle: dict[str, float], factor: float, tried: dict[str, float]) -> b
     return all(isclose(middle[kind] * factor, tried[kind], rel_tol=0.02) for kind in KINDS)
 
 
-def try_again(family: str, flips: dict[str, bool | None], file: Path, out: Path, more: int) -> str:
+def try_again(family: str, flips: dict[str, bool | None], out: Path, more: int) -> str:
     """Run what is missing of a family's second round on one thread; returns a line to print."""
     torch.set_num_threads(1)
-    first = [line for line in read_trials(file) if line["family"] == family]
+    first = [line for line in read_trials(FIRST) if line["family"] == family]
     own = [line for line in read_trials(out) if line["family"] == family]
     for number in range(len(own), LEAST + more):
         own.append(tried(family, number, rates_of(number, first, own), flips, out, RECIPE))
@@ -83,22 +81,5 @@ def try_again(family: str, flips: dict[str, bool | None], file: Path, out: Path,
     return f"{family}: {max(line['mean'] for line in own):.2f} % with {best}{edges([*first, *own], best)}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--domains", nargs="+", required=True, help="folders or names, as madlab train takes them")
-    parser.add_argument("--no-flip", nargs="*", default=[], help="names of domains whose images are not mirrored")
-    parser.add_argument("--families", nargs="+", choices=list(START), default=list(START), metavar="FAMILY")
-    parser.add_argument("--first", type=Path, default=RECORDS / "trials.jsonl", help="file of the first round")
-    parser.add_argument("--more", type=int, default=0, help="trials beyond the first eight, an even number")
-    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
-    flips = {path: False if Path(path).name in args.no_flip else None for path in args.domains}
-    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(try_again, family, flips, args.first, args.out, args.more) for family in args.families]
-        for future in as_completed(waiting):
-            print(future.result(), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, try_again)

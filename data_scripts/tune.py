@@ -24,6 +24,7 @@ images. Trials that the file already holds are not run again; it is written line
 
 import argparse
 import json
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from functools import cache
@@ -208,21 +209,25 @@ def rates_of_trials(file: Path, method: str, form: str | None = None) -> dict[st
     return {} if family is None else best_of([line for line in read_trials(file) if line["family"] == family])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def command(doc: str | None, run: Callable[[str, dict[str, bool | None], Path, int], str]) -> None:
+    """The command of a round of trials: `run` for each family that is asked for, several at a time.
+
+    run: family, domain -> whether its images are mirrored, file, trials beyond the least -> a line to print.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--domains", nargs="+", required=True, help="folders or names, as madlab train takes them")
     parser.add_argument("--no-flip", nargs="*", default=[], help="names of domains whose images are not mirrored")
     parser.add_argument("--families", nargs="+", choices=list(START), default=list(START), metavar="FAMILY")
-    parser.add_argument("--more", type=int, default=0, help="trials around the best beyond the first four")
+    parser.add_argument("--more", type=int, default=0, help="trials around the best beyond the least that each gets")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     flips = {path: False if Path(path).name in args.no_flip else None for path in args.domains}
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(try_family, family, flips, args.out, args.more) for family in args.families]
+        waiting = [pool.submit(run, family, flips, args.out, args.more) for family in args.families]
         for future in as_completed(waiting):
             print(future.result(), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    command(__doc__, try_family)

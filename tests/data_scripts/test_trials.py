@@ -70,9 +70,10 @@ def test_the_second_round_trains_what_is_missing_with_the_recipe_of_the_table(tm
     file, out = tmp_path / "trials.jsonl", tmp_path / "trials-finals.jsonl"
     others = [line(rates, 99.0, "wtpb") for rates in FIRST]
     file.write_text("".join(json.dumps(own) + "\n" for own in [*others, *(line(*own) for own in FIRST.items())]))
+    monkeypatch.setattr(finals, "FIRST", file)
     flips = {"a/flowers": None, "a/signs": False}
     out.write_text(json.dumps(line((0.02, 0.4, 0.1), 5.0)) + "\n")
-    finals.try_again("mad", flips, file, out, more=0)
+    finals.try_again("mad", flips, out, more=0)
     lines = [json.loads(text) for text in out.read_text().splitlines()]
     assert len(lines) == 8 and len(trained) == 2 * 7
     assert [one["trial"] for one in lines[1:]] == [1, 2, 3, 4, 5, 6, 7]
@@ -81,7 +82,7 @@ def test_the_second_round_trains_what_is_missing_with_the_recipe_of_the_table(tm
     assert {own[:3] for own in trained} == {("a/flowers", None, "mad"), ("a/signs", False, "mad")}
     assert all(own[4] == {"epochs": 6, "coarse": 0.0, "polyak": 4.0} for own in trained)
     before = out.read_bytes()
-    assert "30.00 %" in finals.try_again("mad", flips, file, out, more=0)
+    assert "30.00 %" in finals.try_again("mad", flips, out, more=0)
     assert out.read_bytes() == before
 
 
