@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from fair_grids import DUELS, FIRST_ROUND
@@ -52,7 +53,8 @@ def _trials(first: Lines, second: Lines) -> list[str]:
         f"each of {len(START)} methods and families of ranks; the ranks of a family have its rates. The first round "
         f"(`data_scripts/tune.py`) has at least {TRIALS} places at random with the earlier recipe, small images first: "
         f"{_count(first, FIRST_ROUND.name, TRIALS)}. The second (`data_scripts/finals.py`) has the best {FOUR} of the "
-        "first again, with today's recipe, and then pairs around the best so far, with all rates lower, and higher: "
+        "first again, with today's recipe, and then pairs: all rates lower and higher than the best so far or, where "
+        "that moved it, further on in that direction: "
         f"{_count(second, SECOND_ROUND, LEAST)}.",
     ]
     for lines, least in ((first, TRIALS), (second, LEAST)):
@@ -69,22 +71,33 @@ def _moved(first: Lines, second: Lines) -> list[str]:
     """What the second round made of the best rates of the first: both, and the accuracies that they have there."""
     before = [best_of(first[family]) for family in second]
     after = [max(own, key=lambda line: line["mean"]) for own in second.values()]
-    kept = [next(line for line in own if line["rates"] == b) for own, b in zip(second.values(), before, strict=True)]
+    pairs = zip(second.values(), before, strict=True)
+    kept = [[line["mean"] for line in own if line["rates"] == rates] for own, rates in pairs]
     return [
         "Rates of adapter, BatchNorm and head that were best in either round, and the mean accuracies on validation "
         "images of both with today's recipe. The later ones are the highest of their family, so that chance flatters "
-        "them:",
+        f"them: a mean has a standard error of about {_error(second):.1f} points, and a place may have won by that. "
+        "In the pairs all three rates move together, few images and epochs may favour high rates, and the ranks of MAD "
+        "are several families, where a rival has one:",
         markdown(
             ["family", "best of the first round", "%", "best of the second", "%"],
             [
                 list(second),
                 [_rates(rates) for rates in before],
-                [f"{line['mean']:.1f}" for line in kept],
+                [f"{means[0]:.1f}" if means else "–" for means in kept],
                 [_rates(line["rates"]) for line in after],
                 [f"{line['mean']:.1f}" for line in after],
             ],
         ),
     ]
+
+
+def _error(second: Lines) -> float:
+    """The standard error, in points, of the mean accuracy of one trial, as that of a share of its validation images."""
+    every = [line for own in second.values() for line in own]
+    shares = [list(line["val_accuracy"].values()) for line in every]
+    images = every[0]["most_images"]["val"]
+    return fmean(sum(p * (100 - p) / images for p in own) ** 0.5 / len(own) for own in shares)
 
 
 def _rates(rates: dict[str, float]) -> str:
@@ -131,13 +144,14 @@ def _counts(counts: dict[str, int]) -> str:
 
 def _origin(every: Sequence[Recorded], first: Lines, second: Lines) -> list[str]:
     """Which records were run with the best rates of which round, and which with others."""
-    best = [{family: best_of(own) for family, own in lines.items() if own} for lines in (second, first)]
+    early = {family: best_of(own) for family, own in first.items() if own}
+    late = early | {family: best_of(own) for family, own in second.items() if own}
     kinds: tuple[list[str], ...] = ([], [], [])
     for one in every:
         if one.every_run:
-            kind = next((i for i, rates in enumerate(best) if all(_has(run, rates) for run in one.every_run)), 2)
-            kinds[kind].append(f"`{one.name}.jsonl`")
-    told = ("the best rates of the second round", "the best of the first", "others, as the page says of them")
+            matches = (all(_has(run, best) for run in one.every_run) for best in (early, late))
+            kinds[next((kind for kind, same in enumerate(matches) if same), 2)].append(f"`{one.name}.jsonl`")
+    told = ("the best rates of the first round", "the best of each family's last", "others, as the page says of them")
     return [f"Run with {what}: {listed(names)}." for what, names in zip(told, kinds, strict=True) if names]
 
 

@@ -93,8 +93,8 @@ def few_images(free: Path, bounded: Path) -> list[str]:
     return [
         "**On few images.** A bound that shortens what is stable would cost most where there are few steps. So the "
         "runs of `data_scripts/failures.py` were made with it and without it: two domains of ten classes, twenty "
-        "training images of each, in batches of 20 at the rates of batches of 64, some left alone and some spoilt on "
-        f"purpose (`{free.name}`, `{bounded.name}`); one seed, mean test accuracy in percent:",
+        "training images of each, in batches of 20 at the rates of the first round, for batches of 64, some left alone "
+        f"and some spoilt on purpose (`{free.name}`, `{bounded.name}`); one seed, mean test accuracy in percent:",
         markdown(["what was done", "runs", "no bound", "`polyak 4`", "change"], zip(*rows, strict=True)),
         f"`madlab diagnose`, whose limits were chosen on runs without a bound, is {_diagnosed(before)} of these, and "
         f"with the bound {_diagnosed(after)}; a fault that does no harm any more counts as none.",

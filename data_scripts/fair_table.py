@@ -16,8 +16,8 @@ benchmark, and says what is missing; it can be asked for at any time.
 On a machine with a GPU the same command runs there (add --workers 4 to fill it, --devices N for several). `recipe` is
 the control of what the recipe of the table costs, which trains its first epochs on small images and bounds no step;
 `bounded` has the rows of the duels with today's recipe, on five domains. Rates come from trials on validation images:
-those of `bounded` and `full-width` are METHODS', all others the best of the first round (data_scripts/tune.py); where
-there was a second (data_scripts/finals.py), METHODS has its best.
+those of `bounded` and `full-width` are METHODS', all others the best of the first round (data_scripts/tune.py) and run
+one method after another; where there was a second round (data_scripts/finals.py), METHODS has its best.
 """
 
 import argparse
@@ -143,6 +143,8 @@ def checked(planned: Planned, grid: Grid) -> Run:
     held = {"domain": run.result.domain, "method": run.method, "options": run.config.options}
     wanted |= {"flip": planned.domain not in NO_FLIP} | asdict(recipe)
     held |= {"base": run.config.base.source, "flip": run.config.flip} | asdict(run.config.recipe)
+    for own in (wanted, held):  # what counts is the rate, wherever it was given
+        del own["adapter_lr"], own["batchnorm_lr"], own["head_lr"]
     if name != "frozen":  # which has no rate
         wanted["rates"], held["rates"] = peak_rates(METHODS[name], options, recipe), run.result.rates
     if wrong := [name for name, value in wanted.items() if held[name] != value]:

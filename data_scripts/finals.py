@@ -6,8 +6,8 @@ r"""The second round of trials: the best rates of the first one, again with toda
 The first round (data_scripts/tune.py) tries rates with a recipe that takes 0.4 of the time: small images first, steps
 of any length. Which rates do best may change with the recipe. So each family's best FOUR of the first round are trained
 again with RECIPE, today's, on the same images. (Many by a cheap measure, few by the true one: successive halving,
-Jamieson and Talwalkar, arXiv 1502.07943.) Then come pairs: the best so far with all three rates halved, and doubled, so
-that this round moves to where its own recipe wants it (`rates_of`).
+Jamieson and Talwalkar, arXiv 1502.07943.) Then come pairs, so that this round moves to where its own recipe wants it:
+the best so far with all three rates halved, and doubled, and on in the direction in which it moved (`rates_of`).
 
 Every family has as many trials, two pairs at least. If the best rates of a family are the lowest or the highest that it
 tried in both rounds, --more 2 gives every family another pair (tests/runs/test_rates.py holds METHODS to the result).
@@ -75,6 +75,10 @@ def try_again(family: str, flips: dict[str, bool | None], out: Path, more: int) 
     torch.set_num_threads(1)
     first = [line for line in read_trials(FIRST) if line["family"] == family]
     own = [line for line in read_trials(out) if line["family"] == family]
+    if [line["rates"] for line in own[:FOUR]] != ranked(first)[: len(own[:FOUR])]:
+        raise ValueError(
+            f"{out} begins with other rates of {family} than are the best of {FIRST}: that round is closed."
+        )
     for number in range(len(own), LEAST + more):
         own.append(tried(family, number, rates_of(number, first, own), flips, out, RECIPE))
     best = best_of(own)

@@ -14,7 +14,7 @@ once and are the same for all families. If a family's best rate is still the low
 --more 4 gives every family four more trials around its best, until none is. A trial that diverges has 0 %.
 
 This is the first round, with a recipe that takes 0.4 of the time of today's. The second, with that one, is
-data_scripts/finals.py; METHODS has the best of a family's last round.
+data_scripts/finals.py, and once it has begun this one is closed; METHODS has the best of a family's last round.
 
 Families are the methods that have a rate; `mad` has one for alpha itself, four for ranks of the product and one for the
 residual form. `frozen` has no rate: each run fits its head with as many weight decays as it has epochs, and chooses on

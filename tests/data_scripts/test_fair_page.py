@@ -216,12 +216,14 @@ def test_both_rounds_of_trials_are_counted_and_each_record_says_whose_rates_it_h
 
     def write(name: str, best: tuple[float, ...], count: int, short: str = "") -> None:
         places = [best, low, high, own, *[other] * (count - 4)]
-        lines = [
-            {"family": family, "rates": dict(zip(kinds, rates, strict=True)), "mean": 50.0 if i == 0 else 40.0}
-            for family in families
-            for i, rates in enumerate(places[: count - (family == short)])
-        ]
-        (records / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        lines = []
+        for family in families:
+            for i, rates in enumerate(places[: count - (family == short)]):
+                mean = 50.0 if i == 0 else 40.0
+                line = {"family": family, "rates": dict(zip(kinds, rates, strict=True)), "mean": mean}
+                line |= {"val_accuracy": {"flowers": mean, "gtsrb": mean}, "most_images": {"val": 270}}
+                lines.append(json.dumps(line) + "\n")
+        (records / name).write_text("".join(lines))
 
     def page() -> str:
         return re.sub(r"\s+", " ", command(records, tmp_path)[0])
@@ -231,16 +233,17 @@ def test_both_rounds_of_trials_are_counted_and_each_record_says_whose_rates_it_h
     told = page()
     assert "416 trials are in `madlab/records/trials.jsonl`, **16 for every one of them**." in told
     assert "0 trials are in `madlab/records/trials-finals.jsonl`, so that **they are not equal yet**." in told
-    assert f"Run with the best of the first: {both}." in told and "of the second round:" not in told
+    assert f"Run with the best rates of the first round: {both}." in told and "each family's last" not in told
     write("trials-finals.jsonl", other, 8)
     told = page()
     assert "208 trials are in `madlab/records/trials-finals.jsonl`, **8 for every one of them**." in told
     assert "| mad:8 residual | 0.05, 0.3, 0.1 | 40.0 | 0.05, 0.3, 0.2 | 50.0 |" in told
+    assert "a standard error of about 2.1 points" in told  # the root of 40 x 60 / 270, over the root of two
     write("trials.jsonl", other, 16, short="prompt")
     write("trials-finals.jsonl", own, 8)
     told = page()
     assert "**16 for every row that takes part in duels**, and not yet as many for the others." in told
-    assert f"Run with the best rates of the second round: {both}." in told and "lie at the edge" not in told
+    assert f"Run with the best of each family's last: {both}." in told and "lie at the edge" not in told
     write("trials-finals.jsonl", high, 8)
     told = page()
     assert f"Run with others, as the page says of them: {both}." in told

@@ -12,7 +12,8 @@ from scripts import load_script
 
 from madlab import METHODS
 from madlab.adapters.base import split_method
-from madlab.runs.record import read_runs
+from madlab.errors import MadlabError
+from madlab.runs.record import RECORDS, read_runs
 
 fair_grids, fair_table = load_script("fair_grids"), load_script("fair_table")
 DUELS, GRIDS = fair_grids.DUELS, fair_grids.GRIDS
@@ -157,3 +158,22 @@ def test_a_grid_of_the_first_round_runs_each_method_with_the_best_rates_of_its_t
     run([*small_grid, "--fold", "--records", str(records)], monkeypatch)
     made = {one.method: tuple(one.result.rates.values()) for one in read_runs(records / "one.jsonl")}
     assert made == rates | {"frozen": (0.0, 0.0, 0.0)}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_recorded_run_is_one_that_its_grid_plans(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same rates, too, wherever they were given: as if the runs lay where the grid has them."""
+    planned = list(fair_grids.planned(name, Path("runs")))
+    files = [RECORDS / f"{record}.jsonl" for record in GRIDS[name].records]
+    for one in (one for file in files if file.exists() for one in read_runs(file)):
+        monkeypatch.setattr(fair_table.Run, "read", lambda _, one=one: one)
+        cell = one.result.domain, one.method, one.result.seed
+        assert any(fits(place, name) for place in planned if (place.domain, place.method, place.seed) == cell), cell
+
+
+def fits(place, name: str) -> bool:
+    try:
+        fair_table.checked(place, GRIDS[name])
+    except MadlabError:
+        return False
+    return True

@@ -84,6 +84,10 @@ def test_the_second_round_trains_what_is_missing_with_the_recipe_of_the_table(tm
     before = out.read_bytes()
     assert "30.00 %" in finals.try_again("mad", flips, out, more=0)
     assert out.read_bytes() == before
+    with file.open("a") as more:
+        more.write(json.dumps(line((0.3, 0.3, 0.3), 60.0)) + "\n")
+    with pytest.raises(ValueError, match="that round is closed"):
+        finals.try_again("mad", flips, out, more=0)
 
 
 def test_the_best_rates_of_a_file_are_those_of_the_family_of_a_method(tmp_path: Path) -> None:

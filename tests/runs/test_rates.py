@@ -1,4 +1,4 @@
-"""The learning rates of METHODS are those that did best in the second round of trials; every family has as many."""
+"""The learning rates of METHODS are those that did best in a family's last round of trials; all have as many in it."""
 
 import json
 from collections import defaultdict
