@@ -80,7 +80,7 @@ def test_no_head_diverges_or_ends_far_below_a_converged_one(classes, features, b
     """The images can all be told apart, so that a converged head has 100 %; the smallest setting sees each 5 times."""
     view, domain, recipe, inputs, labels = setting(classes, features, batch)
     of_head = head_factor(view, domain, recipe, crop=4)
-    for rate in (0.3, 1.0):
+    for rate in (0.3, 1.0, 1.6):
         view.head.reset_parameters()
         optimiser = make_optimiser(view, replace(recipe, head_lr=rate), of_head)
         losses = losses_of(view, optimiser, inputs, labels, batch)
@@ -96,7 +96,7 @@ def test_twenty_times_the_stable_rate_is_not_stable():
 
 def test_no_method_gives_its_head_a_higher_rate_than_those_for_which_this_was_tried():
     """A lower one needs no trial here: before a training starts, its head is fitted (madlab.runs.probe)."""
-    assert min(RATES) > 0 and max(RATES) <= 1.0
+    assert min(RATES) > 0 and max(RATES) <= 1.6
 
 
 def test_larger_features_make_the_same_steps_in_the_logits():
