@@ -186,9 +186,4 @@ def _pictures(names: list[str], own: Answers, others: Answers) -> list[tuple[str
 
 def _options(one: RunConfig, other: RunConfig) -> list[tuple[str, str, str]]:
     """The options in which two runs differ: name, and both values."""
-
-    def value(config: RunConfig, name: str) -> str:
-        found = getattr(config if hasattr(config, name) else config.recipe, name)
-        return "–" if found is None else found.name if name == "base" else str(found)
-
-    return [(name, value(one, name), value(other, name)) for name in one.differences(other)]
+    return [(name, one.shown(name), other.shown(name)) for name in one.differences(other)]

@@ -116,6 +116,16 @@ class RunConfig:
         recipes = self.recipe, other.recipe
         return changed + [f.name for f in fields(Recipe) if len({getattr(recipe, f.name) for recipe in recipes}) > 1]
 
+    def shown(self, name: str) -> str:
+        """The value of a field of this or of the recipe, as texts have it."""
+        found = getattr(self if hasattr(self, name) else self.recipe, name)
+        return "–" if found is None else found.name if name == "base" else str(found)
+
+    def changes(self, other: "RunConfig") -> str:
+        """The `differences` of this, which came first, and of another config with both values: "epochs 6, now 15"."""
+        values = [(name, self.shown(name), other.shown(name)) for name in self.differences(other)]
+        return "; ".join(name if before == now else f"{name} {before}, now {now}" for name, before, now in values)
+
 
 def _upgraded(facts: Any, where: str) -> Any:
     """A config of madlab 0.1, which had a rank and the base's source apart, in today's form; any other as it is."""

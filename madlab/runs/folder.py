@@ -43,10 +43,8 @@ def check_place(folder: Path, source: str) -> None:
 
 def check_config(folder: Path, config: RunConfig) -> None:
     """Raise MadlabError unless the run in `folder` was started with this config."""
-    if changed := config.differences(RunConfig.read(folder)):
-        raise MadlabError(
-            f"The run in {folder} was started with other options ({', '.join(changed)}): choose another folder."
-        )
+    if changed := RunConfig.read(folder).changes(config):
+        raise MadlabError(f"The run in {folder} was started with other options ({changed}): choose another folder.")
 
 
 def claim(folder: Path, config: RunConfig, resume: bool) -> None:
@@ -99,9 +97,9 @@ class CheckpointFacts:
 
         folder: the run folder, for the message.
         """
-        if changed := config.differences(self.config):
+        if changed := self.config.changes(config):
             raise MadlabError(
-                f"{folder / CHECKPOINT} is of a run with other options ({', '.join(changed)}): remove it to begin anew."
+                f"{folder / CHECKPOINT} is of a run with other options ({changed}): remove it to begin anew."
             )
         if (images := images_of(domain)) != self.images:
             before, now = (", ".join(f"{n} in {split}" for split, n in own.items()) for own in (self.images, images))

@@ -193,7 +193,7 @@ def test_grey_and_transparent_and_sixteen_bit_images_are_learned_from(place, tmp
 def test_a_run_folder_that_exists_is_left_as_it_is(place, capsys):
     before = {path.name: path.read_bytes() for path in (place / "done").iterdir()}
     refused(capsys, arguments(place, "done"), "exists: resume it .--resume. or choose another")
-    refused(capsys, [*arguments(place, "done", epochs=2), "--resume"], r"started with other options .epochs.")
+    refused(capsys, [*arguments(place, "done", epochs=2), "--resume"], r"started with other options .epochs 1, now 2.")
     assert {path.name: path.read_bytes() for path in (place / "done").iterdir()} == before
     assert cli.main([*arguments(place, "done"), "--resume"]) == 0
 

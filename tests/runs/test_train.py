@@ -344,9 +344,9 @@ def test_a_folder_with_a_run_or_with_something_else_is_refused_and_left_alone(pl
     before = {path.name: path.read_bytes() for path in (place / "whole").iterdir()}
     with pytest.raises(MadlabError, match="exists: resume it"):
         run(place, "whole")
-    with pytest.raises(MadlabError, match=r"started with other options \(options\): choose"):
+    with pytest.raises(MadlabError, match=r"\(options {'rank': 2}, now {'rank': 3}\): choose another folder"):
         run(place, "whole", rank=3, resume=True)
-    with pytest.raises(MadlabError, match=r"started with other options \(epochs\): choose"):
+    with pytest.raises(MadlabError, match=r"started with other options \(epochs 3, now 9\): choose"):
         run(place, "whole", epochs=9, resume=True)
     assert {path.name: path.read_bytes() for path in (place / "whole").iterdir()} == before
     (tmp_path / "thesis.txt").write_text("not a run")
@@ -392,7 +392,7 @@ def test_a_run_stopped_before_steps_were_bounded_goes_on_as_it_was(place, tmp_pa
     tensors, facts = load_tensors(folder / "checkpoint.safetensors", torch.device("cpu"))
     del facts["config"]["recipe"]["polyak"]
     save_tensors(folder / "checkpoint.safetensors", tensors, facts)
-    with pytest.raises(MadlabError, match=r"started with other options \(polyak\)"):
+    with pytest.raises(MadlabError, match=r"started with other options \(polyak 0.0, now 4.0\)"):
         run(place, folder, resume=True, epochs=2)
     assert run(place, folder, resume=True, **options).epochs == 2
 
