@@ -15,13 +15,14 @@ from collections.abc import Container
 from pathlib import Path
 from textwrap import fill
 
-from fair_care import SECOND_ROUND, TRIALS, care, completeness, duels_tried
+from fair_care import care, completeness
 from fair_floors import below_frozen, carried_over
 from fair_goal import smallest_domain
 from fair_rates import rank_or_rates
 from fair_recipe import caution, cost_of_recipe, few_images
 from fair_records import Recorded
 from fair_sections import accuracy, duels_of_mad, epochs, equal_sizes
+from fair_trials import REPLICATES, SECOND_ROUND, TRIALS, duels_tried
 from finals import LEAST
 
 from madlab.errors import MadlabError
@@ -162,6 +163,7 @@ def _repeat(trials: Path) -> str:
 ```
 python data_scripts/tune.py {signs}{first} --out madlab/records/trials.jsonl
 python data_scripts/finals.py {signs}{second} --out madlab/records/{SECOND_ROUND}
+python data_scripts/replicates.py {signs} --out madlab/records/{REPLICATES}
 python data_scripts/fair_table.py --data data --out runs/fair --workers 2   # --print-plan says what is left
 python data_scripts/fair_table.py --data data --out runs/fair --fold        # finished runs -> madlab/records
 python data_scripts/fair_page.py                                            # this page, its pictures, README

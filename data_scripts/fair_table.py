@@ -17,7 +17,7 @@ On a machine with a GPU the same command runs there (add --workers 4 to fill it,
 the control of what the recipe of the table costs, which trains its first epochs on small images and bounds no step;
 `bounded` has the rows of the duels with today's recipe, on five domains. Rates come from trials on validation images:
 those of `bounded` and `full-width` are METHODS', all others the best of the first round (data_scripts/tune.py) and run
-one method after another; where there was a second round (data_scripts/finals.py), METHODS has its best.
+one method after another; METHODS has what the later rounds chose (data_scripts/finals.py and replicates.py).
 """
 
 import argparse

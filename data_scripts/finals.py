@@ -10,7 +10,7 @@ Jamieson and Talwalkar, arXiv 1502.07943.) Then come pairs, so that this round m
 the best so far with all three rates halved, and doubled, and on in the direction in which it moved (`rates_of`).
 
 Every family has as many trials, two pairs at least. If the best rates of a family are the lowest or the highest that it
-tried in both rounds, --more 2 gives every family another pair (tests/runs/test_rates.py holds METHODS to the result).
+tried in both rounds, --more 2 gives every family another pair. data_scripts/replicates.py then chooses with more seeds.
 Trials that the file already holds are not run again; it is written line by line.
 """
 
@@ -31,10 +31,10 @@ LEAST = FOUR + 4
 """Trials that every family gets."""
 
 
-def ranked(first: list[dict[str, Any]]) -> list[dict[str, float]]:
-    """The rates of a family's first round, the best first, each once."""
+def ranked(lines: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """The rates of a family in a round, the best first, each once."""
     different: list[dict[str, float]] = []
-    for line in sorted(first, key=lambda line: -line["mean"]):
+    for line in sorted(lines, key=lambda line: -line["mean"]):
         if line["rates"] not in different:
             different.append(line["rates"])
     return different

@@ -14,7 +14,8 @@ once and are the same for all families. If a family's best rate is still the low
 --more 4 gives every family four more trials around its best, until none is. A trial that diverges has 0 %.
 
 This is the first round, with a recipe that takes 0.4 of the time of today's. The second, with that one, is
-data_scripts/finals.py, and once it has begun this one is closed; METHODS has the best of a family's last round.
+data_scripts/finals.py, and once it has begun this one is closed. data_scripts/replicates.py tries the best places of
+the second with more seeds; METHODS has what a family's last round chose.
 
 Families are the methods that have a rate; `mad` has one for alpha itself, four for ranks of the product and one for the
 residual form. `frozen` has no rate: each run fits its head with as many weight decays as it has epochs, and chooses on
@@ -148,10 +149,17 @@ def try_family(family: str, flips: dict[str, bool | None], out: Path, more: int)
 
 
 def tried(
-    family: str, number: int, rates: dict[str, float], flips: dict[str, bool | None], out: Path, recipe: dict[str, Any]
+    family: str,
+    number: int,
+    rates: dict[str, float],
+    flips: dict[str, bool | None],
+    out: Path,
+    recipe: dict[str, Any],
+    seed: int = SEED,
 ) -> dict[str, Any]:
     """Run a trial on every domain and add it to the file; returns its line."""
-    found = {Path(path).name: trial(path, flip, family, rates, recipe=recipe) for path, flip in flips.items()}
+    seeded = recipe | {"seed": seed}
+    found = {Path(path).name: trial(path, flip, family, rates, recipe=seeded) for path, flip in flips.items()}
     accuracies = {name: one["val_accuracy"] for name, one in found.items()}
     line = {
         "family": family,
@@ -160,7 +168,7 @@ def tried(
         "mean": fmean(accuracies.values()),
         "val_accuracy": accuracies,
     }
-    line |= recipe | {"seed": SEED, "base": BASE, "most_images": {"train": TRAIN, "val": VAL}}
+    line |= seeded | {"base": BASE, "most_images": {"train": TRAIN, "val": VAL}}
     if failures := {name: one["failure"] for name, one in found.items() if "failure" in one}:
         line["failures"] = failures
     with out.open("a") as file:  # one short write in append mode: two workers do not mix their lines

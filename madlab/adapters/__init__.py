@@ -39,7 +39,7 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method("frozen", "W", "feature extraction", rates=Rates(batchnorm=0.0), adapts_batchnorm=False),
-        Method("batchnorm", "W", "Bilen & Vedaldi, arXiv 1701.07275", rates=Rates(0.0, 3.91, 0.771)),
+        Method("batchnorm", "W", "Bilen & Vedaldi, arXiv 1701.07275", rates=Rates(0.0, 3.59, 0.707)),
         Method(
             "finetune", "W + Δ", "one network per domain", Delta, rates=Rates(0.3, 0.3, 0.1), trains_everything=True
         ),
@@ -51,20 +51,20 @@ METHODS: dict[str, Method] = {
             MAD,
             rates=Rates(0.12, 0.0839, 0.0225),
             rates_by_rank={
-                1: Rates(0.0679, 3.31, 0.209),
-                3: Rates(0.0178, 0.566, 0.119),
-                11: Rates(0.151, 0.476, 0.1),
-                27: Rates(0.0557, 0.283, 0.0426),
+                1: Rates(0.0404, 1.97, 0.124),
+                3: Rates(0.0126, 0.4, 0.0841),
+                11: Rates(0.0378, 0.119, 0.025),
+                27: Rates(0.0468, 0.238, 0.0358),
             },
             rates_by_form={"residual": Rates(0.0238, 0.189, 0.0397)},
         ),
-        Method("piggyback", "W ⊙ 1[m > τ]", "arXiv 1801.06519", Piggyback, rates=Rates(0.00652, 0.704, 0.318)),
+        Method("piggyback", "W ⊙ 1[m > τ]", "arXiv 1801.06519", Piggyback, rates=Rates(0.003, 0.476, 0.1)),
         Method(
             "wtpb",
             "k0 W + k1 1 + k2 B + k3 W ⊙ B",
             "arXiv 1805.11119",
             BinaryTransform,
-            rates=Rates(5.66, 0.225, 0.0472),
+            rates=Rates(4.76, 0.189, 0.0397),
         ),
         Method("mad+wtpb", "wtpb of W ⊙ α", "arXiv 2307.08528", ModulatedTransform, RANK, Rates(0.05, 0.476, 0.1)),
         Method(
@@ -72,18 +72,18 @@ METHODS: dict[str, Method] = {
             "W + A on the central tap",
             "arXiv 1803.10082",
             ParallelAdapter,
-            rates=Rates(4.51, 0.206, 0.0414),
+            rates=Rates(3.19, 0.146, 0.0293),
         ),
-        Method("series", "(Id + A) W", "arXiv 1705.08045", SeriesAdapter, rates=Rates(0.849, 1.35, 0.283)),
+        Method("series", "(Id + A) W", "arXiv 1705.08045", SeriesAdapter, rates=Rates(0.6, 0.952, 0.2)),
         Method("lora", "W + B∘A", "arXiv 2106.09685, as in PEFT", LowRankDelta, LORA, Rates(1.77, 0.178, 0.0267)),
-        Method("hira", "W ⊙ (1 + B∘A)", "ICLR 2025, as in PEFT", HadamardLowRank, HIRA, Rates(0.826, 5.63, 1.56)),
+        Method("hira", "W ⊙ (1 + B∘A)", "ICLR 2025, as in PEFT", HadamardLowRank, HIRA, Rates(0.292, 1.99, 0.548)),
         Method("ksm", "W ⊙ (1[m > τ] ⊙ A)", "arXiv 2009.05668", KernelMask, rates=Rates(0.0521, 0.801, 0.0477)),
         Method(
             "filter-subspace",
             "C (D + Δ), W = C D",
             "arXiv 2403.00269",
             FilterSubspace,
-            rates=Rates(0.35, 6.36, 0.308),
+            rates=Rates(0.247, 4.5, 0.218),
         ),
         Method("prompt", "W; x + frame", "arXiv 2203.17274", None, FRAME, Rates(18.9, 0.756, 0.063), prompt=Frame),
         *PEERS,

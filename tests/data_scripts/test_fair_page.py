@@ -32,8 +32,10 @@ def script() -> ModuleType:
     for name in (
         "tune",
         "finals",
+        "replicates",
         "fair_grids",
         "fair_records",
+        "fair_trials",
         "fair_care",
         "fair_goal",
         "fair_floors",
@@ -209,17 +211,18 @@ def test_what_is_missing_is_counted(command: Command, records: Path, tmp_path: P
     assert "0 trials are in `madlab/records/trials.jsonl`, so that **they are not equal yet**" in page
 
 
-def test_both_rounds_of_trials_are_counted_and_each_record_says_whose_rates_it_has(command, records, tmp_path) -> None:
+def test_all_rounds_of_trials_are_counted_and_each_record_says_whose_rates_it_has(command, records, tmp_path) -> None:
     """The runs of `records` have the rates of `own`; the others move the head's rate, and lie inside what was tried."""
     families, kinds = sys.modules["tune"].START, sys.modules["tune"].KINDS
     own, other, low, high = (0.05, 0.3, 0.1), (0.05, 0.3, 0.2), (0.01, 0.01, 0.01), (9.0, 9.0, 9.0)
 
     def write(name: str, best: tuple[float, ...], count: int, short: str = "") -> None:
-        places = [best, low, high, own, *[other] * (count - 4)]
+        write_means(name, [(best, 50.0), *((rates, 40.0) for rates in [low, high, own, *[other] * (count - 4)])], short)
+
+    def write_means(name: str, places: list[tuple[tuple[float, ...], float]], short: str = "") -> None:
         lines = []
         for family in families:
-            for i, rates in enumerate(places[: count - (family == short)]):
-                mean = 50.0 if i == 0 else 40.0
+            for rates, mean in places[: len(places) - (family == short)]:
                 line = {"family": family, "rates": dict(zip(kinds, rates, strict=True)), "mean": mean}
                 line |= {"val_accuracy": {"flowers": mean, "gtsrb": mean}, "most_images": {"val": 270}}
                 lines.append(json.dumps(line) + "\n")
@@ -237,17 +240,26 @@ def test_both_rounds_of_trials_are_counted_and_each_record_says_whose_rates_it_h
     write("trials-finals.jsonl", other, 8)
     told = page()
     assert "208 trials are in `madlab/records/trials-finals.jsonl`, **8 for every one of them**." in told
-    assert "| mad:8 residual | 0.05, 0.3, 0.1 | 40.0 | 0.05, 0.3, 0.2 | 50.0 |" in told
-    assert "a standard error of about 2.1 points" in told  # the root of 40 x 60 / 270, over the root of two
+    assert "| mad:8 residual | 0.05, 0.3, 0.1 | 0.05, 0.3, 0.2 | 50.0 | – | 0.05, 0.3, 0.2 | – |" in told
+    four = (high, low, own, other)
+    places = [(rates, 40.0 + 10 * (rates == high)) for rates in four] + [((1.0, 1.0, 0.1 * i), 9.0) for i in range(4)]
+    write_means("trials-finals.jsonl", places)
+    # By three seeds `other` has 44, `own` 43 and `low` 41.3: more than a standard error below, the root of
+    # 44 x 56 / 270 over the root of two, 2.1. `own` is within it, and lower than `other`.
+    write_means("trials-replicates.jsonl", [*zip(four, (20.0, 42.0, 44.5, 46.0), strict=True)] * 2)
+    told = page()
+    assert "208 trials are in `madlab/records/trials-replicates.jsonl`, **8 for every one of them**." in told
+    assert "| mad:8 residual | 0.05, 0.3, 0.1 | 9, 9, 9 | 50.0 | 30.0 | 0.05, 0.3, 0.1 | 43.0 |" in told
+    assert f"Run with the best rates of the first round: {both}." in told and "lie at the edge" not in told
     write("trials.jsonl", other, 16, short="prompt")
-    write("trials-finals.jsonl", own, 8)
     told = page()
     assert "**16 for every row that takes part in duels**, and not yet as many for the others." in told
-    assert f"Run with the best of each family's last: {both}." in told and "lie at the edge" not in told
+    assert f"Run with those of each family's last: {both}." in told
     write("trials-finals.jsonl", high, 8)
+    (records / "trials-replicates.jsonl").unlink()
     told = page()
     assert f"Run with others, as the page says of them: {both}." in told
-    assert "Of mad, mad:8, piggyback" in told and "the best rates lie at the edge of what was tried." in told
+    assert "Of mad, mad:8, piggyback" in told and "the chosen rates lie at the edge of what was tried." in told
 
 
 def test_a_table_on_another_network_says_whose_rates_it_has(script, records: Path) -> None:
@@ -377,12 +389,12 @@ def test_the_bound_on_few_images_is_told_as_it_is_recorded() -> None:
 
 
 def test_rates_are_those_of_families_and_equal_trials_are_told(script: ModuleType) -> None:
-    care, tune, grids = (sys.modules[name] for name in ("fair_care", "tune", "fair_grids"))
+    trials, tune, grids = (sys.modules[name] for name in ("fair_trials", "tune", "fair_grids"))
     ranks = {1: "mad:2", 2: "mad:2", 4: "mad:8", 8: "mad:8", 13: "mad:13", 16: "mad:13", 39: "mad:39"}
     assert {rank: tune.family_of(f"mad:{rank}") for rank in ranks} == ranks
     assert tune.family_of("mad:8", "residual") == "mad:8 residual" and tune.family_of("frozen") is None
     families = {tune.family_of(method) for method in grids.DUELS + grids.DRAWN + grids.OTHERS}
     assert families - {None} | {"mad:8 residual"} == set(tune.START)
-    lines = {family: [{}] * 16 for family in care.duel_families()} | {"prompt": [{}] * 12}
-    assert care.equal_trials(lines, care.duel_families()) == 16 and not care.equal_trials(lines, lines)
-    assert not care.equal_trials({"mad": [{}] * 11}, ["mad"])
+    lines = {family: [{}] * 16 for family in trials.duel_families()} | {"prompt": [{}] * 12}
+    assert trials.equal_trials(lines, trials.duel_families()) == 16 and not trials.equal_trials(lines, lines)
+    assert not trials.equal_trials({"mad": [{}] * 11}, ["mad"])
