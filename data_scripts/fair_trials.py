@@ -81,7 +81,7 @@ class Rounds:
         heads = ["family", "best of the first round", "of the second", "%", "%, 3 seeds", "chosen", "%, 3 seeds"]
         return [
             "Rates of adapter, BatchNorm and head, and mean accuracies on validation images with today's recipe. The "
-            "best of twelve places by one seed is flattered by chance; with two more seeds it is not. Of places "
+            "best of twelve places by one seed is flattered by chance; with two more seeds much less so. Of places "
             f"within one standard error of a family's best, about {error:.1f} points, the one with the lowest rates is "
             "chosen (Breiman et al., 1984): one that is too high fails where images are few. In the pairs all three "
             "rates move together, and the ranks of MAD are several families, where a rival has one:",

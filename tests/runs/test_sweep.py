@@ -119,9 +119,9 @@ def test_runs_that_are_stored_rounded_cannot_be_asked_for_in_other_bits(place):
 def test_a_finished_run_of_another_recipe_is_not_taken_for_this_one(place, here):
     before = times(place / "here")
     for options, words in (
-        ({"epochs": 3}, "other options .epochs."),
-        ({"layers": "3x3"}, "other options .layers."),
-        ({"no_flip": ["noise"]}, "other options .flip."),
+        ({"epochs": 3}, "other options .epochs 2, now 3."),
+        ({"layers": "3x3"}, "other options .layers all, now 3x3."),
+        ({"no_flip": ["noise"]}, "other options .flip True, now False."),
     ):
         with pytest.raises(MadlabError, match=words):
             run(place, "here", domains=["noise"], **options)

@@ -76,7 +76,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(place) -> None:
     run(place, "unstopped", epochs=3)
     for name in ("config.json", "metrics.jsonl", "adapter.safetensors"):
         assert (place / "stopped" / name).read_bytes() == (place / "unstopped" / name).read_bytes()
-    with pytest.raises(MadlabError, match=r"other options \(trainval\)"):
+    with pytest.raises(MadlabError, match=r"other options \(trainval True, now False\)"):
         run(place, "stopped", epochs=3, resume=True, trainval=False)
 
 
