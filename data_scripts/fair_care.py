@@ -35,14 +35,18 @@ def _common(records: Sequence[Recorded]) -> list[str]:
 
 def _origin(every: Sequence[Recorded], rounds: Rounds) -> list[str]:
     """Which records were run with the rates of the first round, which with those of the last, and which with others."""
-    kinds: tuple[list[str], ...] = ([], [], [])
+    told: dict[tuple[bool, ...], str] = {
+        (True, False): "the best rates of the first round",
+        (False, True): "those of each family's last",
+        (True, True): "rates in which the first round and the last agree",
+        (False, False): "others, as the page says of them",
+    }
+    kinds: dict[tuple[bool, ...], list[str]] = {kind: [] for kind in told}
     for one in every:
         if one.every_run:
             both = (rounds.of_first, rounds.of_last)
-            matches = (all(_has(run, best) for run in one.every_run) for best in both)
-            kinds[next((kind for kind, same in enumerate(matches) if same), 2)].append(f"`{one.name}.jsonl`")
-    told = ("the best rates of the first round", "those of each family's last", "others, as the page says of them")
-    return [f"Run with {what}: {listed(names)}." for what, names in zip(told, kinds, strict=True) if names]
+            kinds[tuple(all(_has(run, best) for run in one.every_run) for best in both)].append(f"`{one.name}.jsonl`")
+    return [f"Run with {told[kind]}: {listed(names)}." for kind, names in kinds.items() if names]
 
 
 def _has(run: Run, best: dict[str, dict[str, float]]) -> bool:

@@ -74,7 +74,7 @@ METHODS: dict[str, Method] = {
             ParallelAdapter,
             rates=Rates(3.19, 0.146, 0.0293),
         ),
-        Method("series", "(Id + A) W", "arXiv 1705.08045", SeriesAdapter, rates=Rates(0.6, 0.952, 0.2)),
+        Method("series", "(Id + A) W", "arXiv 1705.08045", SeriesAdapter, rates=Rates(0.3, 0.476, 0.1)),
         Method("lora", "W + B∘A", "arXiv 2106.09685, as in PEFT", LowRankDelta, LORA, Rates(1.77, 0.178, 0.0267)),
         Method("hira", "W ⊙ (1 + B∘A)", "ICLR 2025, as in PEFT", HadamardLowRank, HIRA, Rates(0.292, 1.99, 0.548)),
         Method("ksm", "W ⊙ (1[m > τ] ⊙ A)", "arXiv 2009.05668", KernelMask, rates=Rates(0.0521, 0.801, 0.0477)),

@@ -126,7 +126,7 @@ def mean_square(weight: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Rates:
-    """Peak learning rates of SGD for one method, tuned by us on validation data (data_scripts/tune.py)."""
+    """Peak learning rates of SGD for one method, tuned by us on validation data (notebooks/site/fair_table.md)."""
 
     adapter: float = 0.0
     """For the adapter's parameters, before the layer's factor (`Adapter.rate_factors`)."""

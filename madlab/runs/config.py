@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, JsonValue
 from pydantic.dataclasses import dataclass
 
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, some
 from madlab.files.jsonfiles import read_json, write_json
 from madlab.files.schemas import STRICT, as_whole, validated
 from madlab.runs.recipe import Recipe
@@ -119,12 +119,18 @@ class RunConfig:
     def shown(self, name: str) -> str:
         """The value of a field of this or of the recipe, as texts have it."""
         found = getattr(self if hasattr(self, name) else self.recipe, name)
-        return "–" if found is None else found.name if name == "base" else str(found)
+        if found is None:
+            return "not given"
+        if name == "base":
+            return found.name or "a network without a name"
+        if name == "options":
+            return ", ".join(f"{key} {value}" for key, value in found.items()) or "none"
+        return found[:8] if name == "split" else some(found) if isinstance(found, tuple) else str(found)
 
     def changes(self, other: "RunConfig") -> str:
         """The `differences` of this, which came first, and of another config with both values: "epochs 6, now 15"."""
         values = [(name, self.shown(name), other.shown(name)) for name in self.differences(other)]
-        return "; ".join(name if before == now else f"{name} {before}, now {now}" for name, before, now in values)
+        return "; ".join(f"{name} {before}, now {'another' if before == now else now}" for name, before, now in values)
 
 
 def _upgraded(facts: Any, where: str) -> Any:

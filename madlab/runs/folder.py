@@ -83,7 +83,8 @@ class CheckpointFacts:
     """What a checkpoint says besides its tensors.
 
     config: of its run. images: how many there were in "train" and "val". class_names: what the labels mean. log: the
-    epochs so far; seconds: the time that they took.
+    epochs so far; seconds: the time that they took. rates: the peak learning rates, which are the method's own where
+    the config has none, and may be others in another version of madlab; None in files older than this entry.
     """
 
     config: RunConfig
@@ -91,6 +92,7 @@ class CheckpointFacts:
     class_names: tuple[str, ...]
     log: tuple[Epoch, ...]
     seconds: float
+    rates: dict[str, float] | None = None
 
     def matched(self, config: RunConfig, domain: Domain, folder: Path) -> Domain:
         """The domain in the order of these classes; MadlabError if a run of `config` on it would not be the same run.

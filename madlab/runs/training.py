@@ -179,6 +179,15 @@ class Training:
         return Checkpoint.read(path, self.device) if path and path.exists() else None
 
     def _take_up(self, stopped: Checkpoint) -> None:
+        if stopped.facts.rates not in (None, self._rates()):
+            before, now = (
+                ", ".join(f"{kind} {rate:g}" for kind, rate in rates.items())
+                for rates in (stopped.facts.rates, self._rates())
+            )
+            raise MadlabError(
+                f"The run in {self.folder} was stopped at learning rates that {self.config.method!r} has no more "
+                f"({before}; now {now}): choose another folder, or remove its {CHECKPOINT} to begin anew."
+            )
         try:
             stopped.restore(self.view, self.optimiser)
         except MadlabError as error:
@@ -191,7 +200,7 @@ class Training:
         # The metrics first: a run that is killed between the two repeats the epoch and writes the same line once more.
         write_log(self.folder, self.log)
         names, images = tuple(self.domain.class_names), images_of(self.domain)
-        facts = CheckpointFacts(self.config, images, names, tuple(self.log), self._elapsed())
+        facts = CheckpointFacts(self.config, images, names, tuple(self.log), self._elapsed(), self._rates())
         Checkpoint.take(self.view, self.optimiser, self.best, facts).write(self.folder / CHECKPOINT)
 
     def _finish(self) -> Result:

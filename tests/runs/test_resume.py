@@ -13,6 +13,7 @@ import madlab
 from madlab.adapters.peers import LIMITS
 from madlab.benchmarks.domain import Domain, Split
 from madlab.errors import MadlabError
+from madlab.runs.config import BaseUsed, RunConfig
 from madlab.runs.folder import ADAPTER, CHECKPOINT, FAILURE
 from madlab.runs.record import METRICS, RESULT
 
@@ -156,3 +157,19 @@ def test_what_stands_in_the_place_of_a_file_is_found_before_the_work(tmp_path, n
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(MadlabError, match=f"{name} is a folder"):
         run(tmp_path, "mad", domain=noise())
+
+
+def test_what_has_changed_is_told_with_both_values() -> None:
+    before = RunConfig("noise", None, True, BaseUsed("small", "a" * 64), "mad", {"rank": 2}, split="b" * 64)
+    layers = tuple(f"stage{i}" for i in range(9))
+    now = dataclasses.replace(before, options={}, base=BaseUsed("small", "c" * 64), layers=layers, split="d" * 64)
+    now = dataclasses.replace(now, recipe=dataclasses.replace(before.recipe, adapter_lr=0.1))
+    assert before.changes(before) == ""
+    assert before.changes(now) == (
+        "base small, now another; options rank 2, now none; layers all, now stage0, stage1, stage2 and 6 more; "
+        "split bbbbbbbb, now dddddddd; adapter_lr not given, now 0.1"
+    )
+    assert (
+        before.changes(dataclasses.replace(before, base=BaseUsed("", "a" * 64)))
+        == "base small, now a network without a name"
+    )

@@ -53,6 +53,10 @@ def run(root, name, **options):
     return madlab.train(str(root / "noise"), base=str(root / "small.safetensors"), out=root / name, **options)
 
 
+def stop(_):
+    raise KeyboardInterrupt
+
+
 def facts(folder, name="result.json"):
     return json.loads((folder / name).read_text())
 
@@ -344,7 +348,7 @@ def test_a_folder_with_a_run_or_with_something_else_is_refused_and_left_alone(pl
     before = {path.name: path.read_bytes() for path in (place / "whole").iterdir()}
     with pytest.raises(MadlabError, match="exists: resume it"):
         run(place, "whole")
-    with pytest.raises(MadlabError, match=r"\(options {'rank': 2}, now {'rank': 3}\): choose another folder"):
+    with pytest.raises(MadlabError, match=r"\(options rank 2, now rank 3\): choose another folder"):
         run(place, "whole", rank=3, resume=True)
     with pytest.raises(MadlabError, match=r"started with other options \(epochs 3, now 9\): choose"):
         run(place, "whole", epochs=9, resume=True)
@@ -378,10 +382,6 @@ def test_a_recipe_with_the_limit_that_was_there_for_a_while_is_read_where_it_was
 
 def test_a_run_stopped_before_steps_were_bounded_goes_on_as_it_was(place, tmp_path):
     """Config and checkpoint lack the field; with today's default it would be another run, and is refused."""
-
-    def stop(_):
-        raise KeyboardInterrupt
-
     folder, options = tmp_path / "old", {"epochs": 2, "polyak": 0.0}
     with pytest.raises(KeyboardInterrupt):
         run(place, folder, on_epoch=stop, **options)
@@ -395,6 +395,21 @@ def test_a_run_stopped_before_steps_were_bounded_goes_on_as_it_was(place, tmp_pa
     with pytest.raises(MadlabError, match=r"started with other options \(polyak 0.0, now 4.0\)"):
         run(place, folder, resume=True, epochs=2)
     assert run(place, folder, resume=True, **options).epochs == 2
+
+
+def test_a_run_does_not_go_on_at_rates_that_its_method_no_longer_has(place, tmp_path) -> None:
+    folder = tmp_path / "rates"
+    with pytest.raises(KeyboardInterrupt):
+        run(place, folder, on_epoch=stop, epochs=2)
+    tensors, told = load_tensors(folder / "checkpoint.safetensors", torch.device("cpu"))
+    assert told["rates"]["head"] == madlab.METHODS["mad"].rates_for({"rank": 2}).head
+    told["rates"]["head"] = 9.0
+    save_tensors(folder / "checkpoint.safetensors", tensors, told)
+    with pytest.raises(MadlabError, match=r"stopped at learning rates .* head 9; now .*remove its checkpoint"):
+        run(place, folder, epochs=2, resume=True)
+    del told["rates"]  # of a version that did not keep them
+    save_tensors(folder / "checkpoint.safetensors", tensors, told)
+    assert run(place, folder, epochs=2, resume=True).epochs == 2
 
 
 def test_a_second_process_is_refused_while_a_run_goes_on_and_not_once_it_was_killed(place):
