@@ -22,7 +22,7 @@ from fair_rates import rank_or_rates
 from fair_recipe import caution, cost_of_recipe, few_images
 from fair_records import Recorded
 from fair_sections import accuracy, duels_of_mad, epochs, equal_sizes
-from fair_trials import FEWER, REPLICATES, SECOND_ROUND, TRIALS, duels_tried
+from fair_trials import REPLICATES, SECOND_ROUND, TRIALS, duels_tried
 from finals import LEAST
 
 from madlab.errors import MadlabError
@@ -164,7 +164,6 @@ def _repeat(trials: Path) -> str:
 python data_scripts/tune.py {signs}{first} --out madlab/records/trials.jsonl
 python data_scripts/finals.py {signs}{second} --out madlab/records/{SECOND_ROUND}
 python data_scripts/replicates.py {signs} --out madlab/records/{REPLICATES}
-python data_scripts/fewer_images.py --domains data/dtd10 data/chars74k --no-flip chars74k --out madlab/records/{FEWER}
 python data_scripts/fair_table.py --data data --out runs/fair --workers 2   # --print-plan says what is left
 python data_scripts/fair_table.py --data data --out runs/fair --fold        # finished runs -> madlab/records
 python data_scripts/fair_page.py                                            # this page, its pictures, README

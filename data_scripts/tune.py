@@ -85,13 +85,13 @@ TRAIN, VAL, SEED = 540, 270, 0
 BASE = "pocket-resnet26"
 
 
-def few_images(path: str, size: int, flip: bool | None, most: int = TRAIN) -> Domain:
-    """A domain with at most `most` and VAL images, spread evenly, and validation images as its test images.
+def few_images(path: str, size: int, flip: bool | None) -> Domain:
+    """A domain with at most TRAIN and VAL images, spread evenly, and validation images as its test images.
 
     size: short side in pixels.
     """
     domain = load_domain(path, size=size, flip=flip)
-    train, val = thinned(domain.train, most), thinned(domain.val, VAL)
+    train, val = thinned(domain.train, TRAIN), thinned(domain.val, VAL)
     return replace(domain, train=train, val=val, test=val)
 
 
@@ -117,10 +117,9 @@ def trial(
     rates: dict[str, Any],
     base: str = BASE,
     recipe: dict[str, Any] = RECIPE,
-    most: int = TRAIN,
 ) -> dict[str, Any]:
     """The validation accuracy that a family reaches on one domain with these rates: 0 and why, where it diverges."""
-    domain, (method, *form) = _domain(path, flip, base, most), family.split()
+    domain, (method, *form) = _domain(path, flip, base), family.split()
     options, images = {"form": form[0]} if form else None, {"val_images": len(domain.val)}
     try:
         result = train(domain, method, options=options, base=load_base(base), progress=False, **recipe | rates)
@@ -130,8 +129,8 @@ def trial(
 
 
 @cache
-def _domain(path: str, flip: bool | None, base: str, most: int) -> Domain:
-    return few_images(path, image_size(load_base(base)).resize, flip, most)
+def _domain(path: str, flip: bool | None, base: str) -> Domain:
+    return few_images(path, image_size(load_base(base)).resize, flip)
 
 
 def best_of(lines: list[dict[str, Any]]) -> dict[str, float]:
@@ -162,13 +161,10 @@ def tried(
     out: Path,
     recipe: dict[str, Any],
     seed: int = SEED,
-    most: int = TRAIN,
 ) -> dict[str, Any]:
     """Run a trial on every domain and add it to the file; returns its line."""
     seeded = recipe | {"seed": seed}
-    found = {
-        Path(path).name: trial(path, flip, family, rates, recipe=seeded, most=most) for path, flip in flips.items()
-    }
+    found = {Path(path).name: trial(path, flip, family, rates, recipe=seeded) for path, flip in flips.items()}
     accuracies = {name: one["val_accuracy"] for name, one in found.items()}
     line = {
         "family": family,
@@ -177,7 +173,7 @@ def tried(
         "mean": fmean(accuracies.values()),
         "val_accuracy": accuracies,
     }
-    line |= seeded | {"base": BASE, "most_images": {"train": most, "val": VAL}}
+    line |= seeded | {"base": BASE, "most_images": {"train": TRAIN, "val": VAL}}
     line["val_images"] = {name: one["val_images"] for name, one in found.items()}
     if failures := {name: one["failure"] for name, one in found.items() if "failure" in one}:
         line["failures"] = failures

@@ -39,7 +39,7 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method("frozen", "W", "feature extraction", rates=Rates(batchnorm=0.0), adapts_batchnorm=False),
-        Method("batchnorm", "W", "Bilen & Vedaldi, arXiv 1701.07275", rates=Rates(0.0, 3.59, 0.707)),
+        Method("batchnorm", "W", "Bilen & Vedaldi, arXiv 1701.07275", rates=Rates(0.0, 3.91, 0.771)),
         Method(
             "finetune", "W + Δ", "one network per domain", Delta, rates=Rates(0.3, 0.3, 0.1), trains_everything=True
         ),
@@ -49,22 +49,22 @@ METHODS: dict[str, Method] = {
             "arXiv 2307.08528",
             build_modulation,
             MAD,
-            rates=Rates(0.12, 0.0839, 0.0225),
+            rates=Rates(0.143, 0.0998, 0.0267),
             rates_by_rank={
                 1: Rates(0.0404, 1.97, 0.124),
-                3: Rates(0.0126, 0.4, 0.0841),
-                11: Rates(0.0378, 0.119, 0.025),
-                27: Rates(0.0468, 0.238, 0.0358),
+                3: Rates(0.0212, 0.673, 0.141),
+                11: Rates(0.0756, 0.238, 0.05),
+                27: Rates(0.0557, 0.283, 0.0426),
             },
             rates_by_form={"residual": Rates(0.0238, 0.189, 0.0397)},
         ),
-        Method("piggyback", "W ⊙ 1[m > τ]", "arXiv 1801.06519", Piggyback, rates=Rates(0.003, 0.476, 0.1)),
+        Method("piggyback", "W ⊙ 1[m > τ]", "arXiv 1801.06519", Piggyback, rates=Rates(0.00326, 0.352, 0.159)),
         Method(
             "wtpb",
             "k0 W + k1 1 + k2 B + k3 W ⊙ B",
             "arXiv 1805.11119",
             BinaryTransform,
-            rates=Rates(4.76, 0.189, 0.0397),
+            rates=Rates(6.17, 0.245, 0.0515),
         ),
         Method("mad+wtpb", "wtpb of W ⊙ α", "arXiv 2307.08528", ModulatedTransform, RANK, Rates(0.05, 0.476, 0.1)),
         Method(
@@ -74,7 +74,7 @@ METHODS: dict[str, Method] = {
             ParallelAdapter,
             rates=Rates(3.19, 0.146, 0.0293),
         ),
-        Method("series", "(Id + A) W", "arXiv 1705.08045", SeriesAdapter, rates=Rates(0.3, 0.476, 0.1)),
+        Method("series", "(Id + A) W", "arXiv 1705.08045", SeriesAdapter, rates=Rates(0.849, 1.35, 0.283)),
         Method("lora", "W + B∘A", "arXiv 2106.09685, as in PEFT", LowRankDelta, LORA, Rates(1.77, 0.178, 0.0267)),
         Method("hira", "W ⊙ (1 + B∘A)", "ICLR 2025, as in PEFT", HadamardLowRank, HIRA, Rates(0.292, 1.99, 0.548)),
         Method("ksm", "W ⊙ (1[m > τ] ⊙ A)", "arXiv 2009.05668", KernelMask, rates=Rates(0.0521, 0.801, 0.0477)),
