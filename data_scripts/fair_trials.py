@@ -9,7 +9,7 @@ from typing import Any
 
 from fair_grids import DUELS, FIRST_ROUND
 from fair_records import counted, listed
-from finals import FOUR, LEAST
+from finals import FOUR, LEAST, ranked
 from replicates import AGAIN, SEEDS, chosen, places
 from tune import KINDS, NEAR, START, WIDE, best_of, edges, family_of, read_trials
 
@@ -48,8 +48,13 @@ class Rounds:
 
     @cached_property
     def _replicated(self) -> Lines:
-        """The families that have all their replicates."""
-        return {family: own for family, own in self.replicates.items() if self.second[family] and len(own) == AGAIN}
+        """The families that have all replicates of what is now the best of their second round."""
+        full = {family: own for family, own in self.replicates.items() if len(own) == AGAIN}
+        return {
+            family: own
+            for family, own in full.items()
+            if [line["rates"] for line in own[:FOUR]] == ranked(self.second[family])[:FOUR]
+        }
 
     def told(self) -> list[str]:
         """The paragraphs about them on the page of the fair table."""

@@ -185,7 +185,7 @@ class Training:
                 for rates in (stopped.facts.rates, self._rates())
             )
             raise MadlabError(
-                f"The run in {self.folder} was stopped at learning rates that {self.config.method!r} has no more "
+                f"The run in {self.folder} was stopped at learning rates that {self.config.method!r} no longer has "
                 f"({before}; now {now}): choose another folder, or remove its {CHECKPOINT} to begin anew."
             )
         try:

@@ -257,6 +257,11 @@ def test_all_rounds_of_trials_are_counted_and_each_record_says_whose_rates_it_ha
     assert "have 29.0 points less, on average" in told and "a standard error of about 2.1 points" in told
     assert f"Run with rates in which the first round and the last agree: {both}." in told
     assert "lie at the edge" not in told
+    write_means("trials-finals.jsonl", [*places, ((0.07, 0.3, 0.1), 60.0)])
+    assert "| mad:8 residual | 0.05, 0.3, 0.1 | 0.07, 0.3, 0.1 | 60.0 | – | 0.07, 0.3, 0.1 | – |" in page(), (
+        "a later pair"
+    )
+    write_means("trials-finals.jsonl", places)
     write("trials.jsonl", other, 16, short="prompt")
     told = page()
     assert "**16 for every row that takes part in duels**, and not yet as many for the others." in told
