@@ -14,11 +14,15 @@ from madlab.adapters.base import Method
 from madlab.benchmarks.domain import Domain
 from madlab.benchmarks.loader import batches
 from madlab.device import autocast
+from madlab.errors import MadlabError
 from madlab.runs.recipe import Recipe
 from madlab.view import DomainView
 
 MEASURED = 4
 """Batches on which the features of a head are measured before the training."""
+LONGEST = 1e9
+"""Root mean square length of features that a head can learn from. At 1e6 all methods learn, at 1e12 none does, because
+float32 cannot hold both what a step changes and the logits."""
 
 
 def warmup_cosine(progress: float, warmup: float) -> float:
@@ -57,7 +61,8 @@ def head_factor(view: DomainView, domain: Domain, recipe: Recipe, crop: int) -> 
     batches, many features and large ones all lower the rate, without a constant to choose.
 
     E|f|^2 is measured on the first MEASURED batches of the untrained domain, in training mode; the domain is left as
-    it was. Several heads, whose logits a network adds up, count together.
+    it was. Several heads, whose logits a network adds up, count together. Raises MadlabError for features that are no
+    numbers or longer than LONGEST.
     """
     before = {name: tensor.clone() for name, tensor in view.own_state().items()}
     generator, train = torch.Generator().manual_seed(recipe.seed), domain.train
@@ -68,7 +73,7 @@ def head_factor(view: DomainView, domain: Domain, recipe: Recipe, crop: int) -> 
         for images, _ in islice(loader, MEASURED):
             with autocast(images.device):
                 view(images)
-            squares += sum(_mean_square_length(own) for own in features)
+            squares += sum(mean_square_length(own) for own in features)
             features.clear()
             count += 1
     view.eval()
@@ -94,10 +99,20 @@ def head_inputs(view: DomainView) -> Iterator[list[Tensor]]:
             hook.remove()
 
 
-def _mean_square_length(features: Tensor) -> float:
-    """E|f|^2 of what reaches a head; over positions it is averaged, since the logits are."""
+def mean_square_length(features: Tensor) -> float:
+    """E|f|^2 of what reaches a head; over positions it is averaged, since the logits are.
+
+    Raises MadlabError for features that are no numbers or longer than LONGEST.
+    """
     channels = 1 if features.ndim == 4 else -1
-    return features.float().square().sum(channels).mean().item()
+    square = features.float().square().sum(channels).mean().item()
+    if not square <= LONGEST**2:
+        raise MadlabError(
+            f"The features that reach the head have a root mean square length of {math.sqrt(square):.3g}, from which "
+            "no head can learn: the base network has weights that are no numbers, or lacks a normalisation; choose "
+            "another one."
+        )
+    return square
 
 
 def make_optimiser(view: DomainView, recipe: Recipe, of_head: float = 1.0) -> torch.optim.SGD:

@@ -4,12 +4,14 @@ import math
 from dataclasses import replace
 
 import pytest
+import tiny
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 import madlab
 from madlab.benchmarks.domain import Domain, Split
+from madlab.errors import MadlabError
 from madlab.runs.rates import head_factor, make_optimiser, warmup_cosine
 from madlab.runs.recipe import Recipe
 
@@ -134,3 +136,24 @@ def test_measuring_the_features_leaves_the_domain_as_it_was():
     head_factor(net.view("x"), domain, Recipe(batch_size=6), crop=16)
     after = net.view("x").own_state()
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("method", ["frozen", "mad"])
+@pytest.mark.parametrize("times", [1e12, 1e25, math.inf, math.nan])
+def test_features_from_which_no_head_can_learn_are_told_before_the_training(method, times, tmp_path):
+    tiny.write_folder(tmp_path / "noise")
+    base = madlab.resnet26(num_classes=5, width=4)
+    base.resize = base.crop = 16
+    with torch.no_grad():
+        base.bn_end.weight *= times
+        base.bn_end.bias *= times
+    with pytest.raises(MadlabError, match=r"features that reach the head .* of ([\d.]+e\+\d\d|inf|nan), from which no"):
+        madlab.train(str(tmp_path / "noise"), method, base=base, epochs=1, progress=False, out=str(tmp_path / "run"))
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("method", ["frozen", "mad"])
+def test_features_a_million_times_as_long_are_still_learnt_from(method):
+    torch.manual_seed(0)
+    result = madlab.train(noisy_classes(10), method, base=Pixels(128, 1e6), epochs=3, progress=False)
+    assert result.test_accuracy > 80

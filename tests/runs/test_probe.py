@@ -28,8 +28,11 @@ def overlapping(classes: int, features: int, count: int) -> tuple[torch.Tensor, 
 
 @pytest.mark.parametrize("head", [nn.Linear(6, 4), nn.Linear(6, 4, bias=False), nn.Conv2d(6, 4, 1)])
 @pytest.mark.parametrize("decay", [1e-1, 1e-3])
-def test_a_fitted_head_is_the_minimum_that_scikit_learn_finds(head, decay):
+@pytest.mark.parametrize("size", [1.0, 1e6])
+def test_a_fitted_head_is_the_minimum_that_scikit_learn_finds(head, decay, size):
     features, labels = overlapping(4, 6, 200)
+    features *= size
+    head.reset_parameters()
     loss = probe.fit(head, features, labels, decay, smoothing=0.0)
     biased = head.bias is not None
     mean = features.mean(0) if biased else 0
