@@ -171,8 +171,8 @@ GRIDS = {
     ),
     "bounded": Grid(
         "pocket-resnet26",
-        (Stage(DUELS, MIXED, 1, BOUNDED),),
-        {"fair-bounded": MIXED},
+        tuple(Stage(DUELS, domains, 1, BOUNDED) for domains in (MIXED, FIVE, NINE)),
+        {"fair-bounded": MIXED, "fair-bounded-five": FIVE, "fair-bounded-nine": NINE},
         2.5,
     ),
     "densenet": Grid(

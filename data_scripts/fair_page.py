@@ -41,6 +41,8 @@ TOLD = {
     "fair-rates": "the nine domains, with the rates of other ranks",
     RECIPE: "the control of the recipe",
     BOUNDED: "the five mixed domains with bounded steps",
+    "fair-bounded-five": "the five domains with bounded steps",
+    "fair-bounded-nine": "the nine domains with bounded steps",
     "fair-densenet": "the five domains with the DenseNet",
     "fair-full-width": "the nine domains at full width",
 }
@@ -89,22 +91,25 @@ def write_page(args: argparse.Namespace) -> None:
 
 def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
     """The page as Markdown, and its pictures by their names."""
-    nine, five, study, goal, swapped, recipe, bounded, *others = found.values()
+    nine, five, study, goal, swapped, recipe, bounded, new_five, new_nine, *others = found.values()
     trials = nine.file.with_name("trials.jsonl")
     pictures: dict[str, bytes] = {}
     parts = ["# The fair table", OPENING]
     parts += [*(_answer(one) for one in (nine, five) if one.ready), *caution(recipe, bounded)]
+    whole = [one for one in (new_nine, new_five) if not one.missing]  # what they have before is in `bounded`
+    parts += map(_answer, whole)
     parts += ["## What was compared, and how equal", *care([nine, five], list(found.values()))]
     parts += ["### What is there, and what is missing", *completeness(list(found.values()))]
     parts += ["## What the recipe costs", *cost_of_recipe(recipe)]
     parts += few_images(*(nine.file.with_name(f"failures-bound-{bound}.jsonl") for bound in (0, 4)))
-    for one in (bounded, nine, five):
+    for one in (bounded, *whole, nine, five):
         parts += [f"## {_heading(one)}", *accuracy(one, pictures)]
         parts += [f"### MAD against its rivals on {one.told}", *duels_of_mad(one)]
     parts += ["## A domain in 20 kB", *smallest_domain(nine, goal)]
     parts += ["## Rank or rates?", *rank_or_rates(nine, swapped)]
     parts += ["## Runs below frozen features", *below_frozen([nine, five])]
-    parts += [f"### On {bounded.told}", *below_frozen([bounded])]
+    for one in (bounded, *whole):
+        parts += [f"### On {one.told}", *below_frozen([one])]
     parts += ["## How many epochs are enough", *epochs(study)]
     for one in others:
         parts += [f"## {_heading(one)}", *carried_over(one, nine), *accuracy(one, pictures)]

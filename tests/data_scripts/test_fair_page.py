@@ -375,6 +375,15 @@ def test_the_control_of_the_recipe_says_what_each_change_gives(command, records,
     floors = page.split("### On the five mixed domains with bounded steps")[1].split("\n## ")[0]
     assert "Below are 0 of 80 runs" in " ".join(floors.split())
 
+    heading, answer = "## The five domains with bounded steps", "**At equal bytes, on the five domains with bounded"
+    new = [made("bounded", row, domain) for row in duels for domain in FIVE]
+    for runs in (new[:-1], new):
+        write_runs(records / "fair-bounded-five.jsonl", runs)
+        page = command(records, tmp_path)[0]
+        assert f"| `fair-bounded-five.jsonl` | {len(runs)} of 85" in re.sub(r" +", " ", page)
+        assert (heading in page) == (answer in " ".join(page.split())) == (runs is new)
+    assert "### On the five domains with bounded steps" in page and "## The nine domains with bounded" not in page
+
 
 def test_the_bound_on_few_images_is_told_as_it_is_recorded() -> None:
     """Each cause's means over the runs that ended with both bounds, from the lines of the two files."""
