@@ -24,7 +24,7 @@ METHODS = ("frozen", "batchnorm", "mad", "finetune", "mad:8")
 SEEDS = (0, 1, 2)
 CLASSES, TRAIN, VAL, TEST = 10, 240, 80, 150
 """Classes of a part at most, and its images, which are spread evenly over them."""
-RECIPE: dict[str, Any] = {"epochs": 6, "batch_size": 20, "crop": 20, "polyak": 0.0}
+RECIPE: dict[str, Any] = {"epochs": 6, "batch_size": 20, "crop": 20}
 
 
 def part(name: str) -> madlab.Domain:

@@ -2,9 +2,9 @@
 
     python data_scripts/links.py [OWNER/NAME]
 
-With OWNER/NAME the address is changed first: in pyproject.toml, CITATION.cff, README, and the badge and the install
-cell of every notebook. Without it everything that repeats the address is written again, after a notebook was added for
-example.
+With OWNER/NAME the address is changed first: in pyproject.toml, CITATION.cff, README, the page on one's own images, and
+the badge and the install cell of every notebook. Without it everything that repeats the address is written again, after
+a notebook was added for example.
 """
 
 import argparse
@@ -43,7 +43,8 @@ def colab(repo: str, notebook: str) -> str:
 
 def rename(root: Path, old: str, new: str) -> None:
     """Write the new address into everything that repeats the old one."""
-    for path in (root / "pyproject.toml", root / "CITATION.cff", root / "README.md", *_notebooks(root)):
+    texts = ("pyproject.toml", "CITATION.cff", "README.md", "notebooks/site/own_images.md")
+    for path in (*(root / text for text in texts), *_notebooks(root)):
         text = path.read_text()
         for before in ("github.com/", "google.com/github/"):
             text = re.sub(rf"{re.escape(before + old)}(?![\w-])", before + new, text)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from madlab.adapters import METHODS, Adapter
 from madlab.adapters.base import Layer, checked_ranks, split_method
-from madlab.adapters.layer import AdaptedConv2d, rebuild, without_parametrization
+from madlab.adapters.layer import AdaptedConv2d, rebuild, uncompiled, without_parametrization
 from madlab.anatomy import anatomy_of
 from madlab.errors import MadlabError
 from madlab.facts import DomainFacts, make_facts
@@ -41,7 +41,7 @@ class MultiDomainNet(nn.Module):
 
     def __init__(self, base: nn.Module):
         super().__init__()
-        self.base = _uncompiled(base)
+        self.base = uncompiled(base)
         self.views = nn.ModuleList()
         self._position: dict[str, int] = {}
         self._found_heads: list[str] = []
@@ -308,7 +308,8 @@ class MultiDomainNet(nn.Module):
 
     def _build(self, facts: DomainFacts, adapted: Mapping[str, Layer]) -> DomainView:
         method, heads = METHODS[facts.method], [self.base.get_submodule(name) for name in facts.heads]
-        replacements: dict[Any, Any] = {}
+        # Heads are drawn first, so that with one seed they are the same whatever numbers an adapter draws.
+        replacements: dict[Any, Any] = {h: new_head(without_parametrization(h), facts.num_classes) for h in heads}
         adapters: dict[Tensor, Adapter] = {}  # layers that share a filter bank share its adapter
         for name, layer in adapted.items():
             options = {k: v[name] if isinstance(v, Mapping) else v for k, v in facts.options.items()}
@@ -317,7 +318,6 @@ class MultiDomainNet(nn.Module):
             if plain.weight not in adapters:
                 adapters[plain.weight] = method.build(plain, options)
             replacements[layer] = AdaptedConv2d(copy.copy(plain), adapters[plain.weight])
-        replacements |= {head: new_head(without_parametrization(head), facts.num_classes) for head in heads}
         own: dict[str, nn.Parameter] = {}
         if method.trains_everything:
             of_heads = {parameter for head in heads for parameter in head.parameters()}
@@ -340,14 +340,3 @@ class MultiDomainNet(nn.Module):
         if domain not in self._position:
             raise MadlabError(f"Unknown domain {domain!r}: this network has {', '.join(self._position) or 'none yet'}.")
         return self._position[domain]
-
-
-def _uncompiled(network: nn.Module) -> nn.Module:
-    """The network, and every part of it, without the wrappers of torch.compile, which hold what no copy can follow."""
-    if "_orig_mod" in network._modules:  # TorchScript's _modules have no get
-        network = network.get_submodule("_orig_mod")
-    for module in list(network.modules()):
-        for name, child in module._modules.items():
-            if child is not None and "_orig_mod" in child._modules:
-                module._modules[name] = child._modules["_orig_mod"]
-    return network

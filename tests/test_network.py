@@ -104,6 +104,17 @@ def test_a_new_domain_is_the_base_bit_for_bit(method):
     assert torch.equal(net(images(), domain="signs"), expected)
 
 
+def test_with_one_seed_all_methods_start_from_the_same_head(net):
+    """Whatever numbers an adapter draws."""
+    heads = {}
+    for method in (*PLAIN, "mad:2"):
+        torch.manual_seed(3)
+        net.add_domain(method, 7, method, **SIZE.get(method, {}))
+        heads[method] = net.view(method).head
+    for head in heads.values():
+        assert torch.equal(head.weight, heads["frozen"].weight) and torch.equal(head.bias, heads["frozen"].bias)
+
+
 def test_every_method_of_the_design_is_there():
     adapters = "mad piggyback wtpb mad+wtpb parallel series lora hira ksm filter-subspace prompt"
     assert set(PLAIN) == {"frozen", "batchnorm", "finetune", *adapters.split()}

@@ -24,7 +24,7 @@ class ModulatedTransform(Adapter):
         return self.wtpb(self.mad(weight))
 
     def rate_factors(self, weight: Tensor) -> dict[nn.Parameter, float]:
-        """The factors of both, with the masks' multiplied by 60: the ratio of the rates at which each is best alone."""
+        """The factors of both, with the masks' multiplied by 60, the ratio of the best rates of the first trials."""
         masks = {parameter: 60 * factor for parameter, factor in self.wtpb.rate_factors(weight).items()}
         return self.mad.rate_factors(weight) | masks
 

@@ -31,7 +31,7 @@ class KernelMask(MaskAdapter):
         return modulate(weight, self.binary() * self.scale)
 
     def rate_factors(self, weight: Tensor) -> dict[nn.Parameter, float]:
-        """That of MAD's alpha for the scale, 0.06 of it for m: so the rates of MAD and Piggyback are to each other."""
+        """That of MAD's alpha for the scale, 0.06 of it for m, as Piggyback's rate was to MAD's in the first trials."""
         factor = 1 / mean_square(weight)
         return {self.scale: factor, self.mask: 0.06 * factor}
 

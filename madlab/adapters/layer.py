@@ -70,6 +70,17 @@ def without_parametrization(module: AnyModule) -> AnyModule:
     return twin
 
 
+def uncompiled(network: nn.Module) -> nn.Module:
+    """The network, and every part of it, without the wrappers of torch.compile, which hold what no copy can follow."""
+    if "_orig_mod" in network._modules:  # TorchScript's _modules have no get
+        network = network.get_submodule("_orig_mod")
+    for module in list(network.modules()):
+        for name, child in module._modules.items():
+            if child is not None and "_orig_mod" in child._modules:
+                module._modules[name] = child._modules["_orig_mod"]
+    return network
+
+
 def rebuild(network: nn.Module, replacements: Mapping[Any, Any], shared: Iterable[Tensor] = ()) -> nn.Module:
     """A copy of a network in which some modules and parameters are replaced and some tensors are shared.
 

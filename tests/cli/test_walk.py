@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from notebook_tools import REPOSITORY
 from PIL import Image, ImageOps
 
 from madlab.cli import main
@@ -52,7 +53,7 @@ def test_five_commands_lead_to_a_page_and_to_a_file_that_onnxruntime_answers(
     pytest.importorskip("onnxruntime", reason="onnxruntime is in the extra 'export'")
     monkeypatch.chdir(photographs)
     install, *commands = COMMANDS.strip().splitlines()
-    assert install == "pip install 'madlab[export]'" and len(commands) == 4
+    assert install == f'pip install "madlab[export] @ git+https://github.com/{REPOSITORY}"' and len(commands) == 4
     for command in commands:
         program, *arguments = shlex.split(command.partition(" > ")[0])
         assert program == "madlab" and main(arguments) == 0, command

@@ -11,7 +11,8 @@ import pytest
 from notebook_tools import NOTEBOOKS, REPOSITORY, ROOT, tagged
 
 SCRIPT = ROOT / "data_scripts" / "links.py"
-FILES = [ROOT / "README.md", ROOT / "CITATION.cff", ROOT / "pyproject.toml", *NOTEBOOKS]
+PAGE = ROOT / "notebooks" / "site" / "own_images.md"
+FILES = [ROOT / "README.md", ROOT / "CITATION.cff", ROOT / "pyproject.toml", PAGE, *NOTEBOOKS]
 
 
 def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
