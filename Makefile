@@ -18,7 +18,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/pytest -q -n 2 --dist loadfile
+# Each worker needs about a gigabyte; a file of tests stays with one, so that more than eight gain little.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(8, os.cpu_count() or 1))")
+PYTEST = $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
 
 .PHONY: lab check style test test-browser test-site test-trust test-whole test-colab site handouts links clean
 
@@ -58,7 +60,7 @@ PINNED := $(shell grep -E '^torch(vision)?==' constraints.txt)
 test-colab:
 	$(PYTHON) -m venv --clear $(COLAB)
 	$(COLAB)/bin/python -m pip install --disable-pip-version-check -c tests/colab.txt $(PINNED) -e . nbval pytest-xdist
-	$(COLAB)/bin/pytest -q -n 2 --dist loadfile --nbval --nbval-current-env notebooks
+	$(COLAB)/bin/pytest -q -n $(WORKERS) --dist loadfile --nbval --nbval-current-env notebooks
 
 # What the site and the handouts need of npm, in the versions of notebooks/site/package.json.
 TOOLS := build/site-tools
