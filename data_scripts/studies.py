@@ -18,6 +18,7 @@ A study may be stopped and started again: what its file holds is not trained aga
 """
 
 import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -52,7 +53,7 @@ NO_FLIP = ("gtsrb", "omniglot", "chars74k")
 SEEDS = (0, 1, 2)
 CLASSES, IMAGES, TESTED = 45, 270, 250
 EPOCHS, BATCH, CROP = 4, 32, 32
-RECIPE: dict[str, Any] = {"batch_size": BATCH, "crop": CROP, "coarse": 0.6, "polyak": 0.0}
+RECIPE: dict[str, Any] = {"batch_size": BATCH, "crop": CROP}
 RESNET = "pocket-resnet26"
 
 CAUSES: dict[str, dict[str, Any]] = {
@@ -164,6 +165,8 @@ def train(
 
     for epoch in range(epochs if method != "frozen" else 0):
         train_epoch(view, domain, recipe, optimiser, epoch, pulled if pull else None)
+    if view.method.adapts_batchnorm:  # in so few steps its averages do not keep up
+        recalibrate(view, domain, CROP)
     return Trained(net, domain, recipe)
 
 
@@ -315,7 +318,13 @@ def plan(study: str, turn: int) -> list[dict[str, Any]]:
 
 
 STUDIES: dict[str, Callable[..., dict[str, Any]]] = {"sparsity": sparsity, "ranks": ranks, "far": far}
-SETTINGS = {"classes": CLASSES, "images": IMAGES, "tested": TESTED, "epochs": EPOCHS, "batch_size": BATCH, "crop": CROP}
+
+
+def settings() -> dict[str, Any]:
+    """What all trainings of a record have in common; rates are those for batches of 64."""
+    own = {"classes": CLASSES, "images": IMAGES, "tested": TESTED, "epochs": EPOCHS, "batch_size": BATCH, "crop": CROP}
+    rates = {name: peak_rates(madlab.METHODS[name], {}, Recipe()) for name in METHODS}
+    return own | {"coarse": Recipe().coarse, "polyak": Recipe().polyak, "rates": rates}
 
 
 def main() -> None:
@@ -327,7 +336,9 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=len(SEEDS), help="each has all domains, with other seeds")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    record: dict[str, Any] = read_json(options.out) if options.out.exists() else {"settings": SETTINGS, "runs": []}
+    record: dict[str, Any] = read_json(options.out) if options.out.exists() else {"settings": settings(), "runs": []}
+    if record["settings"] != settings():
+        sys.exit(f"studies: {options.out} was made with other settings or rates: give another file as --out.")
     if options.study == "far" and "distances" not in record:
         record["distances"] = distances(options.data)
     turns = [run for turn in range(options.turns) for run in plan(options.study, turn)]
