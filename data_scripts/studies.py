@@ -11,7 +11,7 @@ fresh statistics, and trained from the start.
 far: methods of growing capacity on the nine and on a domain that is far from them (chest X-rays), with their training
 losses; and on base networks that are untrained. Beside each domain stands its distance from photographs.
 
-data: a folder with the domains as image folders; beside the nine it holds chest_xray and tinyimagenet36, a few of the
+data: a folder with the domains as image folders; beside the nine it holds chest_xray and tinyimagenet36, the
 photographs that the base network was trained on. Of every domain a part is used: at most CLASSES classes, IMAGES
 training images drawn by the seed, TESTED test images. Nothing is chosen by a result, so accuracies are of test images.
 A study may be stopped and started again: what its file holds is not trained again.
