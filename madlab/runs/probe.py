@@ -40,8 +40,8 @@ ENOUGH = 20_000
 ITERATIONS = 300
 """Of L-BFGS in an epoch, at most; where they are not enough, the next epoch goes on from there."""
 FAR = 1000.0
-"""Loss in nats above which a head is no start. From 600, which a random head has on features of length 10,000, L-BFGS
-arrives where it does from zero; from 6,000 its first line search gives up."""
+"""Loss in nats above which a head is no start. On features of length 4,500 a random head of 242 classes has 630,
+and L-BFGS arrives where it does from zero; on those of 45,000 it has 6,300, and L-BFGS stays there."""
 
 
 def decay_of(epoch: int, epochs: int) -> float:

@@ -21,8 +21,8 @@ from madlab.view import DomainView
 MEASURED = 4
 """Batches on which the features of a head are measured before the training."""
 LONGEST = 1e9
-"""Root mean square length of features that a head can learn from. At 1e6 all methods learn, at 1e12 none does, because
-float32 cannot hold both what a step changes and the logits."""
+"""Root mean square length of features that a head can learn from. Of `frozen`, `batchnorm` and `mad` all learned at 1e6
+and none at 1e12; between these nothing was tried."""
 
 
 def warmup_cosine(progress: float, warmup: float) -> float:
