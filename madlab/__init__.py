@@ -48,6 +48,8 @@ __all__ = sorted(_ROOMS)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("madlab")
     if name not in _ROOMS:
         raise AttributeError(f"module 'madlab' has no attribute {name!r}")
     return getattr(import_module(f"madlab.{_ROOMS[name]}"), name)

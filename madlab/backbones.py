@@ -6,7 +6,7 @@ ResNet-26 follows Rebuffi et al., "Learning multiple visual domains with residua
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -142,7 +142,8 @@ def save_base(network: nn.Module, path: Path | str, **metadata: str | int) -> No
 
     A tensor is stored in half precision where that changes none of its bits, else as it is. metadata: `name`,
     `architecture` (a key of BACKBONES) and what else its builder takes, such as `width`. The network's `normalization`
-    and, when it has them, `resize` and `crop` (pixels) go into the file too.
+    and, when it has them, `resize` and `crop` (pixels) go into the file too. Raises MadlabError for what `load_base`
+    could not build.
     """
     state = network.state_dict()
     for key, value in state.items():
@@ -151,6 +152,16 @@ def save_base(network: nn.Module, path: Path | str, **metadata: str | int) -> No
     tensors = {key: _halved_if_exact(value) for key, value in state.items()}
     metadata |= {k: as_plain(getattr(network, k)) for k in ("normalization", "resize", "crop") if hasattr(network, k)}
     metadata["num_classes"] = classes_of(next(iter(find_heads(network).values())))
+    if metadata.get("architecture") not in list(BACKBONES):
+        raise MadlabError(
+            f"A base network's file needs an architecture of {', '.join(BACKBONES)}, not "
+            f"{metadata.get('architecture')!r:.60}: for any other, save its state_dict, and give the network itself."
+        )
+    facts = validated(BaseFacts, metadata, "The file's metadata", "give name=... and what the builder takes")
+    if _kinds(_skeleton(facts).state_dict()) != _kinds(state):
+        raise MadlabError(
+            f"The network is not what {facts.architecture} builds here: give what its builder takes, such as width=8."
+        )
     save_tensors(path, tensors, metadata)
 
 
@@ -193,21 +204,28 @@ def _from_file(path: Path) -> nn.Module:
     tensors, metadata = load_tensors(path)
     if metadata.get("architecture") not in list(BACKBONES):
         raise MadlabError(f"{path} is not a base network that madlab wrote; make one with madlab.save_base.")
-    facts = validated(BaseFacts, metadata, str(path)).model_dump(exclude_none=True)
-    options = {key: facts[key] for key in ("num_classes", "width") if key in facts}
-    with torch.device("meta"):  # no memory for sizes that a file may declare and not hold, and no random numbers
-        network: Any = BACKBONES[facts["architecture"]](**options)
+    facts = validated(BaseFacts, metadata, str(path))
+    network = _skeleton(facts)
     state = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
-    wanted, given = (
-        {key: (value.shape, value.dtype) for key, value in s.items()} for s in (network.state_dict(), state)
-    )
-    if given != wanted:
+    if _kinds(network.state_dict()) != _kinds(state):
         raise MadlabError(f"{path} does not hold the network that it names: make or fetch it anew.")
     network.load_state_dict(state, assign=True)
+    told = facts.model_dump(exclude_none=True)
     for key in ("normalization", "resize", "crop"):
-        if key in facts:
-            setattr(network, key, facts[key])
-    return _named(network, facts["name"])
+        if key in told:
+            setattr(network, key, told[key])
+    return _named(network, facts.name)
+
+
+def _skeleton(facts: BaseFacts) -> Any:
+    """The network of a file, without values."""
+    options = facts.model_dump(include={"num_classes", "width"}, exclude_none=True)
+    with torch.device("meta"):  # no memory for sizes that a file may declare and not hold, and no random numbers
+        return BACKBONES[facts.architecture](**options)
+
+
+def _kinds(state: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {key: (value.shape, value.dtype) for key, value in state.items()}
 
 
 def _halved_if_exact(value: Tensor) -> Tensor:

@@ -1,6 +1,10 @@
 """Where PyTorch computes: the device that is there, the one that was asked for, and the numbers it computes with."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+from torch import nn
 
 from madlab.errors import MadlabError
 
@@ -31,6 +35,19 @@ def autocast(device: torch.device) -> torch.autocast:
     """bf16 (fp16 would need loss scaling) on a GPU that has it; a CPU gains nothing from it here."""
     bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+
+
+@contextmanager
+def no_modes(network: nn.Module) -> Iterator[None]:
+    """With gradients, and without the caller's inference mode and autocast.
+
+    What inference mode makes can never be trained. Autocast keeps what it made of a weight, and would go on using that
+    after the weight has changed.
+    """
+    device = next((parameter.device.type for parameter in network.parameters()), "cpu")
+    autocast_off = torch.autocast("cpu" if device == "meta" else device, enabled=False)
+    with torch.inference_mode(False), torch.enable_grad(), autocast_off:
+        yield
 
 
 def _device_counts() -> dict[str, int]:

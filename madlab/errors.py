@@ -49,3 +49,9 @@ def reason(error: BaseException) -> str:
     lines = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
     first = lines[0] if lines else type(error).__name__
     return first if len(first) <= LONGEST else f"{first[:LONGEST]} ..."
+
+
+def kind_and_reason(error: BaseException) -> str:
+    """As `reason`, after the kind of the error: for one of another's code, whose words alone may say little."""
+    kind, said = type(error).__name__, reason(error)
+    return kind if said == kind else f"{kind}: {said}"

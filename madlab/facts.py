@@ -12,6 +12,7 @@ from madlab.adapters import METHODS
 from madlab.adapters.base import Method, whole_number
 from madlab.adapters.modulation import FORMS
 from madlab.errors import MadlabError
+from madlab.files.pictures import GreyScale
 from madlab.files.schemas import STRICT, as_plain, sentence
 
 MOST_CLASSES = 10_000_000
@@ -45,10 +46,17 @@ class DomainFacts:
     """To how many pixels the shorter side of its images is resized; None where it is not known."""
     crop: Pixels | None = None
     """Side of the square that is then cut out, in pixels."""
+    grey: dict[str, float] | None = None
+    """Which values of grey images of more than 8 bits become black and white; None where it trained on none."""
+
+    @property
+    def grey_scale(self) -> GreyScale | None:
+        """`grey` as `files.pictures` takes it."""
+        return None if self.grey is None else GreyScale(self.grey["black"], self.grey["white"])
 
     def to_json(self) -> dict[str, Any]:
         """As `save_domain` writes it."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "grey" or value is not None}
 
 
 def make_facts(given: Mapping[str, Any]) -> DomainFacts:
@@ -73,8 +81,11 @@ def make_facts(given: Mapping[str, Any]) -> DomainFacts:
         raise MadlabError(f"Unknown method {facts.method!r}: choose one of {', '.join(METHODS)}.")
     if numbered:
         facts = replace(facts, class_names=[str(i) for i in range(facts.num_classes)])
+    # One size stands for both, as in `sizes.image_size`.
+    facts = replace(facts, resize=facts.resize or facts.crop, crop=facts.crop or facts.resize)
     _check_class_names(facts)
     _check_normalization(facts.normalization)
+    _check_images(facts)
     return replace(facts, options=_checked_options(METHODS[facts.method], facts.options))
 
 
@@ -117,9 +128,23 @@ def _check_class_names(facts: DomainFacts) -> None:
 
 
 def _check_normalization(normalization: dict[str, list[float]]) -> None:
+    if not normalization:
+        return
     mean, std = normalization.get("mean", []), normalization.get("std", [])
-    if normalization and (set(normalization) != {"mean", "std"} or not len(mean) == len(std) > 0 or min(std) <= 0):
+    possible = all(0 <= m <= 1 for m in mean) and all(0 < s <= 1 for s in std)
+    if set(normalization) != {"mean", "std"} or not len(mean) == len(std) > 0 or not possible:
         raise MadlabError(
-            f"The normalization {normalization} cannot be used: give 'mean' and 'std', each one number a channel for "
+            f"The normalization {normalization} cannot be used: give 'mean' and 'std', each one number per channel for "
             "pixels scaled to 0..1, and std above 0."
         )
+
+
+def _check_images(facts: DomainFacts) -> None:
+    if facts.resize and facts.crop and facts.crop > facts.resize:
+        raise MadlabError(
+            f"Domain {facts.name!r} has a crop of {facts.crop} pixels, larger than its images of {facts.resize}: give "
+            "a resize and a crop that fit."
+        )
+    grey = facts.grey
+    if grey is not None and (grey.keys() != {"black", "white"} or grey["black"] > grey["white"]):
+        raise MadlabError(f"Domain {facts.name!r} has the grey scale {grey}: give 'black' and, not below it, 'white'.")

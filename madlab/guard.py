@@ -201,5 +201,6 @@ def _factors(pieces: list[list[Tensor]]) -> Mapping[torch.device, Tensor]:
     """For each device as many factors as its longest piece has words; the same in every process."""
     lengths = [(piece[0].device, sum(map(len, piece))) for piece in pieces]
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.randint(-(2**62), 2**62, (max((n for _, n in lengths), default=0),), generator=generator) | 1
+    most = max((n for _, n in lengths), default=0)
+    drawn = torch.randint(-(2**62), 2**62, (most,), generator=generator, device=generator.device) | 1
     return {device: drawn.to(device) for device, _ in lengths}

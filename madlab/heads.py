@@ -5,16 +5,21 @@ logits come through nothing but operations without parameters (pooling, flatten,
 have several, whose logits it adds up or averages, as distilled networks do; then a domain replaces all of them.
 """
 
+import math
+import warnings
 from collections.abc import Callable
 from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from madlab.adapters.layer import rebuild
-from madlab.anatomy import SIDES, first_line, leaves
-from madlab.errors import MadlabError
+from madlab.adapters.base import is_plain
+from madlab.adapters.layer import rebuild, without_parametrization
+from madlab.device import no_modes
+from madlab.errors import MadlabError, MadlabWarning, kind_and_reason
+from madlab.forward import SIDES, leaves
 from madlab.sizes import image_size
 
 
@@ -38,12 +43,41 @@ def find_heads(network: nn.Module, name: str | None = None) -> dict[str, nn.Modu
 
 
 def new_head(head: nn.Module, num_classes: int) -> nn.Module:
-    """A freshly initialised head like `head` for another number of classes: kind, features, bias, device and dtype."""
+    """A freshly initialised head for another number of classes: of the same kind, features, bias, device and dtype.
+
+    It is a plain layer, also where `head` has a forward of its own or hooks (`tell_if_unusual`).
+    """
     assert isinstance(head, nn.Linear | nn.Conv2d)
     options: dict[str, Any] = {"bias": head.bias is not None, "device": head.weight.device, "dtype": head.weight.dtype}
     if isinstance(head, nn.Conv2d):
         return nn.Conv2d(head.in_channels, num_classes, 1, **options)
     return nn.Linear(head.in_features, num_classes, **options)
+
+
+def tell_if_unusual(name: str, head: nn.Module) -> None:
+    """Warn of a base's head that computes anything but its layer, such as a cosine or a temperature."""
+    assert isinstance(head, nn.Linear | nn.Conv2d)
+    if not is_plain(head) and not _answers_like_a_plain_one(without_parametrization(head)):
+        warnings.warn(
+            f"The base's head {name} ({type(head).__name__}) does more than its layer, in a forward of its own or in a "
+            "hook; a domain's own head is a plain layer.",
+            MadlabWarning,
+            stacklevel=3,
+        )
+
+
+@torch.no_grad()
+def _answers_like_a_plain_one(head: nn.Linear | nn.Conv2d) -> bool:
+    """As timm's Linear does, which has a forward of its own for TorchScript."""
+    if head.weight.is_meta:
+        return True
+    shape = (2, features_of(head), *[1] * (head.weight.ndim - 2))
+    features = torch.linspace(-1, 2, math.prod(shape), dtype=head.weight.dtype, device=head.weight.device).view(shape)
+    operation = F.conv2d if isinstance(head, nn.Conv2d) else F.linear
+    try:
+        return torch.allclose(head(features), operation(features, head.weight, head.bias), rtol=1e-3, atol=1e-4)
+    except Exception:  # the head's own code may ask for anything else than features
+        return False
 
 
 def classes_of(head: nn.Module) -> int:
@@ -89,7 +123,7 @@ def _declared(network: nn.Module, candidates: dict[str, nn.Module]) -> list[str]
 
 def _called_last(network: nn.Module, candidates: dict[str, nn.Module]) -> list[str]:
     """The candidates from which the logits come through operations without parameters, as the network orders them."""
-    with torch.inference_mode(False), torch.enable_grad():
+    with no_modes(network):
         logits, sources = _trace(network, candidates)
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         shape = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
@@ -144,7 +178,7 @@ def _small_forward(network: nn.Module, candidates: dict[str, nn.Module], cuts: d
             with torch.random.fork_rng([like.device] if like.is_cuda else []):
                 return network(images.view(2, channels, side, side))
         except Exception as error:  # the network's own code may raise anything; the sentence below passes it on
-            failures.append(first_line(error))
+            failures.append(kind_and_reason(error))
     raise MadlabError(
         f"To find its head madlab ran the network on images of {', '.join(map(str, sides))} pixels, and it failed at "
         f"each size, at first with {failures[0]}: set network.crop to the size that it takes, or {_advice(candidates)}"

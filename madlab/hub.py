@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import nn
 
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, kind_and_reason, reason
 from madlab.files.plain import read_bytes
 from madlab.files.tensors import MOST
 from madlab.sizes import timm_size
@@ -205,7 +205,7 @@ def _fetched_from_hub(repository: str, name: str, use: str, download: bool) -> P
                 f"{name} of {repository} is not on this machine: run `hf download {repository} {name}`."
             ) from error
         raise MadlabError(
-            f"{name} of {repository} could not be had ({str(error).splitlines()[0]}): run `hf download {repository} "
+            f"{name} of {repository} could not be fetched ({reason(error)}): run `hf download {repository} "
             f"{name} --local-dir .` where there is a network, bring the file here, and {use}."
         ) from error
 
@@ -225,5 +225,6 @@ def weights_only() -> Iterator[None]:
 
 
 def _spoilt(path: Path, model: str, error: Exception) -> MadlabError:
-    reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    return MadlabError(f"{path} does not hold the weights of {model} ({reason}): remove it, and run this again.")
+    return MadlabError(
+        f"{path} does not hold the weights of {model} ({kind_and_reason(error)}): remove it, and run this again."
+    )

@@ -6,7 +6,6 @@ the base is never modified, no network is forked to insert a layer, and switchin
 notebook 03.
 """
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,15 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from madlab.adapters import METHODS, Adapter
+from madlab.adapters import METHODS
 from madlab.adapters.base import Layer, checked_ranks, split_method
-from madlab.adapters.layer import AdaptedConv2d, rebuild, uncompiled, without_parametrization
+from madlab.adapters.layer import uncompiled
 from madlab.anatomy import anatomy_of
+from madlab.assembly import assemble
+from madlab.device import no_modes
 from madlab.errors import MadlabError
 from madlab.facts import DomainFacts, make_facts
 from madlab.files.tensors import load_tensors, save_tensors
 from madlab.guard import Guard, fingerprint
-from madlab.heads import find_heads, new_head
+from madlab.heads import find_heads, tell_if_unusual
 from madlab.hub import domain_file
 from madlab.prediction import Guess, Picture, predict
 from madlab.proof import prove
@@ -41,10 +42,15 @@ class MultiDomainNet(nn.Module):
 
     def __init__(self, base: nn.Module):
         super().__init__()
+        if not isinstance(base, nn.Module):
+            raise MadlabError(
+                f"A base network is an nn.Module, not {base!r:.60}: madlab.load_base makes one of a name."
+            )
         self.base = uncompiled(base)
         self.views = nn.ModuleList()
         self._position: dict[str, int] = {}
         self._found_heads: list[str] = []
+        self.register_load_state_dict_pre_hook(_refuse_assigned)
         self._take_in_base()
         self.eval()
 
@@ -55,9 +61,17 @@ class MultiDomainNet(nn.Module):
 
     @property
     def heads(self) -> list[str]:
-        """The names of the base's classifier head, nearly always one, as `heads.find_heads` finds it."""
+        """The names of the base's classifier head, nearly always one, as `heads.find_heads` finds it.
+
+        Where it cannot be found, the head that the first domain was told.
+        """
         if not self._found_heads:
-            self._found_heads = list(find_heads(self.base))
+            try:
+                self._found_heads = list(find_heads(self.base))
+            except MadlabError:
+                if not self.domains:
+                    raise
+                return self.view(self.domains[0]).facts.heads
         return self._found_heads
 
     @property
@@ -81,6 +95,7 @@ class MultiDomainNet(nn.Module):
         normalization: Mapping[str, list[float]] | None = None,
         resize: int | None = None,
         crop: int | None = None,
+        grey: Mapping[str, float] | None = None,
         head: str | None = None,
         **options: Any,
     ) -> None:
@@ -91,7 +106,8 @@ class MultiDomainNet(nn.Module):
         nn.Linear), "3x3", "1x1" (an nn.Linear is one) or a list of their names. The packed input projection of
         nn.MultiheadAttention is a bare parameter and not among them; only "finetune" trains it. class_names,
         normalization, resize and crop (pixels; the last three are the base's unless given) are kept in the domain's
-        file. head: the name of the base's classifier, where madlab cannot find it.
+        file, and so is grey, {"black": 0, "white": 4095}: which values of grey images of more than 8 bits become black
+        and white. head: the name of the base's classifier, where madlab cannot find it.
 
         The new domain is run once on two images of noise, to prove that every adapter and the head are at work. Raises
         MadlabError if they are not; for an unknown method or layer, a name that is taken or cannot name a file, class
@@ -116,10 +132,13 @@ class MultiDomainNet(nn.Module):
             "heads": self._heads(head),
             "resize": getattr(self.base, "resize", None) if resize is None else resize,
             "crop": getattr(self.base, "crop", None) if crop is None else crop,
+            "grey": grey,
         }
         facts = make_facts(given)
         self._check_base()
         self._append(self._new_view(facts, layers))
+        for path in facts.heads:
+            tell_if_unusual(path, self.base.get_submodule(path))
 
     def remove_domain(self, name: str) -> None:
         """Forget a domain; nothing else changes."""
@@ -140,6 +159,8 @@ class MultiDomainNet(nn.Module):
         """
         if isinstance(domain, str):
             return self.view(domain)(images)
+        if not isinstance(domain, Sequence):
+            raise MadlabError(f"The domain of images is a name, or one name per sample, not {domain!r:.60}: name it.")
         if len(domain) != len(images):
             raise MadlabError(f"{len(images)} images came with {len(domain)} domain names: give one name per sample.")
         places: dict[str, list[int]] = {}
@@ -164,6 +185,7 @@ class MultiDomainNet(nn.Module):
         return predict(self.view, images, domain, top)
 
     def train(self, mode: bool = True) -> "MultiDomainNet":
+        """Training mode for what the domains own; see `DomainView.train` for what that leaves out."""
         super().train(mode)
         self.base.eval()
         return self
@@ -195,7 +217,7 @@ class MultiDomainNet(nn.Module):
                 f"Domain {domain!r} adapts its images, not the weights, so it cannot merge: run it as it is."
             )
         self.check_base()
-        with torch.inference_mode(False):  # what inference mode makes can never be trained
+        with no_modes(self.base):
             return view.merged()
 
     def save_domain(
@@ -211,6 +233,8 @@ class MultiDomainNet(nn.Module):
         `runs.recalibrate.round_domain`.
         """
         view = self.view(domain)
+        if view.like.is_meta:
+            raise MadlabError(f"Domain {domain!r} is on the meta device and has no values: save one that has.")
         form = settled(view, Form(bits, norms))
         self.check_base()
         facts = {"base": getattr(self.base, "name", ""), "base_sha256": self.guard.sha256}
@@ -251,16 +275,24 @@ class MultiDomainNet(nn.Module):
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "MultiDomainNet":
         """What `to`, `half` and the like do: they may change the base's number format, which is no forbidden change."""
         self.guard.check_values()
-        before = [tensor.dtype for tensor in self.guard.tensors]
+        before, had_values = [tensor.dtype for tensor in self.guard.tensors], not self._is_meta()
         super()._apply(fn, recurse)
         self.guard.accept_writes()
+        if not had_values and not self._is_meta():
+            raise MadlabError(
+                "This network was made on the meta device, where no domain could be tried: make it anew of a base "
+                "that has values."
+            )
         if [tensor.dtype for tensor in self.guard.tensors] != before:
             self.guard.sha256 = fingerprint(self.base)
         return self
 
+    def _is_meta(self) -> bool:
+        return any(tensor.is_meta for tensor in self.guard.tensors)
+
     def _take_in_base(self) -> None:
         """Learn what the base is made of, and what it is."""
-        with torch.inference_mode(False), torch.enable_grad():
+        with no_modes(self.base):
             self.anatomy = anatomy_of(self.base)
         self.guard = Guard(self.base)
         self._found_heads = []  # they are found when they are first needed
@@ -300,43 +332,19 @@ class MultiDomainNet(nn.Module):
         facts = replace(facts, layers=list(adapted))
         if "rank" in facts.options:
             facts = replace(facts, options=facts.options | {"rank": checked_ranks(facts.options, adapted)})
-        with torch.inference_mode(False), torch.enable_grad():
-            view = self._build(facts, adapted)
+        with no_modes(self.base):
+            view = assemble(self.base, self.anatomy, self.guard, facts, adapted)
             if self.anatomy.sides:
                 prove(view, self.anatomy.sides)
         return view
-
-    def _build(self, facts: DomainFacts, adapted: Mapping[str, Layer]) -> DomainView:
-        method, heads = METHODS[facts.method], [self.base.get_submodule(name) for name in facts.heads]
-        # Heads are drawn first, so that with one seed they are the same whatever numbers an adapter draws.
-        replacements: dict[Any, Any] = {h: new_head(without_parametrization(h), facts.num_classes) for h in heads}
-        adapters: dict[Tensor, Adapter] = {}  # layers that share a filter bank share its adapter
-        for name, layer in adapted.items():
-            options = {k: v[name] if isinstance(v, Mapping) else v for k, v in facts.options.items()}
-            plain = without_parametrization(layer)
-            # A shallow copy of the layer: it stands inside of what takes the layer's own place.
-            if plain.weight not in adapters:
-                adapters[plain.weight] = method.build(plain, options)
-            replacements[layer] = AdaptedConv2d(copy.copy(plain), adapters[plain.weight])
-        own: dict[str, nn.Parameter] = {}
-        if method.trains_everything:
-            of_heads = {parameter for head in heads for parameter in head.parameters()}
-            others = {n: p for n, p in self.anatomy.others.items() if p not in of_heads}
-            own = {name: nn.Parameter(parameter.detach().clone()) for name, parameter in others.items()}
-        of_norms = {t for norm in self.anatomy.norms.values() for t in (*norm.parameters(), *norm.buffers())}
-        shared = [t for t in (*self.base.parameters(), *self.base.buffers()) if t not in of_norms]
-        replacements |= {self.base.get_parameter(name): parameter for name, parameter in own.items()}
-        network = rebuild(self.base, replacements, shared)
-        for name in self.anatomy.norms:
-            network.get_submodule(name).requires_grad_(method.adapts_batchnorm)
-        channels, prompt = self.anatomy.channels, None
-        if method.prompt is not None:
-            like = next(heads[0].parameters())
-            options = {"size": facts.crop or 32} | facts.options
-            prompt = method.prompt(channels, **options).to(like.device, like.dtype)
-        return DomainView(network, facts, list(self.anatomy.norms), own, self.guard, channels, prompt)
 
     def _place(self, domain: str) -> int:
         if domain not in self._position:
             raise MadlabError(f"Unknown domain {domain!r}: this network has {', '.join(self._position) or 'none yet'}.")
         return self._position[domain]
+
+
+def _refuse_assigned(net: nn.Module, state: dict[str, Any], prefix: str, how: dict[str, Any], *_: Any) -> None:
+    """Refuse `assign=True`: the base's tensors belong to all views at once, and a view knows its own."""
+    if how.get("assign_to_params_buffers"):
+        raise MadlabError("A MultiDomainNet keeps its tensors, which its domains share: load without assign=True.")

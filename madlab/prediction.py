@@ -22,7 +22,7 @@ from torch import Tensor
 
 from madlab.adapters.base import whole_number
 from madlab.errors import MadlabError, MadlabWarning, reason
-from madlab.files.pictures import HALF_A_STEP, read_image, square_of
+from madlab.files.pictures import HALF_A_STEP, GreyScale, read_image, square_of
 from madlab.sizes import ImageSize, image_size
 from madlab.view import DomainView
 
@@ -58,11 +58,12 @@ def predict(
     views = {name: view_of(name) for name in places}  # an unknown domain is told before anything is read
     guesses: list[list[Guess]] = [[]] * len(pictures)
     for name, own in places.items():
-        size = prepared_size(views[name])
+        size, grey = prepared_size(views[name]), views[name].facts.grey_scale
         if not size.declared:
             warnings.warn(size.notice, MadlabWarning, stacklevel=3)
         for some in (own[start : start + BATCH] for start in range(0, len(own), BATCH)):
-            squares = np.stack([as_square(pictures[place], size.resize, f"picture {place + 1}") for place in some])
+            numbered = ((f"picture {place + 1}", pictures[place]) for place in some)
+            squares = np.stack([as_square(picture, size.resize, what, grey) for what, picture in numbered])
             for place, row in zip(some, probabilities(views[name], squares, size.crop), strict=True):
                 guesses[place] = top_classes(row, views[name].facts.class_names, most)
     return guesses
@@ -78,23 +79,20 @@ def checked_top(top: int) -> int:
 def prepared_size(view: DomainView) -> ImageSize:
     """The size at which a domain's pictures are prepared: that of its file, else that of its base network."""
     facts = view.facts
-    size = ImageSize(facts.resize, facts.crop) if facts.resize and facts.crop else image_size(view.network)
-    if size.crop > size.resize:
-        raise MadlabError(
-            f"Domain {facts.name!r} has a crop of {size.crop} pixels, larger than its images of {size.resize}: add it "
-            "anew with a resize and a crop that fit."
-        )
-    return size
+    return ImageSize(facts.resize, facts.crop) if facts.resize and facts.crop else image_size(view.network)
 
 
-def as_square(picture: Picture, size: int, what: str) -> np.ndarray:
-    """A picture as uint8 (size, size, 3): short side scaled, centre cut out. what: how messages call it."""
+def as_square(picture: Picture, size: int, what: str, grey: GreyScale | None = None) -> np.ndarray:
+    """A picture as uint8 (size, size, 3): short side scaled, centre cut out.
+
+    what: how messages call it. grey: the scale of grey of more than 8 bits, that of the picture's domain.
+    """
     if isinstance(picture, str | os.PathLike):
-        return read_image(Path(picture), size)
+        return read_image(Path(picture), size, grey=grey)
     if not isinstance(picture, Image.Image):
         picture = Image.fromarray(_bytes(picture, what))
     try:
-        return square_of(picture, size)
+        return square_of(picture, size, grey=grey)
     except Exception as error:  # an image that was opened and not yet read may be damaged in any way
         raise MadlabError(f"{_capital(what)} cannot be read ({reason(error)}): repair it or leave it out.") from error
 

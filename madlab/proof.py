@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from madlab.adapters import Frame
-from madlab.anatomy import aside, check_logits, first_line, leaves, same, sample, unchanged
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, kind_and_reason
+from madlab.forward import aside, check_logits, leaves, same, sample, unchanged
 from madlab.view import DomainView
 
 
@@ -33,7 +33,7 @@ def prove(view: DomainView, sides: tuple[int, ...]) -> None:
         if failure is not None:
             raise MadlabError(
                 f"The network does not run as domain {view.facts.name!r} with {view.facts.num_classes} classes "
-                f"({first_line(failure.error)})."
+                f"({kind_and_reason(failure.error)})."
             ) from failure.error
 
 
@@ -50,7 +50,7 @@ def _prove_at(view: DomainView, images: Tensor, as_new: Callable[[], None]) -> N
     _stir([p for kind, group in view.parameter_groups().items() if kind != "adapter" for p in group], 0.1)
     before = _run(view.eval(), images)
     _check_reached(view, before)
-    with _restored(view):
+    with _restored(view), _unsaved_kept(view):
         _check_reached(view, _run(view.train(), images))
     if not same(before, _run(view.eval(), images)):
         raise MadlabError(
@@ -82,6 +82,22 @@ def _check_reached(view: DomainView, logits: Tensor) -> None:
         if reached.isdisjoint(head.parameters()):
             raise MadlabError(
                 f"The logits do not come from the head {name}: name the layer that they come from as head."
+            )
+
+
+@contextmanager
+def _unsaved_kept(view: DomainView) -> Iterator[None]:
+    """What no file holds must not change in training."""
+    modules = list(view.network.modules())
+    unsaved = [(module, key) for module in modules for key in module._non_persistent_buffers_set]
+    before = [copy.deepcopy(module._buffers[key]) for module, key in unsaved]
+    yield
+    for (module, key), value in zip(unsaved, before, strict=True):
+        now = module._buffers[key]
+        if now is not value and (now is None or value is None or not unchanged(now, value)):
+            raise MadlabError(
+                f"A {type(module).__name__} of the network changes its buffer {key} in training, which no file would "
+                "hold: register it with persistent=True."
             )
 
 

@@ -20,6 +20,7 @@ from madlab.adapters.layer import AdaptedConv2d
 from madlab.adapters.rounding import check_bits, rounded, rounded_numbers
 from madlab.blobs import check_finite, pack_blob, unpack_blob
 from madlab.errors import MadlabError
+from madlab.folding import fold, neutral_variance
 from madlab.view import NO_BATCHES, DomainView
 
 NORMS = ("full", "folded")
@@ -237,22 +238,11 @@ def _norm_rests(view: DomainView, form: Form) -> dict[str, Tensor]:
 
 
 def _foldable(view: DomainView) -> dict[str, nn.Module]:
-    """The norms that can be folded: PyTorch's, but for those that share scale and shift and not their statistics."""
+    """The norms that can be folded, but for those that share scale and shift and not their statistics."""
     layers = view.norm_layers()
     owners = Counter(parameter for norm in set(layers.values()) for parameter in norm.parameters())
     alone = {name: norm for name, norm in layers.items() if all(owners[p] == 1 for p in norm.parameters())}
-    return {name: norm for name, norm in alone.items() if _fold(norm) is not None}
-
-
-def _fold(norm: nn.Module) -> dict[str, Tensor] | None:
-    """Scale and shift that a norm multiplies by and adds in eval mode; None for one that is not PyTorch's."""
-    if isinstance(norm, _NormBase) and norm.affine and norm.running_mean is not None:
-        assert norm.running_var is not None
-        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-        return {"weight": scale.detach(), "bias": (norm.bias - norm.running_mean * scale).detach()}
-    if isinstance(norm, nn.GroupNorm | nn.LayerNorm | nn.RMSNorm):
-        return {name: parameter.detach() for name, parameter in norm.named_parameters()}
-    return None
+    return {name: norm for name, norm in alone.items() if fold(norm) is not None}
 
 
 def _folded(view: DomainView, network: nn.Module) -> dict[str, Tensor]:
@@ -261,7 +251,7 @@ def _folded(view: DomainView, network: nn.Module) -> dict[str, Tensor]:
     foldable = _foldable(view)
     for name in view.norms:
         norm = network.get_submodule(name)
-        own = _fold(norm) if name in foldable else None
+        own = fold(norm) if name in foldable else None
         folded |= {f"{name}.{key}": tensor for key, tensor in (norm.state_dict() if own is None else own).items()}
     return folded
 
@@ -300,6 +290,5 @@ def _neutral(view: DomainView, name: str, like: Tensor) -> Tensor:
     """The running statistics with which a norm computes nothing but scale and shift, and the mark that says so."""
     module, _, key = name.rpartition(".")
     if key == "running_var":
-        norm: Any = view.network.get_submodule(module)
-        return torch.full_like(like, 1 - norm.eps)
+        return torch.full_like(like, neutral_variance(view.network.get_submodule(module)))
     return torch.full_like(like, NO_BATCHES if key == "num_batches_tracked" else 0)

@@ -110,7 +110,8 @@ class DomainView(nn.Module):
         """Training mode for what the domain owns; all other modules stay in eval mode, as the base is.
 
         So the auxiliary outputs of some networks stay off, and no running statistics of the base change. Modules
-        without state, such as dropout, follow the mode: they belong to training, and have nothing to keep. Norms that
+        without state, such as dropout, follow the mode: they belong to training, and have nothing to keep. A block that
+        asks for its own mode, as in F.dropout(x, p, self.training), does not: it stays in eval mode. Norms that
         were stored as scale and shift (`stored.NORMS`) stay that: their statistics are gone, and those of a batch would
         be applied on top.
         """

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 from torchvision.ops import FrozenBatchNorm2d
 
-from madlab.anatomy import SIDES, anatomy_of, is_norm
+from madlab.anatomy import anatomy_of, is_norm
 from madlab.errors import MadlabError
+from madlab.forward import SIDES
 from madlab.guard import fingerprint
 from madlab.network import MultiDomainNet
 
@@ -492,3 +493,55 @@ def test_hooks_of_adapted_layers_still_run():
     x = torch.randn(2, 3, 12, 12)
     assert torch.equal(net(x, domain="d"), base.eval()(x))
     assert torch.equal(net.merge("d")(x), base(x))
+
+
+class NormConv(nn.Module):
+    """A convolution of somebody's own that normalises its filters."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, 3, 3, 3))
+
+    def forward(self, x):
+        return nn.functional.conv2d(x, self.weight / self.weight.norm())
+
+
+def test_filters_that_are_normalised_are_no_norm():
+    assert not is_norm(NormConv())
+
+
+class Unsaved(Body):
+    """Running statistics that no state_dict has."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.BatchNorm2d(3)
+        for name in ("running_mean", "running_var"):
+            self.first.register_buffer(name, self.first.get_buffer(name), persistent=False)
+
+    def forward(self, x):
+        return super().forward(self.first(x))
+
+
+def test_statistics_that_no_file_would_hold_are_refused():
+    net = MultiDomainNet(Unsaved())
+    with pytest.raises(MadlabError, match=r"running_mean in training, which no file would hold: .*persistent=True"):
+        net.add_domain("d", 3)
+    net.add_domain("frozen", 3, "frozen")
+
+
+def test_a_network_that_is_refused_is_as_it_was_brought():
+    base = Tuple().train()
+    base.conv.weight.requires_grad_(False)
+    before = {name: parameter.requires_grad for name, parameter in base.named_parameters()}
+    with pytest.raises(MadlabError, match="logits"):
+        MultiDomainNet(base)
+    assert base.training and all(module.training for module in base.modules())
+    assert {name: parameter.requires_grad for name, parameter in base.named_parameters()} == before
+
+
+def test_sparse_tensors_are_refused():
+    base = Body()
+    base.register_buffer("graph", torch.eye(3).to_sparse())
+    with pytest.raises(MadlabError, match="sparse"):
+        MultiDomainNet(base)

@@ -199,3 +199,18 @@ def test_timms_sizes_are_those_of_its_own_transform(name):
 def test_names_of_no_network_are_refused(name):
     with pytest.raises(MadlabError):
         madlab.load_base(name)
+
+
+@pytest.mark.parametrize(
+    "metadata, sentence",
+    [
+        ({}, "needs an architecture of resnet26, .*, not None"),
+        ({"name": "b", "architecture": "mynet"}, "not 'mynet'"),
+        ({"architecture": "resnet26", "width": 2}, "name: field required"),
+        ({"name": "b", "architecture": "resnet26"}, "not what resnet26 builds here: .*width"),
+    ],
+)
+def test_what_could_not_be_loaded_again_is_not_written(metadata, sentence, tmp_path):
+    with pytest.raises(MadlabError, match=sentence):
+        save_base(small(), tmp_path / "b.safetensors", **metadata)
+    assert not list(tmp_path.iterdir())

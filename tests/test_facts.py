@@ -43,10 +43,14 @@ def test_a_file_of_madlab_0_1_leaves_head_and_sizes_to_the_base(head, tmp_path):
     tensors, stored = load_tensors(path)
     save_tensors(path, tensors, {k: v for k, v in stored.items() if k not in ("heads", "resize", "crop")} | head)
     facts = net.view(net.load_domain(path, "again")).facts
-    assert (facts.heads, facts.resize, facts.crop) == (["head"], None, 24)
+    assert (facts.heads, facts.resize, facts.crop) == (["head"], 24, 24)
 
 
 WRONG = [
+    ({"crop": 48}, "a crop of 48 pixels, larger than its images of 40"),
+    ({"normalization": {"mean": [123.7], "std": [58.4]}}, "cannot be used: .* scaled to 0..1"),
+    ({"grey": {"black": 3}}, "grey scale"),
+    ({"grey": {"black": 3, "white": 1}}, "grey scale"),
     ({"name": ""}, "not empty"),
     ({"name": 3}, "not empty, but this is 3"),
     ({"name": "a/b"}, "cannot name a file"),

@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, MadlabWarning
 from madlab.heads import classes_of, features_of, find_heads, new_head
 from madlab.network import MultiDomainNet
 
@@ -441,3 +441,46 @@ def test_a_convolution_as_head_belongs_to_the_domain():
         features = net.base.features(images)
         expected = F.conv2d(features, head.weight, head.bias).relu().mean((2, 3))
         assert torch.allclose(net(images, "signs"), expected, atol=1e-6)
+
+
+class Tempered(Base):
+    """A hook behind its head divides the logits by a temperature."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc.register_forward_hook(lambda module, inputs, output: output / 10)
+
+    def forward(self, x):
+        return self.fc(self.features(x))
+
+
+class InOtherWords(nn.Linear):
+    """What nn.Linear computes, as timm has one."""
+
+    def forward(self, x):
+        return x @ self.weight.T + self.bias
+
+
+class OtherWords(Tempered):
+    def __init__(self):
+        super().__init__()
+        self.fc = InOtherWords(8, 5)
+
+
+@pytest.mark.parametrize("kind", [CosineHead, Tempered])
+def test_a_head_that_does_more_than_its_layer_is_told(kind):
+    net = MultiDomainNet(kind())
+    with pytest.warns(MadlabWarning, match=r"head fc \((Cosine|Linear)\) does more than its layer"):
+        net.add_domain("d", 3)
+    assert type(net.view("d").head) is nn.Linear
+
+
+@pytest.mark.parametrize("kind", [WeightNormHead, OtherWords, ConvHead])
+def test_a_head_that_is_its_layer_is_not_told(kind, recwarn):
+    torch.manual_seed(0)
+    MultiDomainNet(kind()).add_domain("d", 3)
+    after = torch.rand(1)
+    assert not [one for one in recwarn if issubclass(one.category, MadlabWarning)]
+    torch.manual_seed(0)
+    MultiDomainNet(kind()).add_domain("d", 3)
+    assert torch.rand(1) == after

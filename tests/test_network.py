@@ -558,3 +558,66 @@ def test_networks_that_cannot_be_adapted_are_refused():
         MultiDomainNet(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)))
     with pytest.raises(MadlabError, match=r"shape \(2, 4, 62, 62\): madlab needs logits \(B, classes\)"):
         MultiDomainNet(nn.Sequential(nn.Conv2d(3, 4, 3)))
+
+
+class Scaled(nn.Module):
+    """Its logits come from no layer alone, so that the head has to be named."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc, self.scale = nn.Conv2d(3, 8, 3), nn.Linear(8, 5), nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return self.fc(self.conv(x).mean((2, 3))) * self.scale
+
+
+def test_a_head_that_was_named_once_is_known_afterwards(tmp_path):
+    net = MultiDomainNet(Scaled())
+    with pytest.raises(MadlabError, match="pass head="):
+        list(net.convs)
+    net.add_domain("d", 3, head="fc")
+    assert (net.heads, list(net.convs)) == (["fc"], ["conv"])
+    net.save_domain("d", tmp_path / "d.safetensors")
+    other = MultiDomainNet(copy.deepcopy(net.base))
+    other.load_domain(tmp_path / "d.safetensors")
+    assert list(other.convs) == ["conv"]
+
+
+def test_under_autocast_a_domain_comes_and_answers_as_it_is(net, tmp_path):
+    stir(net, "signs")
+    net.save_domain("signs", tmp_path / "signs.safetensors")
+    expected = net(images(), "signs")
+    with torch.autocast("cpu", torch.bfloat16):
+        net.load_domain(tmp_path / "signs.safetensors", "again")
+        found = net(images(), "again").float()
+        net.add_domain("low rank", 3, "mad:2")
+        merged = net.merge("low rank")
+    assert torch.allclose(found, expected, atol=0.03 * expected.abs().max().item())
+    assert torch.equal(merged(images()), net.merge("low rank")(images()))
+
+
+def test_a_view_does_not_take_tensors_in_place_of_its_own(net):
+    with pytest.raises(MadlabError, match="without assign=True"):
+        nn.Sequential(net).load_state_dict(nn.Sequential(net).state_dict(), assign=True)
+
+
+def test_what_is_no_network_or_no_domain_is_told(net):
+    with pytest.raises(MadlabError, match=r"not 'pocket-resnet26': .*load_base"):
+        MultiDomainNet("pocket-resnet26")
+    with pytest.raises(MadlabError, match="not None: name it"):
+        net(images(), None)
+    with torch.device("meta"):
+        hollow = MultiDomainNet(Scaled())
+    hollow.add_domain("d", 3, head="fc")
+    with pytest.raises(MadlabError, match="on the meta device"):
+        hollow.save_domain("d", "d.safetensors")
+    with pytest.raises(MadlabError, match="made on the meta device"):
+        hollow.to_empty(device="cpu")
+
+
+def test_another_default_device_does_not_matter():
+    base, meta = small(), torch.device("meta")  # in the place of a GPU
+    with meta:
+        net = MultiDomainNet(base)
+    net.add_domain("d", 3)
+    assert net(images(), "d").shape == (4, 3)

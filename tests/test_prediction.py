@@ -10,7 +10,10 @@ from PIL import Image
 from torchvision.transforms import functional as TF
 
 import madlab
+from madlab.errors import MadlabError, MadlabWarning
+from madlab.files.pictures import read_image
 from madlab.network import MultiDomainNet
+from madlab.prediction import prepared_size
 
 NORMALIZATION = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}
 NAMES = ["ant", "bee", "cat", "dog"]
@@ -183,3 +186,41 @@ def test_a_domain_without_normalization_says_so(photograph: np.ndarray) -> None:
     net.add_domain("pets", 2, resize=36, crop=32)
     with pytest.raises(madlab.MadlabError, match="added without a normalization"):
         net.predict(photograph, "pets")
+
+
+def test_deep_greys_are_scaled_as_those_of_training_were(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for label, most in (("bright", 60_000), ("dark", 3000)):
+            (tmp_path / "deep" / split / label).mkdir(parents=True)
+            for number in range(3):
+                pixels = rng.integers(0, most, (36, 36)).astype(np.uint16)
+                Image.fromarray(pixels).save(tmp_path / "deep" / split / label / f"{number}.png")
+    with pytest.warns(MadlabWarning, match="65535 white"):
+        domain = madlab.load_domain(tmp_path / "deep", size=36)
+    torch.manual_seed(0)
+    base = madlab.resnet26(num_classes=5, width=4)
+    base.resize, base.crop = 36, 32
+    with pytest.warns(MadlabWarning, match="65535 white"):
+        madlab.train(tmp_path / "deep", "batchnorm", base=base, out=tmp_path / "run", epochs=1, progress=False)
+    run = madlab.load_run(tmp_path / "run", base=base)
+    dark = tmp_path / "deep" / "test" / "dark"
+    for file, pixels in zip(sorted(dark.iterdir()), domain.test.images[3:], strict=True):
+        (from_file,), (from_array,) = run.predict(file, top=2), run.predict(pixels.numpy(), top=2)
+        assert from_file == from_array
+        (from_pillow,) = run.predict(Image.open(file), top=2)
+        assert from_pillow == from_array
+    (dark / "0.png").rename(tmp_path / "0.png")
+    assert np.array_equal(read_image(tmp_path / "0.png", 36, grey=run.facts.grey_scale), domain.test.images[3])
+
+
+def test_one_size_stands_for_both() -> None:
+    net = MultiDomainNet(madlab.resnet26(num_classes=5, width=4))
+    net.add_domain("small", 2, crop=24, normalization=NORMALIZATION)
+    net.add_domain("large", 2, resize=40, normalization=NORMALIZATION)
+    assert [(prepared_size(net.view(name)).resize, prepared_size(net.view(name)).crop) for name in net.domains] == [
+        (24, 24),
+        (40, 40),
+    ]
+    with pytest.raises(MadlabError, match="crop of 64 pixels, larger than its images of 18"):
+        net.add_domain("wrong", 2, resize=18, crop=64)

@@ -20,7 +20,7 @@ def rows() -> list[list[str]]:
 
 def rooms() -> dict[str, list[Path]]:
     """Module or package directly below madlab -> its files."""
-    files = {path.stem: [path] for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
+    files = {path.stem: [path] for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")}
     return files | {init.parent.name: [*init.parent.rglob("*.py")] for init in PACKAGE.glob("*/__init__.py")}
 
 

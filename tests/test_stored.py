@@ -450,3 +450,71 @@ def test_files_that_do_not_fit_are_told(tmp_path) -> None:
         with pytest.raises(MadlabError, match=sentence):
             net.load_domain(tmp_path / f"{number}", "e")
     assert net.domains == ["d"]
+
+
+class OnePlus(nn.BatchNorm2d):
+    """A gain that rests at zero, as several libraries have it."""
+
+    def forward(self, x):
+        return nn.functional.batch_norm(
+            x, self.running_mean, self.running_var, 1 + self.weight, self.bias, eps=self.eps
+        )
+
+
+class Positive(nn.BatchNorm2d):
+    def forward(self, x):
+        return nn.functional.batch_norm(
+            x, self.running_mean, self.running_var, self.weight.abs(), self.bias, eps=self.eps
+        )
+
+
+class Activated(nn.BatchNorm2d):
+    """With its activation inside, as timm's BatchNormAct2d."""
+
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+def parametrised(channels):
+    norm = nn.BatchNorm2d(channels)
+    nn.utils.parametrize.register_parametrization(norm, "weight", nn.Softplus())
+    return norm
+
+
+def without_bias(channels):
+    norm = nn.BatchNorm2d(channels)
+    norm.register_parameter("bias", None)
+    return norm
+
+
+NORMS = {
+    "plain": (nn.BatchNorm2d, True),
+    "activated": (Activated, True),
+    "one plus": (OnePlus, False),
+    "positive": (Positive, False),
+    "parametrised": (parametrised, False),
+    "without bias": (without_bias, False),
+}
+
+
+@pytest.mark.parametrize("bits", [None, 8])
+@pytest.mark.parametrize("kind", NORMS)
+def test_a_norm_is_folded_only_where_that_is_what_it_computes(kind, bits, tmp_path) -> None:
+    make, folds = NORMS[kind]
+    torch.manual_seed(0)
+    base = Small()
+    base.body[1], base.body[4] = make(12), make(40)
+    net = MultiDomainNet(base)
+    net.add_domain("d", CLASSES, "batchnorm")
+    view = net.view("d")
+    with torch.no_grad():
+        for norm in view.norm_layers().values():
+            for parameter in norm.parameters():
+                parameter.normal_()
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
+    path = tmp_path / "d.safetensors"
+    net.save_domain("d", path, bits=bits, norms="folded")
+    net.load_domain(path, "again")
+    assert bool(net.view("again").folded) == folds
+    close(net(images(), "again"), net(images(), "d"), 1e-5 if bits is None or not folds else 0.1)

@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize
 
 from madlab.adapters import Adapter
 from madlab.adapters.base import Layer, with_weight
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, reason
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -99,10 +99,9 @@ def rebuild(network: nn.Module, replacements: Mapping[Any, Any], shared: Iterabl
             if isinstance(new, nn.Module):
                 new.__dict__ = copy.deepcopy(vars(new), memo)
     except Exception as error:  # an attribute of a foreign network may raise anything when it is copied
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MadlabError(
-            f"The network cannot be copied, which adding a domain requires ({reason}): remove whatever cannot be "
-            "copied from its attributes."
+            f"The network cannot be copied, which adding a domain requires ({reason(error)}): remove whatever cannot "
+            "be copied from its attributes."
         ) from error
     return copied
 

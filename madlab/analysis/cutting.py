@@ -138,6 +138,7 @@ def _add(
         normalization=facts.normalization,
         resize=facts.resize,
         crop=facts.crop,
+        grey=facts.grey,
         head=facts.heads[0] if len(facts.heads) == 1 else None,
         rank=ranks,
         form="residual",

@@ -11,26 +11,28 @@ from madlab.benchmarks.dividing import divide, division_digest
 from madlab.benchmarks.domain import Domain
 from madlab.benchmarks.folder import folder_name
 from madlab.errors import MadlabError, MadlabWarning
+from madlab.files.pictures import GreyScale
 
 PREPARED = {"decathlon": "decathlon", "sketch": "sketch", "open": "open_data"}
 """What stands before the colon in the name of a prepared domain, and the module that loads it."""
 
 
-def load_domain(name: Path | str, size: int = 36, flip: bool | None = None) -> Domain:
+def load_domain(name: Path | str, size: int = 36, flip: bool | None = None, grey: GreyScale | None = None) -> Domain:
     """The domain of a name or folder.
 
     name: a pocket domain, the path of a folder with train/ val/ test/, of one that `divide` has split or of a table
     (CSV) of images, or a domain that `madlab prepare` made, as
     decathlon:NAME, sketch:NAME or open:NAME; those lie in $MADLAB_DATA, else in the user's cache folder. A text that is
     such a name is never taken for a folder: write ./NAME, or give a Path, which always is one.
-    size: short side in pixels of a folder's images; prepared ones that are larger are scaled down to it.
+    size: short side in pixels of a folder's images; all others that are larger are scaled down to it.
     flip: whether images may be mirrored in training; None leaves it to the domain (a folder: yes).
+    grey: the scale of a folder's grey images of more than 8 bits; None: that which holds them all.
     Raises MadlabError when there is neither a domain nor a folder of that name.
     """
     source = source_of(name)
     if not is_name(source):
         if os.path.exists(source):  # unlike Path.exists, no error for a name that is too long
-            return Domain.from_folder(source, size=size, flip=flip is not False)
+            return Domain.from_folder(source, size=size, flip=flip is not False, grey=grey)
         known = ", ".join(_pocket_names())
         raise MadlabError(f"There is no domain or folder {source!r}: give a folder's path, or one of {known}.")
     if (Path(source) / "train").is_dir():
@@ -41,9 +43,7 @@ def load_domain(name: Path | str, size: int = 36, flip: bool | None = None) -> D
         )
     benchmark, colon, prepared = source.partition(":")
     room = import_module(f"madlab.benchmarks.{PREPARED[benchmark] if colon else 'pocket'}")
-    domain: Domain = room.load(prepared if colon else source, cache_folder())
-    if colon:
-        domain = domain.shrunk(size)
+    domain: Domain = room.load(prepared if colon else source, cache_folder()).shrunk(size)
     return domain if flip is None else replace(domain, flip=flip)
 
 

@@ -98,25 +98,38 @@ def read_division(file: Path) -> Division:
 
 
 def divided_files(place: Path) -> dict[str, dict[str, list[Path]]]:
-    """split -> class -> image files, of what `divide` has split. Warns of images that came later."""
+    """split -> class -> image files, of what `divide` has split. Warns of images that came later.
+
+    Of a table, whose rows may change, it warns of rows that went, too, and refuses labels that changed.
+    """
     file = division_file(place)
     division = read_division(file)
     files = {
         split: {name: [file.parent / path for path in paths] for name, paths in sorted(division.files[split].items())}
         for split in SPLITS
     }
-    if not is_table(place):
-        listed = [path for classes in division.files.values() for paths in classes.values() for path in paths]
-        known = {os.path.normpath(path) for path in (*listed, *division.unreadable)}
-        there = [path for paths in list_classes(place).values() for path in paths]
-        if later := [path for path in there if os.path.relpath(path, place) not in known]:
-            warnings.warn(
-                f"{place} has images that came after its split ({some(path.name for path in later)}) and are left out: "
-                f"remove {file} to have all split anew.",
-                MadlabWarning,
-                stacklevel=6,
-            )
+    labels = {
+        os.path.normpath(path): name
+        for classes in division.files.values()
+        for name, paths in classes.items()
+        for path in paths
+    }
+    known = labels.keys() | {os.path.normpath(path) for path in division.unreadable}
+    classes = by_class(read_table(place)) if is_table(place) else list_classes(place)
+    there = {os.path.relpath(path, file.parent): name for name, paths in classes.items() for path in paths}
+    anew = f"remove {file} to have all split anew."
+    if later := [Path(path).name for path in there if path not in known]:
+        _warn(f"{place} has images that came after its split ({some(later)}) and are left out: {anew}")
+    if is_table(place):
+        if corrected := [path for path, name in there.items() if labels.get(path, name) != name]:
+            raise MadlabError(f"{place} has other labels than when it was split ({some(corrected)}): {anew}")
+        if gone := labels.keys() - there:
+            _warn(f"{place} no longer has {len(gone)} images of its split ({some(gone)}), which are used still: {anew}")
     return files
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, MadlabWarning, stacklevel=7)
 
 
 def division_digest(place: Path | str) -> str | None:
@@ -129,7 +142,8 @@ def division_digest(place: Path | str) -> str | None:
 
 def _parsed(shares: str) -> tuple[float, ...]:
     """Shares of the three splits, which add up to 1."""
-    numbers = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)/(\d{1,3}(?:\.\d+)?)/(\d{1,3}(?:\.\d+)?)", shares)
+    share = r"(\d{1,3}(?:\.\d+)?)"
+    numbers = re.fullmatch("/".join([share] * 3), shares) if isinstance(shares, str) else None
     parts = [float(number) for number in numbers.groups()] if numbers else []
     if not parts or min(parts) <= 0:
         raise MadlabError(f"{shares!r:.60} is no split: write the shares of train, val and test, 70/15/15 for example.")

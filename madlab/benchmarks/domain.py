@@ -15,6 +15,7 @@ from madlab.benchmarks.folder import folder_name, read_folder
 from madlab.benchmarks.schemas import Normalization
 from madlab.benchmarks.split import SPLITS, Split, check_size
 from madlab.errors import MadlabError, MadlabWarning, some
+from madlab.files.pictures import GreyScale
 from madlab.files.schemas import validated
 
 
@@ -25,7 +26,8 @@ class Domain:
     class_names: one name per class, all different; whole numbers become text. train, val, test: images of one size.
     flip: whether a mirrored image is still of its class (photographs: yes; signs and letters: no).
     normalization: {"mean": [r, g, b], "std": [r, g, b]} for pixels scaled to 0..1; measured on `train` when not given.
-    description: one sentence on what the splits are, where that needs saying.
+    description: one sentence on what the splits are, where that needs saying. grey: the scale by which grey images of
+    more than 8 bits became bytes, where there were any; new pictures are scaled alike.
     Raises MadlabError for whatever could not be trained on.
     """
 
@@ -37,6 +39,7 @@ class Domain:
     flip: bool = True
     normalization: dict[str, list[float]] = field(default_factory=dict)
     description: str = ""
+    grey: GreyScale | None = None
 
     def __post_init__(self) -> None:
         if not _is_text(self.name):
@@ -92,17 +95,20 @@ class Domain:
         return replace(self, **{split: getattr(self, split).shrunk(size) for split in SPLITS})
 
     @staticmethod
-    def from_folder(path: Path | str, size: int = 36, flip: bool = True, name: str | None = None) -> "Domain":
+    def from_folder(
+        path: Path | str, size: int = 36, flip: bool = True, name: str | None = None, grey: GreyScale | None = None
+    ) -> "Domain":
         """Read train/ val/ test/, one folder per class (torchvision's ImageFolder); see `madlab.benchmarks.folder`.
 
         path: may also be a folder of class folders that `madlab.divide` has split, or a table (CSV) of images.
 
         size: images are scaled to this short side, then cut square around their centre, in pixels.
-        flip: whether a mirrored image is still of its class. name: the folder's name when not given.
+        flip: whether a mirrored image is still of its class. name: the folder's name when not given. grey: see
+        `read_folder`.
         """
-        content = read_folder(path, size)
+        content = read_folder(path, size, grey)
         train, val, test = (content.splits[split] for split in SPLITS)
-        return Domain(name or folder_name(path), content.class_names, train, val, test, flip)
+        return Domain(name or folder_name(path), content.class_names, train, val, test, flip, grey=content.grey)
 
 
 def match_classes(domain: Domain, class_names: Sequence[str], where: str) -> Domain:

@@ -7,7 +7,7 @@ interpreted, is told in a `MadlabWarning`; what cannot be used is named in a Mad
 import hashlib
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,25 +15,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from madlab.benchmarks.dividing import divided_files, division_file
+from madlab.benchmarks.dividing import BAR_FROM, divided_files, division_file
 from madlab.benchmarks.listing import check_classes, list_images
 from madlab.benchmarks.split import SPLITS, Split, check_size
 from madlab.benchmarks.table import by_class, is_table, read_table
 from madlab.benchmarks.walk import SPLIT_FILE
 from madlab.errors import MadlabError, MadlabWarning, reason, some
-from madlab.files.pictures import Square, read_square, scale_of
+from madlab.files.pictures import GreyScale, Square, read_square, scale_of
 from madlab.progress import track
-
-BAR_FROM = 2000
-"""A split with more images than this shows a progress bar."""
 
 
 @dataclass(frozen=True)
 class FolderContent:
-    """class_names in the order of their labels; splits: "train", "val" and "test"."""
+    """class_names in the order of their labels; splits: "train", "val" and "test"; grey: the scale of deep greys."""
 
     class_names: list[str]
     splits: dict[str, Split]
+    grey: GreyScale | None
 
 
 @dataclass
@@ -50,13 +48,14 @@ class _Reading:
     broken: dict[Path, MadlabError] = field(default_factory=dict)
 
 
-def read_folder(path: Path | str, size: int = 36) -> FolderContent:
+def read_folder(path: Path | str, size: int = 36, grey: GreyScale | None = None) -> FolderContent:
     """Read PATH/train, PATH/val and PATH/test, each with one folder per class; or what `divide` has split; or a table.
 
     Classes are numbered in the sorted order of their names, as ImageFolder does, and images in deeper folders belong to
     the class they lie in. Hidden files and folders are ignored; whatever Pillow decodes is read, whatever its name.
     Grey of more than 8 bits is scaled alike in the whole folder (`madlab.files.pictures`).
-    size: pixels of the square images: short side scaled to it, then cut around the centre.
+    size: pixels of the square images: short side scaled to it, then cut around the centre. grey: the scale of those
+    greys; without one, that which holds them all.
     Raises MadlabError, naming the file or folder, for a missing or empty folder, classes that are not the same in all
     three splits, and images that cannot be read.
     """
@@ -73,10 +72,10 @@ def read_folder(path: Path | str, size: int = 36) -> FolderContent:
         in_order = [file for name in class_names for file in files[name]]
         readings[split] = _read_split(in_order, size, f"{folder.resolve().name} {split}")
     _check_all_read(folder, readings.values())
-    _scale_deep(folder, readings.values())
+    grey = _scale_deep(folder, list(readings.values()), grey)
     _tell_copies(folder, readings)
     splits = {split: Split(torch.from_numpy(readings[split].images), labels[split]) for split in SPLITS}
-    return FolderContent(class_names, splits)
+    return FolderContent(class_names, splits, grey)
 
 
 def folder_name(place: Path | str) -> str:
@@ -146,9 +145,8 @@ def _check_all_read(folder: Path, readings: Iterable[_Reading]) -> None:
         )
 
 
-def _scale_deep(folder: Path, readings: Iterable[_Reading]) -> None:
-    """Give all deep greys of the folder one scale, so that their brightness can be compared."""
-    readings = list(readings)
+def _scale_deep(folder: Path, readings: Sequence[_Reading], scale: GreyScale | None) -> GreyScale | None:
+    """Give all deep greys of the folder one scale, so that their brightness can be compared; returns it."""
     if halved := [file for reading in readings for file in reading.halved]:
         _warn(
             f"{folder} has colour images of 16 bits ({len(halved)}), of which only the upper 8 are read: where fewer "
@@ -156,12 +154,13 @@ def _scale_deep(folder: Path, readings: Iterable[_Reading]) -> None:
         )
     found = [square.deep for reading in readings for square in reading.deep.values() if square.deep]
     if not found:
-        return
-    scale = scale_of(found)
+        return None
+    scale = scale or scale_of(found)
     _warn(f"{folder} has grey images of more than 8 bits ({len(found)}): in all of them {scale}.")
     for reading in readings:
         for place, square in reading.deep.items():
             reading.images[place] = scale.bytes_of(square.pixels)
+    return scale
 
 
 def _tell_copies(folder: Path, readings: Mapping[str, _Reading]) -> None:

@@ -5,6 +5,7 @@ device as uint8, and a batch is one gather: every sample has its own crop and it
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,11 +26,12 @@ def crop_and_flip(
         y, x = (height - crop) // 2, (width - crop) // 2
         return images[index, y : y + crop, x : x + crop].permute(0, 3, 1, 2)
     count = len(index)
-    top = torch.randint(height - crop + 1, (count,), generator=generator)
-    left = torch.randint(width - crop + 1, (count,), generator=generator)
+    drawn: dict[str, Any] = {"generator": generator, "device": "cpu"}  # which need not be PyTorch's default device
+    top = torch.randint(height - crop + 1, (count,), **drawn)
+    left = torch.randint(width - crop + 1, (count,), **drawn)
     if not moves:
         top, left = torch.full((count,), (height - crop) // 2), torch.full((count,), (width - crop) // 2)
-    half = torch.rand(count, generator=generator) < 0.5  # drawn in any case, so that a seed means the same windows
+    half = torch.rand(count, **drawn) < 0.5  # drawn in any case, so that a seed means the same windows
     mirrored = (half & flip).nonzero()[:, 0]
     # Copies to a GPU that do not block: the next batch is on its way while the device works on this one.
     top, left, mirrored = (choice.to(device, non_blocking=True) for choice in (top, left, mirrored))
@@ -72,7 +74,7 @@ def batches(
     """
     count = len(labels)
     how = AUGMENTATIONS[augment]
-    order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
+    order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator, device="cpu")
     if chances is not None:
         order = torch.multinomial(chances.cpu(), count, replacement=True, generator=generator)
     for start in range(0, count, batch_size):

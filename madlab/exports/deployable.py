@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from madlab.adapters.layer import rebuild
 from madlab.errors import MadlabError
 from madlab.facts import DomainFacts
 from madlab.files.plain import check_writable, write_bytes
@@ -93,7 +94,8 @@ def deployable(net: MultiDomainNet, domain: str, normalises: bool = False) -> De
     Raises MadlabError where the normalisation is wanted and not known.
     """
     view = net.view(domain)
-    network = net.merge(domain) if view.prompt is None else nn.Sequential(view.prompt, view.network)
+    # A copy where nothing is merged: what follows changes format and mode, and the base's tensors are everybody's.
+    network = net.merge(domain) if view.prompt is None else rebuild(nn.Sequential(view.prompt, view.network), {})
     network = network.to("cpu", torch.float32).to(memory_format=torch.contiguous_format)
     if normalises:
         if not view.facts.normalization:

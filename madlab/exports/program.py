@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, reason
 from madlab.exports.deployable import Deployable, staged
 from madlab.hub import weights_only
 
@@ -25,8 +25,7 @@ def traced(deployable: Deployable) -> torch.export.ExportedProgram:
             warnings.simplefilter("ignore")  # of PyTorch, to those who develop it
             return torch.export.export(deployable.network, (deployable.images(2),), dynamic_shapes=({0: batch},))
     except Exception as error:  # the tracer runs the network's own code, and raises whatever stops it
-        reason = str(error).strip().splitlines()[0]
-        raise MadlabError(f"torch.export cannot trace this network ({reason:.200}): export its weights.") from error
+        raise MadlabError(f"torch.export cannot trace this network ({reason(error)}): export its weights.") from error
 
 
 def write_program(deployable: Deployable, path: Path) -> None:
@@ -82,7 +81,6 @@ def _model(deployable: Deployable) -> Any:
             exported: Any = torch.onnx.export(program, (), external_data=False, **options)
             return exported.model_proto
     except Exception as error:  # the exporter raises whatever stops it
-        reason = str(error).strip().splitlines()[0]
-        raise MadlabError(f"ONNX cannot express this network ({reason:.200}): export it as .pt2.") from error
+        raise MadlabError(f"ONNX cannot express this network ({reason(error)}): export it as .pt2.") from error
     finally:
         logger.setLevel(level)

@@ -12,7 +12,7 @@ from torch import nn
 from madlab.adapters.layer import rebuild, without_parametrization
 from madlab.errors import MadlabError
 from madlab.exports.deployable import Deployable, staged
-from madlab.files.tensors import save_tensors
+from madlab.files.tensors import load_tensors, save_tensors
 from madlab.heads import new_head
 from madlab.network import MultiDomainNet
 
@@ -72,6 +72,7 @@ def write_weights(deployable: Deployable, stock: Stock, path: Path) -> None:
     """
     from safetensors.torch import load_file
 
+    _refuse_to_replace(path)
     network = stock.make().float().eval()
     own = network.state_dict()
     state = {name: tensor for name, tensor in deployable.network.state_dict().items() if name in own}
@@ -86,3 +87,13 @@ def write_weights(deployable: Deployable, stock: Stock, path: Path) -> None:
             ) from error
         with torch.no_grad():
             deployable.check(network, f"{stock.call} with the weights of {path.name}")
+
+
+def _refuse_to_replace(path: Path) -> None:
+    """Raise MadlabError for the name of an adapter, a checkpoint or a base, which nobody could make again."""
+    try:
+        _, held = load_tensors(path)
+    except MadlabError:  # nothing that madlab has written, or nothing at all
+        return
+    if "loads_into" not in held:
+        raise MadlabError(f"{path} holds what madlab itself has written, and is not replaced: choose another name.")

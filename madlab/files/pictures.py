@@ -83,12 +83,18 @@ def scale_of(images: Iterable[Deep]) -> GreyScale:
     return GreyScale(0, 1) if low >= 0 and high <= 1 else GreyScale(low, high)
 
 
-def read_image(file: Path | str | BinaryIO, size: int, squash: bool = False, name: str | None = None) -> np.ndarray:
+def read_image(
+    file: Path | str | BinaryIO,
+    size: int,
+    squash: bool = False,
+    name: str | None = None,
+    grey: GreyScale | None = None,
+) -> np.ndarray:
     """One image file as uint8 (size, size, 3); see `square_of`.
 
     name: what to call an open file in the message of the MadlabError for an image that cannot be read.
     """
-    return _alone(read_square(file, size, squash, name))
+    return _scaled(read_square(file, size, squash, name), grey)
 
 
 def read_square(file: Path | str | BinaryIO, size: int, squash: bool = False, name: str | None = None) -> Square:
@@ -106,14 +112,14 @@ def read_square(file: Path | str | BinaryIO, size: int, squash: bool = False, na
         raise MadlabError(f"{name or file} cannot be read as an image ({why}): repair it or take it out.") from error
 
 
-def square_of(image: Image.Image, size: int, squash: bool = False) -> np.ndarray:
+def square_of(image: Image.Image, size: int, squash: bool = False, grey: GreyScale | None = None) -> np.ndarray:
     """An image as uint8 (size, size, 3): upright by its EXIF orientation, short side scaled, centre cut out.
 
     squash: the whole image is pressed into the square instead, whatever its shape.
-    Transparency is laid on white; of several frames the first is taken. Grey of more than 8 bits is scaled by the depth
-    or range that it has (`scale_of`).
+    Transparency is laid on white; of several frames the first is taken. grey: the scale for grey of more than 8 bits;
+    without one it is scaled by the depth or range that this image has (`scale_of`).
     """
-    return _alone(_cut(image, size, squash))
+    return _scaled(_cut(image, size, squash), grey)
 
 
 def is_image(file: Path) -> bool:
@@ -147,8 +153,8 @@ def _endings() -> frozenset[str]:
     return frozenset(ending for ending, name in Image.registered_extensions().items() if name in _formats())
 
 
-def _alone(square: Square) -> np.ndarray:
-    return square.pixels if square.deep is None else scale_of([square.deep]).bytes_of(square.pixels)
+def _scaled(square: Square, grey: GreyScale | None) -> np.ndarray:
+    return square.pixels if square.deep is None else (grey or scale_of([square.deep])).bytes_of(square.pixels)
 
 
 def _cut(image: Image.Image, size: int, squash: bool) -> Square:

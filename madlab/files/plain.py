@@ -35,7 +35,7 @@ def read_bytes(path: Path | str, most: int) -> bytes:
         try:
             status = path.stat()
         except FileNotFoundError:
-            raise MadlabError(f"There is no file {path}.") from None
+            raise MadlabError(f"There is no file {path}: check its name.") from None
         if not stat.S_ISREG(status.st_mode):
             raise MadlabError(f"{path} is a {_kind(status)}, not a file: give a file, or remove it.")
         if status.st_size > most:

@@ -1,5 +1,6 @@
 """What a run was asked to do: everything that its outcome depends on, in one object that reads and compares itself."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, field, fields
 from pathlib import Path
@@ -105,6 +106,8 @@ class RunConfig:
     def read(path: Path | str) -> "RunConfig":
         """The config of a run folder, or of a config file; MadlabError if there is none or it is damaged."""
         path = Path(path)
+        if not os.path.lexists(path):
+            raise MadlabError(f"There is no run folder {path}: give one that `madlab train` has made.")
         file = path / CONFIG if path.is_dir() else path
         return RunConfig.from_json(read_json(file), str(file))
 

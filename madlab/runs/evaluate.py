@@ -120,7 +120,7 @@ def domain_of(run: LoadedRun, domain: Domain | Path | str | None) -> Domain:
     """
     if not isinstance(domain, Domain):
         source = _own_images(run) if domain is None else domain
-        domain = load_domain(source, size=run.size.resize, flip=run.config.flip)
+        domain = load_domain(source, size=run.size.resize, flip=run.config.flip, grey=run.facts.grey_scale)
     return match_classes(domain, run.class_names, f"the run {run.path}")
 
 

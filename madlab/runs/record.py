@@ -84,7 +84,8 @@ class Result:
     the test split. rounded: the same domain in fewer bits, by their number ("8", "4", "3", "2"), once `round_run` was
     asked for it. balanced_accuracy: on the test images, the mean over the classes. cost: of this training,
     "images_per_second" of its epochs and "peak_bytes", the most memory that the process has had (on a GPU, that the run
-    has had there). These are empty, 0 or None for runs that were made before they were recorded.
+    has had there). test_sha256: of the test images and their labels. These are empty, 0 or None for runs that were made
+    before they were recorded.
     """
 
     domain: Name
@@ -109,6 +110,7 @@ class Result:
     rounded: dict[Bits, Rounded] = field(default_factory=dict)
     balanced_accuracy: Percent | None = None
     cost: dict[str, Annotated[float, Field(ge=0)]] = field(default_factory=dict)
+    test_sha256: str = ""
 
     @property
     def interval(self) -> tuple[float, float] | None:

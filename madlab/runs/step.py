@@ -18,9 +18,8 @@ from torch.nn import functional as F
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from madlab.adapters.rounding import rounded
-from madlab.anatomy import first_line
 from madlab.device import autocast
-from madlab.errors import MadlabError, MadlabWarning
+from madlab.errors import MadlabError, MadlabWarning, kind_and_reason
 from madlab.runs.recipe import Recipe
 from madlab.stored import numbers
 from madlab.view import DomainView
@@ -233,8 +232,9 @@ def not_recorded(error: Exception) -> str:
     """The sentence for what could not be recorded; a failed recording may end with an error that hides the first."""
     cause = error.__context__ if isinstance(error.__context__, Exception) else error
     return (
-        f"The training step could not be recorded as a CUDA graph ({first_line(cause)}), so its kernels are launched "
-        f"one by one, with the same result more slowly: ask for that (--compile {PLAIN}) to be spared this warning."
+        f"The training step could not be recorded as a CUDA graph ({kind_and_reason(cause)}), so its kernels are "
+        f"launched one by one, with the same result more slowly: ask for that (--compile {PLAIN}) to be spared this "
+        "warning."
     )
 
 

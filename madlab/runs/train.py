@@ -61,8 +61,8 @@ def train(
 
     domain: a Domain, a folder with train/ val/ test/, or a name that `load_domain` takes. method: a key of METHODS,
     which a rank may follow ("mad:8"); rank: the same rank apart. options: the method's own options. layers: as
-    `MultiDomainNet.add_domain` takes it. base: a network, or what `load_base` takes. head: the name of its classifier,
-    where that cannot be found.
+    `MultiDomainNet.add_domain` takes it. base: a network, which is frozen and put into eval mode, or what `load_base`
+    takes. head: the name of its classifier, where that cannot be found.
 
     out: the run folder; without it nothing is written. resume: go on with a run that was stopped, or return the result
     of a finished one. flip: whether training images may be mirrored; None leaves it to the domain. split: have a folder

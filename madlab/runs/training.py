@@ -221,13 +221,14 @@ class Training:
 
     def _result(self, tested: Measured) -> Result:
         best, on_gpu = best_epoch(self._eligible()), self.device.type == "cuda"
+        body = self.net.anatomy.body(self.view.facts.heads)
         return Result(
             domain=self.domain.name,
             method=self.config.method,
             rank=self.view.facts.options.get("rank"),
             seed=self.config.recipe.seed,
             base=self.config.base,
-            base_parameters=sum(conv.weight.numel() for conv in self.net.convs.values()),
+            base_parameters=sum(layer.weight.numel() for layer in body.values() if isinstance(layer, nn.Conv2d)),
             adapter_parameters=self.net.adapter_size(self.domain.name),
             val_accuracy=best.val_accuracy,
             test_accuracy=tested.accuracy,
@@ -249,6 +250,7 @@ class Training:
             test_correct=pack_correct(tested.correct.cpu()),
             balanced_accuracy=tested.balanced_accuracy,
             cost=self.cost.told(),
+            test_sha256=self.domain.test.sha256(),
         )
 
     def _rates(self) -> dict[str, float]:
@@ -275,6 +277,7 @@ def network_for(config: RunConfig, domain: Domain, base: nn.Module, crop: int) -
         normalization=domain.normalization,
         resize=domain.size,
         crop=crop,
+        grey=None if domain.grey is None else {"black": domain.grey.black, "white": domain.grey.white},
         head=config.head,
         **cast(dict[str, Any], config.options),
     )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
@@ -11,6 +12,7 @@ import pandas as pd
 
 from madlab.adapters import METHODS
 from madlab.backbones import WEIGHTS, load_base
+from madlab.errors import MadlabError, MadlabWarning
 from madlab.guard import fingerprint
 from madlab.network import MultiDomainNet
 from madlab.runs.recipe import Recipe
@@ -18,6 +20,8 @@ from madlab.runs.record import Rounded, Run
 
 TUNED = ("adapter_lr", "head_lr", "batchnorm_lr", "adapter_decay", "head_decay")
 """The recipe's fields that are tuned for each method, so that runs which differ in them can still be compared."""
+DATA = {"split": "were split in different ways", "flip": "were mirrored in the training of some runs only"}
+"""Fields of a run's config that say what it saw of its domain, and what to call a difference."""
 NUMBER = 4
 """Bytes of a number in float32."""
 
@@ -41,7 +45,12 @@ def as_frame(runs: Iterable[Run], rounded: bool = False) -> pd.DataFrame:
     path           where the run was read from
 
     rounded: also one row for each form of a run that was rounded after training, after the run's own.
+
+    Raises MadlabError for runs of one protocol and domain that were not made of the same data, or of which only some
+    were mirrored; warns where the test images are others, as they may be by a bit on another machine.
     """
+    runs = list(runs)
+    _check_same_data(runs)
     rows = []
     for run in runs:
         rows.append(_row(run))
@@ -102,6 +111,24 @@ def protocol_of(run: Run) -> str:
     base = f"{run.result.base.name or 'base without a name'} ({run.result.base.sha256[:8]})"
     told = [name if getattr(recipe, name) is True else f"{name} {getattr(recipe, name)}" for name in unusual]
     return ", ".join([base, f"{run.result.epochs} epochs", *told])
+
+
+def _check_same_data(runs: Iterable[Run]) -> None:
+    together: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        together.setdefault((protocol_of(run), run.result.domain), []).append(run)
+    for (_, domain), own in together.items():
+        for name, what in DATA.items():
+            for run in own:
+                if getattr(run.config, name) != getattr(own[0].config, name):
+                    raise MadlabError(f"The images of {domain} {what} ({own[0].path}, {run.path}): report them apart.")
+        if len({run.result.test_sha256 for run in own} - {""}) > 1:
+            warnings.warn(
+                f"The runs on {domain} were not tested on the same pixels: report those apart whose pictures are "
+                "others, for tables and duels take them for the same.",
+                MadlabWarning,
+                stacklevel=3,
+            )
 
 
 COLUMNS = """method family bits domain seed source rank layers protocol base base_sha256 base_source adapter_bytes

@@ -222,3 +222,31 @@ def test_a_table_in_another_encoding_is_told(tmp_path: Path) -> None:
 def test_a_table_that_nobody_has_split_says_how(tmp_path: Path) -> None:
     with pytest.raises(MadlabError, match="--split 70/15/15"):
         load_domain(str(table(tmp_path / "animals.csv", ["path,label", "a.png,cat", "b.png,dog"])))
+
+
+def test_a_table_that_changes_after_its_split_is_told(flat: Path) -> None:
+    rows = {path.relative_to(flat.parent).as_posix(): path.parent.name for path in sorted(flat.glob("*/*.png"))}
+    table = flat.parent / "photos.csv"
+
+    def write(rows: dict[str, str]) -> None:
+        table.write_text("path,label\n" + "".join(f"{path},{label}\n" for path, label in rows.items()))
+
+    write(rows)
+    divide(table)
+    load_domain(str(table))
+    first, *others = rows
+    picture(3000).save(flat / "dog" / "late.png")
+    write({path: rows[path] for path in others} | {f"{flat.name}/dog/late.png": "dog"})
+    with pytest.warns(MadlabWarning) as told:
+        load_domain(str(table))
+    texts = " ".join(str(one.message) for one in told)
+    assert "(late.png) and are left out: remove" in texts
+    assert f"no longer has 1 images of its split ({first})" in texts
+    write(rows | {first: "dog"})
+    with pytest.raises(MadlabError, match=f"other labels than when it was split .*{Path(first).name}.*: remove"):
+        load_domain(str(table))
+
+
+def test_shares_that_are_no_text_are_told(flat: Path) -> None:
+    with pytest.raises(MadlabError, match="70 is no split"):
+        divide(flat, 70)  # type: ignore[arg-type]

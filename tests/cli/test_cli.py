@@ -276,7 +276,7 @@ def test_an_adapter_of_another_base_is_refused(place, capsys, tmp_path):
 
 
 def test_evaluate_and_report_need_runs(place, capsys, tmp_path):
-    refused(capsys, ["evaluate", str(tmp_path / "nowhere")], "There is no file .*nowhere")
+    refused(capsys, ["evaluate", str(tmp_path / "nowhere")], "There is no run folder .*nowhere")
     refused(capsys, ["report", str(tmp_path)], "no finished run in")
     shutil.copytree(place / "done", tmp_path / "torn")
     adapter = tmp_path / "torn" / "adapter.safetensors"

@@ -86,7 +86,7 @@ def test_any_name_is_one_printable_row(
 def test_a_list_on_standard_input(place: Path, tmp_path: Path) -> None:
     files = sorted((place / "shades" / "test").rglob("*.png"))[:3]
     listed = b"\r\n".join(os.fsencode(file) for file in files) + b"\n\n"
-    command = [sys.executable, "-m", "madlab.cli", "predict", str(place / "run"), "-", "--format", "jsonl"]
+    command = [sys.executable, "-m", "madlab", "predict", str(place / "run"), "-", "--format", "jsonl"]
     done = subprocess.run(command, input=listed, capture_output=True, check=True)
     assert [json.loads(line)["file"] for line in done.stdout.splitlines()] == [str(file) for file in files]
     nothing = subprocess.run(command, input=b"\n", capture_output=True)
@@ -94,7 +94,7 @@ def test_a_list_on_standard_input(place: Path, tmp_path: Path) -> None:
 
 
 def test_a_reader_that_goes_away_is_no_error_to_talk_about(place: Path) -> None:
-    shell = f"{sys.executable} -m madlab.cli predict {place / 'run'} {place / 'shades'} | head -n 1"
+    shell = f"{sys.executable} -m madlab predict {place / 'run'} {place / 'shades'} | head -n 1"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {shell}"], capture_output=True, text=True)
     assert done.returncode in (0, 141) and done.stderr == "" and done.stdout.startswith("file,class_1")
 

@@ -19,6 +19,7 @@ from madlab.cli import main
 from madlab.exports import deployable, export_domain
 from madlab.exports.peft import KINDS
 from madlab.exports.weights import with_new_heads
+from madlab.network import MultiDomainNet
 
 STATISTICS = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
 NAMES = ["cat", "dog", "größer"]
@@ -252,3 +253,47 @@ def test_a_run_is_exported_from_the_command_line(tmp_path: Path, capsys: pytest.
     assert main(["export", str(run), str(tmp_path / "other.safetensors")]) == 2
     assert "has not finished: go on with it first" in capsys.readouterr().err
     assert not (tmp_path / "other.safetensors").exists()
+
+
+def test_a_prompts_export_leaves_the_network_as_it_was(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = MultiDomainNet(madlab.resnet26(num_classes=5, width=4)).double()
+    net.add_domain("d", 3)
+    net.add_domain("framed", 3, "prompt", size=32, crop=32)
+    net.train()
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    before = [(tensor.dtype, tensor.stride()) for tensor in net.base.parameters()]
+    export_domain(net, "framed", tmp_path / "framed.pt2")
+    assert [(tensor.dtype, tensor.stride()) for tensor in net.base.parameters()] == before
+    assert net.view("framed").training
+    net(images, "d")
+
+
+def test_an_export_does_not_replace_what_madlab_has_trained(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = MultiDomainNet(madlab.resnet26(num_classes=5, width=4))
+    net.add_domain("d", 3)
+    net.save_domain("d", tmp_path / "adapter.safetensors")
+    held = (tmp_path / "adapter.safetensors").read_bytes()
+    with pytest.raises(madlab.MadlabError, match="holds what madlab itself has written"):
+        export_domain(net, "d", tmp_path / "adapter.safetensors")
+    assert (tmp_path / "adapter.safetensors").read_bytes() == held
+    for _ in range(2):  # an export may be made again
+        export_domain(net, "d", tmp_path / "weights.safetensors")
+
+
+def test_a_network_that_fails_without_a_word_is_told(tmp_path: Path) -> None:
+    class Refuses(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
+            self.crop = 16
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            assert not torch.compiler.is_exporting()
+            return self.fc(self.conv(x).mean((2, 3)))
+
+    net = MultiDomainNet(Refuses())
+    net.add_domain("d", 3)
+    with pytest.raises(madlab.MadlabError, match="cannot trace this network"):
+        export_domain(net, "d", tmp_path / "d.pt2")

@@ -148,7 +148,7 @@ def test_what_the_hub_does_not_have_is_told(place: Path, hub: tuple[str, list[st
     done = load_elsewhere(hub[0], str(place / "small.safetensors"), "hf://ann/nothing", tmp_path)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert "MadlabError: adapter.safetensors of ann/nothing could not be had" in last and "timm" not in last
+    assert "MadlabError: adapter.safetensors of ann/nothing could not be fetched" in last and "timm" not in last
 
 
 @pytest.mark.parametrize("address", ["hf://", "hf://ann", "hf://ann/shades/a.safetensors", "hf://../..@", "hf://a b/c"])
@@ -232,5 +232,5 @@ def test_without_the_hubs_library_the_command_is_told(monkeypatch: pytest.Monkey
 def test_without_a_network_it_is_said_how_to_bring_the_file(place: Path, tmp_path: Path) -> None:
     done = load_elsewhere("http://127.0.0.1:9", str(place / "small.safetensors"), "hf://ann/shades", tmp_path)
     last = done.stderr.strip().splitlines()[-1]
-    assert done.returncode == 1 and "MadlabError: adapter.safetensors of ann/shades could not be had" in last
+    assert done.returncode == 1 and "MadlabError: adapter.safetensors of ann/shades could not be fetched" in last
     assert "run `hf download ann/shades adapter.safetensors --local-dir .` where there is a network" in last

@@ -50,7 +50,7 @@ def test_damage_is_told_with_the_name_of_the_file(name, tmp_path):
     with pytest.raises(MadlabError, match=rf"(?s)^[^\n]*config\.json is damaged \([^\n]*({words})[^\n]*anew\.$"):
         read_json(path)
     path.unlink()
-    told(lambda: read_json(path), f"There is no file {path}.")
+    told(lambda: read_json(path), f"There is no file {path}: check its name.")
 
 
 def test_sizes_are_bounded(tmp_path):

@@ -77,7 +77,7 @@ def test_names_are_text_and_not_markup(cells: list[Cell]) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
 def test_a_sweep_shows_the_table_on_a_terminal_only(tmp_path: Path) -> None:
     write_folder(tmp_path / "noise")
-    command = [sys.executable, "-m", "madlab.cli", "sweep", "--domains", str(tmp_path / "noise"), "--methods", "mad"]
+    command = [sys.executable, "-m", "madlab", "sweep", "--domains", str(tmp_path / "noise"), "--methods", "mad"]
     command += ["--base", write_base(tmp_path / "small.safetensors"), "--epochs", "1", "--out", str(tmp_path / "runs")]
     environment = {key: value for key, value in os.environ.items() if key != "TQDM_DISABLE"} | {"TERM": "xterm"}
     ours, theirs = pty.openpty()

@@ -321,7 +321,7 @@ def test_workers_end_with_a_sweep_that_is_killed(place):
     command = [
         sys.executable,
         "-m",
-        "madlab.cli",
+        "madlab",
         "sweep",
         "--domains",
         str(place / "noise"),

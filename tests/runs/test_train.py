@@ -18,6 +18,7 @@ import tiny
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch import nn
 
 import madlab
 from madlab import cli
@@ -88,6 +89,30 @@ def count_right(root, folder, split):
                 logits = net(torch.tensor(image, dtype=torch.float32).permute(2, 0, 1)[None], domain)
             right.append(int(logits.argmax()) == label)
     return 100 * sum(right) / len(right)
+
+
+class Unusual(nn.Module):
+    """Its head has to be named, and its norm has no bias, which is how nn.BatchNorm2d(8, bias=False) makes one."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.fc = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 5)
+        self.norm.register_parameter("bias", None)
+        self.scale = nn.Parameter(torch.ones(1))
+        self.resize, self.crop = 36, 32
+
+    def forward(self, x):
+        return self.fc(self.norm(self.conv(x)).relu().mean((2, 3))) * self.scale
+
+
+def test_an_unusual_network_comes_to_its_end(place, tmp_path):
+    torch.manual_seed(0)
+    base = Unusual()
+    out = {"base": base, "out": tmp_path / "run", "head": "fc", "epochs": 1, "progress": False}
+    result = madlab.train(place / "noise", "mad", **out)
+    assert (result.base_parameters, result.adapter_parameters) == (8 * 3 * 9, 8 * 3)
+    assert result.test_sha256 == madlab.load_domain(place / "noise").test.sha256()
+    assert madlab.evaluate(tmp_path / "run", base=base) == result.test_accuracy
 
 
 def test_a_run_may_have_rank_zero(place):
@@ -264,7 +289,7 @@ def test_a_killed_process_resumes_to_the_same_bytes(place):
     options += ["--epochs", "6", "--batch-size", "10"]
     assert cli.main(["train", *options, "--out", str(place / "unbroken")]) == 0
     killed = place / "broken"
-    command = [sys.executable, "-m", "madlab.cli", "train", *options, "--out", str(killed)]
+    command = [sys.executable, "-m", "madlab", "train", *options, "--out", str(killed)]
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen(command, env=os.environ | threads, stderr=subprocess.DEVNULL)
     try:
@@ -416,7 +441,7 @@ def test_a_second_process_is_refused_while_a_run_goes_on_and_not_once_it_was_kil
     """What it writes meanwhile is as it would have been alone."""
     folder, command = place / "shared", ["train", "--domain", str(place / "noise"), "--epochs", "100000"]
     command += ["--base", str(place / "small.safetensors"), "--out", str(folder)]
-    process = subprocess.Popen([sys.executable, "-m", "madlab.cli", *command], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", "madlab", *command], stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 240
         while not (folder / "checkpoint.safetensors").exists():

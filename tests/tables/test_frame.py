@@ -1,10 +1,12 @@
 """The frame of runs: one row per run, labels that keep different things apart, and means over seeds by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from made_runs import made_run
 
+from madlab.errors import MadlabError, MadlabWarning
 from madlab.tables.frame import accuracy_table, as_frame, by_domain, label, layer_points
 
 
@@ -89,3 +91,18 @@ def test_a_value_by_domain_is_a_mean_over_seeds_or_a_difference_within_seeds() -
         "greedy": {"signs": 53.0, "birds": 18.0, "cars": 90.0},
     }
     assert by_domain(rows, "way", accuracy, against="uniform")["greedy"] == {"signs": 3.0, "birds": -2.0}
+
+
+def test_runs_of_other_data_are_not_compared() -> None:
+    one, other = made_run("photos", "mad", 50.0), made_run("photos", "finetune", 60.0)
+    as_frame([one, other])
+    for field, value in {"split": "0" * 64, "flip": False}.items():
+        changed = replace(other, config=replace(other.config, **{field: value}))
+        with pytest.raises(MadlabError, match=r"The images of photos were .*report them apart"):
+            as_frame([one, changed])
+        as_frame([replace(one, result=replace(one.result, domain="elsewhere")), changed])
+    tested = [
+        replace(run, result=replace(run.result, test_sha256=digest)) for run, digest in ((one, "a"), (other, "b"))
+    ]
+    with pytest.warns(MadlabWarning, match="not tested on the same pixels"):
+        as_frame(tested)

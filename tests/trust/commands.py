@@ -262,7 +262,7 @@ def _in_this_process(words: Sequence[str], number: int) -> Ended:
 def _as_a_command(words: Sequence[str], number: int) -> Ended:
     path = os.pathsep.join([str(OFFLINE), *filter(None, [os.environ.get("PYTHONPATH")])])
     env = os.environ | {"PYTHONPATH": path, "MADLAB_DATA": "cache", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "madlab.cli", *words]
+    command = [sys.executable, "-m", "madlab", *words]
     outlet = OUTLETS[number // len(commands()) % len(OUTLETS)]
     with _opened(outlet) as output:
         if outlet == "nothing":

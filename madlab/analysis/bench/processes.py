@@ -79,7 +79,7 @@ def _peak(device: torch.device) -> int:
 
 def _seconds_of_help() -> float:
     began = time.perf_counter()
-    _python("-m", "madlab.cli", "--help")
+    _python("-m", "madlab", "--help")
     return time.perf_counter() - began
 
 

@@ -49,11 +49,6 @@ _FAMILIES = (
 )  # fmt: skip
 SPECS = MappingProxyType({spec.name: spec for family in _FAMILIES for spec in family.SPECS})
 
-STANDS_FOR = MappingProxyType({name: spec.stands_for for name, spec in SPECS.items()})
-"""Pocket name -> the domain it stands for; `pictures` is imagenet12, which ImageNet-to-Sketch calls imagenet."""
-DESCRIPTIONS = MappingProxyType({name: spec.description for name, spec in SPECS.items()})
-"""Pocket name -> what one sees, in one line."""
-
 
 def load(name: str, root: Path | str | None = None) -> Domain:
     """A pocket domain: from the cache, or drawn now (two or three seconds) and put there.

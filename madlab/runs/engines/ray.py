@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from logging import ERROR
 from types import ModuleType
 
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, reason
 from madlab.runs.cell import Cell, finish_in_worker
 from madlab.runs.engines import Engine
 
@@ -53,8 +53,8 @@ def _on_ray(
                 try:
                     failure = ray.get(task)
                 except ray.exceptions.RayError as error:
-                    reason = str(error).splitlines()[0]
-                    failure = f"Ray could not bring it to its end, with {RETRIES} retries where a worker died: {reason}"
+                    tried = f"with {RETRIES} retries where a worker died"
+                    failure = f"Ray could not bring it to its end, {tried}: {reason(error)}"
                 yield tasks.pop(task), failure
             show()
     finally:
@@ -71,7 +71,7 @@ def _connect(address: str | None, workers: int | None) -> ModuleType:
     try:
         ray.init(address, logging_level=ERROR, log_to_driver=False)
     except Exception as error:  # Ray has no exception of its own for a start that fails
-        raise MadlabError(f"Ray did not connect to {address} ({_first_line(error)}): start the cluster.") from error
+        raise MadlabError(f"Ray did not connect to {address} ({reason(error)}): start the cluster.") from error
     return ray
 
 
@@ -87,7 +87,7 @@ def _start(workers: int | None) -> ModuleType:
         except Exception as error:
             ray.shutdown()
             if last:
-                raise MadlabError(f"Ray did not start on this machine: {_first_line(error)}") from error
+                raise MadlabError(f"Ray did not start on this machine: {reason(error)}") from error
     if ray.util.get_node_ip_address() != "127.0.0.1":
         ray.shutdown()
         raise MadlabError("Ray was imported before the sweep and would listen on the network: start a new process.")
@@ -121,10 +121,6 @@ def _check_address(address: str) -> None:
             f"What answers at {address} does not accept us as a Ray cluster would: correct the address, or give the "
             "token that the cluster asks for in RAY_AUTH_TOKEN."
         )
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _gpu_share(there: float, asked: float | None) -> float:

@@ -1,4 +1,4 @@
-"""`python -m madlab.cli`, the same as `madlab`."""
+"""`python -m madlab`, the same as `madlab`."""
 
 import sys
 
