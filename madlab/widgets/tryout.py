@@ -14,8 +14,8 @@ from madlab.benchmarks.split import Split
 from madlab.network import MultiDomainNet
 from madlab.widgets.panel import Panel, choice, slider
 
-IMAGES = 12
-"""Test images of a domain that can be chosen, evenly spread over the split."""
+IMAGES = 24
+"""Test images of a domain that can be chosen, of as many classes as possible."""
 
 
 def try_out(
@@ -33,7 +33,9 @@ def try_out(
 
     def draw(figure: Figure, domain: str, image: int, method: str) -> dict[str, Any]:
         split, names = domains[domain].test, domains[domain].class_names
-        number = (image - 1) * len(split) // IMAGES
+        # Evenly spread over the split, and each one further: labels often run through the classes again and again,
+        # and even steps alone would meet the same few.
+        number = ((image - 1) * len(split) // IMAGES + image - 1) % len(split)
         one = Split(split.images[number : number + 1], split.labels[number : number + 1])
         probabilities, label = _probabilities(net, adapted[domain][method], one), int(one.labels)
         prediction = int(probabilities.argmax())

@@ -78,6 +78,12 @@ def merge_in_loops(conv, alpha):
     return merged
 
 
+def merge_with_the_base_bias(conv, alpha):
+    merged = merge_copied(conv, alpha)
+    merged.bias = conv.bias
+    return merged
+
+
 def merge_without_bias(conv, alpha):
     merged = merge_copied(conv, alpha)
     merged.bias = None
@@ -138,6 +144,7 @@ WRONG = {
         (lambda conv, alpha: merge_built(conv, alpha, dilation=1), "dilation"),
         (lambda conv, alpha: merge_built(conv, alpha, bias=True), "bias"),
         (merge_without_bias, "bias"),
+        (merge_with_the_base_bias, "shares a parameter"),
         (lambda conv, alpha: conv.weight, "Parameter"),
         (lambda conv, alpha: copy.deepcopy(conv), "merged weight is wrong"),
     ],

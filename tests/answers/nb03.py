@@ -65,6 +65,43 @@ def in_the_base(base, num_classes):
     return base
 
 
+def unfreezing(base, num_classes):
+    base.requires_grad_(True)
+    return built(base, num_classes)
+
+
+def unfreezing_norms(base, num_classes):
+    for module in base.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.requires_grad_(True)
+    return built(base, num_classes)
+
+
+class Idle(ModulatedConv2d):
+    """It owns α and never uses it."""
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+class Squared(ModulatedConv2d):
+    def forward(self, x):
+        c = self.conv
+        weight = c.weight * self.alpha.square()[:, :, None, None]
+        return nn.functional.conv2d(x, weight, c.bias, c.stride, c.padding, c.dilation, c.groups)
+
+
+def wrapped_in(kind):
+    def add_domain(base, num_classes):
+        view = built(base, num_classes, alphas=False)
+        for path, module in list(view.named_modules()):
+            if isinstance(module, nn.Conv2d):
+                view.set_submodule(path, kind(module))
+        return view
+
+    return add_domain
+
+
 def frozen_head(base, num_classes):
     view = built(base, num_classes)
     view.fc.requires_grad_(False)
@@ -177,6 +214,10 @@ WRONG = {
         (lambda base, classes: base, "the base itself"),
         (in_the_base, "the base itself"),
         (frozen_head, "head is frozen"),
+        (unfreezing, "gradients were switched on"),
+        (unfreezing_norms, "gradients were switched on"),
+        (wrapped_in(Idle), "no layer uses it"),
+        (wrapped_in(Squared), "with other α"),
         (shared_norms, "base's own"),
         (new_norms, "What reaches the head"),
         (wrapped_with_noise, "What reaches the head"),

@@ -17,7 +17,7 @@ def multiply_in_place(weight, target):
 
 
 def rank_in(shapes, filters, adapters, room, rounding=int):
-    return rounding(room * filters / (adapters * sum(m + n for m, n in shapes)))
+    return max(0, rounding(room * filters / (adapters * sum(m + n for m, n in shapes)) + 1e-9))
 
 
 def by_counting(shapes, filters, domains, networks):
@@ -43,7 +43,7 @@ def by_bisection(score, domains):
 RIGHT = {
     "reach": [lambda w, t: (t / w)[:, :, 0, 0], lambda w, t: torch.div(t, w).flatten(1), reach_in_loops],
     "largest": [
-        lambda shapes, w, d, n: int((n - 1) * w // ((d - 1) * sum(m + n for m, n in shapes))),
+        lambda shapes, w, d, n: max(0, int((n - 1) * w // ((d - 1) * sum(m + n for m, n in shapes)))),
         lambda shapes, w, d, n: float(rank_in(shapes, w, d - 1, n - 1)),
         by_counting,
     ],
@@ -65,6 +65,7 @@ WRONG = {
         (lambda shapes, w, d, n: rank_in(shapes, w, d - 1, n - 1, round), "adapters"),
         (lambda shapes, w, d, n: max(0, rank_in(shapes, w, d - 1, n - 1) - 2), "still fits"),
         (lambda shapes, w, d, n: int((n - 1) * w / (d - 1) / sum(m * n for m, n in shapes)), "still fits"),
+        (lambda shapes, w, d, n: int(((n - 1) * w + 1e-6) // ((d - 1) * sum(map(sum, shapes)))), "no rank is negative"),
     ],
     "error_left": [
         (lambda s, d: 2 - 2 * (s / d / 1000) ** 0.5, "take them out first"),

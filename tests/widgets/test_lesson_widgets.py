@@ -37,7 +37,7 @@ def test_try_out_says_what_the_network_says() -> None:
     panel = widgets.try_out(net, {"signs": domain}, {"signs": names}, {"signs": {"frozen": 50.0, "mad": 90.0}})
     panel.method.value = "mad"
     panel.controls["image"].value = 3
-    number = 2 * len(domain.test) // 12
+    number = 2 * len(domain.test) // 24 + 2
     one = slice(number, number + 1)
     normalization = net.view("mad").facts.normalization
     x, label = next(batches(domain.test.images[one], domain.test.labels[one], 1, 32, normalization=normalization))
@@ -46,6 +46,18 @@ def test_try_out_says_what_the_network_says() -> None:
     torch.testing.assert_close(panel.state["probabilities"], expected, atol=1e-4, rtol=1e-3)
     assert panel.state["prediction"] == domain.class_names[expected.argmax()]
     assert panel.state["right"] == (expected.argmax() == label.item())
+
+
+def test_try_out_shows_images_of_every_digit() -> None:
+    net = madlab.MultiDomainNet(madlab.load_base("pocket-resnet26"))
+    names = {"frozen": net.load_domain(lessons.shipped("digits", "frozen"), name="frozen")}
+    domain = madlab.load_domain("digits")
+    panel = widgets.try_out(net, {"digits": domain}, {"digits": names}, {"digits": {"frozen": 39.0}})
+    seen = set()
+    for image in range(1, panel.controls["image"].max + 1):
+        panel.controls["image"].value = image
+        seen.add(panel.state["label"])
+    assert len(seen) == 10
 
 
 def test_alpha_editor_asks_for_the_answer_with_the_filters_that_are_shown() -> None:

@@ -111,6 +111,8 @@ def merge(answer: Callable[[nn.Conv2d, torch.Tensor], Any]) -> str:
             raise Wrong("The merged layer has lost a stride, padding, dilation or groups. Copy the whole layer.")
         if _bias(got).shape != _bias(conv).shape or not torch.equal(_bias(got), _bias(conv)):
             raise Wrong("The bias is not that of the base convolution. It is not modulated, and has to be kept.")
+        if {own.data_ptr() for own in got.parameters()} & {own.data_ptr() for own in conv.parameters()}:
+            raise Wrong("The merged layer shares a parameter with the base, which belongs to all domains. Copy it.")
         same_tensor(got(x), merged, "the merged layer's output")
     return "The merged layer is a plain convolution: a domain costs nothing at run time."
 

@@ -49,7 +49,10 @@ def add_domain(answer: Callable[[nn.Module, int], Any]) -> str:
         now = base.state_dict()
         if now.keys() != before.keys() or any(not torch.equal(now[name], before[name]) for name in before):
             raise Wrong("The base has changed, but all domains share it. Change a copy.")
+        if any(parameter.requires_grad for parameter in base.parameters()):
+            raise Wrong("The base would be trained now: its gradients were switched on. Do that in the copy only.")
         same_tensor(_features(views[0].eval(), x), features, "what reaches the head of a new domain")
+        _judge_alphas(base, views[0], x, features)
     return "One network, two domains: they share the filters, and nothing else."
 
 
@@ -60,6 +63,27 @@ def _features(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
     with head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach())):
         network(x)
     return seen[-1]
+
+
+def _judge_alphas(base: nn.Module, view: nn.Module, x: torch.Tensor, features: torch.Tensor) -> None:
+    """Raise Wrong unless other alphas change what reaches the head as they should; the view keeps them."""
+    elsewhere = {id(p) for m in view.modules() if isinstance(m, nn.BatchNorm2d | nn.Linear) for p in m.parameters()}
+    alphas = [p for p in view.parameters() if p.requires_grad and id(p) not in elsewhere]
+    expected = features
+    while torch.allclose(expected, features):  # ReLU may hide a change, but not for long
+        other = copy.deepcopy(base)
+        for conv in (module for module in other.modules() if isinstance(module, nn.Conv2d)):
+            slices = conv.weight.shape[:2]
+            own = [p for p in alphas if p.numel() == slices.numel()]  # no two convolutions have as many slices
+            if len(own) != 1:
+                raise Wrong("Each convolution needs one α of its own, with a number for each slice.")
+            with torch.no_grad():
+                conv.weight *= own[0].normal_(1).reshape(*slices, 1, 1)
+        expected = _features(other, x)
+    got = _features(view, x)
+    if torch.allclose(got, features):
+        raise Wrong("α is there, but no layer uses it: with other numbers the features stay the same.")
+    same_tensor(got, expected, "what reaches the head with other α")
 
 
 def _judge_parts(base: nn.Module, view: nn.Module, classes: int) -> None:

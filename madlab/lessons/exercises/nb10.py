@@ -36,19 +36,23 @@ def reach(answer: Callable[[Tensor, Tensor], Any]) -> str:
 
 def largest(answer: Callable[[list[tuple[int, int]], int, int, float], Any]) -> str:
     """largest(shapes, filters, domains, networks) -> the largest rank whose base and adapters fit into `networks`."""
-    # Nothing fits; exactly three fit; three and a half; and networks of any shape. All divisions are exact.
-    cases = [([(8, 8)], 10, 1.25), ([(8, 8)], 5, 1.75), ([(8, 8)], 5, 1.875)]
+    # Nothing fits; exactly three fit; three and a half; and networks of any shape. All these divisions are exact.
+    cases = [([(8, 8)], 256, 10, 1.25), ([(8, 8)], 256, 5, 1.75), ([(8, 8)], 256, 5, 1.875)]
     for _ in range(6):
         shapes = [(random.randint(4, 64), random.randint(4, 64)) for _ in range(random.randint(2, 6))]
-        cases.append((shapes, random.randint(3, 10), 1 + random.randint(1, 8) / 4))
+        filters = 4 * sum(m * n for m, n in shapes)
+        cases.append((shapes, filters, random.randint(3, 10), 1 + random.randint(1, 8) / 4))
+    cases.append(([(8, 8)], 256, 10, 0.9))  # not even the base fits
 
-    for shapes, domains, networks in cases:
-        filters, per_rank = 4 * sum(m * n for m, n in shapes), sum(m + n for m, n in shapes)
+    for shapes, filters, domains, networks in cases:
+        per_rank = sum(m + n for m, n in shapes)
         got = number_in(answer(shapes, filters, domains, networks), "The rank")
         price, room = (domains - 1) * per_rank, (networks - 1) * filters
         want = _largest_that_fits(price, room)
         if got == want:
             continue
+        if got < 0:
+            raise Wrong("Where not even the base fits, the rank is 0: no rank is negative.")
         if got == _largest_that_fits(domains * per_rank, room):
             raise Wrong("The base's own domain needs no adapter: only <code>domains - 1</code> of them are paid for.")
         if got == _largest_that_fits(price, networks * filters):
