@@ -7,13 +7,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
-from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from madlab.inspection.answers import Answers
+from madlab.statistics import wilson_interval
 
-LEVEL = 0.95
 BINS = 15
 """Of equal width, in which probabilities are compared with what is right, as in Guo et al., arXiv 1706.04599."""
 MANY = 12
@@ -43,9 +42,8 @@ class Calibration:
 
 
 def share_of(right: int, of: int) -> Share:
-    """A share with Wilson's interval, which holds for few images and near 0 and 100 %, too."""
-    interval = binomtest(right, of).proportion_ci(LEVEL, method="wilson")
-    return Share(100 * right / of, 100 * float(interval.low), 100 * float(interval.high))
+    """A share with Wilson's interval."""
+    return Share(100 * right / of, *wilson_interval(right, of))
 
 
 def accuracy(answers: Answers) -> Share:

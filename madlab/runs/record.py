@@ -117,11 +117,9 @@ class Result:
         """Wilson's 95 % interval of the test accuracy, in percent; None where the number of images is unknown."""
         if not self.test_images:
             return None
-        from scipy.stats import binomtest  # slow to import, and most of what reads results has no use for it
+        from madlab.statistics import wilson_interval  # SciPy takes a while, and few who read results have a use for it
 
-        right = round(self.test_accuracy * self.test_images / 100)
-        low, high = binomtest(right, self.test_images).proportion_ci(method="wilson")
-        return 100 * float(low), 100 * float(high)
+        return wilson_interval(round(self.test_accuracy * self.test_images / 100), self.test_images)
 
     def write(self, folder: Path | str) -> None:
         """Write result.json into a run folder."""

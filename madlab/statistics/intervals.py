@@ -103,6 +103,12 @@ def bootstrap_interval(estimate: float, drawn: NDArray) -> Interval:
     return Interval(estimate, float(low), float(high), float(min(1.0, 2 * (tail + 1) / (len(drawn) + 1))))
 
 
+def wilson_interval(right: int, of: int) -> tuple[float, float]:
+    """Both ends, in percent, of Wilson's interval of a share; it holds for few images and near 0 and 100 %, too."""
+    interval = stats.binomtest(right, of).proportion_ci(LEVEL, method="wilson")
+    return 100 * float(interval.low), 100 * float(interval.high)
+
+
 def t_interval(differences: ArrayLike) -> Interval | None:
     """Student's interval of the mean of paired differences, at least two, one per seed or domain; else None.
 
