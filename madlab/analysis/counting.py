@@ -15,17 +15,18 @@ from madlab.errors import MadlabError
 
 @dataclass(frozen=True)
 class ConvShape:
-    """The shape of one convolution: M output channels, N input channels per group, kernels of k x k."""
+    """The shape of one convolution: M output channels, N input channels per group, kernels of `kernel` x `width`."""
 
     name: str
     out_channels: int
     in_channels: int
     kernel: int
+    width: int
 
     @property
     def weights(self) -> int:
         """M * N * k * k: what fine-tuning trains."""
-        return self.slices * self.kernel**2
+        return self.slices * self.kernel * self.width
 
     @property
     def slices(self) -> int:
@@ -40,19 +41,20 @@ class ConvShape:
 def conv_shapes(network: nn.Module) -> list[ConvShape]:
     """The convolutions of a network, in its order; the network may be on the meta device."""
     convs = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
-    return [ConvShape(name, *conv.weight.shape[:3]) for name, conv in convs]
+    return [ConvShape(name, *conv.weight.shape) for name, conv in convs]
 
 
 def batchnorm_parameters(network: nn.Module) -> int:
     """Gains and shifts of all BatchNorm layers of a network."""
-    return sum(2 * module.num_features for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+    norms = (module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+    return sum(parameter.numel() for norm in norms for parameter in norm.parameters())
 
 
 def layer_choices(shapes: Sequence[ConvShape]) -> dict[str, list[ConvShape]]:
     """Which convolutions may be adapted: all, those of one kernel size, or one dense block with both of its kinds."""
     choices = {"all": list(shapes)}
     for kernel in (3, 1):
-        choices[f"{kernel}x{kernel}"] = [shape for shape in shapes if shape.kernel == kernel]
+        choices[f"{kernel}x{kernel}"] = [shape for shape in shapes if shape.kernel == shape.width == kernel]
     blocks = dict.fromkeys(part for shape in shapes for part in shape.name.split(".") if part.startswith("denseblock"))
     for block in blocks:
         name = block.replace("denseblock", "dense block ")

@@ -1,6 +1,7 @@
 """Figures of trained modulations: where they moved, how much of them is kept, and what accuracy that leaves."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -9,22 +10,27 @@ from matplotlib.ticker import MaxNLocator
 
 from madlab.figures.style import BLACK, BLUE, GREY, MARKERS, ORANGE, PALETTE, RED, as_array, ring
 
+STYLES = ("-", "--", "-.", ":", (0, (1, 3)))
+"""Of lines: as many as no number of colours divides, so that both together tell forty apart."""
+
 
 def alpha_by_layer(ax: Axes, alphas: Sequence[Any]) -> None:
     """Draw the distribution of alpha in each layer, from the images to the head: its median, middle half and 98 %."""
     levels = np.array([np.quantile(as_array(alpha), (0.01, 0.25, 0.5, 0.75, 0.99)) for alpha in alphas]).T
     places = np.arange(1, len(alphas) + 1)
+    if len(alphas) == 1:  # which would have no width
+        levels, places = levels.repeat(2, axis=1), np.array([0.75, 1.25])
     ax.axhline(1, color=GREY, linewidth=1)
     ax.fill_between(places, levels[0], levels[4], color="C0", alpha=0.18, linewidth=0, label="98 % of the entries")
     ax.fill_between(places, levels[1], levels[3], color="C0", alpha=0.45, linewidth=0, label="the middle half")
     ax.plot(places, levels[2], color="C0", label="median")
-    ax.set(xlabel="convolution, from the images to the head", ylabel="α", xlim=(1, len(alphas)))
+    ax.set(xlabel="convolution, from the images to the head", ylabel="α", xlim=places[[0, -1]])
 
 
 def alpha_histograms(ax: Axes, alphas: Mapping[str, Any], *, low: float = -0.5, high: float = 2.5) -> None:
     """Draw the distribution of alpha's entries on a logarithmic axis: name -> all entries."""
     edges = np.linspace(low, high, 76)
-    for (name, alpha), colour, style in zip(alphas.items(), PALETTE, ("-", "--", "-.", ":") * 2, strict=False):
+    for (name, alpha), colour, style in zip(alphas.items(), cycle(PALETTE), cycle(STYLES), strict=False):
         counts, _ = np.histogram(np.clip(as_array(alpha).ravel(), low, high), edges)
         share = 100 * np.maximum(counts, 0.1) / counts.sum()
         ax.stairs(share, edges, color=colour, linestyle=style, label=name, linewidth=1.4)

@@ -1,6 +1,7 @@
 """Figures of scores and ranks: published results with ours, mean ranks, and what each domain adds to a score."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 from matplotlib.axes import Axes
 
@@ -93,10 +94,10 @@ def score_curves(ax: Axes, baseline: Mapping[str, float]) -> None:
 
     baseline: domain -> accuracy of fine-tuning, where the marker stands.
     """
-    for name, colour, marker in zip(baseline, PALETTE, MARKERS, strict=False):
+    for place, (name, colour, marker) in enumerate(zip(baseline, cycle(PALETTE), cycle(MARKERS), strict=False)):
         accuracies = [tenth / 10 for tenth in range(1001)]
         points = [decathlon_score({name: accuracy}, baseline) for accuracy in accuracies]
-        ax.plot(accuracies, points, color=colour, label=name)
+        ax.plot(accuracies, points, color=colour, linestyle="-" if place < len(PALETTE) else "--", label=name)
         ax.plot(baseline[name], decathlon_score({name: baseline[name]}, baseline), color=colour, marker=marker)
     ax.set(xlabel="test accuracy (%)", ylabel="points of the score S", xlim=(0, 101), ylim=(-20, 1040))
     ax.legend(loc="upper left", fontsize=9)

@@ -25,12 +25,15 @@ def singular_values(ax: Axes, values: Any, rank: int | None = None, noise: Any =
     ax.semilogy(places[:kept], values[:kept], linestyle="", marker=".", color=BLUE)
     if rank is not None:
         ax.axvline(kept + 0.5, color=BLUE, linewidth=1)
+    ax.set(xlabel="number of the direction", ylabel="singular value")
+    if not values.max(initial=0):  # nothing that a logarithmic axis could show
+        return
     low, high = max(values.max() * 1e-4, values.min() / 2, 1e-12), values.max() * 2
     decades = [10.0**power for power in range(int(np.ceil(np.log10(low))), int(np.log10(high)) + 1)]
     ax.set_yticks(decades, [f"{decade:g}" for decade in decades])
     ax.minorticks_off()  # drawing them would take as long as all the rest of the figure
     ax.set_xticks([1, len(values) // 2, len(values)])
-    ax.set(xlabel="number of the direction", ylabel="singular value", ylim=(low, high))
+    ax.set_ylim(low, high)
 
 
 Accuracies = float | Sequence[float]

@@ -13,9 +13,10 @@ from madlab.view import DomainView
 
 MOVED = 0.1
 """How far from one an alpha counts as moved."""
+FULL = "as it was trained, with running statistics"
 FORMS: dict[str, tuple[int | None, str]] = {
-    "exact, can be trained on": (None, "full"),
-    "exact, norms folded": (None, "folded"),
+    FULL: (None, "full"),
+    "as it was trained, norms folded": (None, "folded"),
     "8 bits": (8, "folded"),
     "4 bits": (4, "folded"),
     "2 bits": (2, "folded"),
@@ -65,6 +66,10 @@ def alphas_of(run: LoadedRun) -> dict[str, Tensor]:
 
 
 def stored(run: LoadedRun) -> dict[str, dict[str, int]]:
-    """What a domain takes in each of FORMS: name -> bytes of "adapter", "norms", "head", and their "sum"."""
-    sizes = {name: asdict(run.net.stored_bytes(run.domain, *form)) for name, form in FORMS.items()}
+    """What a domain takes in each of FORMS: name -> bytes of "adapter", "norms", "head", and their "sum".
+
+    A domain whose norms were stored folded has no running statistics any more.
+    """
+    forms = {name: form for name, form in FORMS.items() if name != FULL or not run.net.view(run.domain).folded}
+    sizes = {name: asdict(run.net.stored_bytes(run.domain, *form)) for name, form in forms.items()}
     return {name: own | {"sum": sum(own.values())} for name, own in sizes.items()}

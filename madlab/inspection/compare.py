@@ -19,7 +19,7 @@ from madlab.inspection.pictures import Figure, answered, figure
 from madlab.runs.config import RunConfig
 from madlab.runs.loaded import LoadedRun
 from madlab.runs.record import Run
-from madlab.statistics import Interval, bootstrap_interval, resampled_accuracies
+from madlab.statistics import DRAWS, Interval, bootstrap_interval, resampled_accuracies
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,9 @@ def compare_runs(
     if domain is None and RunConfig.read(second).source != one.config.source:
         domain = one.config.source
     other, others = finished(second, page, domain, split, base, device)
+    for run in (one, other):
+        if split == "val" and run.config.recipe.trainval:
+            raise MadlabError(f"The run {run.path} was trained on its validation images: compare on the test images.")
     comparison, names = paired(own, others), _names(one, other)
     verdict = _verdict(names, comparison)
     told = [_numbers(answers) for answers in (own, others)]
@@ -91,6 +94,7 @@ def compare_runs(
         numbers=told,
         rows=_rows([one, other], told),
         paired=comparison,
+        draws=DRAWS,
         verdict=verdict,
         figures=_figures(names, [one, other], [own, others]),
         pictures=_pictures(names, own, others),
@@ -115,7 +119,8 @@ def _verdict(names: list[str], found: Paired) -> str:
     told = f"{gap:.2f} percentage points (95 % interval {low:.2f} to {high:.2f}; McNemar p = {found.mcnemar:.2g})"
     if found.mcnemar < 0.05:
         return f"{better} is right more often than {worse}, by {told}."
-    return f"These images do not tell {better} and {worse} apart: {better} is ahead by {told}."
+    ahead = f"{better} is ahead by {told}" if gap else f"both are right equally often, a difference of {told}"
+    return f"These images do not tell {better} and {worse} apart: {ahead}."
 
 
 def _numbers(answers: Answers) -> dict[str, Any]:

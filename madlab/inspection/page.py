@@ -63,6 +63,7 @@ def inspect_run(
         title=f"{whole.config.domain}, {whole.method}",
         run=whole,
         split=split,
+        trainval=whole.config.recipe.trainval,
         command=repeat_command(loaded),
         numbers=told,
         classes=numbers.by_class(answers).to_dict("records"),

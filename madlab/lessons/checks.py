@@ -71,6 +71,11 @@ def _place(error: Exception, answer: Any) -> str:
     return ". Does the answer take and return what the exercise says?"
 
 
+def in_format_of(want: Tensor, got: Any) -> Any:
+    """An answer that is a tensor of float64, or of another float, in the format of the right one; all else as it is."""
+    return got.to(want.dtype) if isinstance(got, Tensor) and got.is_floating_point() else got
+
+
 def same_tensor(got: Any, want: Tensor, what: str, tolerance: float = 1e-5) -> None:
     """Raise Wrong unless `got` equals `want`, up to tolerance * max(1, largest value of want).
 

@@ -29,7 +29,7 @@ BATCH = "batch.png"
 """The first images of the first batch, as the network gets them."""
 FAILURE = "failure.txt"
 """Why a run ended early: a loss that is no number, or the traceback of a defect that ended it in a sweep. It goes when
-the run is finished."""
+the run goes on."""
 
 
 def check_place(folder: Path, source: str) -> None:
@@ -65,6 +65,7 @@ def claim(folder: Path, config: RunConfig, resume: bool) -> None:
         raise MadlabError(f"The run folder {folder} exists: resume it (--resume) or choose another one.")
     else:
         check_config(folder, config)
+        (folder / FAILURE).unlink(missing_ok=True)  # why it ended the last time
 
 
 def clear_leftovers(folder: Path) -> None:

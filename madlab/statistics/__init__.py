@@ -6,6 +6,7 @@ families   many comparisons at once: Holm's correction, mean ranks, Nemenyi's cr
 
 from madlab.statistics.families import Ranking, critical_difference, holm, mean_ranks
 from madlab.statistics.intervals import (
+    DRAWS,
     Interval,
     bootstrap_interval,
     resampled_accuracies,
@@ -14,6 +15,7 @@ from madlab.statistics.intervals import (
 )
 
 __all__ = [
+    "DRAWS",
     "Interval",
     "Ranking",
     "bootstrap_interval",

@@ -73,7 +73,10 @@ def recorded_entries(table: Table) -> list[Entry]:
     """The methods that were run on all domains of a table, with S against its own fine-tuning; none if it has no S."""
     if table.why_no_score:
         return []
-    return [_ours(table, str(method), table.domains, {}, _finetuned(table), []) for method in table.whole.index]
+    adapted = len(table.domains)
+    return [
+        _ours(table, str(method), table.domains, adapted, {}, _finetuned(table), []) for method in table.whole.index
+    ]
 
 
 def benchmark_entries(table: Table, benchmark: str) -> list[Entry]:
@@ -89,7 +92,8 @@ def benchmark_entries(table: Table, benchmark: str) -> list[Entry]:
             notes.append("S against finetune of these runs")
     if found is not None:
         notes.append(f"{own_domain}: the base network, {found[1]}")
-    return [_ours(table, str(method), domains, of_base, baseline, notes) for method in table.methods.index]
+    adapted = len(domains) - 1  # all but the base's own, also where they were not run
+    return [_ours(table, str(method), domains, adapted, of_base, baseline, notes) for method in table.methods.index]
 
 
 def base_accuracy(benchmark: str, table: Table) -> tuple[float, str] | None:
@@ -153,19 +157,22 @@ def _ours(
     table: Table,
     method: str,
     domains: Sequence[str],
+    adapted: int,
     of_base: Mapping[str, float],
     baseline: Mapping[str, float],
     notes: Sequence[str],
 ) -> Entry:
     """A method's row.
 
-    domains: all that a mean and a score need. of_base: accuracies of the base network itself. notes: for its source.
+    domains: all that a mean and a score need. adapted: how many of them have an adapter. of_base: accuracies of the
+    base network itself. notes: for its source.
     """
     row = table.methods.loc[method]
     ended = " to ".join(dict.fromkeys([row["first"], row["last"]])) or "date not recorded"
     source = "; ".join([f"ours, {row['seeds']} seed{'s' if row['seeds'] > 1 else ''}, {ended}", *notes])
     accuracies = table.accuracies.loc[method].dropna().to_dict() | dict(of_base)
-    params, networks = f"{row['total']:.2f}x", float(row["total"])
+    networks = 1 + adapted * (float(row["total"]) - 1) / len(table.accuracies.columns)
+    params = f"{networks:.2f}x"
     entry = Entry(method, _network(table), params, networks, accuracies, baseline, None, None, source, ours=True)
     return _completed(entry, domains)
 

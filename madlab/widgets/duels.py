@@ -30,8 +30,9 @@ def duel_explorer(tables: Mapping[str, Sequence[Outcome]], method: str = "mad") 
     rows = {name: list(outcomes) for name, outcomes in tables.items()}
     resampled = {name: Resampling(grid := grid_of(outcomes), list(grid)) for name, outcomes in rows.items()}
     forms = {name: stored_forms(outcomes) for name, outcomes in rows.items()}
-    for name, table in forms.items():  # where the norms are not known, adapters alone are compared
-        forms[name] = table.assign(stored=table["stored"].fillna(table["adapter_bytes"]))
+    for name, table in forms.items():
+        if table["stored"].isna().any():  # where the norms of one row are not known, adapters alone are compared
+            forms[name] = table.assign(stored=table["adapter_bytes"], norm_bytes=None)
 
     def families(table: str) -> list[str]:
         return list(dict.fromkeys(forms[table]["family"]))
@@ -107,7 +108,8 @@ def _note(shown: Sequence[Duel], own: str | None, forms: Any, together: int) -> 
     if not shown:
         return "Choose a larger budget or another method."
     seeds, bases = sorted({duel.seeds for duel in shown}), sorted({duel.basis for duel in shown} - {UNKNOWN})
-    which = f"<b>{own}</b> takes {_kilobytes(forms, own)} for a domain, adapter and norms. " if own else ""
+    parts = "adapter alone, since not all norms are known" if forms["norm_bytes"].isna().all() else "adapter and norms"
+    which = f"<b>{own}</b> takes {_kilobytes(forms, own)} for a domain, {parts}. " if own else ""
     family = f"verdicts after Holm's correction over {together} duels" if together else "verdicts duel by duel"
     drawn = f"intervals of 95 % over {' or '.join(bases)}" if bases else "no interval: one seed, one domain"
     return f"{which}Seeds in common: {' or '.join(map(str, seeds))}; {drawn}; {family}."

@@ -1,6 +1,8 @@
 """The results explorer: published rows and recorded runs by method, budget and domain; used in notebooks 07 and 09."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -25,7 +27,7 @@ def results_explorer(tables: Mapping[str, Sequence[Entry]]) -> Panel:
     method -> value, the best first; points: domain -> points of the chosen method; and hidden: how many rows do not fit
     the budget.
     """
-    tables = {name: list(rows) for name, rows in tables.items() if rows}
+    tables = {name: _told_apart(rows) for name, rows in tables.items() if rows}
 
     def methods(table: str) -> list[str]:
         return [row.method for row in tables[table] if row.points]
@@ -90,3 +92,9 @@ def value_of(row: Entry, show: str) -> float | None:
 def fits(row: Entry, limit: float) -> bool:
     """Whether a row takes at most `limit` networks; without a limit, rows of unknown size fit as well."""
     return limit >= NO_LIMIT or (row.networks is not None and row.networks <= limit)
+
+
+def _told_apart(rows: Sequence[Entry]) -> list[Entry]:
+    """Rows of which several have one method name, as it was run on several networks, with the network behind it."""
+    count = Counter(row.method for row in rows)
+    return [row if count[row.method] == 1 else replace(row, method=f"{row.method} ({row.network})") for row in rows]

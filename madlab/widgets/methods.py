@@ -95,12 +95,16 @@ def method_picker(
             panel.first.max = max(0, len(base[panel.layer.value]) - OUTPUTS)
             panel.first.disabled = panel.first.max == 0  # all filters are shown
 
+    last = max(0, most - OUTPUTS)
     controls = {
         "method": choice("method", list(trained)),
         "layer": choice("layer", list(base)),
-        "first": slider("first filter", 0, most - OUTPUTS, 0, continuous=True),
+        "first": slider("first filter", 0, last, 0, continuous=True),
     }
-    states = {"layer": list(base)[:: max(1, len(base) // 4)], "first": (0, OUTPUTS, most - OUTPUTS)}
+    states = {
+        "layer": list(base)[:: max(1, len(base) // 4)],
+        "first": tuple(dict.fromkeys((0, min(OUTPUTS, last), last))),
+    }
     panel = Panel(draw, controls, size=(9.5, 4.6), before=before, states=states)
     before(panel, "layer")
     return panel

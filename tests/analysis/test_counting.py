@@ -5,7 +5,13 @@ import torch
 from torch import nn
 
 import madlab
-from madlab.analysis.counting import conv_shapes, largest_rank, mad_parameters
+from madlab.analysis.counting import (
+    batchnorm_parameters,
+    conv_shapes,
+    largest_rank,
+    layer_choices,
+    mad_parameters,
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +65,13 @@ def test_a_rank_that_saves_exactly_as_much_does_not_save_more() -> None:
     assert largest_rank(square, 0.99) == 0
     with pytest.raises(madlab.MadlabError, match="no convolution"):
         largest_rank([], 0.5)
+
+
+def test_filters_that_are_not_square_and_norms_without_gain_are_counted_as_they_are() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(8, 8, (1, 7)), nn.BatchNorm2d(8, affine=False), nn.Conv2d(8, 4, 1), nn.BatchNorm2d(4)
+    )
+    shapes = conv_shapes(network)
+    assert [shape.weights for shape in shapes] == [448, 32] and [shape.slices for shape in shapes] == [64, 32]
+    assert [shape.name for shape in layer_choices(shapes)["1x1"]] == ["2"]
+    assert batchnorm_parameters(network) == 8

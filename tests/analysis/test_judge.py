@@ -56,6 +56,7 @@ ALONE = {
     "works": (made("a"), (NOTHING,)),
     "diverged": (made("a", finished=False, failure="The loss became nan in epoch 3."), (DIVERGED,)),
     "stopped": (made("a", finished=False), (UNFINISHED,)),
+    "crashed": (made("a", finished=False, failure="RuntimeError: out of memory", crashed=True), (UNFINISHED,)),
     "turned away": (made("a", turn=0.9), (TOO_HIGH,)),
     "exploded": (with_losses(made("a"), 2.0, 80 * math.log(10)), (TOO_HIGH,)),
     "a jump that healthy runs have": (with_losses(made("a"), 2.0, 43 * math.log(10)), (NOTHING,)),
@@ -74,6 +75,11 @@ ALONE = {
     "alpha that does not fit": (made("a", fit=0.6), (FORM, BASE, EPOCHS)),
     "fine-tuning that does not fit": (made("a", "finetune", fit=0.6), (BASE, EPOCHS)),
     "a method without filters": (made("a", "batchnorm", fit=0.6, turn=None, change=None), (FORM, BASE, EPOCHS)),
+    "a fitted head": (made("a", "frozen", turn=None, change=None, head=1.0), (NOTHING,)),
+    "a fitted head that does not fit": (made("a", "frozen", fit=0.6, epochs=2, turn=None, change=None), (FORM,)),
+    "a fitted head that knows all by heart": (made("a", "frozen", val=2.0, turn=None, change=None), (OVERFITTING,)),
+    "a decay that was not kept": (early_best(made("a", "frozen", fit=0.6, val=9.0, turn=None)), (FORM,)),
+    "low-rank updates without a number": (made("a", "lora", fit=0.6), (RANK, FORM, BASE, EPOCHS)),
     "a head that sleeps": (made("a", fit=0.6, head=1.01), (HEAD, BASE)),
 }
 
@@ -110,6 +116,16 @@ BESIDE = {
     "a larger rate is": (made("a", turn=0.05, adapter_lr=0.005), [made("b", best=66.0)], (TOO_LOW,)),
     "a wrong rate is not blamed on the rank": (made("a", "mad:1", turn=0.95), [made("b", best=80.0)], (TOO_HIGH,)),
     "two differences say nothing": (made("a"), [made("b", "mad:4", epochs=30, best=80.0)], (NOTHING,)),
+    "the usual rank is not the highest": (made("a", "lora:16"), [made("b", "lora", best=70.0)], (NOTHING,)),
+    "a rank for each layer may be less": (
+        LOW,
+        [
+            replace(
+                made("b"), config=replace(made("b").config, options={"rank": {"conv": 1}}), log=made("b", best=70.0).log
+            )
+        ],
+        (RANK, FORM, BASE, EPOCHS),
+    ),
     "another seed is no difference": (LOW, [made("b", seed=3, best=65.0)], (RANK,)),
     "itself": (made("a"), [made("a", epochs=30, best=99.0)], (NOTHING,)),
 }
@@ -134,3 +150,33 @@ def test_what_is_said_has_a_yardstick_and_a_command() -> None:
 def test_the_rate_to_try_is_the_methods_own_or_beyond_it(used: float, turn: float, advice: float) -> None:
     (command,) = judge(made("a", turn=turn, adapter_lr=used)).next
     assert f"--adapter-lr {advice} " in command and command.endswith("--out a-adapter-rate")
+
+
+NEXT = {
+    "mad:1": "--augment trivial",
+    "mad:8": "--method mad:1",
+    "lora:8": "--method mad:1",
+    "batchnorm": "--method frozen",
+    "frozen": "--augment trivial",
+}
+
+
+@pytest.mark.parametrize("method", NEXT)
+def test_the_remedy_for_overfitting_has_less_to_learn(method: str) -> None:
+    (command,) = judge(made("a", method, val=2.0)).next
+    assert NEXT[method] in command and not command.endswith("--out a")
+
+
+def test_the_remedy_for_a_low_rank_is_a_higher_one() -> None:
+    first = judge(made("a", "lora:16", fit=0.6)).next[0]
+    assert first.endswith("--method lora:32 --out a-rank-32")
+    assert judge(made("a", "hira", fit=0.6)).next[0].endswith("--method hira:16 --out a-rank-16")
+
+
+@pytest.mark.parametrize(
+    "source, other", [("pocket-resnet26", "resnet26-tinyimagenet"), ("resnet50", "BASE"), (None, "BASE")]
+)
+def test_a_base_that_is_too_small_makes_room_for_a_larger_one(source: str | None, other: str) -> None:
+    run = made("a", "finetune", fit=0.6)
+    run = replace(run, config=replace(run.config, base=replace(run.config.base, source=source)))
+    assert f"--base {other}" in judge(run).next[0]

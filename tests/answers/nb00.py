@@ -24,6 +24,7 @@ RIGHT = {
         lambda weight, alpha: alpha[:, :, None, None] * weight,
         lambda weight, alpha: torch.einsum("mnij,mn->mnij", weight, alpha),
         modulated_in_loops,
+        lambda weight, alpha: weight.double() * alpha.double()[:, :, None, None],
     ],
     "accuracy": [
         percent,

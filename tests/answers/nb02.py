@@ -111,12 +111,14 @@ RIGHT = {
         layer(lambda self, x: self.run(x, torch.einsum("mnij,mn->mnij", self.conv.weight, self.alpha))),
         layer(lambda self, x: self.conv._conv_forward(x, self.modulated, self.conv.bias)),
         layer(functional),
+        layer(lambda self, x: self.run(x, self.modulated).double()),
     ],
     "merge": [merge_copied, merge_built, merge_in_loops],
     "closest": [
         lambda w, t: (w * t).sum((2, 3)) / w.square().sum((2, 3)),
         lambda w, t: torch.einsum("mnij,mnij->mn", w, t) / torch.einsum("mnij,mnij->mn", w, w),
         closest_in_loops,
+        lambda w, t: torch.from_numpy((w.double() * t).sum((2, 3)).numpy() / w.double().square().sum((2, 3)).numpy()),
     ],
 }
 

@@ -91,6 +91,18 @@ class Squared(ModulatedConv2d):
         return nn.functional.conv2d(x, weight, c.bias, c.stride, c.padding, c.dilation, c.groups)
 
 
+def sharing_statistics(base, num_classes):
+    view = built(base, num_classes)
+    pairs = zip(norms_of(view), norms_of(base), strict=True)
+    for own, shared in pairs:
+        own.running_mean, own.running_var = shared.running_mean, shared.running_var
+    return view
+
+
+def norms_of(network):
+    return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
 def wrapped_in(kind):
     def add_domain(base, num_classes):
         view = built(base, num_classes, alphas=False)
@@ -219,6 +231,7 @@ WRONG = {
         (wrapped_in(Idle), "no layer uses it"),
         (wrapped_in(Squared), "with other α"),
         (shared_norms, "base's own"),
+        (sharing_statistics, "shares its numbers"),
         (new_norms, "What reaches the head"),
         (wrapped_with_noise, "What reaches the head"),
     ],

@@ -188,7 +188,7 @@ def not_one(m, n, rank):
 
 
 RIGHT = {
-    "factorised": [by_broadcast, by_einsum, by_directions],
+    "factorised": [by_broadcast, by_einsum, by_directions, lambda *given: by_broadcast(*given).double()],
     "refresh": [by_momentum, by_cumulative_average, by_hooks],
     "start": [
         started(torch.randn),

@@ -51,6 +51,7 @@ RIGHT = {
     ],
     "shrink": [
         shrink,
+        lambda alpha, s: shrink(alpha.double(), s),
         lambda alpha, s: 1 + F.softshrink(alpha - 1, s),
         lambda alpha, s: torch.where(alpha > 1, (alpha - s).clamp(min=1), (alpha + s).clamp(max=1)),
     ],

@@ -41,7 +41,7 @@ def by_bisection(score, domains):
 
 
 RIGHT = {
-    "reach": [lambda w, t: (t / w)[:, :, 0, 0], lambda w, t: torch.div(t, w).flatten(1), reach_in_loops],
+    "reach": [lambda w, t: (t / w)[:, :, 0, 0], lambda w, t: torch.div(t, w).flatten(1).double(), reach_in_loops],
     "largest": [
         lambda shapes, w, d, n: max(0, int((n - 1) * w // ((d - 1) * sum(m + n for m, n in shapes)))),
         lambda shapes, w, d, n: float(rank_in(shapes, w, d - 1, n - 1)),

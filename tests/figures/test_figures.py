@@ -210,3 +210,13 @@ def test_activations_are_drawn_as_given_with_the_first_as_ground(ax) -> None:
     assert ground.get_fill() and not line.get_fill()
     np.testing.assert_allclose(line.get_data().values, [0.2, 0.8])
     assert ax.get_xlim() == (-1, 1)
+
+
+def test_a_single_layer_and_one_that_did_not_move_are_drawn() -> None:
+    _, (left, right) = figures.new(1, 2)
+    figures.alpha_by_layer(left, [torch.linspace(0, 2, 100)])
+    low, high = left.get_xlim()
+    assert low < 1 < high and np.ptp(left.lines[1].get_xdata()) > 0
+    figures.singular_values(right, np.zeros(8), rank=3)
+    figures.alpha_histograms(right, {f"layer {place}": np.ones(9) for place in range(10)})
+    assert len(right.patches) == 10

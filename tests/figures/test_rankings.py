@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
 from madlab import figures
+from madlab.benchmarks.score import DECATHLON_BASELINE
 from madlab.figures.rankings import _cliques
 
 
@@ -68,3 +69,11 @@ def test_many_names_above_the_axes_keep_their_distance_and_order(near: str) -> N
     across = [text.get_position()[0] for text in ax.texts]
     assert len(across) == len(points) and all(b - a >= 0.0319 for a, b in pairwise(across))
     assert max(across) <= 1 + 1e-9
+
+
+def test_every_domain_of_the_decathlon_has_its_curve() -> None:
+    _, ax = figures.new()
+    figures.score_curves(ax, DECATHLON_BASELINE)
+    named = {line.get_label(): (line.get_color(), line.get_linestyle()) for line in ax.lines}
+    named = {name: look for name, look in named.items() if not name.startswith("_")}
+    assert list(named) == list(DECATHLON_BASELINE) and len(set(named.values())) == 10

@@ -262,7 +262,7 @@ def test_ours_stand_beside_the_published_rows_each_with_its_source(tmp_path):
         "mean of 2": "73.50*",
     }
     assert {key: ours[key] for key in wanted} == wanted
-    assert (ours["network"], ours["params"]) == ("small", "1.22x")
+    assert (ours["network"], ours["params"]) == ("small", "1.99x")
     note = next(line for line in text.splitlines() if line.startswith(ours["source"]))
     assert note == f"{ours['source']} ours, 2 seeds, 2026-11-20 to 2026-11-23; small (01234567), 20 epochs"
     url = table["URL"]

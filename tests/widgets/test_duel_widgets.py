@@ -1,6 +1,7 @@
 """The duel explorer: leads by hand, budgets that leave rivals out, and one verdict per duel."""
 
 import statistics
+from dataclasses import replace
 
 import pytest
 
@@ -67,3 +68,12 @@ def test_duel_explorer_can_leave_holms_correction_out() -> None:
     for rival, (low, high) in panel.state["intervals"].items():
         assert (panel.state["verdicts"][rival] == "ties") == (low <= 0 <= high)
         assert with_holm[rival] in ("ties", panel.state["verdicts"][rival])
+
+
+def test_where_norms_are_not_known_adapters_alone_are_compared() -> None:
+    rows = [replace(one, norm_bytes=None) if one.method == "mad:8" else one for one in made()]
+    panel = widgets.duel_explorer({"table": rows}, "mad")
+    panel.method.value = "lora"
+    assert "takes 80 kB for a domain, adapter alone" in panel.state["note"]
+    panel = widgets.duel_explorer({"table": made()}, "lora")
+    assert "takes 85 kB for a domain, adapter and norms" in panel.state["note"]

@@ -68,3 +68,14 @@ def test_another_table_brings_its_own_domains_and_methods() -> None:
     assert panel.state["order"] == pytest.approx({"mad:8": 812.5, "finetune": 500.0})
     panel.limit.value = 1.0
     assert panel.state["order"] == {} and "nothing" not in panel.error.value
+
+
+def test_rows_of_one_method_on_several_networks_stand_alone() -> None:
+    rows = published_entries("sketch")
+    panel = widgets.results_explorer({"sketch": rows})
+    panel.show.value = "cubs"
+    assert len(panel.state["order"]) == sum("cubs" in row.accuracies for row in rows)
+    masks = {
+        name: value for name, value in panel.state["order"].items() if name.startswith("Piggyback, released masks")
+    }
+    assert len(masks) == len(set(masks.values())) == 3

@@ -1,6 +1,7 @@
 """What a run folder says about how its training went, in a few numbers."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -54,6 +55,8 @@ class Evidence:
     """Those that the method has by itself."""
     failure: str = ""
     """What ended the run early, in a line; "" if nothing is known."""
+    crashed: bool = False
+    """Whether that was an error of the program, which says nothing about the training."""
     classes: Annotated[Whole, Field(ge=2)] | None = None
     """How many the domain has. It is None, like all that follows, where the folder holds nothing trained."""
     turn: Annotated[float, Field(ge=0)] | None = None
@@ -70,7 +73,20 @@ class Evidence:
     @property
     def method(self) -> str:
         """As it is written for the command line, "mad:8" for MAD of rank 8."""
+        if isinstance(self.rank, Mapping):
+            return f"{self.config.method} with a rank for each layer"
         return join_method(self.config.method, self.config.rank)
+
+    @property
+    def rank(self) -> float | Mapping[str, int]:
+        """What limits the adapter, infinite where nothing does, as in MAD's full form."""
+        rank: Any = self.config.options.get("rank", METHODS[self.config.method].options.get("rank"))
+        return math.inf if rank is None else rank
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the run fitted a head to frozen features: its epochs are weight decays, each to convergence."""
+        return self.config.method == "frozen"
 
     @property
     def fastest(self) -> str:
@@ -95,12 +111,17 @@ class Evidence:
     @property
     def misfit(self) -> float:
         """Nats of the last epoch's training loss above the least that label smoothing allows."""
-        return self.log[-1].train_loss - self.least(smoothed=True)
+        return self._last.train_loss - self.least(smoothed=True)
 
     @property
     def gap(self) -> float:
         """Nats by which validation is worse than training, each above what a perfect fit to smoothed labels has."""
-        return _known(self.log[-1].val_loss) - self.least(smoothed=False) - self.misfit
+        return _known(self._last.val_loss) - self.least(smoothed=False) - self.misfit
+
+    @property
+    def _last(self) -> Epoch:
+        """Where the training ended up; of heads fitted with several decays the one that is kept."""
+        return self.best if self.fitted else self.log[-1]
 
     @property
     def peak(self) -> float:
@@ -153,16 +174,16 @@ def gather(run: Path | str, base: nn.Module | str | None = None) -> Evidence:
         "rates": peak_rates(method, options, config.recipe),
         "own_rates": peak_rates(method, options, Recipe()),
     }
-    facts |= {"failure": _failure(folder)} | _trained(folder, config, base)
+    lines = _failure(folder)
+    facts |= {"failure": lines[-1] if lines else "", "crashed": len(lines) > 1} | _trained(folder, config, base)
     return Evidence(str(folder), config, log, finished, **facts)
 
 
-def _failure(folder: Path) -> str:
-    """The last line of what a failed run left: Diverged's own sentence, or the error of a traceback."""
+def _failure(folder: Path) -> list[str]:
+    """The lines of what a failed run left: Diverged's one sentence, or a traceback with the error at its end."""
     if not (folder / FAILURE).exists():
-        return ""
-    lines = read_bytes(folder / FAILURE, LONGEST).decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else ""
+        return []
+    return read_bytes(folder / FAILURE, LONGEST).decode(errors="replace").strip().splitlines()
 
 
 def _trained(folder: Path, config: RunConfig, base: nn.Module | str | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ those that are not ahead acquit. What the verdicts are worth on runs that were m
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from math import inf
 
 from madlab.adapters import METHODS
 from madlab.analysis.diagnosis.evidence import Evidence
@@ -39,7 +40,6 @@ from madlab.analysis.diagnosis.signatures import (
     WILDLY,
 )
 from madlab.analysis.diagnosis.wording import commands, compared, measured
-from madlab.runs.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _remedy(run: Evidence, ahead: Mapping[str, Evidence], acquitted: Set[str]) -
     for first in (set(RATES), set(ahead) - {FORM}):
         ahead = {what: other for what, other in ahead.items() if what in first} or ahead
     winner = max(ahead, key=lambda what: _accuracy(ahead[what]))
-    untried = winner == FORM and run.config.rank is not None and RANK not in acquitted
+    untried = winner == FORM and run.rank != inf and RANK not in acquitted
     return (RANK, FORM) if untried else (winner,)
 
 
@@ -103,8 +103,9 @@ def respect(run: Evidence, other: Evidence) -> str | None:
 def _capacity(run: Evidence, other: Evidence) -> str | None:
     """What a run with another adapter tests: the rank, the form of the adapter, or nothing if it can do less."""
     if run.config.method == other.config.method:
-        more = other.config.rank is None or (run.config.rank or 0) < other.config.rank
-        return RANK if run.config.rank is not None and more else None
+        if isinstance(run.rank, Mapping) or isinstance(other.rank, Mapping):  # more in one layer and less in another
+            return None
+        return RANK if run.rank < other.rank else None
     if METHODS[other.config.method].trains_everything:
         return FORM
     return None
@@ -113,9 +114,11 @@ def _capacity(run: Evidence, other: Evidence) -> str | None:
 def _suspects(run: Evidence) -> list[tuple[str, ...]]:
     """What a run's own numbers say: groups of signatures between which they cannot decide, the first one first."""
     if not run.finished:
-        return [(DIVERGED if run.failure else UNFINISHED,)]
+        return [(DIVERGED if run.failure and not run.crashed else UNFINISHED,)]
     fits, few = run.misfit <= MISFIT, run.config.recipe.epochs <= FEW_EPOCHS
     turn, head, batchnorm = run.turn, run.head, run.batchnorm
+    if run.fitted:  # to convergence: it has no rates and no number of steps
+        return [(FORM,) if not fits else (OVERFITTING,) if run.gap > GAP else (NOTHING,), (NOTHING,)]
     slow = (TOO_LOW,) if turn is not None and turn < LITTLE else ()
     signs = [
         ((HEAD,), run.loudest > LOUD),
@@ -126,7 +129,7 @@ def _suspects(run: Evidence) -> list[tuple[str, ...]]:
         ((TOO_LOW,), turn is not None and turn < HARDLY and (run.peak < RUINED or 2 * run.best.epoch > len(run.log))),
         ((HEAD, BASE), not fits and head is not None and head < ASLEEP),
         ((*slow, OVERFITTING), fits and run.gap > GAP),
-        ((*slow, *_too_small(run.config), EPOCHS), not fits),
+        ((*slow, *_too_small(run), EPOCHS), not fits),
         ((NOTHING,), True),
     ]
     return [group for group, shown in signs if shown]
@@ -136,8 +139,8 @@ def _accuracy(run: Evidence) -> float:
     return run.reached
 
 
-def _too_small(config: RunConfig) -> tuple[str, ...]:
-    """What may lack capacity where a run with this config does not fit."""
-    if METHODS[config.method].trains_everything:
+def _too_small(run: Evidence) -> tuple[str, ...]:
+    """What may lack capacity where a run does not fit."""
+    if METHODS[run.config.method].trains_everything:
         return (BASE,)
-    return (FORM, BASE) if config.rank is None else (RANK, FORM, BASE)
+    return (FORM, BASE) if run.rank == inf else (RANK, FORM, BASE)

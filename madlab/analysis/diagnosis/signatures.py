@@ -13,12 +13,12 @@ RANK, FORM, BASE = "rank too low", "adapter too small", "base too small"
 EPOCHS, OVERFITTING = "too few epochs", "overfitting"
 SIGNATURES = {
     DIVERGED: "the loss or a weight is no longer a number",
-    UNFINISHED: "the run has no result, and nothing says why: it is still running, or it was stopped",
+    UNFINISHED: "the run has no result: it is still running, was stopped, or ended with an error of the program",
     TOO_HIGH: "the filters were thrown away and learned anew",
     TOO_LOW: "the filters hardly moved, so that this is BatchNorm and head",
     HEAD: "the head is the culprit, and not the adapter",
     BATCHNORM: "its scales or its running averages are the culprit, and not the adapter",
-    RANK: "beta and gamma cannot say what the whole alpha can",
+    RANK: "factors of this rank cannot say what a higher one can",
     FORM: "this kind of adapter cannot do what fine-tuning can",
     BASE: "whatever adapts this base network does not fit, or the labels are wrong",
     EPOCHS: "the training ended while there was more to learn",

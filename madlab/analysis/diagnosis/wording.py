@@ -1,7 +1,7 @@
 """What a diagnosis tells: numbers, each beside its yardstick, comparisons, and the commands to try next."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from madlab.adapters import METHODS
@@ -34,6 +34,8 @@ from madlab.runs.config import CONFIG
 KINDS = {TOO_HIGH: "adapter", TOO_LOW: "adapter", HEAD: "head", BATCHNORM: "batchnorm"}
 LARGER = "resnet26-tinyimagenet"
 """The largest base network that ships with madlab."""
+SMALLER = ("pocket-resnet26", "pocket-densenet")
+"""The others that do."""
 
 
 def measured(run: Evidence) -> tuple[str, ...]:
@@ -95,15 +97,27 @@ def _command(run: Evidence, signature: str) -> str:
         return _train(run, f"-{kind}-rate", **{name: _better_rate(run, kind, signature == TOO_LOW)})
     if signature == EPOCHS:
         return _train(run, "-longer", epochs=3 * run.config.recipe.epochs)
+    if signature == RANK and run.config.method == "mad":
+        return _train(run, "-full", **_method(run, "mad"))
     if signature == RANK:
-        return _train(run, "-full", **_method(run, run.config.method))
+        rank = 2 * (max(run.rank.values()) if isinstance(run.rank, Mapping) else int(run.rank))
+        return _train(run, f"-rank-{rank}", **_method(run, f"{run.config.method}:{rank}"))
     if signature == FORM:
         return _train(run, "-finetune", **_method(run, "finetune"))
     if signature == BASE:
-        return _train(run, "-other-base", base="BASE" if run.config.base.source == LARGER else LARGER)
+        return _train(run, "-other-base", base=LARGER if run.config.base.source in SMALLER else "BASE")
     if signature == OVERFITTING:
-        return _train(run, "-rank-1", **_method(run, "mad:1"))
+        return _fewer_numbers(run)
     return ""
+
+
+def _fewer_numbers(run: Evidence) -> str:
+    """For a run that knows its training images by heart: an adapter with less to learn or, without one, more images."""
+    if run.config.method == "batchnorm":
+        return _train(run, "-frozen", **_method(run, "frozen"))
+    if not run.fitted and (run.config.method, run.rank) != ("mad", 1):
+        return _train(run, "-rank-1", **_method(run, "mad:1"))
+    return "" if run.config.recipe.augment == "trivial" else _train(run, "-augmented", augment="trivial")
 
 
 def _better_rate(run: Evidence, kind: str, higher: bool) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from madlab.lessons.checks import Wrong, number_in, present, random_convs, same_tensor
+from madlab.lessons.checks import Wrong, in_format_of, number_in, present, random_convs, same_tensor
 from madlab.lessons.quizzes import Question
 
 
@@ -22,6 +22,7 @@ def modulate(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
         present(got, "the domain's weights")
         if not (torch.equal(given[0], weight) and torch.equal(given[1], alpha)):
             raise Wrong("The base's weights were changed, but all domains share them. Return new weights.")
+        got = in_format_of(expected, got)
         wrong = {
             "The weights were added to α. Multiply them.": weight + alpha[:, :, None, None],
             "This multiplies by 1 + α. α itself is the factor: 1 leaves a kernel as it is.": weight + expected,

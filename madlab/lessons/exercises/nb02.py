@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from madlab.lessons.checks import Wrong, present, random_convs, same_tensor
+from madlab.lessons.checks import Wrong, in_format_of, present, random_convs, same_tensor
 from madlab.lessons.quizzes import Question
 
 
@@ -31,6 +31,7 @@ def forward(answer: type[nn.Module]) -> str:
         if not torch.equal(conv.weight, weight):
             raise Wrong("The base's filters were changed, but all domains share them. Compute new ones in `forward`.")
         expected = _slice_by_slice(conv, x, alpha.detach())
+        got = in_format_of(expected, got)
         if isinstance(got, torch.Tensor) and not (
             got.shape == expected.shape and torch.allclose(got, expected, atol=1e-5)
         ):
@@ -130,7 +131,7 @@ def closest(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
         for m, n in product(range(conv.out_channels), range(conv.in_channels)):
             slice_, wanted = weight[m, n].reshape(-1, 1), target[m, n].reshape(-1, 1)
             expected[m, n] = torch.linalg.lstsq(slice_, wanted).solution.squeeze()
-        got = answer(weight.clone(), target.clone())
+        got = in_format_of(expected, answer(weight.clone(), target.clone()))
         if isinstance(got, torch.Tensor) and got.shape == weight.shape:
             raise Wrong(
                 "This has one number per weight, as if target were divided by weight. α has one number per slice."

@@ -98,6 +98,12 @@ def _judge_parts(base: nn.Module, view: nn.Module, classes: int) -> None:
         raise Wrong("The convolutions were copied. Put them into the memo of `copy.deepcopy`, so that they are shared.")
     if {id(norm) for norm in parts(view, nn.BatchNorm2d)} & {id(norm) for norm in parts(base, nn.BatchNorm2d)}:
         raise Wrong("The BatchNorm layers are the base's own. Training would change them for everybody.")
+
+    def places(network: nn.Module) -> set[int]:
+        return {t.data_ptr() for norm in parts(network, nn.BatchNorm2d) for t in (*norm.parameters(), *norm.buffers())}
+
+    if places(view) & places(base):
+        raise Wrong("A BatchNorm layer shares its numbers with the base's. Training would change them for everybody.")
     heads = parts(view, nn.Linear)
     if not heads or heads[-1].out_features != classes:
         raise Wrong(f"The head should have {classes} outputs, one for each class of this domain.")

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from madlab.lessons.checks import Wrong, present, same_tensor
+from madlab.lessons.checks import Wrong, in_format_of, present, same_tensor
 from madlab.lessons.quizzes import Question
 
 
@@ -20,7 +20,7 @@ def factorised(answer: Callable[[torch.Tensor, torch.nn.Conv2d, torch.Tensor, to
         beta, gamma = torch.randn(outputs, rank, requires_grad=True), torch.randn(rank, inputs, requires_grad=True)
         expected = _by_slices(x, conv, beta.detach(), gamma.detach())
         before = conv.weight.detach().clone()
-        got = answer(x.clone(), conv, beta, gamma)
+        got = in_format_of(expected, answer(x.clone(), conv, beta, gamma))
         if not torch.equal(conv.weight, before):
             raise Wrong("conv's own weight was changed. It is frozen and shared: compute new filters from it.")
         if isinstance(got, torch.Tensor) and got.shape == expected.shape:

@@ -143,6 +143,7 @@ def paired(answer: Callable[[dict[int, float], dict[int, float]], Any]) -> str:
         leads = [ours[seed] - theirs[seed] for seed in seeds[1:5]]
         got = answer(dict(ours), dict(theirs))
         present(got, "the pair of mean and standard deviation")
+        got = got.tolist() if hasattr(got, "tolist") else got  # NumPy's arrays and PyTorch's tensors
         if not isinstance(got, tuple | list) or len(got) != 2:
             raise Wrong("Return two numbers: `return mean, deviation`.")
         mean, deviation = (

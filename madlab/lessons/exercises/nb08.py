@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from madlab.lessons.checks import Wrong, number_in, same_number, same_tensor
+from madlab.lessons.checks import Wrong, in_format_of, number_in, same_number, same_tensor
 from madlab.lessons.quizzes import Question
 
 
@@ -86,7 +86,7 @@ def shrink(answer: Callable[[torch.Tensor, float], Any]) -> str:
         for i, j in product(range(m), range(n)):
             value = float(alpha[i, j])
             expected[i, j] = max(1.0, value - s) if value > 1 else min(1.0, value + s)
-        got = answer(alpha.clone(), s)
+        got = in_format_of(expected, answer(alpha.clone(), s))
         if isinstance(got, torch.Tensor) and got.shape == alpha.shape:
             if torch.allclose(got, torch.where((alpha - 1).abs() < s, torch.ones(()), alpha), atol=1e-6):
                 raise Wrong(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from madlab.lessons.checks import Wrong, number_in, same_tensor
+from madlab.lessons.checks import Wrong, in_format_of, number_in, same_tensor
 from madlab.lessons.quizzes import Question
 
 
@@ -19,7 +19,7 @@ def reach(answer: Callable[[Tensor, Tensor], Any]) -> str:
         weight, target = (torch.randn(*channels, 1, 1) for _ in range(2))
         weight += weight.sign() * 0.1  # no weight is near zero
         kept = weight.clone()
-        got = answer(weight, target.clone())
+        got = in_format_of(target, answer(weight, target.clone()))
         if not torch.equal(weight, kept):
             raise Wrong("The base network's filters were changed: they are shared and have to stay as they are.")
         if isinstance(got, Tensor) and got.shape == weight.shape:
