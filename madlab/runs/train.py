@@ -192,7 +192,10 @@ def _load(domain: Domain | Path | str, network: nn.Module, flip: bool | None, re
             raise MadlabError(f"The Domain has images of {domain.size} pixels, not of {resize}: leave out the size.")
         return domain if flip is None else replace(domain, flip=flip)
     if resize is not None:
-        return load_domain(domain, size=resize, flip=flip)
+        data = load_domain(domain, size=resize, flip=flip)
+        if data.size < resize:
+            raise MadlabError(f"The images of {data.name} have {data.size} pixels: ask for a size of at most that.")
+        return data
     size = image_size(network)
     if not size.declared:
         warn(size.notice, MadlabWarning, stacklevel=3)

@@ -6,6 +6,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import write_base, write_folder
@@ -177,30 +178,22 @@ def test_images_from_elsewhere_are_used(place: Path, tmp_path: Path) -> None:
     assert f"test accuracy {madlab.evaluate(place / 'mad'):.2f} %" in told
 
 
+def trained(place: Path, out: Path, **options: Any) -> Path:
+    base = str(place / "small.safetensors")
+    given = {"base": base, "epochs": 1, "batch_size": 8, "progress": False, "device": "cpu"}
+    madlab.train(place / "shades", "mad", out=out, **given, **options)
+    return out
+
+
 def test_a_run_that_trained_on_validation_says_so(place: Path, tmp_path: Path) -> None:
-    options = {
-        "base": str(place / "small.safetensors"),
-        "epochs": 1,
-        "batch_size": 8,
-        "progress": False,
-        "device": "cpu",
-    }
-    madlab.train(place / "shades", "mad", out=tmp_path / "both", trainval=True, **options)
-    path, _ = inspect_run(tmp_path / "both", split="val", device="cpu")
+    both = trained(place, tmp_path / "both", trainval=True)
+    path, _ = inspect_run(both, split="val", device="cpu")
     assert "was trained on these images, too" in " ".join(Page(path).text.split())
     with pytest.raises(madlab.MadlabError, match="trained on its validation images: compare on the test images"):
-        compare_runs(place / "mad", tmp_path / "both", tmp_path / "page.html", split="val", device="cpu")
+        compare_runs(place / "mad", both, tmp_path / "page.html", split="val", device="cpu")
 
 
 def test_a_folded_domain_has_no_form_to_train_on(place: Path, tmp_path: Path) -> None:
-    options = {
-        "base": str(place / "small.safetensors"),
-        "epochs": 1,
-        "batch_size": 8,
-        "progress": False,
-        "device": "cpu",
-    }
-    madlab.train(place / "shades", "mad", out=tmp_path / "few", finish_bits=2, **options)
-    for run, whole in ((tmp_path / "few", False), (place / "mad", True)):
+    for run, whole in ((trained(place, tmp_path / "few", finish_bits=2), False), (place / "mad", True)):
         path, _ = inspect_run(run, tmp_path / "page.html", device="cpu")
         assert ("with running statistics" in Page(path).text) == whole

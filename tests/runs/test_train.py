@@ -747,3 +747,9 @@ class _Steep(torch.autograd.Function):
     @staticmethod
     def backward(context, gradient):
         return 1e21 * gradient
+
+
+def test_a_size_that_a_domain_does_not_have_is_refused(place):
+    with pytest.raises(MadlabError, match="images of digits have 36 pixels: ask for a size of at most that"):
+        madlab.train("digits", "mad", base=str(place / "small.safetensors"), size=96)
+    assert madlab.load_domain("digits", size=24).size == 24
