@@ -48,8 +48,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from madlab.backbones import BACKBONES, WEIGHTS, load_base, save_base
 from madlab.benchmarks import load_domain
-from madlab.benchmarks.cache import cache_folder
 from madlab.benchmarks.domain import Domain, Split
+from madlab.benchmarks.fetch import cache_folder
 from madlab.benchmarks.loader import batches, crop_and_flip, normalise
 from madlab.benchmarks.packed import MANIFEST
 from madlab.device import autocast

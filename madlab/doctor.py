@@ -23,7 +23,7 @@ def examine() -> Iterator[tuple[str, str]]:
     import torch
 
     from madlab.backbones import WEIGHTS, resnet26
-    from madlab.benchmarks.cache import cache_folder
+    from madlab.benchmarks.fetch import cache_folder
     from madlab.device import default_device
     from madlab.network import MultiDomainNet
 

@@ -18,7 +18,6 @@ from madlab.adapters import METHODS
 from madlab.adapters.base import Layer, checked_ranks, split_method
 from madlab.adapters.layer import uncompiled
 from madlab.anatomy import anatomy_of
-from madlab.assembly import assemble
 from madlab.device import no_modes
 from madlab.errors import MadlabError
 from madlab.facts import DomainFacts, make_facts
@@ -29,7 +28,7 @@ from madlab.hub import domain_file
 from madlab.prediction import Guess, Picture, predict
 from madlab.proof import prove
 from madlab.stored import Form, StoredBytes, decode, encode, lost, settled, stored_bytes
-from madlab.view import DomainView
+from madlab.view import DomainView, assemble
 
 
 class MultiDomainNet(nn.Module):

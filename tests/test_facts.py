@@ -47,7 +47,7 @@ def test_a_file_of_madlab_0_1_leaves_head_and_sizes_to_the_base(head, tmp_path):
 
 
 WRONG = [
-    ({"crop": 48}, "a crop of 48 pixels, larger than its images of 40"),
+    ({"resize": 40, "crop": 48}, "a crop of 48 pixels, larger than its images of 40"),
     ({"normalization": {"mean": [123.7], "std": [58.4]}}, "cannot be used: .* scaled to 0..1"),
     ({"grey": {"black": 3}}, "grey scale"),
     ({"grey": {"black": 3, "white": 1}}, "grey scale"),
@@ -72,8 +72,8 @@ WRONG = [
     ({"options": {"speed": 2}}, "no option 'speed'"),
     ({"normalization": {"mean": [0.5]}}, "normalization .* cannot be used"),
     ({"normalization": {"mean": [0.5], "std": [0.0]}}, "std above 0"),
-    ({"normalization": {"mean": [0.5, 0.5], "std": [0.5]}}, "one number a channel"),
-    ({"normalization": {"mean": [], "std": []}}, "one number a channel"),
+    ({"normalization": {"mean": [0.5, 0.5], "std": [0.5]}}, "one number per channel"),
+    ({"normalization": {"mean": [], "std": []}}, "one number per channel"),
     ({"normalization": {"mean": [0.5], "std": [0.5], "var": [1.0]}}, "normalization .* cannot be used"),
     ({"normalization": {"mean": 0.5, "std": 0.5}}, "normalization.mean is 0.5; it should be a valid list"),
     ({"resize": 0}, "resize is 0; it should be greater than or equal to 1"),

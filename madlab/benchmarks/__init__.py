@@ -6,9 +6,9 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
-from madlab.benchmarks.cache import cache_folder
 from madlab.benchmarks.dividing import divide, division_digest
 from madlab.benchmarks.domain import Domain
+from madlab.benchmarks.fetch import cache_folder
 from madlab.benchmarks.folder import folder_name
 from madlab.errors import MadlabError, MadlabWarning
 from madlab.files.pictures import GreyScale

@@ -1,4 +1,4 @@
-"""Archives from the network to the disk: resumed downloads, checked before use; and the lock on a folder of data."""
+"""Archives from the network to the disk: where they go, resumed downloads, checks before use; and locks on folders."""
 
 import contextlib
 import hashlib
@@ -22,6 +22,16 @@ PAUSE = 1.0
 """Seconds before everyone is asked again."""
 SLOWEST = 1024
 """Bytes a second, as a mean over one time-out, below which a host counts as stalled."""
+
+
+def cache_folder() -> Path:
+    """Where madlab keeps what it draws, fetches and prepares: $MADLAB_DATA, else the user's cache folder."""
+    if folder := os.environ.get("MADLAB_DATA"):
+        return Path(folder)
+    import pooch
+
+    return Path(pooch.os_cache("madlab"))
+
 
 Say = Callable[[str], object]
 """Tells the user what is going on, one sentence a call; `print` by default."""

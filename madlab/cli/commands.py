@@ -191,8 +191,8 @@ def share(run: Path, out: Path, **options: Any) -> None:
 
 def prepare(benchmark: str, root: Path | None, domains: list[str] | None, **options: Any) -> None:
     """Fetch, check and pack a benchmark's data; an interrupted call goes on with the next one."""
-    from madlab.benchmarks.cache import cache_folder
     from madlab.benchmarks.decathlon import prepare_decathlon
+    from madlab.benchmarks.fetch import cache_folder
     from madlab.benchmarks.open_data import prepare_open
     from madlab.benchmarks.sketch import prepare_sketch
 

@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 from zipfile import ZipFile, ZipInfo
 
-from madlab.benchmarks.cache import cache_folder
+from madlab.benchmarks.fetch import cache_folder
 from madlab.errors import MadlabError
 from madlab.files.plain import write_bytes
 

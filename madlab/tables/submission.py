@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from madlab.benchmarks.annotations import submission_accuracies, write_results
-from madlab.benchmarks.cache import cache_folder
 from madlab.benchmarks.decathlon import DECATHLON, test_images
+from madlab.benchmarks.fetch import cache_folder
 from madlab.benchmarks.loader import batches
 from madlab.benchmarks.protocol import Protocol
 from madlab.benchmarks.score import decathlon_score

@@ -16,8 +16,8 @@ from PIL import Image
 from sklearn.linear_model import RidgeClassifier
 
 from madlab.benchmarks import load_domain, pocket
-from madlab.benchmarks.cache import cache_folder
 from madlab.benchmarks.domain import SPLITS, Domain
+from madlab.benchmarks.fetch import cache_folder
 from madlab.benchmarks.pocket import SPECS, characters
 from madlab.benchmarks.score import DECATHLON_BASELINE, SKETCH_BASELINE
 from madlab.errors import MadlabError

@@ -11,8 +11,7 @@ import time
 import pytest
 
 from madlab.cli import terminal
-from madlab.cli.stopping import Stopped, stopped_by_signals
-from madlab.cli.terminal import ending, tell
+from madlab.cli.terminal import Stopped, ending, stopped_by_signals, tell
 from madlab.errors import MadlabError, printable
 
 HOSTILE = {
@@ -156,7 +155,7 @@ def test_signals_end_a_process_with_a_sentence(name, code):
 
 
 def test_a_forked_process_ends_by_the_signal_itself():
-    program = "import os, time\nfrom madlab.cli.stopping import stopped_by_signals\nwith stopped_by_signals():\n"
+    program = "import os, time\nfrom madlab.cli.terminal import stopped_by_signals\nwith stopped_by_signals():\n"
     program += (
         "    child = os.fork()\n    if child == 0:\n        print(os.getpid(), flush=True)\n        time.sleep(60)\n"
     )

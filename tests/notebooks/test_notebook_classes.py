@@ -48,6 +48,7 @@ def test_score_of_notebook_01() -> None:
 
 def test_multi_domain_network_of_notebook_03() -> None:
     """Two domains, three training steps each in turn: logits, what moved and what did not are the library's."""
+    torch.manual_seed(0)  # of some random networks rounding grows a hundredfold in three steps
     _, _, built = definitions(read("03"), "ModulatedConv2d", "add_domain", "MultiDomain")
     bases = [madlab.resnet26(num_classes=5, width=4) for _ in range(2)]
     bases[1].load_state_dict(bases[0].state_dict())

@@ -14,9 +14,8 @@ from torch.nn import functional as F
 from torchvision.transforms import functional as TF
 
 import madlab
-from madlab.benchmarks.augment import AUGMENTATIONS
 from madlab.benchmarks.domain import Domain
-from madlab.benchmarks.loader import batches
+from madlab.benchmarks.loader import AUGMENTATIONS, batches
 from madlab.benchmarks.split import Split
 from madlab.errors import MadlabError
 from madlab.runs.config import RunConfig

@@ -13,8 +13,8 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
-from madlab.benchmarks.cache import cache_folder
 from madlab.benchmarks.domain import Domain
+from madlab.benchmarks.fetch import cache_folder
 from madlab.benchmarks.pocket import (
     birds,
     characters,
