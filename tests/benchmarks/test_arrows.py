@@ -33,4 +33,4 @@ def test_there_is_no_circle() -> None:
     assert f"{NAME}.folder" in graph[f"{NAME}.domain"]  # the test sees what it should see
     order = list(TopologicalSorter(graph).static_order())  # raises CycleError
     assert order.index(f"{NAME}.split") < order.index(f"{NAME}.folder") < order.index(f"{NAME}.domain")
-    assert f"{NAME}.pocket" not in graph[f"{NAME}.cache"]
+    assert f"{NAME}.pocket" not in graph[f"{NAME}.fetch"]
