@@ -89,7 +89,7 @@ def _check_reached(view: DomainView, logits: Tensor) -> None:
 def _unsaved_kept(view: DomainView) -> Iterator[None]:
     """What no file holds must not change in training."""
     modules = list(view.network.modules())
-    unsaved = [(module, key) for module in modules for key in module._non_persistent_buffers_set]
+    unsaved = [(module, key) for module in modules for key in sorted(module._non_persistent_buffers_set)]
     before = [copy.deepcopy(module._buffers[key]) for module, key in unsaved]
     yield
     for (module, key), value in zip(unsaved, before, strict=True):
