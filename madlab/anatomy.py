@@ -94,6 +94,7 @@ def _as_brought_if_refused(base: nn.Module) -> Iterator[None]:
 def _taken_in(
     base: nn.Module, layers: dict[str, Layer], norms: dict[str, nn.Module], convs: Sequence[nn.Conv2d]
 ) -> Anatomy:
+    """The network frozen and laid out, and of its layers and norms those that its forward uses."""
     base.requires_grad_(False).eval()
     as_brought = _lay_out(convs)
     parameters = [p for p in base.parameters() if p.is_floating_point()]
