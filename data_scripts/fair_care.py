@@ -28,7 +28,7 @@ def _common(records: Sequence[Recorded]) -> list[str]:
         "Each run adapts one frozen base network to one domain. `frozen` is a linear head, fitted to convergence on "
         "frozen features; every other method starts from such a head and then trains the head, a BatchNorm of its own "
         "and its adapter together, with the same images in the same order for the same seed. The best epoch is chosen "
-        f"on validation images, and test images are read once, at the end. The protocol is {one.table.protocol}.",
+        "on validation images, and test images are read once, at the end. Each table names its protocol.",
         "Test images: " + ", ".join(f"{domain} {count:,}" for domain, count in images.items()) + ".",
     ]
 

@@ -27,6 +27,7 @@ def below_frozen(records: Sequence[Recorded]) -> list[str]:
         "A training that ends below a linear head on frozen features has done harm, unless chance put it there. Below "
         f"are {len(below)} of {counted(len(pairs), 'run')}, each compared with `frozen` on the same domain with the "
         "same seed.",
+        *_of_recipe(records),
         *_failed(found),
         _kept(found, pairs),
     ]
@@ -60,7 +61,19 @@ def carried_over(one: Recorded, tried: Recorded) -> list[str]:
         f"**The rates were tried on {there}** (above) and none on {here}, for no method: a row here says how its rates "
         "carry over to another network as much as what the method can do. Of "
         f"{counted(len(pairs), 'run')} {len(below)} end below frozen features. {_kept(found, pairs)}",
+        *_of_recipe([one]),
         *_failed(found),
+    ]
+
+
+def _of_recipe(records: Sequence[Recorded]) -> list[str]:
+    """What else than its method can have put a run below frozen features."""
+    if not any(one.unsteered for one in records):
+        return []
+    return [
+        "These runs have an earlier recipe, small images first and steps of any length, which costs whatever is "
+        "trained some points, and frozen features, whose head is fitted on whole images, none (*What the recipe "
+        "costs*). Part of the harm is the recipe's."
     ]
 
 
@@ -101,7 +114,9 @@ def _failed(found: Mapping[Key, Outcome]) -> list[str]:
         far = [*far[:MOST_NAMED], f"and {len(far) - MOST_NAMED} others"]
     return [
         f"{FAILED:.0f} points or more below BatchNorm alone, so that the adapter itself did harm: {listed(far)}. Rates "
-        "were tried on at most 540 training images per domain; for more images, in more steps, they may be too high."
+        "were tried on at most 540 training images per domain; for more images, in more steps, they may be too high. "
+        "Or single steps were too long: at the same rates some such runs do not fail with a bound (*What the recipe "
+        "costs*)."
     ]
 
 

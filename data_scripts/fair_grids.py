@@ -20,8 +20,9 @@ DUELS = (
     "frozen", "batchnorm", "mad", "mad:8", "piggyback", "wtpb", "parallel", "lora:8", "hira:8", "ksm",
     "filter-subspace", "series", "finetune", "mad:1", "mad:2", "mad:13", "mad:39",
 )  # fmt: skip
-"""The rows that are compared pair by pair. Ranks of MAD at the rivals' sizes: 1 and 2 store a little more than
-filter-subspace, 13 has the parameters of the masks as the literature counts them, 39 those of lora:8."""
+"""The rows that are compared pair by pair. Ranks of MAD at the rivals' sizes: 1 and 2 are the nearest to
+filter-subspace, which stores less, 13 has the parameters of the masks as the literature counts them, 39 those of
+lora:8."""
 DRAWN = ("mad:4", "mad:16", "mad+wtpb")
 """Rows that the notebooks draw: MAD's other ranks, with the rates of the duels' ranks, and the paper's hybrid."""
 OTHERS = (

@@ -11,7 +11,7 @@ whatever the records hold; tests/data_scripts/test_fair_page.py makes it again a
 import argparse
 import re
 import sys
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from pathlib import Path
 from textwrap import fill
 
@@ -20,29 +20,33 @@ from fair_floors import below_frozen, carried_over
 from fair_goal import smallest_domain
 from fair_rates import rank_or_rates
 from fair_recipe import caution, cost_of_recipe, few_images
-from fair_records import Recorded
-from fair_sections import accuracy, duels_of_mad, epochs, equal_sizes
+from fair_records import Recorded, listed
+from fair_sections import accuracy, duels_of_mad, epochs
 from fair_trials import REPLICATES, SECOND_ROUND, TRIALS, duels_tried
 from finals import LEAST
 
 from madlab.errors import MadlabError
 from madlab.runs.record import RECORDS
+from madlab.tables.duel_report import difference
+from madlab.tables.duels import MEAN, Duel, duels
+from madlab.tables.equal_size import Pair, named
 from madlab.tables.output import markdown
 from madlab.tables.report import collect, kilobytes, with_spreads
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "notebooks" / "site"
 NINE, FIVE, RECIPE, BOUNDED = "fair-decathlon", "fair-sketch", "fair-recipe", "fair-bounded"
+NEW_NINE, NEW_FIVE = "fair-bounded-nine", "fair-bounded-five"
 TOLD = {
-    NINE: "the nine domains",
-    FIVE: "the five domains",
+    NINE: "the nine domains (earlier recipe)",
+    FIVE: "the five domains (earlier recipe)",
     "fair-epochs": "the study of epochs",
     "fair-goal": "the nine domains, rounded in training",
     "fair-rates": "the nine domains, with the rates of other ranks",
     RECIPE: "the control of the recipe",
-    BOUNDED: "the five mixed domains with bounded steps",
-    "fair-bounded-five": "the five domains with bounded steps",
-    "fair-bounded-nine": "the nine domains with bounded steps",
+    BOUNDED: "the five mixed domains",
+    NEW_FIVE: "the five domains",
+    NEW_NINE: "the nine domains",
     "fair-densenet": "the five domains with the DenseNet",
     "fair-full-width": "the nine domains at full width",
 }
@@ -85,7 +89,12 @@ def write_page(args: argparse.Namespace) -> None:
     (args.site / "fair_table.md").write_text(text, "utf-8")
     before, rest = args.readme.read_text("utf-8").split(BEGIN)
     _, after = rest.split(END)
-    short = in_short(found[NINE], found[FIVE], caution(found[RECIPE], found[BOUNDED]))
+    old = found[NINE], found[FIVE]
+    new = found[NEW_NINE], found[NEW_FIVE]
+    if any(one.missing for one in new):
+        short = in_short(*old, caution(found[RECIPE], found[BOUNDED]))
+    else:
+        short = in_short(*new, more_seeds(new, old))
     args.readme.write_text(f"{before}{BEGIN}\n{short}\n{END}{after}", "utf-8")
 
 
@@ -95,20 +104,20 @@ def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
     trials = nine.file.with_name("trials.jsonl")
     pictures: dict[str, bytes] = {}
     parts = ["# The fair table", OPENING]
-    parts += [*(_answer(one) for one in (nine, five) if one.ready), *caution(recipe, bounded)]
     whole = [one for one in (new_nine, new_five) if not one.missing]  # what they have before is in `bounded`
-    parts += map(_answer, whole)
+    parts += map(_answer, [*whole, *([] if bounded.missing else [bounded])])
+    parts += [*(_answer(one) for one in (nine, five) if one.ready), *caution(recipe, bounded)]
     parts += ["## What was compared, and how equal", *care([nine, five], list(found.values()))]
     parts += ["### What is there, and what is missing", *completeness(list(found.values()))]
     parts += ["## What the recipe costs", *cost_of_recipe(recipe)]
     parts += few_images(*(nine.file.with_name(f"failures-bound-{bound}.jsonl") for bound in (0, 4)))
-    for one in (bounded, *whole, nine, five):
+    for one in (*whole, bounded, nine, five):
         parts += [f"## {_heading(one)}", *accuracy(one, pictures)]
         parts += [f"### MAD against its rivals on {one.told}", *duels_of_mad(one)]
-    parts += ["## A domain in 20 kB", *smallest_domain(nine, goal)]
+    parts += ["## A domain in 20 kB", *smallest_domain(nine, goal, new_nine)]
     parts += ["## Rank or rates?", *rank_or_rates(nine, swapped)]
     parts += ["## Runs below frozen features", *below_frozen([nine, five])]
-    for one in (bounded, *whole):
+    for one in (*whole, bounded):
         parts += [f"### On {one.told}", *below_frozen([one])]
     parts += ["## How many epochs are enough", *epochs(study)]
     for one in others:
@@ -120,7 +129,7 @@ def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
 
 
 def in_short(nine: Recorded, five: Recorded, warned: list[str]) -> str:
-    """The README's table of some methods, what the duels at equal bytes say, and what to know of that (`caution`)."""
+    """The README's table of some methods, what the duels at equal bytes say, and what to know of that (warned)."""
     if not (nine.ready and five.ready):
         return "The fair table is not complete: `notebooks/site/fair_table.md` says what is missing."
     tables = [collect(one.runs, rounded=True)[0] for one in (nine, five)]
@@ -141,10 +150,44 @@ def in_short(nine: Recorded, five: Recorded, warned: list[str]) -> str:
     )
     if not duels_tried(nine.file.with_name("trials.jsonl")):
         what += "; trials of rates are not equal yet"
-    said = [f"On {one.where}, at equal bytes, {equal_sizes(one).verdicts('bytes')}" for one in (nine, five)]
+    said = [f"On {one.where}, at equal bytes, {one.equal_sizes.verdicts('bytes')}" for one in (nine, five)]
+    said.append(_behind_copies((nine, five)))
     heads = [f"{head}{form}" for form in ("", ", rounded") for head in ("kB", "nine", "five")]
     table = markdown(["method", "parameters", *heads], columns)
     return "\n\n".join([_wrapped(f"{what}:"), table, _wrapped(" ".join([*said, *warned]))])
+
+
+def _behind_copies(records: Sequence[Recorded]) -> str:
+    """How much a copy of the network stores, as a multiple of full MAD, and how many points full MAD is from it."""
+    stored = records[0].forms["stored"]
+    fought = [(duel, one.where) for one in records for duel in duels(one.grid, [("mad", "finetune")])]
+    points = [f"{difference(duel, 1)} on {where}" for duel, where in fought if duel.kind == MEAN]
+    return (
+        f"Full MAD's distance from fine-tuning, which stores {stored['finetune'] / stored['mad']:.0f} times as much: "
+        f"{listed(points)}."
+    )
+
+
+def more_seeds(new: Sequence[Recorded], earlier: Sequence[Recorded]) -> list[str]:
+    """What to know of verdicts with one seed: which are others with the earlier recipe, where there are more seeds."""
+    ready = [(one, other) for one, other in zip(new, earlier, strict=True) if other.ready]
+    seeds = max((int(other.table.methods["seeds"].max()) for _, other in ready), default=1)
+    if seeds == 1:
+        return []
+    said = []
+    for one, other in ready:
+        now, then = ({named(pair): duel.verdict for pair, duel in _at_bytes(found)} for found in (one, other))
+        changed = [f"{rival} ({verdict})" for rival, verdict in then.items() if now.get(rival) != verdict]
+        said.append(f"on {one.where}, {listed(changed, 'none')}")
+    return [
+        f"**These runs have one seed**, and intervals of test images alone. With {seeds} seeds and an earlier recipe, "
+        f"small images first and steps of any length, these verdicts differ: {'; '.join(said)}."
+    ]
+
+
+def _at_bytes(one: Recorded) -> list[tuple[Pair, Duel]]:
+    found = one.equal_sizes
+    return [(pair, found.means[pair]) for pair in found.at["bytes"]]
 
 
 def _rounded(method: str, forms: Container[str]) -> str:
@@ -155,7 +198,7 @@ def _rounded(method: str, forms: Container[str]) -> str:
 
 def _answer(one: Recorded) -> str:
     so_far = f" ({one.there:,} of {one.planned.total():,} runs so far)" if one.missing else ""
-    return f"**At equal bytes, on {one.where}**{so_far}: {equal_sizes(one).verdicts('bytes')}"
+    return f"**At equal bytes, on {one.where}**{so_far}: {one.equal_sizes.verdicts('bytes')}"
 
 
 def _repeat(trials: Path) -> str:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from statistics import fmean
 
 from fair_records import Recorded, listed
-from fair_sections import equal_sizes
 from tune import family_of
 
 from madlab.adapters.base import split_method
@@ -44,7 +43,7 @@ def rank_or_rates(one: Recorded, swapped: Recorded) -> list[str]:
         for rates in families
         if rates != own_rates[rank]
     }
-    rivals = [(swaps[mad][0], rival) for mad, rival in equal_sizes(one).at["bytes"] if mad in swaps]
+    rivals = [(swaps[mad][0], rival) for mad, rival in one.equal_sizes.at["bytes"] if mad in swaps]
     pairs = [(_name(rank, rates), _name(first, rates)) for rates in families for rank in others]
     found = duels(grid, [*pairs, *swaps.values(), *rivals])
     fought = {(duel.first, duel.second): duel for duel in found if duel.kind == MEAN}

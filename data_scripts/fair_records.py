@@ -13,6 +13,7 @@ from madlab.errors import MadlabError
 from madlab.runs.record import Run, read_runs
 from madlab.tables.budgets import stored_forms
 from madlab.tables.duels import grid_of
+from madlab.tables.equal_size import EqualDuels, equal_duels
 from madlab.tables.outcomes import Outcome, outcomes
 from madlab.tables.report import Table, collect
 
@@ -82,6 +83,20 @@ class Recorded:
         if len(tables) != 1:
             raise MadlabError(f"{self.file} has runs of {len(tables)} protocols: fold one grid into one file.")
         return tables[0]
+
+    @cached_property
+    def equal_sizes(self) -> EqualDuels:
+        """The duels of MAD with each rival at the nearest bytes and the nearest parameters."""
+        whole = self.table.whole
+        return equal_duels(
+            self.grid,
+            {"bytes": self.forms.assign(size=self.forms["stored"]), "numbers": whole.assign(size=whole["parameters"])},
+        )
+
+    @property
+    def unsteered(self) -> bool:
+        """Whether its runs have an earlier recipe: small images first, or steps of any length."""
+        return any(run.config.recipe.coarse > 0 or run.config.recipe.polyak == 0 for run in self.runs)
 
     @property
     def ready(self) -> bool:

@@ -1,7 +1,6 @@
 """The sections of the fair table's page: each takes what was recorded and returns paragraphs and tables as Markdown."""
 
 from collections.abc import Sequence
-from functools import cache
 from itertools import combinations
 from statistics import fmean
 
@@ -24,7 +23,7 @@ from madlab.tables.duel_report import (
     told,
 )
 from madlab.tables.duels import MEAN, UNKNOWN, Grid, duels, grid_of, mean_interval
-from madlab.tables.equal_size import NEAR, EqualDuels, equal_duels, named, verdicts
+from madlab.tables.equal_size import NEAR, EqualDuels, named, verdicts
 from madlab.tables.outcomes import outcomes
 from madlab.tables.output import markdown
 from madlab.tables.report import kilobytes, with_spreads
@@ -90,7 +89,7 @@ def _note(one: Recorded) -> str:
         f"Mean test accuracy in percent over {listed(one.table.domains)}. {spread}The interval of 95 % is that of the "
         f"mean, from test images drawn again, and from seeds where a row has several. {one_seed}Parameters and kB are "
         "those of one domain, without its head; norms count as the scale and shift that they are at inference. "
-        + (one.table.why_no_score or "S is against `finetune` of this table.")
+        f"The protocol is {one.table.protocol}. " + (one.table.why_no_score or "S is against `finetune` of this table.")
     )
 
 
@@ -130,19 +129,9 @@ def _choices(one: Recorded) -> str:
     )
 
 
-@cache
-def equal_sizes(one: Recorded) -> EqualDuels:
-    """The duels of MAD with each rival at the nearest bytes and the nearest parameters."""
-    whole = one.table.whole
-    return equal_duels(
-        one.grid,
-        {"bytes": one.forms.assign(size=one.forms["stored"]), "numbers": whole.assign(size=whole["parameters"])},
-    )
-
-
 def _fought(one: Recorded) -> list[str]:
     """The duels at equal size as a table, and whom MAD leads, ties with and loses to."""
-    found, stored, methods = equal_sizes(one), one.forms["stored"], one.table.whole
+    found, stored, methods = one.equal_sizes, one.forms["stored"], one.table.whole
     parts = []
     if found.means:
         columns = {
@@ -164,7 +153,7 @@ def _fought(one: Recorded) -> list[str]:
         parts.append(
             f"Verdicts after Holm's correction over each column of this table alone; intervals from {bases_of(means)}."
         )
-        parts += _without_failures(one, found)
+        parts += [*_smaller_is_better(one), *_without_failures(one, found)]
     fewer = methods.index.drop(with_enough_seeds(methods).index)
     if len(fewer):
         parts.append(f"With fewer seeds than these, and so in no duel: {listed(fewer)}.")
@@ -184,6 +173,26 @@ def _two_forms(one: Recorded) -> list[str]:
         "MAD's form 1 + βγ against βγ, rank 8, each with the rates of its own trials, in points: "
         f"{told(duel, 1)}. The interval comes from {bases_of([duel])}."
     ]
+
+
+def _smaller_is_better(one: Recorded) -> list[str]:
+    """Where a form of MAD that meets rivals is less accurate than one that stores less: what that one does to them."""
+    exact = one.forms[one.forms["bits"].isna()]
+    own = with_enough_seeds(exact)[lambda forms: forms["family"] == "mad"]
+    parts = []
+    for form in dict.fromkeys(mad for mad, _ in one.equal_sizes.at["bytes"]):
+        smaller = own[own["stored"] < own.loc[form, "stored"]]
+        if smaller.empty or smaller["mean"].max() <= own.loc[form, "mean"]:
+            continue
+        best = str(smaller["mean"].idxmax())
+        rivals = [rival for mad, rival in one.equal_sizes.at["bytes"] if mad == form]
+        fought = [duel for duel in duels(one.grid, [(best, form), *((best, r) for r in rivals)]) if duel.kind == MEAN]
+        parts.append(
+            f"{best}, which stores less, is better on test images than {form} here, so {form} is not the best that MAD "
+            f"can do in its bytes: {'; '.join(f'{told(duel, 1)} against {duel.second}' for duel in fought)}, corrected "
+            "over these alone."
+        )
+    return parts
 
 
 def _without_failures(one: Recorded, found: EqualDuels) -> list[str]:

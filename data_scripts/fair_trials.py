@@ -64,11 +64,12 @@ class Rounds:
         parts = [
             "**Trials.** Rates of adapter, BatchNorm and head are tried together, on validation images of two domains, "
             f"for each of {len(START)} methods and families of ranks; the ranks of a family have its rates. The first "
-            f"round (`data_scripts/tune.py`) has at least {TRIALS} places at random with the earlier recipe, small "
-            f"images first: {counts[0]}. The second (`data_scripts/finals.py`) has the best {FOUR} of the first again, "
-            "with today's recipe, and then pairs: all rates lower and higher than the best so far or, where that moved "
-            f"it, further on in that direction: {counts[1]}. The third (`data_scripts/replicates.py`) has the best "
-            f"{FOUR} of the second with {len(SEEDS)} more seeds: {counts[2]}.",
+            f"round (`data_scripts/tune.py`) has at least {TRIALS} places with the earlier recipe, small images "
+            "first: the rates that the family had before, places spread at random over a wide cube around them, and "
+            f"some around the best of these: {counts[0]}. The second (`data_scripts/finals.py`) has the best {FOUR} of "
+            "the first again, with today's recipe, and then pairs: all rates lower and higher than the best so far or, "
+            f"where that moved it, further on in that direction: {counts[1]}. The third (`data_scripts/replicates.py`) "
+            f"has the best {FOUR} of the second with {len(SEEDS)} more seeds: {counts[2]}.",
         ]
         for lines, least in rounds:
             if any(lines.values()) and not equal_trials(lines, START, least):

@@ -24,7 +24,10 @@ def _storable(bits: int) -> int:
 
 @dataclass(frozen=True, config=STRICT)
 class Recipe:
-    """How a run trains. The paper's hyperparameters are unknown: these are ours, tuned on validation data only.
+    """How a run trains. The paper's hyperparameters are unknown: these are ours.
+
+    Rates were chosen on validation images; `coarse` and `polyak` after a control whose test accuracies were seen
+    (notebooks/site/fair_table.md, "What the recipe costs").
 
     Raises pydantic's ValidationError for a value outside its range; `make_recipe` tells it in a sentence.
     """

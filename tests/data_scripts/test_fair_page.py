@@ -154,8 +154,8 @@ def test_verdicts_goal_and_floors_of_made_runs(command: Command, records: Path, 
     assert "At equal bytes there is no duel with prompt: no form of MAD is that near." in page
     assert "Test images: " in page and "pacs_art 400, pacs_sketch 400" in page
     assert (
-        "**Reached, beyond doubt.** On the nine domains the best on validation within 20 kB is mad in 4 bits: -0.25"
-        in page
+        "**Reached, beyond doubt.** On the nine domains (earlier recipe) the best on validation within 20 kB is "
+        "mad in 4 bits: -0.25" in page
     )
     assert "Below are 11 of 66 runs" in page  # prompt, on each domain
     assert "The remedy" in page and "That would be so for 66 of these runs" in page  # all validate alike
@@ -167,7 +167,7 @@ def test_verdicts_goal_and_floors_of_made_runs(command: Command, records: Path, 
 def test_what_stands_in_the_way_of_the_goal(command: Command, records: Path, tmp_path: Path) -> None:
     write_runs(records / "fair-decathlon.jsonl", table(NINE, {None: 60, 4: 40}))
     page = re.sub(r"\s+", " ", command(records, tmp_path)[0])
-    assert "**Not reached, beyond doubt.** On the nine domains" in page
+    assert "**Not reached, beyond doubt.** On the nine domains (earlier recipe)" in page
     assert "the best on validation within 20 kB is mad:4 in 4 bits: -15.00" in page
     assert "Before it is rounded, mad:4 is -5.00" in page and "folding its norms changes that by -10.00" in page
     assert "full α in the fewest bits (mad in 4 bits) takes 15.0 kB and its norms 4.0 kB." in page
@@ -180,7 +180,8 @@ def test_forms_that_were_rounded_in_training_count_for_the_goal(command, records
     for domains, said in (
         (
             NINE,
-            "**Reached, beyond doubt.** On the nine domains the best on validation within 20 kB is mad:10 in 4 bits,",
+            "**Reached, beyond doubt.** On the nine domains (earlier recipe) the best on validation within 20 kB is "
+            "mad:10 in 4 bits,",
         ),
         (NINE[1:], "the best on validation within 20 kB is mad:4 in 4 bits: -15.00"),
     ):
@@ -206,7 +207,10 @@ def test_what_is_missing_is_counted(command: Command, records: Path, tmp_path: P
         "So far 63 of 153 runs. Not every row of the duels was run on gtsrb yet, so that no mean has them in it."
         in page
     )
-    assert "**At equal bytes, on 8 of the nine domains** (63 of 153 runs so far): MAD **leads**: lora:8 (mad:4)" in page
+    assert (
+        "**At equal bytes, on 8 of the nine domains (earlier recipe)** (63 of 153 runs so far): MAD **leads**: "
+        "lora:8 (mad:4)" in page
+    )
     assert "`fair-epochs.jsonl` is not there yet: 96 runs of 96 are missing" in page
     assert "0 trials are in `madlab/records/trials.jsonl`, so that **they are not equal yet**" in page
 
@@ -332,14 +336,14 @@ def test_the_control_of_the_recipe_says_what_each_change_gives(command, records,
     steered, mixed = sys.modules["fair_grids"].STEERED, sys.modules["fair_grids"].MIXED
     recipes = {"earlier": (6, 0.6, 0.0), "four": (4, 0.0, 0.0), "whole": (6, 0.0, 0.0), "bounded": (6, 0.0, 4.0)}
 
-    def made(name: str, method: str, domain: str) -> Run:
+    def made(name: str, method: str, domain: str, seed: int = 0) -> Run:
         epochs, coarse, polyak = recipes[name]
         share = {"frozen": 0.5, "lora:8": 0.3}.get(method, 0.6) + (0.0 if name == "earlier" else 0.1)
         share += 0.4 if (method, name) == ("lora:8", "bounded") else 0.0
         family, _, rank = method.partition(":")
         facts = {"losses": (1.0,) * epochs, "coarse": coarse, "polyak": polyak}
         size = 0 if method in ("frozen", "batchnorm") else 10
-        return row(family, int(rank) if rank else None, size, share, domain, {}, **facts)
+        return row(family, int(rank) if rank else None, size, share, domain, {}, seed=seed, **facts)
 
     control = [("earlier", "frozen"), *((name, row) for name in recipes for row in steered)]
     of_control = [made(*cell, domain) for domain in mixed for cell in control]
@@ -370,19 +374,31 @@ def test_the_control_of_the_recipe_says_what_each_change_gives(command, records,
         told = " ".join(text.split())
         assert with_it in told and f"with today's, at rates of its own, {verdict}" in told
         assert "On dtd10, caltech100, flowers, chars74k, gtsrb, whatever the size" in told
-    own = page.split("## The five mixed domains with bounded steps")[1].split("\n## ")[0]
-    assert "### MAD against its rivals on the five mixed domains with bounded steps" in own
-    floors = page.split("### On the five mixed domains with bounded steps")[1].split("\n## ")[0]
+    own = page.split("## The five mixed domains")[1].split("\n## ")[0]
+    assert "### MAD against its rivals on the five mixed domains" in own
+    floors = page.split("### On the five mixed domains")[1].split("\n## ")[0]
     assert "Below are 0 of 80 runs" in " ".join(floors.split())
 
-    heading, answer = "## The five domains with bounded steps", "**At equal bytes, on the five domains with bounded"
+    heading, answer = "## The five domains\n", "**At equal bytes, on the five domains**"
     new = [made("bounded", row, domain) for row in duels for domain in FIVE]
     for runs in (new[:-1], new):
         write_runs(records / "fair-bounded-five.jsonl", runs)
         page = command(records, tmp_path)[0]
         assert f"| `fair-bounded-five.jsonl` | {len(runs)} of 85" in re.sub(r" +", " ", page)
         assert (heading in page) == (answer in " ".join(page.split())) == (runs is new)
-    assert "### On the five domains with bounded steps" in page and "## The nine domains with bounded" not in page
+    assert "### On the five domains\n" in page and "## The nine domains\n" not in page
+
+    new = [made("bounded", row, domain) for row in duels for domain in NINE]
+    sketch = [made("earlier", row, domain, seed) for row in duels for domain in FIVE for seed in range(2)]
+    write_runs(records / "fair-sketch.jsonl", sketch)
+    for runs, (which, share) in ((new[:-1], ("an earlier recipe", 60)), (new, ("one seed", 70))):
+        write_runs(records / "fair-bounded-nine.jsonl", runs)
+        page, block = command(records, tmp_path)
+        mad = next(line for line in block.splitlines() if line.startswith("| mad "))
+        assert f"**These runs {'are of' if share == 60 else 'have'} {which}**" in " ".join(block.split())
+        assert [float(cell.split("±")[0]) for cell in mad.split("|")[4:6]] == [share, share]
+    assert "With 2 seeds and an earlier recipe, small images first" in " ".join(block.split())
+    assert page.index("**At equal bytes, on the nine domains**") < page.index("on the nine domains (earlier recipe)**")
 
 
 def test_the_bound_on_few_images_is_told_as_it_is_recorded() -> None:
