@@ -144,9 +144,9 @@ def in_short(nine: Recorded, five: Recorded, warned: list[str]) -> str:
     if seeds[0] == 1 < seeds[-1]:
         over += " (one where there is no ±)"
     what = (
-        f"Test accuracy in percent at 32 pixels on small public sets, {nine.where} and {five.where}, "
-        f"`pocket-resnet26`, {nine.runs[0].result.epochs} epochs, {over}; kB of adapter and norms. Rounded: the same "
-        f"runs, numbers in {ROUNDED} bits, masks coded, norms folded"
+        f"Test accuracy in percent at 32 pixels on small sets, {nine.where} and {five.where}, "
+        f"`pocket-resnet26`, {nine.runs[0].result.epochs} epochs, {over}; kB of adapter and norms, at most. Rounded: "
+        f"the same runs, numbers in {ROUNDED} bits, masks coded, norms folded"
     )
     if not duels_tried(nine.file.with_name("trials.jsonl")):
         what += "; trials of rates are not equal yet"

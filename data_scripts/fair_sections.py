@@ -187,10 +187,10 @@ def _smaller_is_better(one: Recorded) -> list[str]:
         best = str(smaller["mean"].idxmax())
         rivals = [rival for mad, rival in one.equal_sizes.at["bytes"] if mad == form]
         fought = [duel for duel in duels(one.grid, [(best, form), *((best, r) for r in rivals)]) if duel.kind == MEAN]
+        points = "; ".join(f"{told(duel, 1)} against {duel.second}" for duel in fought)
         parts.append(
-            f"{best}, which stores less, is better on test images than {form} here, so {form} is not the best that MAD "
-            f"can do in its bytes: {'; '.join(f'{told(duel, 1)} against {duel.second}' for duel in fought)}, corrected "
-            "over these alone."
+            f"{best}, which stores less, has a higher mean on test images than {form} here, so {form} may not be the "
+            f"best that MAD can do in its bytes: {points}, corrected over these alone."
         )
     return parts
 

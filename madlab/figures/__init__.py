@@ -8,7 +8,6 @@
 """
 
 from madlab.figures.activations import activations, contributions, misfit_by_layer
-from madlab.figures.allocation import accuracy_by_budget, accuracy_by_kilobytes, values_by_layer
 from madlab.figures.budgets import by_kernel, cost_by_rank, critical_path, parameter_bars, shared_and_own
 from madlab.figures.comparisons import (
     accuracy_by_domain,
@@ -36,7 +35,15 @@ from madlab.figures.mistakes import (
 )
 from madlab.figures.modulations import accuracy_by_kept, alpha_by_layer, alpha_histograms, kept_by_layer
 from madlab.figures.rankings import critical_difference, domain_shares, ranking, score_curves
-from madlab.figures.ranks import accuracy_by_rank, factors, singular_values, spectrum_history
+from madlab.figures.ranks import (
+    accuracy_by_budget,
+    accuracy_by_kilobytes,
+    accuracy_by_rank,
+    factors,
+    singular_values,
+    spectrum_history,
+    values_by_layer,
+)
 from madlab.figures.runs import accuracy_against_parameters, accuracy_bars, look, training_curves
 from madlab.figures.sizes import FormPoint, accuracy_against_bytes
 from madlab.figures.style import (
