@@ -11,9 +11,17 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward, _InstanceNorm.forward)
 """Of the norms whose running statistics fold into scale and shift."""
 
+KEPT = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+"""What the norms of PyTorch keep."""
+
 
 def fold(norm: nn.Module) -> dict[str, Tensor] | None:
-    """Scale and shift that a norm multiplies by and adds in eval mode; None for one that computes anything else."""
+    """Scale and shift that a norm multiplies by and adds in eval mode; None for one that computes anything else.
+
+    A norm that keeps more than these and its running statistics, as one that holds its activation's slopes, is none.
+    """
+    if norm.state_dict().keys() - KEPT:
+        return None
     if isinstance(norm, nn.GroupNorm | nn.LayerNorm | nn.RMSNorm):
         return {name: parameter.detach() for name, parameter in norm.named_parameters()}
     if not isinstance(norm, _NormBase) or norm.running_mean is None or norm.running_var is None:

@@ -487,6 +487,28 @@ def without_bias(channels):
     return norm
 
 
+class Sloped(nn.BatchNorm2d):
+    """With an activation that learns, as timm's BatchNormAct2d holds one."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.act = nn.PReLU(channels)
+
+    def forward(self, images):
+        return self.act(super().forward(images))
+
+
+class Shifted(nn.LayerNorm):
+    """With a buffer that its forward needs."""
+
+    def __init__(self, channels):
+        super().__init__([channels, 1, 1])
+        self.register_buffer("away", torch.ones(()))
+
+    def forward(self, images):
+        return images * self.weight + self.bias + self.away
+
+
 NORMS = {
     "plain": (nn.BatchNorm2d, True),
     "activated": (Activated, True),
@@ -494,6 +516,7 @@ NORMS = {
     "positive": (Positive, False),
     "parametrised": (parametrised, False),
     "without bias": (without_bias, False),
+    "sloped": (Sloped, False),
 }
 
 
@@ -518,3 +541,14 @@ def test_a_norm_is_folded_only_where_that_is_what_it_computes(kind, bits, tmp_pa
     net.load_domain(path, "again")
     assert bool(net.view("again").folded) == folds
     close(net(images(), "again"), net(images(), "d"), 1e-5 if bits is None or not folds else 0.1)
+
+
+def test_a_norm_keeps_a_buffer_of_its_own(tmp_path) -> None:
+    base = Small()
+    base.body[1] = Shifted(12)
+    net = MultiDomainNet(base)
+    net.add_domain("d", CLASSES, "batchnorm")
+    path = tmp_path / "d.safetensors"
+    net.save_domain("d", path, norms="folded")
+    net.load_domain(path, "again")
+    close(net(images(), "again"), net(images(), "d"))

@@ -20,6 +20,7 @@ from madlab.runs.epoch import Measured, measure
 from madlab.runs.loaded import LoadedRun, load_run
 from madlab.runs.recalibrate import round_domain
 from madlab.runs.record import Result, Rounded, Run, pack_correct
+from madlab.runs.training import with_validation
 
 
 def evaluate(
@@ -85,7 +86,8 @@ def round_run(
 
 def _rounded(run: LoadedRun, bits: int, domain: Domain, file: Path) -> Rounded:
     name, recipe = f"{run.domain} in {bits} bits", run.config.recipe
-    round_domain(run.net, run.domain, name, bits, domain, run.crop(domain.size), recipe.batch_size, recipe.seed)
+    trained_on = with_validation(domain) if recipe.trainval else domain
+    round_domain(run.net, run.domain, name, bits, trained_on, run.crop(domain.size), recipe.batch_size, recipe.seed)
     run.net.save_domain(name, file, bits=bits, norms="folded")
     stored = asdict(run.net.stored_bytes(name, bits, "folded"))
     run.net.remove_domain(name)

@@ -19,7 +19,6 @@ from itertools import islice
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from madlab.benchmarks.domain import Domain
 from madlab.device import autocast
@@ -27,6 +26,7 @@ from madlab.runs.epoch import loss_weights, training_batches
 from madlab.runs.rates import head_inputs, mean_square_length
 from madlab.runs.recalibrate import recalibrate
 from madlab.runs.recipe import Recipe
+from madlab.runs.step import entropy
 from madlab.view import DomainView
 
 STRONGEST, WEAKEST = 1e-2, 1e-6
@@ -157,17 +157,17 @@ def fit(
         learned, max_iter=ITERATIONS, tolerance_grad=1e-5, tolerance_change=1e-9, line_search_fn="strong_wolfe"
     )
 
-    def entropy() -> Tensor:
-        return F.cross_entropy(centred @ weight.T + bias, labels, weights, label_smoothing=smoothing)
+    def error() -> Tensor:
+        return entropy(centred @ weight.T + bias, labels, weights, smoothing)
 
     def step() -> Tensor:
         optimiser.zero_grad()
-        loss = entropy() + decay / 2 * weight.square().sum()
+        loss = error() + decay / 2 * weight.square().sum()
         loss.backward()
         return loss
 
     with torch.no_grad():
-        if entropy() > FAR:
+        if error() > FAR:
             weight.zero_()
             bias.zero_()
     optimiser.step(step)
@@ -175,4 +175,4 @@ def fit(
         own.copy_((weight / scale).view_as(own))
         if offset is not None:
             offset.copy_(bias - weight @ mean / scale)
-        return entropy().item()
+        return error().item()

@@ -77,7 +77,7 @@ class Step:
         with rounded(self.adapted, kind.bits):
             with autocast(images.device):
                 logits = self.view(images, kind.side)
-                loss = F.cross_entropy(logits, labels, self.weights, label_smoothing=self.recipe.smoothing)
+                loss = entropy(logits, labels, self.weights, self.recipe.smoothing)
             (loss / kind.together).backward()
         self.loss = loss.detach() if kind.first else self.loss + loss.detach()
         if kind.last:
@@ -256,3 +256,16 @@ def make_step(
     if compile not in (None, PLAIN):
         view.compile(backend=compile, dynamic=False)
     return Step(view, recipe, optimiser, weights)
+
+
+def entropy(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+    """Mean cross-entropy in nats with smoothed labels, each image weighted as its class; weights: (classes,) or None.
+
+    `F.cross_entropy` with weights would weight the smoothed share of every other class by that class instead: with few
+    images in a class, each image of the others is then drawn to it, and it is all that a network answers.
+    """
+    if weights is None:
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    of_images = weights[labels]
+    losses = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+    return (of_images * losses).sum() / of_images.sum()

@@ -42,7 +42,7 @@ def mean_ranks(accuracies: ArrayLike) -> Ranking:
 
     Raises MadlabError for fewer than two methods or domains, and for an accuracy that is not a number.
     """
-    table = np.asarray(accuracies, dtype=float)
+    table = np.round(np.asarray(accuracies, dtype=float), 9)  # equal counts of images are a tie, whatever their sums
     if table.ndim != 2 or min(table.shape) < 2 or not np.isfinite(table).all():
         raise MadlabError("Mean ranks need at least two methods that were run on the same two domains or more.")
     methods, domains = table.shape

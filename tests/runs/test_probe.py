@@ -16,6 +16,7 @@ from madlab.runs import probe, training
 from madlab.runs.epoch import crop_of
 from madlab.runs.recalibrate import recalibrate
 from madlab.runs.recipe import Recipe
+from madlab.runs.step import entropy
 from madlab.sizes import image_size
 
 
@@ -43,6 +44,19 @@ def test_a_fitted_head_is_the_minimum_that_scikit_learn_finds(head, decay, size)
     ours = (features @ head.weight.flatten(1).T + (head.bias if biased else 0)).softmax(1).detach().numpy()
     assert np.abs(ours - probabilities).max() < 2e-3
     assert loss == pytest.approx(-np.log(probabilities[np.arange(200), labels]).mean(), abs=1e-4)
+
+
+def test_smoothed_labels_and_weighted_classes_leave_the_common_class_its_images():
+    """990 images of one class and 10 of another, far apart: with weights on the smoothed share the 990 were lost."""
+    labels = torch.cat([torch.zeros(990, dtype=torch.long), torch.ones(10, dtype=torch.long)])
+    features = F.one_hot(labels, 2).float() + 0.1 * torch.randn(1000, 2, generator=torch.Generator().manual_seed(0))
+    head, weights = nn.Linear(2, 2), torch.tensor([1000 / (2 * 990), 1000 / (2 * 10)])
+    probe.fit(head, features, labels, 1e-4, smoothing=0.1, weights=weights)
+    assert (head(features).argmax(1) == labels).all()
+    targets = 0.9 * F.one_hot(labels, 2) + 0.05
+    each = -(targets * head(features).log_softmax(1)).sum(1)
+    by_hand = (each[:990].mean() + each[990:].mean()) / 2
+    assert torch.isclose(entropy(head(features), labels, weights, 0.1), by_hand)
 
 
 def test_the_decays_fall_from_the_strongest_to_the_weakest_in_equal_steps_of_the_exponent():

@@ -14,6 +14,7 @@ from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain, Split
 from madlab.errors import MadlabError
 from madlab.runs.evaluate import evaluate, round_run
+from madlab.runs.recalibrate import round_domain
 from madlab.runs.record import Epoch, Result, Run, read_runs, write_runs
 from madlab.tables.report import write_report
 
@@ -105,3 +106,16 @@ def test_frozen_has_no_validation_to_choose_its_decay_by(place) -> None:
     one, other = run(place, "once", method="frozen"), Run.read(place / "frozen")
     assert other.result.best_epoch == 2 and one.best_epoch == 1
     assert other.log[0].train_loss == Run.read(place / "once").log[0].train_loss
+
+
+def test_rounded_later_its_statistics_are_of_all_the_images_that_it_trained_on(place, monkeypatch) -> None:
+    run(place, "rounded")
+    seen = []
+
+    def spy(net, name, rounded, bits, domain, *rest) -> None:
+        seen.append(len(domain.train))
+        round_domain(net, name, rounded, bits, domain, *rest)
+
+    monkeypatch.setattr("madlab.runs.evaluate.round_domain", spy)
+    round_run(place / "rounded", [8])
+    assert seen == [len(joined(place).train)]

@@ -34,6 +34,11 @@ def test_critical_differences_are_the_published_ones(methods: int) -> None:
         assert critical_difference(methods, domains) == pytest.approx(wanted, rel=6e-4)
 
 
+def test_equal_counts_of_images_are_a_tie_whatever_the_order_of_their_sum() -> None:
+    one, other = (np.mean([100 * right / 300 for right in seeds]) for seeds in ((88, 283, 26), (132, 132, 133)))
+    assert mean_ranks([[one, one], [other + 1e-14, other - 1e-14], [0, 0]]).ranks == [1.5, 1.5, 3]
+
+
 def test_mean_ranks_by_hand_with_ties() -> None:
     accuracies = [[90, 80, 70, 60], [90, 85, 60, 50], [50, 85, 80, 40]]
     ranking = mean_ranks(accuracies)
