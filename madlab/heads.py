@@ -144,7 +144,9 @@ def _trace(network: nn.Module, candidates: dict[str, nn.Module]) -> tuple[Any, s
     a None among them stands for any parameter of another layer.
     """
     twin = rebuild(network, {})
-    twin.eval().requires_grad_(True)
+    twin.eval()
+    for parameter in twin.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
     cuts: dict[Tensor, str] = {}
 
     def cut_behind(path: str) -> Callable[[nn.Module, Any, Any], Tensor | None]:
@@ -166,7 +168,7 @@ def _trace(network: nn.Module, candidates: dict[str, nn.Module]) -> tuple[Any, s
 
 def _small_forward(network: nn.Module, candidates: dict[str, nn.Module], cuts: dict[Tensor, str]) -> Any:
     """What the network returns for two images of the first size that it can run on; `cuts` are of that forward."""
-    like = next(network.parameters())
+    like = next(p for p in network.parameters() if p.is_floating_point())
     own = image_size(network)
     sides = dict.fromkeys((own.crop, *SIDES) if own.declared else SIDES)
     defined_first = next((m.in_channels for m in network.modules() if isinstance(m, nn.Conv2d)), 3)

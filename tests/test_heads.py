@@ -484,3 +484,18 @@ def test_a_head_that_is_its_layer_is_not_told(kind, recwarn):
     torch.manual_seed(0)
     MultiDomainNet(kind()).add_domain("d", 3)
     assert torch.rand(1) == after
+
+
+def test_a_parameter_of_whole_numbers_hides_no_head() -> None:
+    class Indexed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.index = nn.Parameter(torch.zeros(2, dtype=torch.long), requires_grad=False)
+            self.conv, self.norm, self.fc = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 5)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.norm(self.conv(images)).mean((2, 3)))
+
+    net = MultiDomainNet(Indexed())
+    net.add_domain("d", 4, "mad")
+    assert net(torch.randn(2, 3, 16, 16), "d").shape == (2, 4)

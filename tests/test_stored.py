@@ -427,6 +427,16 @@ def test_what_is_no_number_is_not_stored(what, tmp_path) -> None:
     assert not (tmp_path / "d.safetensors").exists()
 
 
+@pytest.mark.parametrize("method", ["piggyback", "wtpb", "ksm"])
+def test_a_bit_does_not_hide_what_is_no_number(method, tmp_path) -> None:
+    net = trained(method)
+    with torch.no_grad():
+        net.view("d").adapters()["body.0"].mask[0] = float("nan")
+    with pytest.raises(MadlabError, match=r"NaN.*lower learning rates"):
+        net.save_domain("d", tmp_path / "d.safetensors")
+    assert not (tmp_path / "d.safetensors").exists()
+
+
 def test_files_that_do_not_fit_are_told(tmp_path) -> None:
     net, path = trained("mad"), tmp_path / "d.safetensors"
     net.save_domain("d", path, bits=4, norms="folded")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from madlab.adapters.base import Adapter, mean_square
+from madlab.errors import MadlabError
 
 
 class MaskAdapter(Adapter):
@@ -45,6 +46,8 @@ class MaskAdapter(Adapter):
         return super().size() - self.mask.numel() + self.mask.numel() / 32
 
     def pack(self) -> dict[str, Tensor]:
+        if self.mask.isnan().any():  # which is above no threshold, so that its bit would hide it
+            raise MadlabError("A mask holds NaN, which cannot be stored: train with lower learning rates.")
         state = super().pack()
         return {name: value for name, value in state.items() if name != "mask"} | {"bits": pack_bits(self.binary())}
 

@@ -73,8 +73,8 @@ def auto_ranks(spectra: Spectra, numbers: int) -> dict[str, int]:
 
     The error of a layer is the mean square of what is left out of its alpha, that is, of its relative change per slice.
     Every layer starts at rank 0; the result never spends more than `numbers`. Where the last numbers fit no direction,
-    and a uniform rank would spend more, directions are exchanged until it does not, so that both can be compared.
-    Raises MadlabError for a negative budget.
+    and a uniform rank would spend more, directions are exchanged until it does not, so that both can be compared. Where
+    that leaves a larger error than the uniform rank, it is the uniform rank. Raises MadlabError for a negative budget.
     """
     if numbers < 0:
         raise MadlabError(f"A budget of {numbers} numbers is not possible: give at least 0.")
@@ -90,9 +90,9 @@ def auto_ranks(spectra: Spectra, numbers: int) -> dict[str, int]:
         left -= prices[best]
     uniform = uniform_rank(spectra, numbers)
     least = spending(spectra, uniform)
-    if numbers - left >= least:
-        return ranks
-    return _exchanged(ranks, gains, prices, least, numbers) or uniform
+    if numbers - left < least:
+        ranks = _exchanged(ranks, gains, prices, least, numbers) or uniform
+    return min((ranks, uniform), key=lambda chosen: sum(sum(own[chosen[p] :]) for p, own in gains.items()))
 
 
 def _exchanged(

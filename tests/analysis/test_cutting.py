@@ -54,6 +54,23 @@ def test_automatic_ranks_are_near_the_best_and_ahead_of_uniform_at_equal_spendin
         assert error(spectra, ranks) <= best + 0.35
 
 
+def test_automatic_ranks_never_leave_a_larger_error_than_a_uniform_rank() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for trial in range(300):
+        spectra = {}
+        for place in "abc":
+            shape = tuple(torch.randint(2, 12, (2,), generator=generator).tolist())
+            scales = torch.logspace(0, -float(torch.rand((), generator=generator)) * 6, min(shape))
+            u, _, v = torch.linalg.svd(torch.randn(shape, generator=generator), full_matrices=False)
+            spectra[place] = Spectrum.of(u * scales @ v)
+        numbers = int(torch.randint(10, 200, (), generator=generator))
+        errors = [
+            sum(float(s.sigma[ranks[p] :].double().square().sum()) / s.full_size for p, s in spectra.items())
+            for ranks in (auto_ranks(spectra, numbers), uniform_rank(spectra, numbers))
+        ]
+        assert errors[0] <= errors[1] * (1 + 1e-9), trial
+
+
 def test_a_layer_that_did_not_change_gets_no_direction_before_one_that_did() -> None:
     spectra = spectra_of((8, 8), (8, 8))
     still = Spectrum(spectra["layer1"].u, 1e-3 * spectra["layer1"].sigma, spectra["layer1"].v)
