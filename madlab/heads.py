@@ -146,7 +146,7 @@ def _trace(network: nn.Module, candidates: dict[str, nn.Module]) -> tuple[Any, s
     twin = rebuild(network, {})
     twin.eval()
     for parameter in twin.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
+        parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
     cuts: dict[Tensor, str] = {}
 
     def cut_behind(path: str) -> Callable[[nn.Module, Any, Any], Tensor | None]:
