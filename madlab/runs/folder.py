@@ -5,7 +5,7 @@ best on validation, and result.json is written last: a folder that has it is fin
 """
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -21,7 +21,8 @@ from madlab.files.schemas import STRICT, validated
 from madlab.files.tensors import load_tensors, save_tensors
 from madlab.hub import ADAPTER as ADAPTER
 from madlab.runs.config import CONFIG, RunConfig
-from madlab.runs.record import METRICS, RESULT, Epoch
+from madlab.runs.recipe import Share
+from madlab.runs.record import METRICS, RESULT, Epoch, Percent
 from madlab.view import DomainView
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -85,7 +86,8 @@ class CheckpointFacts:
 
     config: of its run. images: how many there were in "train" and "val". class_names: what the labels mean. log: the
     epochs so far; seconds: the time that they took. rates: the peak learning rates, which are the method's own where
-    the config has none, and may be others in another version of madlab; None in files older than this entry.
+    the config has none, and may be others in another version of madlab; None in files older than this entry. start:
+    validation accuracy before the first step, in percent, where it was measured. filter_factors: as in `Result`.
     """
 
     config: RunConfig
@@ -94,6 +96,8 @@ class CheckpointFacts:
     log: tuple[Epoch, ...]
     seconds: float
     rates: dict[str, float] | None = None
+    start: Percent | None = None
+    filter_factors: dict[str, Share] = field(default_factory=dict)
 
     def matched(self, config: RunConfig, domain: Domain, folder: Path) -> Domain:
         """The domain in the order of these classes; MadlabError if a run of `config` on it would not be the same run.

@@ -64,24 +64,36 @@ def head_factor(view: DomainView, domain: Domain, recipe: Recipe, crop: int) -> 
     it was. Several heads, whose logits a network adds up, count together. Raises MadlabError for features that are no
     numbers or longer than LONGEST.
     """
-    before = {name: tensor.clone() for name, tensor in view.own_state().items()}
-    generator, train = torch.Generator().manual_seed(recipe.seed), domain.train
-    loader = batches(train.images, train.labels, recipe.batch_size, crop, domain.flip, generator, domain.normalization)
-    view.train()
     squares, count = 0.0, 0
-    with head_inputs(view) as features, torch.no_grad():
-        for images, _ in islice(loader, MEASURED):
+    with head_inputs(view) as features, left_as_it_is(view), torch.no_grad():
+        for images, _ in islice(first_batches(domain, recipe, crop), MEASURED):
             with autocast(images.device):
                 view(images)
             squares += sum(mean_square_length(own) for own in features)
             features.clear()
             count += 1
-    view.eval()
-    view.load_own_state(before)
     heads = view.heads().values()
     biases = sum(getattr(head, "bias", None) is not None for head in heads)
-    together = min(recipe.batch_size * recipe.accumulate, len(train))
+    together = min(recipe.batch_size * recipe.accumulate, len(domain.train))
     return 1 / ((max(squares / count, 1e-8) + biases) * (1 / domain.num_classes + 1 / (2 * together)))
+
+
+def first_batches(domain: Domain, recipe: Recipe, crop: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Training images, normalised, and their labels, in an order of the recipe's seed, to measure a rate on."""
+    generator, train = torch.Generator().manual_seed(recipe.seed), domain.train
+    return batches(train.images, train.labels, recipe.batch_size, crop, domain.flip, generator, domain.normalization)
+
+
+@contextmanager
+def left_as_it_is(view: DomainView) -> Iterator[None]:
+    """Training mode while this lasts; afterwards the view is in eval mode and has the state that it had before."""
+    before = {name: tensor.clone() for name, tensor in view.own_state().items()}
+    try:
+        view.train()
+        yield
+    finally:
+        view.eval()
+        view.load_own_state(before)
 
 
 @contextmanager
@@ -115,11 +127,13 @@ def mean_square_length(features: Tensor) -> float:
     return square
 
 
-def make_optimiser(view: DomainView, recipe: Recipe, of_head: float = 1.0) -> torch.optim.SGD:
+def make_optimiser(
+    view: DomainView, recipe: Recipe, of_head: float = 1.0, of_filters: Mapping[str, float] | None = None
+) -> torch.optim.SGD:
     """SGD over what a domain trains: adapter, BatchNorm and head at their own peak rates, layer by layer.
 
-    of_head: the `head_factor`. Each parameter group holds its peak rate as "peak"; a `runs.step.Step` sets "lr" to a
-    share of it.
+    of_head: the `head_factor`. of_filters: `curvature.filter_factors`; own copies of biases and the like have the
+    lowest of them. Each parameter group holds its peak rate as "peak"; a `runs.step.Step` sets "lr" to a share of it.
 
     It is PyTorch's fused SGD: one kernel for all tensors of one rate, and nearly every layer has a rate of its own. The
     kernel reads memory in order, so gradient and momentum must have their parameter's strides. PyTorch's backward()
@@ -127,7 +141,11 @@ def make_optimiser(view: DomainView, recipe: Recipe, of_head: float = 1.0) -> to
     """
     rates = peak_rates(view.method, view.facts.options, recipe)
     decays = {"adapter": recipe.adapter_decay, "batchnorm": 0.0, "head": recipe.head_decay}
-    factors, alike = view.rate_factors(), defaultdict(list)
+    factors, alike, of_filters = view.rate_factors(), defaultdict(list), of_filters or {}
+    factors |= dict.fromkeys(view.own.values(), min(of_filters.values(), default=1.0))
+    lowered = {view.adapted_layers()[name].adapter: factor for name, factor in of_filters.items()}
+    for adapter, factor in lowered.items():
+        factors |= {parameter: factor * factors.get(parameter, 1.0) for parameter in adapter.parameters()}
     for kind, parameters in view.parameter_groups().items():
         for parameter in parameters:
             factor = of_head if kind == "head" else factors.get(parameter, 1.0)

@@ -24,6 +24,7 @@ from madlab.files.jsonfiles import MOST, parse_json, read_json, write_json
 from madlab.files.plain import read_bytes, write_bytes
 from madlab.files.schemas import STRICT, Whole, validated
 from madlab.runs.config import BaseUsed, Name, RunConfig
+from madlab.runs.recipe import Share
 
 RECORDS = Path(__file__).parents[1] / "records"
 """The runs that ship with madlab, a file per grid: `pocket` on drawn domains, `photographs` on real pictures,
@@ -84,7 +85,8 @@ class Result:
     the test split. rounded: the same domain in fewer bits, by their number ("8", "4", "3", "2"), once `round_run` was
     asked for it. balanced_accuracy: on the test images, the mean over the classes. cost: of this training,
     "images_per_second" of its epochs and "peak_bytes", the most memory that the process has had (on a GPU, that the run
-    has had there). test_sha256: of the test images and their labels. These are empty, 0 or None for runs that were made
+    has had there). test_sha256: of the test images and their labels. filter_factors: of layers whose scale counts, what
+    their rates were multiplied by (`curvature.filter_factors`). These are empty, 0 or None for runs that were made
     before they were recorded.
     """
 
@@ -111,6 +113,7 @@ class Result:
     balanced_accuracy: Percent | None = None
     cost: dict[str, Annotated[float, Field(ge=0)]] = field(default_factory=dict)
     test_sha256: str = ""
+    filter_factors: dict[str, Share] = field(default_factory=dict)
 
     @property
     def interval(self) -> tuple[float, float] | None:

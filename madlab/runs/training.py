@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
+from warnings import warn
 
 import torch
 import torchvision
@@ -18,12 +19,13 @@ from torch import Tensor, nn
 from madlab.adapters.rounding import rounded
 from madlab.benchmarks.domain import Domain, Split
 from madlab.benchmarks.loader import batches
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, MadlabWarning
 from madlab.files.pictures import write_picture
 from madlab.network import MultiDomainNet
 from madlab.progress import progress_bar
 from madlab.runs.config import RunConfig
 from madlab.runs.cost import Cost
+from madlab.runs.curvature import filter_factors
 from madlab.runs.epoch import Measured, crop_of, diverged, loss_weights, measure, train_epoch, training_batches
 from madlab.runs.folder import ADAPTER, BATCH, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
 from madlab.runs.probe import fit_epoch, has_linear_head, start_head, trains_head_alone
@@ -64,15 +66,21 @@ class Training:
         self.view = self.net.view(domain.name)
         linear = has_linear_head(self.view, self._first_images())
         self.probed = linear and trains_head_alone(self.view)
-        self.optimiser = make_optimiser(self.view, config.recipe, self._head_factor())
-        if linear and not self.probed and stopped is None:
-            start_head(self.view, domain, config.recipe, self.crop)
+        self.filter_factors: dict[str, float] = {}
+        if not self.probed and stopped is None:
+            if linear:
+                start_head(self.view, domain, config.recipe, self.crop)
+            self.filter_factors = filter_factors(self.view, domain, config.recipe, self.crop)
+        elif stopped is not None:
+            self.filter_factors = stopped.facts.filter_factors
+        self.optimiser = make_optimiser(self.view, config.recipe, self._head_factor(), self.filter_factors)
         weights = loss_weights(domain, config.recipe)
         self.step = (
             None if self.probed else make_step(self.view, config.recipe, self.optimiser, weights, config.compile)
         )
         self.cost = Cost(self.device)
         self.log: list[Epoch] = []
+        self.start: float | None = None
         self.best, self.seconds = self._copied_state(), 0.0
         if stopped is not None:
             self._take_up(stopped)
@@ -109,12 +117,13 @@ class Training:
 
     def _look(self) -> None:
         """Compute the validation loss before the first step, so that a fault shows now and not in an hour."""
-        loss = self._measure(self.domain.val).loss
-        if not math.isfinite(loss):
+        measured = self._measure(self.domain.val)
+        if not math.isfinite(measured.loss):
             raise MadlabError(
-                f"Before any training the loss on validation is {loss}: the base network has weights that are no "
-                "numbers, or does not suit these images; choose another one."
+                f"Before any training the loss on validation is {measured.loss}: the base network has weights that are "
+                "no numbers, or does not suit these images; choose another one."
             )
+        self.start = measured.accuracy
 
     def _epoch(self, epoch: int, moved: Callable[[Tensor], None]) -> Epoch:
         """Train one epoch, counted from 0, validate it, and store both results."""
@@ -193,6 +202,7 @@ class Training:
         except MadlabError as error:
             raise MadlabError(f"The run in {self.folder} cannot go on from its checkpoint: {error}") from error
         self.log, self.best, self.seconds = list(stopped.facts.log), stopped.best, stopped.facts.seconds
+        self.start = stopped.facts.start
 
     def _store(self) -> None:
         if self.folder is None:
@@ -200,7 +210,16 @@ class Training:
         # The metrics first: a run that is killed between the two repeats the epoch and writes the same line once more.
         write_log(self.folder, self.log)
         names, images = tuple(self.domain.class_names), images_of(self.domain)
-        facts = CheckpointFacts(self.config, images, names, tuple(self.log), self._elapsed(), self._rates())
+        facts = CheckpointFacts(
+            self.config,
+            images,
+            names,
+            tuple(self.log),
+            self._elapsed(),
+            self._rates(),
+            start=self.start,
+            filter_factors=self.filter_factors,
+        )
         Checkpoint.take(self.view, self.optimiser, self.best, facts).write(self.folder / CHECKPOINT)
 
     def _finish(self) -> Result:
@@ -213,11 +232,27 @@ class Training:
         if not math.isfinite(tested.loss):
             raise diverged(f"The test loss is {tested.loss}", self.view, self.config.recipe, len(self.log) - 1)
         self.net.check_base()
+        self._warn_of_harm()
         result = self._result(tested)
         if self.folder is not None:
             self.net.save_domain(self.domain.name, self.folder / ADAPTER, self.form.bits, self.form.norms)
             result.write(self.folder)
         return result
+
+    def _warn_of_harm(self) -> None:
+        """Warn if the best epoch is behind the untrained domain on validation by more than two standard errors."""
+        best = best_epoch(self._eligible()).val_accuracy
+        if best is None or self.start is None or self.probed:
+            return
+        share = self.start / 100
+        if share - best / 100 > 2 * math.sqrt(share * (1 - share) / len(self.domain.val)):
+            warn(
+                f"Training made {self.config.method!r} on {self.domain.name!r} worse: {best:.1f} % of the validation "
+                f"images are right, and {self.start:.1f} % were before the first step. Lower the learning rates; "
+                "`madlab diagnose` says which.",
+                MadlabWarning,
+                stacklevel=5,
+            )
 
     def _result(self, tested: Measured) -> Result:
         best, on_gpu = best_epoch(self._eligible()), self.device.type == "cuda"
@@ -251,6 +286,7 @@ class Training:
             balanced_accuracy=tested.balanced_accuracy,
             cost=self.cost.told(),
             test_sha256=self.domain.test.sha256(),
+            filter_factors=self.filter_factors,
         )
 
     def _rates(self) -> dict[str, float]:
