@@ -5,7 +5,7 @@
 # make test-browser   open every notebook in JupyterLab in Chromium, run it and move every control
 # make test-site      make site, then open every page in Chromium, move every control and look for what shuts people out
 # make test-colab     run the notebooks with the package versions that Google Colab has, in .venv-colab
-# make test-trust     damaged files and folders, command lines, kills, full disks: counted in tests/trust/record.json
+# make test-trust     damaged files, command lines, kills, full disks (tests/trust/record.json), answers by 200 seeds
 # make test-whole     both benchmarks in miniature, from archives in the official layouts to the two tables of results
 # make site           render the course with its results as web pages in build/site
 # make handouts      slides and exercise sheets of every notebook in build/handouts
@@ -49,7 +49,7 @@ test-site: site $(VENV)/installed-browser
 	$(BIN)/pytest -q -m site tests/browser
 
 test-trust: $(VENV)/installed-test
-	$(BIN)/pytest -q -m trust tests/trust
+	$(BIN)/pytest -q -m trust tests/trust tests/lessons
 
 test-whole: $(VENV)/installed-test
 	$(BIN)/pytest -q -m whole --durations=0 tests

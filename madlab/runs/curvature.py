@@ -46,6 +46,8 @@ def filter_factors(view: DomainView, domain: Domain, recipe: Recipe, crop: int) 
     domain is left as it was.
     """
     layers = view.adapted_layers()
+    if not layers:
+        return {}
     with left_as_it_is(view):
         images, labels = next(first_batches(domain, recipe, crop))
         counting = scale_counts(view, images)

@@ -13,14 +13,15 @@ import torch
 
 from madlab import lessons
 
-TRIES = 200
+TRIES = [40, pytest.param(200, marks=pytest.mark.trust)]
+"""Seeds per answer: few in `make test`, many in `make test-trust`."""
 NUMBERS = sorted(path.stem[2:] for path in (Path(__file__).parents[1] / "answers").glob("nb*.py"))
 TABLES = {number: import_module(f"answers.nb{number}") for number in NUMBERS}
 
 
-def verdicts(name, answer):
-    """The verdicts on one answer when the check draws from 200 different seeds."""
-    for seed in range(TRIES):
+def verdicts(name, answer, tries):
+    """The verdicts on one answer when the check draws from so many different seeds."""
+    for seed in range(tries):
         torch.manual_seed(seed)
         random.seed(seed)
         yield lessons.check(name, answer)
@@ -35,6 +36,7 @@ def test_every_exercise_has_answers(number) -> None:
     assert all(len(answers) >= 3 for answers in table.WRONG.values())
 
 
+@pytest.mark.parametrize("tries", TRIES)
 @pytest.mark.parametrize(
     "name, answer",
     [
@@ -44,11 +46,12 @@ def test_every_exercise_has_answers(number) -> None:
         for place, answer in enumerate(answers)
     ],
 )
-def test_right_answers_always_pass(name, answer) -> None:
-    for seed, verdict in enumerate(verdicts(name, answer)):
+def test_right_answers_always_pass(name, answer, tries) -> None:
+    for seed, verdict in enumerate(verdicts(name, answer, tries)):
         assert verdict.passed, f"seed {seed}: {verdict.message}"
 
 
+@pytest.mark.parametrize("tries", TRIES)
 @pytest.mark.parametrize(
     "name, answer, says",
     [
@@ -58,12 +61,12 @@ def test_right_answers_always_pass(name, answer) -> None:
         for place, (answer, says) in enumerate(answers)
     ],
 )
-def test_wrong_answers_never_pass_and_are_told_why(name, answer, says) -> None:
-    found = list(verdicts(name, answer))
+def test_wrong_answers_never_pass_and_are_told_why(name, answer, says, tries) -> None:
+    found = list(verdicts(name, answer, tries))
     passed = [seed for seed, verdict in enumerate(found) if verdict.passed]
     assert not passed, f"passes with seeds {passed}"
     told = [verdict for verdict in found if says in verdict.message]
-    assert len(told) >= TRIES // 2, f"said {len(told)} times; {found[0].message}"
+    assert len(told) >= tries // 2, f"said {len(told)} times; {found[0].message}"
 
 
 @pytest.mark.parametrize("number", NUMBERS)

@@ -107,7 +107,8 @@ def test_the_factors_leave_domain_and_generator_as_they_are():
     assert list(factors) == ["convs.1", "convs.2"] and 0 < factors["convs.1"] == factors["convs.2"] < 1
     assert view.adapters() == adapters and not view.training and torch.equal(torch.get_rng_state(), drawn)
     assert all(torch.equal(tensor, before[name]) for name, tensor in view.own_state().items())
-    assert not filter_factors(view_of(Chain("bbb")), noise(), Recipe(batch_size=8), crop=8)
+    for kinds, method in (("bbb", "mad"), ("nnn", "batchnorm")):
+        assert not filter_factors(view_of(Chain(kinds), method), noise(), Recipe(batch_size=8), crop=8)
 
 
 @pytest.mark.parametrize("method", ["mad", "finetune"])
