@@ -15,7 +15,7 @@ import madlab
 from madlab.lessons.shipped import DOMAINS, METHODS, pack
 from madlab.runs.record import RECORDS, Run, write_runs
 
-RECIPE: dict[str, Any] = {"epochs": 20, "coarse": 0.6, "polyak": 0.0, "seed": 0}
+RECIPE: dict[str, Any] = {"epochs": 20, "seed": 0}
 
 
 def main() -> None:

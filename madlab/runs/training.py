@@ -24,9 +24,8 @@ from madlab.files.pictures import write_picture
 from madlab.network import MultiDomainNet
 from madlab.progress import progress_bar
 from madlab.runs.config import RunConfig
-from madlab.runs.cost import Cost
 from madlab.runs.curvature import filter_factors
-from madlab.runs.epoch import Measured, crop_of, diverged, loss_weights, measure, train_epoch, training_batches
+from madlab.runs.epoch import Cost, Measured, crop_of, diverged, loss_weights, measure, train_epoch, training_batches
 from madlab.runs.folder import ADAPTER, BATCH, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
 from madlab.runs.probe import fit_epoch, has_linear_head, start_head, trains_head_alone
 from madlab.runs.rates import head_factor, make_optimiser, peak_rates
