@@ -8,6 +8,7 @@ unit is that of the grid whose squared error over the row is least; it may clip 
 may be weighed, by what the numbers are multiplied with. Built in notebook 11, there with the unit that clips nothing.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -31,7 +32,8 @@ TOP = 16
 """The first of the 256 units is 2^16, the last 2^-47.75."""
 GRID = [2.0 ** (TOP - code / PER_OCTAVE) for code in range(256)]
 SEARCHED = 16
-"""Units that are tried for a row, from the one that clips nothing down: four octaves."""
+"""Units that are tried for a row, from the one that clips nothing down: four octaves. Beside them all coarser ones are
+tried, with which the numbers of a row that are alike, few or mostly at rest may happen to be met better."""
 SEARCHED_WEIGHED = 64
 """The same where errors are weighed, since then a number of any size may be worth nothing."""
 
@@ -81,8 +83,9 @@ def best_codes(rows: Tensor, bits: int, weights: Tensor | None = None) -> Tensor
     largest = rows.abs().amax(1).clamp(min=1e-30)
     first = (PER_OCTAVE * (TOP - (largest / levels).log2())).floor().clamp(0, 255)
     best, least = first, torch.full_like(largest, torch.inf)
-    for step in range(SEARCHED if weights is None else SEARCHED_WEIGHED):
-        codes = (first + step).clamp(max=255)
+    coarser = math.ceil(PER_OCTAVE * math.log2(levels))  # the coarsest has the largest number at level 1
+    for step in range(-coarser, SEARCHED if weights is None else SEARCHED_WEIGHED):
+        codes = (first + step).clamp(0, 255)
         units = units_of(codes)[:, None]
         squares = (rows - units * to_levels(rows, units, bits)).square()
         errors = (squares if weights is None else weights * squares).sum(1)

@@ -239,18 +239,19 @@ class Training:
         return result
 
     def _warn_of_harm(self) -> None:
-        """Warn if the best epoch is behind the untrained domain on validation by more than two standard errors."""
+        """Warn if the best epoch is on validation below the untrained domain's interval (Agresti & Coull, 1998)."""
         best = best_epoch(self._eligible()).val_accuracy
         if best is None or self.start is None or self.probed:
             return
-        share = self.start / 100
-        if share - best / 100 > 2 * math.sqrt(share * (1 - share) / len(self.domain.val)):
+        images = len(self.domain.val)
+        share = (self.start / 100 * images + 2) / (images + 4)
+        if best / 100 < share - 2 * math.sqrt(share * (1 - share) / (images + 4)):
             warn(
                 f"Training made {self.config.method!r} on {self.domain.name!r} worse: {best:.1f} % of the validation "
                 f"images are right, and {self.start:.1f} % were before the first step. Lower the learning rates; "
                 "`madlab diagnose` says which.",
                 MadlabWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     def _result(self, tested: Measured) -> Result:

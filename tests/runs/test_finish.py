@@ -149,4 +149,4 @@ def test_validation_in_the_rounded_epochs_is_of_rounded_numbers(tmp_path) -> Non
     with torch.no_grad():
         loss = F.cross_entropy(net((images - mean) / std, domain="noise"), domain.val.labels).item()
     logged = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())["val_loss"]
-    assert logged == pytest.approx(loss, rel=0.02)
+    assert logged == pytest.approx(loss, rel=0.03)
