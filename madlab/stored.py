@@ -276,10 +276,12 @@ def _mean_squares(view: DomainView) -> dict[str, Tensor]:
     """Scale of a folded norm -> the mean square of what each of its numbers is multiplied with.
 
     A channel that is silent in this domain has a variance near zero and so a scale of hundreds, which means nothing: if
-    it counted like the others, its scale would set their unit.
+    it counted like the others, its scale would set their unit. Of norms that are folded already nothing is known.
     """
     found = {}
     for name, norm in view.norm_layers().items():
+        if name in view.folded:
+            continue
         if isinstance(norm, _NormBase) and norm.running_mean is not None and norm.running_var is not None:
             constant = norm.running_var < CONSTANT * norm.eps  # their shifts will make up for it (`_to_round`)
             found[f"{name}.weight"] = norm.running_var + norm.running_mean.square().masked_fill(constant, 0)

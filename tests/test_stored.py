@@ -312,6 +312,24 @@ def test_exact_folded_norms_are_never_rounded(tmp_path) -> None:
     close(*both)
 
 
+@pytest.mark.parametrize("eps", [1e-5, 1.0, 5.0])
+def test_norms_that_were_rounded_lose_nothing_when_they_are_saved_again(eps, tmp_path) -> None:
+    """With an epsilon above one, the variance with which a norm is neutral is negative."""
+    base = Small()
+    base.body[1].eps = base.body[4].eps = eps
+    torch.manual_seed(0)
+    net = MultiDomainNet(base)
+    net.add_domain("d", CLASSES, "batchnorm")
+    for norm in net.view("d").norm_layers().values():
+        nn.init.normal_(norm.weight)
+        norm.running_mean.copy_(torch.randn(norm.running_mean.shape))
+    net.save_domain("d", tmp_path / "once.safetensors", bits=8, norms="folded")
+    once = again(net, tmp_path / "once.safetensors")
+    once.save_domain("d", tmp_path / "twice.safetensors", bits=8, norms="folded")
+    twice = again(net, tmp_path / "twice.safetensors")
+    close(twice(images(), domain="d"), once(images(), domain="d"))
+
+
 def test_norms_that_share_their_scale_stay_as_they_are(tmp_path) -> None:
     """Their statistics differ, so that one folded scale cannot be right for both."""
     base = Small()

@@ -101,8 +101,10 @@ class PeftAdapter(Adapter):
 
     def convolve(self, layer: Layer, x: Tensor) -> Tensor:
         self._surround(layer)
-        # PEFT adds its change to the output: with a forward of the layer's own, that would not be the merged layer.
-        return self.layer(x) if is_plain(layer) and self.kind not in ("oft", "hra") else super().convolve(layer, x)
+        # PEFT adds its change to the output: with a forward of the layer's own, that would not be the merged layer, nor
+        # with another padding than zeros, which PEFT's layers do not know.
+        alike = is_plain(layer) and getattr(layer, "padding_mode", "zeros") == "zeros"
+        return self.layer(x) if alike and self.kind not in ("oft", "hra") else super().convolve(layer, x)
 
     def _surround(self, layer: Layer) -> None:
         """Have PEFT's layer wrap this one without owning it: not as a submodule, so that no parameters are added."""

@@ -24,9 +24,9 @@ MOVES = 0.01
 """Relative change of the logits per relative change of a layer's scale above which that counts. What epsilon leaves of
 it behind a norm is below 0.0001 on the networks that come with madlab."""
 LIMIT = 1.0
-"""Of fine-tuning's rate times the curvature: what the networks have on which the rates of METHODS were found (1.0 on
-pocket-resnet26, 0.8 on pocket-densenet). With their norms folded away it is 90 to 270. There, at 4, near the stable
-limit, MAD and fine-tuning had up to six points more in long runs, and masks ended at chance in short ones."""
+"""Of fine-tuning's rate times the curvature: about what the networks have on which the rates of METHODS were found (1.0
+on pocket-resnet26, untrained on 200 signs). At 4, near the stable limit, masks ended at chance in short runs. What
+either limit gives is recorded (data_scripts/without_norms.py)."""
 PROBES = 4
 """Of random products; the chance that all of them are a tenth of what they should be is one in 10,000."""
 ITERATIONS = 6

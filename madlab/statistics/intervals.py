@@ -20,7 +20,7 @@ percent where only images matter, where seeds matter as much, and where nothing 
 
 So with a single seed it speaks of images only. And an interval from images wants errors to draw from: where two methods
 differ on five images or fewer, McNemar's exact test (`madlab compare`) could not tell them apart, whatever the drawn
-samples say.
+samples say; no duel (`tables.duels`) has a smaller p than that test can have.
 """
 
 from collections.abc import Sequence

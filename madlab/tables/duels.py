@@ -113,10 +113,12 @@ class _Matched:
     """Methods on one domain, over the seeds that all of them have.
 
     by_seed: (methods, seeds), accuracies in percent. drawn: (methods, draws), or None where images are not known.
+    differing: images that the first two do not both get right or both wrong, with any of these seeds.
     """
 
     by_seed: NDArray[np.float64]
     drawn: NDArray[np.float64] | None
+    differing: int = 0
 
     @property
     def means(self) -> NDArray[np.float64]:
@@ -159,7 +161,10 @@ class Resampling:
         if len(images) > 1 or images == {0}:
             return _Matched(by_seed, None)
         drawn = self._draw(domain, seeds, images.pop())
-        return _Matched(by_seed, np.stack([drawn[method] for method in methods], dtype=np.float64))
+        first, second = of_methods[:2]
+        differing = np.any([_known(first[seed].correct) != _known(second[seed].correct) for seed in seeds], axis=0)
+        in_order = np.stack([drawn[method] for method in methods], dtype=np.float64)
+        return _Matched(by_seed, in_order, int(differing.sum()))
 
     def _draw(self, domain: str, seeds: tuple[int, ...], images: int) -> dict[str, NDArray[np.float32]]:
         """Method -> (draws,), of every method that was tested on so many images with all of these seeds."""
@@ -202,7 +207,7 @@ def _pair(resampling: Resampling, first: str, second: str) -> list[Duel]:
 def _on_domain(first: str, second: str, domain: str, matched: _Matched) -> Duel:
     difference = float(_gain(matched.means))
     if matched.drawn is not None:
-        interval: Interval | None = bootstrap_interval(difference, _gain(matched.drawn))
+        interval: Interval | None = _drawn_interval(difference, _gain(matched.drawn), matched.differing)
         basis = _drawn_from(matched.seeds)
     else:
         interval = t_interval(_gain(matched.by_seed))
@@ -217,12 +222,22 @@ def _over_domains(first: str, second: str, kind: str, on_domains: Mapping[str, _
     difference, seeds = float(by_domain.sum() * scale), min(matched.seeds for matched in on_domains.values())
     drawn = [worth(matched.drawn) for matched in on_domains.values() if matched.drawn is not None]
     if len(drawn) == len(on_domains):
-        interval: Interval | None = bootstrap_interval(difference, np.sum(drawn, axis=0) * scale)
+        differing = sum(matched.differing for matched in on_domains.values())
+        interval: Interval | None = _drawn_interval(difference, np.sum(drawn, axis=0) * scale, differing)
         basis = _drawn_from(seeds)
     else:
         interval = t_interval(by_domain * len(by_domain) * scale)
         basis = UNKNOWN if interval is None else "domains"
     return Duel(first, second, kind, kind, difference, interval, basis, len(on_domains), seeds)
+
+
+def _drawn_interval(difference: float, drawn: NDArray[np.float64], differing: int) -> Interval:
+    """With p no smaller than McNemar's exact test can make it of so many images, if one method has all of them right.
+
+    Samples of few images agree by chance: from a single one every sample would be the same.
+    """
+    interval = bootstrap_interval(difference, drawn)
+    return replace(interval, p=max(interval.p, min(1.0, 2 * 0.5**differing)))
 
 
 def _gain(accuracies: NDArray[np.float64]) -> NDArray[np.float64]:

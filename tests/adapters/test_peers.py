@@ -135,6 +135,21 @@ def test_grouped_convolutions_merge_to_what_peft_computes(peft, kind):
         torch.testing.assert_close(merged, adapter.convolve(conv, x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("mode", ["circular", "reflect"])
+def test_convolutions_that_pad_otherwise_than_with_zeros_run_as_merged(peft, kind, mode):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(8, 12, 3, padding=1, padding_mode=mode).requires_grad_(False)
+    adapter = PeftAdapter(conv, kind, **({} if kind == "ia3" else {"rank": 2}))
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.normal_()
+        x = torch.randn(2, 8, 7, 7)
+        padded = F.pad(x, (1, 1, 1, 1), mode=mode)
+        expected = F.conv2d(padded, adapter(conv.weight), conv.bias)
+        torch.testing.assert_close(adapter.convolve(conv, x), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_peft_refuses_what_it_cannot_adapt_or_merge(peft):
     wrong = {
         "grouped": {"kernel_size": 3, "groups": 2},

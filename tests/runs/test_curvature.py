@@ -5,8 +5,8 @@ import warnings
 
 import pytest
 import torch
+from scripts import load_script
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import madlab
 from madlab.benchmarks.domain import Domain, Split
@@ -123,26 +123,16 @@ def test_a_factor_lowers_the_rates_of_its_layer_once(method):
         assert peaks[1][parameter] == pytest.approx(peak * (0.25 if id(parameter) in own else 1))
 
 
-def folded(network: nn.Module) -> nn.Module:
-    """The pocket network with every BatchNorm of its blocks folded into the convolution before it."""
-    network = copy.deepcopy(network).eval()
-    for block in [m for m in network.modules() if hasattr(m, "conv1") and hasattr(m, "bn1")]:
-        for conv, norm in (("conv1", "bn1"), ("conv2", "bn2")):
-            setattr(block, conv, fuse_conv_bn_eval(getattr(block, conv), getattr(block, norm)))
-            setattr(block, norm, nn.Identity())
-    return network
-
-
 @pytest.mark.parametrize("method", ["mad", "finetune"])
 def test_a_network_without_norms_learns_at_the_default_rates(method):
     """At the rates of before it ended below one in ten, which is chance."""
     base = madlab.load_base("pocket-resnet26")
-    network, domain = folded(base), few(madlab.load_domain("signs"), size=36)
+    network, domain = load_script("without_norms").folded(base), few(madlab.load_domain("signs"), size=36)
     images = torch.randn(2, 3, 32, 32)
     assert torch.allclose(network(images), base.eval()(images), atol=1e-3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        result = madlab.train(domain, method, base=network, epochs=3, batch_size=32, progress=False)
+        result = madlab.train(domain, method, base=network, epochs=6, batch_size=32, progress=False)
     assert result.filter_factors and max(result.filter_factors.values()) < 0.2
     assert result.test_accuracy > madlab.train(domain, "frozen", base=network, epochs=3, progress=False).test_accuracy
 

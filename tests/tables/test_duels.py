@@ -155,6 +155,17 @@ def test_equal_methods_tie(known) -> None:
     assert all(duel.verdict == "ties" and duel.adjusted == 1 for duel in found.values())
 
 
+@pytest.mark.parametrize("images", [1, 5, 6])
+def test_no_win_is_called_on_fewer_images_than_mcnemars_test_wants(images) -> None:
+    """One method has all of them right and the other none, which the exact test believes from six images on."""
+    runs = [made_run("birds", method, 0, correct=np.full(images, method == "mad")) for method in ("mad", "wtpb")]
+    on_domain, mean = duels(grid_of(outcomes(runs)), [("mad", "wtpb")])
+    exact = stats.binomtest(images, images).pvalue
+    assert on_domain.interval is not None and mean.interval is not None
+    assert on_domain.interval.p == pytest.approx(exact) and mean.interval.p == pytest.approx(exact)
+    assert {on_domain.verdict, mean.verdict} == {"leads" if exact < 0.05 else "ties"}
+
+
 def test_the_interval_of_a_mean(known, unknown) -> None:
     from_images, from_seeds = (mean_interval(grid_of(outcomes(runs))["mad"]) for runs in (known, unknown))
     own = accuracies("mad")
