@@ -16,6 +16,7 @@ from scripts import load_script
 
 import madlab
 from madlab.cli import main
+from madlab.runs.record import read_runs
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -226,6 +227,11 @@ def test_the_table_without_batchnorm_is_what_the_recorded_runs_say() -> None:
         five = {domain: runs[domain] for domain in ("caltech100", "cars196", "flowers", *sketch)}
         assert (len(nine), len(five)) == (9, 5) and row["parameters per domain"] == size_of(runs)
         assert row["nine, frozen BatchNorm"] == mean_of(nine) and row["five, frozen BatchNorm"] == mean_of(five)
+
+
+def test_the_table_of_networks_without_norms_is_what_the_recorded_runs_say() -> None:
+    runs = read_runs(ROOT / "madlab" / "records" / "without-norms.jsonl")
+    assert load_script("without_norms").table(runs) in RESULTS
 
 
 @pytest.mark.parametrize("record, column", [("fair-bounded-nine", "nine"), ("fair-bounded-five", "five")])

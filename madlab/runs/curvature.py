@@ -25,8 +25,8 @@ MOVES = 0.01
 it behind a norm is below 0.0001 on the networks that come with madlab."""
 LIMIT = 1.0
 """Of fine-tuning's rate times the curvature: about what the networks have on which the rates of METHODS were found (1.0
-on pocket-resnet26, untrained on 200 signs). At 4, near the stable limit, masks ended at chance in short runs. What
-either limit gives is recorded (data_scripts/without_norms.py)."""
+on pocket-resnet26, untrained on 200 signs). At 4, near the stable limit, most methods do better in six epochs
+(notebooks/site/results.md, "Networks without norms"), and masks ended at chance in runs of 50 steps, not recorded."""
 PROBES = 4
 """Of random products; the chance that all of them are a tenth of what they should be is one in 10,000."""
 ITERATIONS = 6

@@ -30,8 +30,9 @@ RECORDS = Path(__file__).parents[1] / "records"
 """The runs that ship with madlab, a file per grid: `pocket` on drawn domains, `photographs` on real pictures,
 `fair-*` the grids of the fair table (data_scripts/fair_table.py), `mini-decathlon-64px` and `mini-sketch-64px` nine and
 five domains at full width and 64 pixels by an older protocol, `few-images-64px` three of them again with slower heads,
-`frozen-batchnorm` with BatchNorm that does not learn, `densenet-layers` by adapted layers, `diagnosis` by learning rate
-and rank, `failures` by what went wrong, `mobile-network` on a network of 1x1 and depthwise filters."""
+`frozen-batchnorm` with BatchNorm that does not learn, `without-norms` with none, `densenet-layers` by adapted layers,
+`diagnosis` by learning rate and rank, `failures` by what went wrong, `mobile-network` on a network of 1x1 and depthwise
+filters."""
 
 METRICS, RESULT = "metrics.jsonl", "result.json"
 
