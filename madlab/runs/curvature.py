@@ -28,7 +28,7 @@ LIMIT = 1.0
 on pocket-resnet26, untrained on 200 signs). At 4, near the stable limit, most methods do better in six epochs
 (notebooks/site/results.md, "Networks without norms"), and masks ended at chance in runs of 50 steps, not recorded."""
 PROBES = 4
-"""Of random products; the chance that all of them are a tenth of what they should be is one in 10,000."""
+"""Of random products; the chance that none of them is a tenth of what it should be is below one in 10,000."""
 ITERATIONS = 6
 """Of the power method, which needs few: a factor of two in the result matters little."""
 SMALL = 1e-3
