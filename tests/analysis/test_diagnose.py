@@ -135,6 +135,15 @@ def test_the_evidence_is_what_the_files_say(place: Path) -> None:
     assert found.rates == result["rates"]
 
 
+def test_lowered_rates_are_told(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "runs/done", tmp_path / "run")
+    assert not gather(tmp_path / "run").lowered
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    for factors, by in (({"stem": 0.25, "conv2": 0.5}, "0.25 to 0.5 in 2"), ({"stem": 0.125}, "0.12 in 1")):
+        (tmp_path / "run/result.json").write_text(json.dumps(result | {"filter_factors": factors}))
+        assert f"adapter_lr times {by} layer" in str(diagnose(tmp_path / "run"))
+
+
 def test_a_longer_run_beside_it_decides(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "runs", tmp_path / "runs")
     for name, accuracy in (("done", 40.0), ("longer", 45.0)):

@@ -9,6 +9,7 @@ from scripts import load_script
 from torch import nn
 
 import madlab
+from madlab.analysis.diagnosis import gather
 from madlab.benchmarks.domain import Domain, Split
 from madlab.errors import MadlabWarning
 from madlab.lessons import few
@@ -123,6 +124,7 @@ def test_a_factor_lowers_the_rates_of_its_layer_once(method):
         assert peaks[1][parameter] == pytest.approx(peak * (0.25 if id(parameter) in own else 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["mad", "finetune"])
 def test_a_network_without_norms_learns_at_the_default_rates(method):
     """At the rates of before it ended below one in ten, which is chance."""
@@ -149,12 +151,14 @@ def test_a_run_that_is_taken_up_keeps_its_factors(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         madlab.train(noise(), "mad", base=base, out=tmp_path / "part", on_epoch=stop, **settings)
+    assert gather(tmp_path / "part", base).lowered == whole.filter_factors
     part = madlab.train(noise(), "mad", base=base, out=tmp_path / "part", resume=True, **settings)
     assert part.filter_factors == whole.filter_factors and whole.filter_factors
     one, other = ((tmp_path / name / "adapter.safetensors").read_bytes() for name in ("whole", "part"))
     assert one == other
 
 
+@pytest.mark.slow
 def test_a_training_that_does_harm_says_so():
     domain = few(madlab.load_domain("signs"), size=36)
     with pytest.warns(MadlabWarning, match="made 'mad' on 'signs' worse: .* Lower the learning rates"):

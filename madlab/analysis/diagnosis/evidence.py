@@ -53,6 +53,8 @@ class Evidence:
     """Peak learning rates of "adapter", "batchnorm" and "head"."""
     own_rates: dict[str, float]
     """Those that the method has by itself."""
+    lowered: dict[str, float] = Field(default_factory=dict)
+    """Layers whose scale counts -> what the rate of their filters was multiplied by, as in `Result.filter_factors`."""
     failure: str = ""
     """What ended the run early, in a line; "" if nothing is known."""
     crashed: bool = False
@@ -164,8 +166,8 @@ def gather(run: Path | str, base: nn.Module | str | None = None) -> Evidence:
             f"The run {folder} was trained on its validation images too, so there is nothing to diagnose it by: "
             "diagnose the run whose epochs it repeats."
         )
+    lowered = _lowered(folder, finished)
     if finished:
-        Result.read(folder)
         for file, lost in ((METRICS, "how its loss went"), (ADAPTER, "what it trained")):
             if not (folder / file).exists() or (file == METRICS and not log):
                 raise MadlabError(f"The run {folder} is finished but has no {file}, so nobody knows {lost}: repeat it.")
@@ -173,10 +175,18 @@ def gather(run: Path | str, base: nn.Module | str | None = None) -> Evidence:
     facts: dict[str, Any] = {
         "rates": peak_rates(method, options, config.recipe),
         "own_rates": peak_rates(method, options, Recipe()),
+        "lowered": lowered,
     }
     lines = _failure(folder)
     facts |= {"failure": lines[-1] if lines else "", "crashed": len(lines) > 1} | _trained(folder, config, base)
     return Evidence(str(folder), config, log, finished, **facts)
+
+
+def _lowered(folder: Path, finished: bool) -> dict[str, float]:
+    if finished:
+        return Result.read(folder).filter_factors
+    unfinished = (folder / CHECKPOINT).exists()
+    return Checkpoint.read(folder / CHECKPOINT, torch.device("cpu")).facts.filter_factors if unfinished else {}
 
 
 def _failure(folder: Path) -> list[str]:

@@ -44,6 +44,11 @@ def measured(run: Evidence) -> tuple[str, ...]:
     for kind, rate in run.rates.items():
         if rate != run.own_rates[kind]:
             lines.append(f"{kind}_lr {rate:.3g} (the method's own is {run.own_rates[kind]:.3g})")
+    if run.lowered:
+        least, most = min(run.lowered.values()), max(run.lowered.values())
+        by = f"{least:.2g}" if least == most else f"{least:.2g} to {most:.2g}"
+        layers = f"{len(run.lowered)} layer{'' if len(run.lowered) == 1 else 's'} whose scale no norm takes out"
+        lines.append(f"adapter_lr times {by} in {layers}")
     if run.log:
         done = f"{run.log[-1].epoch} of {run.config.recipe.epochs} epochs are done"
         lines.append(f"validation accuracy at best {run.reached:.1f} %, in epoch {run.best.epoch}; {done}")
