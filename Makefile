@@ -1,7 +1,8 @@
 # make lab            open the course in JupyterLab
 # make check          style, types and spelling: seconds
 # make style          repair what a tool can repair: lint, format, and the committed form of the notebooks
-# make test           make check, then every test and every notebook
+# make test           make check, then the tests and every notebook
+# make test-slow      the tests that make test leaves out because they take long: CI runs both
 # make test-browser   open every notebook in JupyterLab in Chromium, run it and move every control
 # make test-site      make site, then open every page in Chromium, move every control and look for what shuts people out
 # make test-colab     run the notebooks with the package versions that Google Colab has, in .venv-colab
@@ -22,7 +23,7 @@ BIN := $(VENV)/bin
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(8, os.cpu_count() or 1))")
 PYTEST = $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
 
-.PHONY: lab check style test test-browser test-site test-trust test-whole test-colab site handouts links clean
+.PHONY: lab check style test test-slow test-browser test-site test-trust test-whole test-colab site handouts links clean
 
 lab: $(VENV)/installed-lab
 	$(BIN)/jupyter lab notebooks/00_*.ipynb
@@ -41,6 +42,9 @@ style: $(VENV)/installed-test
 test: check
 	$(PYTEST) tests
 	$(PYTEST) --nbval --nbval-current-env notebooks
+
+test-slow: $(VENV)/installed-test
+	$(PYTEST) -m slow tests
 
 test-browser: $(VENV)/installed-browser
 	$(BIN)/pytest -q -m browser tests/browser

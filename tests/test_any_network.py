@@ -86,6 +86,7 @@ def test_finetune_is_plain_training_of_the_whole_network(name):
         close(net.merge("d")(images(net)), expected, tolerance=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["mad:2", "batchnorm", "frozen"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_training_moves_the_domain_and_nothing_else(name, method, tmp_path):
@@ -115,6 +116,7 @@ METHODS += ["peft:lora", "peft:loha", "peft:lokr", "peft:ia3", "peft:dora", "pef
 UNGROUPED = ["peft:lora", "peft:dora", "peft:hira", "peft:oft", "peft:hra"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["vgg", "convnext", "vit"])
 def test_every_method_adapts_linear_layers_trains_merges_and_saves(name, method, tmp_path):
@@ -207,6 +209,7 @@ def compiled_part():
     return base
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [compiled_whole, compiled_in_place, compiled_part])
 def test_a_compiled_network_is_adapted_as_the_plain_one(build):
     net = MultiDomainNet(build())

@@ -200,6 +200,7 @@ def storages(module):
     return {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
 
 
+@pytest.mark.slow
 def test_a_hundred_domains_hold_one_base_and_a_hundred_adapters():
     net = many_domains(100, method="mad")
     own = 0
@@ -220,6 +221,7 @@ def noise():
     return Domain("noise", ["dark", "bright"], split, split, split)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_a_compiled_run_is_the_plain_run(backend):
     torch.manual_seed(0)

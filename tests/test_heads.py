@@ -82,6 +82,7 @@ def test_timms_head_is_what_timm_says_and_what_a_forward_shows(name):
     assert find_heads(wrapped) == {f"inner.{path}": head}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "expected"), TORCHVISION.items())
 def test_torchvisions_head_is_found(name, expected):
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}

@@ -92,6 +92,7 @@ def numbers_by_name(net):
     return found | view.own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variant", "bits"), [*((v, 3) for v in VARIANTS), *(("mad", b) for b in (2, 4, 8))])
 def test_every_method_comes_back_rounded_and_merges(variant, bits, tmp_path) -> None:
     net = trained(variant)

@@ -88,6 +88,7 @@ def test_a_domain_is_the_network_that_peft_makes(peft, kind):
     torch.testing.assert_close(merged, net(images(), domain="signs").detach(), rtol=1e-5, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [resnet26, pocket_densenet])
 @pytest.mark.parametrize("kind", [*KINDS, *THROUGH_FILTERS])
 def test_peers_start_at_the_base_train_save_and_load(peft, kind, build, tmp_path):
@@ -247,6 +248,7 @@ def test_our_lora_agrees_with_peft_on_the_same_matrices(peft, kernel, alpha):
     assert ours.size() == sum(p.numel() for p in theirs.parameters() if p.requires_grad)
 
 
+@pytest.mark.slow
 def test_peft_is_listed_but_not_imported_and_its_absence_is_told(monkeypatch):
     code = "import sys, madlab; print([name for name in madlab.METHODS if ':' in name]); print('peft' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

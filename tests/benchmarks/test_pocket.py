@@ -72,6 +72,7 @@ for name in reversed(SPECS):
 """
 
 
+@pytest.mark.slow
 def test_images_depend_on_nothing_but_their_number() -> None:
     """Another process, another hash seed, another order, another global random state: the same bytes."""
     environment = os.environ | {"PYTHONHASHSEED": "7"}

@@ -346,6 +346,7 @@ def test_what_the_user_got_wrong(shelf: Shelf, tmp_path: Path) -> None:
         load("gtsrb", tmp_path / "elsewhere")
 
 
+@pytest.mark.slow
 def test_ten_kills_and_two_at_once(tmp_path: Path) -> None:
     # From a process of its own, because forking one that has threads, such as the server's, is not safe.
     context, minis = multiprocessing.get_context("spawn"), MINIS[:2]

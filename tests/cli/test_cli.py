@@ -227,6 +227,7 @@ def test_options_of_a_method_and_the_layers_reach_the_run(place):
     assert result["adapter_parameters"] == sum(2 * (9 * n + m) for m, n in shapes)
 
 
+@pytest.mark.slow
 def test_a_config_repeats_its_run_and_options_beside_it_replace_what_it_says(place, capsys):
     options = {"method": "lora:2", "option": "alpha=16", "seed": 3, "head-lr": 0.07, "epochs": 2}
     assert cli.main([*arguments(place, "first", **options), "--no-flip"]) == 0
@@ -427,6 +428,7 @@ assert not heavy, heavy
         assert words in done.stdout
 
 
+@pytest.mark.slow
 def test_import_madlab_and_its_names_load_no_plotting():
     program = """
 import sys

@@ -83,6 +83,7 @@ def test_any_name_is_one_printable_row(
     assert json.loads(out)["file"] == str(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_a_list_on_standard_input(place: Path, tmp_path: Path) -> None:
     files = sorted((place / "shades" / "test").rglob("*.png"))[:3]
     listed = b"\r\n".join(os.fsencode(file) for file in files) + b"\n\n"
@@ -93,6 +94,7 @@ def test_a_list_on_standard_input(place: Path, tmp_path: Path) -> None:
     assert nothing.returncode == 2 and b"names no file" in nothing.stderr
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error_to_talk_about(place: Path) -> None:
     shell = f"{sys.executable} -m madlab predict {place / 'run'} {place / 'shades'} | head -n 1"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {shell}"], capture_output=True, text=True)

@@ -47,6 +47,7 @@ def test_photographs_are_what_a_phone_makes(photographs: Path) -> None:
     assert len({path.parent.name for path in files}) == 4 and len(list((photographs / "new").iterdir())) == 8
 
 
+@pytest.mark.slow
 def test_five_commands_lead_to_a_page_and_to_a_file_that_onnxruntime_answers(
     photographs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

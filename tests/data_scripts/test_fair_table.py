@@ -76,6 +76,7 @@ def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     fair_table.main()
 
 
+@pytest.mark.slow
 def test_the_command_runs_what_is_planned_goes_on_and_folds(small_grid, tmp_path, monkeypatch, capsys) -> None:
     run([*small_grid, "--print-plan"], monkeypatch)
     assert "small: 0 of 5 runs are finished" in capsys.readouterr().out
@@ -138,6 +139,7 @@ def test_a_plan_for_domains_that_are_not_there_is_refused(small_grid, tmp_path, 
         run([*small_grid, "--print-plan"], monkeypatch)
 
 
+@pytest.mark.slow
 def test_a_grid_of_the_first_round_runs_each_method_with_the_best_rates_of_its_trials(
     small_grid, tmp_path, monkeypatch
 ) -> None:
@@ -160,6 +162,7 @@ def test_a_grid_of_the_first_round_runs_each_method_with_the_best_rates_of_its_t
     assert made == rates | {"frozen": (0.0, 0.0, 0.0)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GRIDS)
 def test_every_recorded_run_is_one_that_its_grid_plans(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the same rates, too, wherever they were given: as if the runs lay where the grid has them."""

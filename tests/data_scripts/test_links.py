@@ -33,6 +33,7 @@ def test_what_is_committed_is_what_the_script_writes(copy: Path) -> None:
     assert all((copy / path.relative_to(ROOT)).read_bytes() == path.read_bytes() for path in FILES)
 
 
+@pytest.mark.slow
 def test_a_new_address_replaces_the_old_one_everywhere_and_back(copy: Path) -> None:
     assert run(copy, "some-one/her.lab").returncode == 0
     for path in FILES:
@@ -42,6 +43,7 @@ def test_a_new_address_replaces_the_old_one_everywhere_and_back(copy: Path) -> N
     assert all((copy / path.relative_to(ROOT)).read_bytes() == path.read_bytes() for path in FILES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["madlab", "https://github.com/a/b", "a/b/c", "a/b c", "../b"])
 def test_what_is_no_address_is_refused(copy: Path, address: str) -> None:
     done = run(copy, address)

@@ -16,6 +16,7 @@ def script() -> ModuleType:
     return load_script("networks")
 
 
+@pytest.mark.slow
 def test_the_record_is_made_once_and_printed(script, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TQDM_DISABLE", "1")
     monkeypatch.setattr(script, "LIMIT", 8_000_000)

@@ -105,6 +105,7 @@ def test_the_shipped_bases_are_small_and_those_of_their_logs(name, megabytes, si
     assert [entry["pixels"] for entry in log["log"]] == [int(p) for epochs, p in sizes for _ in range(int(epochs))]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PHOTOGRAPHS.exists(), reason="Tiny-ImageNet's photographs are not at hand")
 @pytest.mark.parametrize("name, side, crop", [(name, side, crop) for name, _, side, crop in SHIPPED])
 @torch.no_grad()

@@ -17,6 +17,7 @@ def test_the_numbers_of_images_are_the_official_ones(script):
     assert len(script.DOMAINS["sketch"]) == 5
 
 
+@pytest.mark.slow
 def test_one_command_trains_all_domains_and_writes_what_it_took(script, tmp_path, capsys):
     out = tmp_path / "record.json"
     options = ["--share", "0.0005", "--width", "4", "--batch-size", "8", "--device", "cpu", "--json", str(out)]

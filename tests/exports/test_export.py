@@ -55,6 +55,7 @@ def assert_same(got: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["mad:2", "prompt"])
 def test_onnxruntime_answers_as_the_adapted_network_does(method: str, tmp_path: Path) -> None:
     import onnxruntime
@@ -240,6 +241,7 @@ def test_made_up_images_are_of_the_kind_that_the_network_takes() -> None:
     assert np.allclose(inside, deployable.deployable(net, "pets", True).images(3))
 
 
+@pytest.mark.slow
 def test_a_run_is_exported_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, base = write_folder(tmp_path / "shades"), write_base(tmp_path / "small.safetensors")
     run, file = tmp_path / "run", tmp_path / "out" / "own.safetensors"

@@ -130,6 +130,7 @@ def test_a_shared_folder_predicts_and_evaluates_as_the_run_does(place: Path) -> 
     assert madlab.evaluate(place / "shared", place / "shades", base) == madlab.evaluate(place / "run")
 
 
+@pytest.mark.slow
 def test_from_the_hub_the_adapter_alone_is_fetched(place: Path, hub: tuple[str, list[str]], tmp_path: Path) -> None:
     address, asked = hub
     (place / "shared" / "pytorch_model.bin").write_bytes(pickle.dumps("a stranger's"))
@@ -144,6 +145,7 @@ def test_from_the_hub_the_adapter_alone_is_fetched(place: Path, hub: tuple[str, 
     assert {parts[-2] for parts in files} == {"main", "v1"}
 
 
+@pytest.mark.slow
 def test_what_the_hub_does_not_have_is_told(place: Path, hub: tuple[str, list[str]], tmp_path: Path) -> None:
     done = load_elsewhere(hub[0], str(place / "small.safetensors"), "hf://ann/nothing", tmp_path)
     assert done.returncode == 1
@@ -229,6 +231,7 @@ def test_without_the_hubs_library_the_command_is_told(monkeypatch: pytest.Monkey
         domain_file("hf://ann/shades")
 
 
+@pytest.mark.slow
 def test_without_a_network_it_is_said_how_to_bring_the_file(place: Path, tmp_path: Path) -> None:
     done = load_elsewhere("http://127.0.0.1:9", str(place / "small.safetensors"), "hf://ann/shades", tmp_path)
     last = done.stderr.strip().splitlines()[-1]

@@ -279,6 +279,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_nothing_takes_more_than_a_gigabyte(tmp_path, path):
     data, files = path.read_bytes(), []
 

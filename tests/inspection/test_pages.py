@@ -111,6 +111,7 @@ def test_the_command_repeats_the_run(place: Path, page: Page, tmp_path: Path) ->
     assert one["test_accuracy"] == other["test_accuracy"] and one["val_accuracy"] == other["val_accuracy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["mad2", "prompt", "frozen", "lora2"])
 def test_every_kind_of_method_has_a_page(method: str, place: Path, tmp_path: Path) -> None:
     page = Page(inspect_run(place / method, tmp_path / "page.html", split="val", device="cpu")[0])
@@ -169,6 +170,7 @@ def test_bad_input_is_one_sentence(place: Path, tmp_path: Path, capsys: pytest.C
         assert reason in told and told.count("\n") == 1, told
 
 
+@pytest.mark.slow
 def test_images_from_elsewhere_are_used(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "mad", tmp_path / "run")
     shutil.copytree(place / "shades", tmp_path / "moved")
@@ -185,6 +187,7 @@ def trained(place: Path, out: Path, **options: Any) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_run_that_trained_on_validation_says_so(place: Path, tmp_path: Path) -> None:
     both = trained(place, tmp_path / "both", trainval=True)
     path, _ = inspect_run(both, split="val", device="cpu")
@@ -193,6 +196,7 @@ def test_a_run_that_trained_on_validation_says_so(place: Path, tmp_path: Path) -
         compare_runs(place / "mad", both, tmp_path / "page.html", split="val", device="cpu")
 
 
+@pytest.mark.slow
 def test_a_folded_domain_has_no_form_to_train_on(place: Path, tmp_path: Path) -> None:
     for run, whole in ((trained(place, tmp_path / "few", finish_bits=2), False), (place / "mad", True)):
         path, _ = inspect_run(run, tmp_path / "page.html", device="cpu")

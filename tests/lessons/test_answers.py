@@ -13,7 +13,7 @@ import torch
 
 from madlab import lessons
 
-TRIES = [40, pytest.param(200, marks=pytest.mark.trust)]
+TRIES = [20, pytest.param(200, marks=pytest.mark.trust)]
 """Seeds per answer: few in `make test`, many in `make test-trust`."""
 NUMBERS = sorted(path.stem[2:] for path in (Path(__file__).parents[1] / "answers").glob("nb*.py"))
 TABLES = {number: import_module(f"answers.nb{number}") for number in NUMBERS}

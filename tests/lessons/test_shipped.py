@@ -10,6 +10,7 @@ from madlab.lessons.shipped import ADAPTERS, DOMAINS, METHODS, shipped
 from madlab.runs.record import RECORDS, read_runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_each_has_the_accuracy_of_its_recorded_run(domain: str) -> None:
     recorded = {

@@ -35,6 +35,7 @@ def two_axes() -> Panel:
     return Panel(draw, controls, size=(4, 2), before=before, **start)
 
 
+@pytest.mark.slow
 def test_every_state_has_the_picture_and_the_note_that_the_panel_draws(tmp_path: Path) -> None:
     data, panel = panel_data(two_axes(), tmp_path), two_axes()
     assert len(data["states"]) == 3 * 2 * 2
@@ -63,6 +64,7 @@ def test_a_part_that_does_not_change_is_stored_once(tmp_path: Path) -> None:
     )  # left by power; right by name, presses
 
 
+@pytest.mark.slow
 def test_a_recorded_panel_is_as_it_was(tmp_path: Path) -> None:
     panel = two_axes()
     panel.power.value = 3

@@ -158,6 +158,7 @@ def test_quiz_has_feedback_for_every_answer(path: Path, notebook: NotebookNode) 
     assert "3 of 3" in quiz.total.value
 
 
+@pytest.mark.slow
 def test_normaliser_empties_all_but_tagged_cells(tmp_path: Path) -> None:
     new = nbformat.v4
     kept = new.new_code_cell("1 + 1", metadata={"tags": ["nbval-check-output"], "collapsed": True}, execution_count=7)

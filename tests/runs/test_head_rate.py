@@ -76,6 +76,7 @@ def accuracy(head, inputs, labels) -> float:
     return 100 * (head(inputs).argmax(1) == labels).float().mean().item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [16, 256])
 @pytest.mark.parametrize(("classes", "features"), [(2, 128), (2, 2048), (10, 512), (43, 1024), (242, 128), (242, 512)])
 def test_no_head_diverges_or_ends_far_below_a_converged_one(classes, features, batch):

@@ -74,6 +74,7 @@ def test_names_are_text_and_not_markup(cells: list[Cell]) -> None:
     assert "[bold]a" in text and "\x1b" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
 def test_a_sweep_shows_the_table_on_a_terminal_only(tmp_path: Path) -> None:
     write_folder(tmp_path / "noise")

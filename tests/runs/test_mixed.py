@@ -138,6 +138,7 @@ def test_a_config_of_somebody_else_is_left_alone(place: Path) -> None:
     assert (place / "theirs/config.json").read_text() == '{"editor": "vi"}'
 
 
+@pytest.mark.slow
 def test_a_run_may_lie_in_a_folder_with_the_name_of_its_pocket_domain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

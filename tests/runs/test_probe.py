@@ -96,6 +96,7 @@ def test_a_frozen_run_tells_what_its_fitted_head_gives(place, monkeypatch):
     assert madlab.evaluate(place / "run") == result.test_accuracy
 
 
+@pytest.mark.slow
 def test_frozen_is_as_good_when_the_run_ends_rounded(place):
     """There is nothing to round, so every epoch may be the best, not only the last ones."""
     plain, rounded = train(place, epochs=5), train(place, epochs=5, finish_bits=4)

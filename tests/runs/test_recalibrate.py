@@ -214,6 +214,7 @@ def test_a_rounded_domain_that_has_the_bases_norms_keeps_them(place) -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in after.items() if "running" in name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["mad", "finetune", "batchnorm"])
 @pytest.mark.parametrize(("batch_size", "fresh"), [(64, True), (10, True), (4, False)])
 def test_a_run_of_few_steps_keeps_statistics_that_fit_its_filters(tmp_path, method, batch_size, fresh) -> None:

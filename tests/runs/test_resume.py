@@ -98,6 +98,7 @@ def same(one, other):
     assert not (other / "checkpoint.safetensors").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", VARIANTS)
 def test_a_run_stopped_after_any_epoch_ends_with_the_same_bytes(tmp_path, method):
     if method.startswith("peft:") and importlib.util.find_spec("peft") is None:

@@ -64,6 +64,7 @@ def test_the_marks_of_a_run_are_those_of_its_adapter_file(place):
     assert len(marks) == 36 and 100 * sum(marks) / 36 == result.test_accuracy
 
 
+@pytest.mark.slow
 def test_a_rounded_run_tells_what_its_rounded_file_gives(place, tmp_path):
     before = Run.read(place / "run").result
     adapter = (place / "run" / "adapter.safetensors").read_bytes()
@@ -97,6 +98,7 @@ def test_what_was_measured_is_not_measured_again(place, monkeypatch):
     assert round_run(place / "run", bits=(8,)) == first
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stored_rounded_is_refused(place):
     run(place, "finished", finish_bits=4)
     with pytest.raises(MadlabError, match="stored in 4 bits already"):

@@ -107,6 +107,7 @@ def assert_equal(one, other):
     assert torch.equal(torch.stack(one[2]), torch.stack(other[2]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [*METHODS, "mad@2"])
 def test_static_buffers_and_rates_as_tensors_change_no_bit(method):
     """Four epochs of two sizes of images, each with a smaller last batch: four kinds of step."""
@@ -120,6 +121,7 @@ def test_static_buffers_and_rates_as_tensors_change_no_bit(method):
     assert fed[3].recorder.repeats == 2 * (8 - WARM_UP)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{"finish_bits": 3}, {"momentum": 0.0}, {"balance": "loss"}, {"adapter_decay": 0.01}]
 )

@@ -137,6 +137,7 @@ def test_what_a_killed_process_left_beside_a_result_is_cleared(place, here):
     same_runs(place / "here", place / "left")
 
 
+@pytest.mark.slow
 def test_a_half_done_run_goes_on(place, here, monkeypatch):
     """The second run stops after its first epoch; the next sweep trains that run's second epoch and the rest."""
     trained, real = [], cell.train
@@ -163,6 +164,7 @@ def test_a_half_done_run_goes_on(place, here, monkeypatch):
     same_runs(place / "here", place / "halves")
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_told_and_the_others_go_on(place, capsys):
     """A rate that no adapter survives does nothing to a method without adapter."""
     methods = ["mad:2", "frozen"]
@@ -179,6 +181,7 @@ def test_a_failed_run_is_told_and_the_others_go_on(place, capsys):
     assert (failed / "checkpoint.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_the_choice_of_layers_reaches_every_run(place, monkeypatch):
     monkeypatch.setenv("TQDM_DISABLE", "1")
     torch.manual_seed(0)
@@ -276,6 +279,7 @@ def test_two_domains_of_one_name_are_refused(place):
         run(place, "nothing", domains=["noise", "elsewhere/noise"])
 
 
+@pytest.mark.slow
 def test_progress_counts_images_over_the_grid(place, monkeypatch):
     """Two epochs of 24 and of 16 images for each method; one of the four runs is there before."""
     shown = []
@@ -308,6 +312,7 @@ def test_progress_counts_images_over_the_grid(place, monkeypatch):
     assert shown[0] == (0, 2 * 24 + 2 * 2 * 16) and shown[-1] == (112, "3/3 runs")
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_same_runs(place, here):
     outcome = run(place, "processes", domains=["noise"], workers=2)
     assert not outcome.failures
@@ -316,6 +321,7 @@ def test_two_processes_make_the_same_runs(place, here):
         same_runs(place / "here" / cell, place / "processes" / cell)
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_sweep_that_is_killed(place):
     """They do not go on writing into folders that the next sweep takes up."""
     command = [
@@ -344,6 +350,7 @@ def test_workers_end_with_a_sweep_that_is_killed(place):
     assert [path.read_bytes() for path in metrics] == ended
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_fails_its_run_alone(place):
     """It dies by a signal in mid-run, as when memory runs out; the next sweep goes on from its last epoch."""
     long = place / "dying" / "noise" / "mad-2" / "seed0"
@@ -416,6 +423,7 @@ def ray_worker(name):
     return None
 
 
+@pytest.mark.slow
 @needs_ray
 def test_ray_makes_the_same_runs_with_one_of_its_two_workers_killed(place):
     """Killed after its second epoch, the run goes on with the third: epochs before that are not trained again."""
@@ -485,6 +493,7 @@ class Witness:
         raise MadlabError(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
 
 
+@pytest.mark.slow
 def test_runs_are_spread_over_the_gpus_that_may_be_used(place, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,1,7")

@@ -115,6 +115,7 @@ def test_an_unusual_network_comes_to_its_end(place, tmp_path):
     assert madlab.evaluate(tmp_path / "run", base=base) == result.test_accuracy
 
 
+@pytest.mark.slow
 def test_a_run_may_have_rank_zero(place):
     """In the form 1 + beta gamma it is the base itself, and what `rank="auto"` gives a layer that did not change."""
     residual = {"options": {"form": "residual"}, "epochs": 1}
@@ -160,6 +161,7 @@ def test_the_best_epoch_on_validation_is_kept_and_its_accuracies_are_true(place)
     assert count_right(place, place / "whole", "test") == pytest.approx(result["test_accuracy"])
 
 
+@pytest.mark.slow
 def test_a_best_epoch_that_is_not_the_last_is_the_one_saved(place, monkeypatch):
     """Validation is made to get worse: the first epoch wins, and its adapter is the one that an own run of it has."""
     accuracies = iter([0.0, 90.0, 50.0, 40.0])
@@ -188,6 +190,7 @@ def test_a_best_epoch_that_is_not_the_last_is_the_one_saved(place, monkeypatch):
     assert any(not torch.equal(saved[key], kept[-1][key]) for key in learned)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"crop": 24}, {"method": "prompt", "rank": None}])
 def test_evaluate_needs_the_config_and_the_adapter_alone(place, tmp_path, options):
     result = run(place, tmp_path / "run", **options)
@@ -196,6 +199,7 @@ def test_evaluate_needs_the_config_and_the_adapter_alone(place, tmp_path, option
     assert madlab.evaluate(tmp_path) == result.test_accuracy
 
 
+@pytest.mark.slow
 def test_the_adapter_of_another_run_is_refused(place, tmp_path):
     """Of another rank or another method, on the same domain: whatever it scored would be taken for this run's."""
     for name, options in {
@@ -213,6 +217,7 @@ def test_the_adapter_of_another_run_is_refused(place, tmp_path):
             madlab.evaluate(tmp_path / "mixed")
 
 
+@pytest.mark.slow
 def test_objects_instead_of_names_train_the_same_and_are_asked_for_again(place, tmp_path):
     domain = madlab.Domain.from_folder(place / "noise")
     network = madlab.load_base(str(place / "small.safetensors"))
@@ -226,6 +231,7 @@ def test_objects_instead_of_names_train_the_same_and_are_asked_for_again(place, 
     assert madlab.evaluate(tmp_path / "run", domain=domain, base=network) == result.test_accuracy
 
 
+@pytest.mark.slow
 def test_the_test_split_is_read_once_and_after_all_epochs(place, monkeypatch):
     order, real = [], training.measure
 
@@ -238,6 +244,7 @@ def test_the_test_split_is_read_once_and_after_all_epochs(place, monkeypatch):
     assert order == ["val", *["val"] * EPOCHS, "test"]
 
 
+@pytest.mark.slow
 def test_the_test_images_change_nothing_but_the_test_accuracy(place, tmp_path):
     domain = madlab.Domain.from_folder(place / "noise")
     upside_down = madlab.Domain(
@@ -258,6 +265,7 @@ class Killed(BaseException):
     """Not an Exception: nothing in madlab may catch it, as nothing can catch a real kill."""
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_of_its_writes_resumes_to_the_same_bytes(place, monkeypatch):
     """A run of two epochs makes eight files whole; it is killed just before each takes its name."""
     run(place, "through", epochs=2)
@@ -284,6 +292,7 @@ def test_a_run_killed_at_any_of_its_writes_resumes_to_the_same_bytes(place, monk
     assert at == 1 + 8
 
 
+@pytest.mark.slow
 def test_a_killed_process_resumes_to_the_same_bytes(place):
     options = ["--domain", str(place / "noise"), "--base", str(place / "small.safetensors"), "--rank", "2"]
     options += ["--epochs", "6", "--batch-size", "10"]
@@ -310,6 +319,7 @@ def test_a_finished_run_is_not_trained_again(place, monkeypatch):
     assert run(place, "whole", resume=True).test_accuracy == facts(place / "whole")["test_accuracy"]
 
 
+@pytest.mark.slow
 def test_the_seed_matters_and_nothing_else_is_random(place):
     run(place, "again")
     same_bytes(place / "whole", place / "again")
@@ -422,6 +432,7 @@ def test_a_run_stopped_before_steps_were_bounded_goes_on_as_it_was(place, tmp_pa
     assert run(place, folder, resume=True, **options).epochs == 2
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_at_rates_that_its_method_no_longer_has(place, tmp_path) -> None:
     folder = tmp_path / "rates"
     with pytest.raises(KeyboardInterrupt):
@@ -437,6 +448,7 @@ def test_a_run_does_not_go_on_at_rates_that_its_method_no_longer_has(place, tmp_
     assert run(place, folder, epochs=2, resume=True).epochs == 2
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_while_a_run_goes_on_and_not_once_it_was_killed(place):
     """What it writes meanwhile is as it would have been alone."""
     folder, command = place / "shared", ["train", "--domain", str(place / "noise"), "--epochs", "100000"]
@@ -749,6 +761,7 @@ class _Steep(torch.autograd.Function):
         return 1e21 * gradient
 
 
+@pytest.mark.slow
 def test_a_size_that_a_domain_does_not_have_is_refused(place):
     with pytest.raises(MadlabError, match="images of digits have 36 pixels: ask for a size of at most that"):
         madlab.train("digits", "mad", base=str(place / "small.safetensors"), size=96)

@@ -50,6 +50,7 @@ def test_it_trains_as_on_a_domain_that_was_joined_by_hand(place) -> None:
     assert one.result.test_accuracy == other.result.test_accuracy
 
 
+@pytest.mark.slow
 def test_there_is_no_validation_and_the_last_epoch_counts(place) -> None:
     result = run(place, "three", epochs=3)
     assert result.val_accuracy is None and result.best_epoch == 3
@@ -108,6 +109,7 @@ def test_frozen_has_no_validation_to_choose_its_decay_by(place) -> None:
     assert other.log[0].train_loss == Run.read(place / "once").log[0].train_loss
 
 
+@pytest.mark.slow
 def test_rounded_later_its_statistics_are_of_all_the_images_that_it_trained_on(place, monkeypatch) -> None:
     run(place, "rounded")
     seen = []

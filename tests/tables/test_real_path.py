@@ -120,6 +120,7 @@ def results_of(runs: Path) -> dict[tuple[str, str], dict]:
     return {(r["domain"], r["method"] + (f":{r['rank']}" if r["rank"] else "")): r for r in found}
 
 
+@pytest.mark.slow
 def test_the_decathlon_from_download_to_score(place, decathlon, capsys):
     minis = decathlon(archives.tiny("aircraft", 3, (6, 4, 3), width=107), archives.tiny("gtsrb", 4, (5, 4, 4)))
     data, runs, labels = place / "data", place / "runs", place / "shelf" / "labels_test.zip"
@@ -171,6 +172,7 @@ def test_the_decathlon_from_download_to_score(place, decathlon, capsys):
     assert "second run of gtsrb" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_sketch_from_the_users_archives_to_the_table(place, official, capsys):
     minis = [archives.tiny("cubs", 3, (9, 1, 4), height=90, width=110), archives.tiny("flowers", 2, (9, 1, 3))]
     official(SKETCH, archives.sketch(place / "own", minis, "zip"))
@@ -201,6 +203,7 @@ def test_sketch_from_the_users_archives_to_the_table(place, official, capsys):
         assert right == pytest.approx(round(right)), "a share of the official test pictures"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.exists(), reason="the real image domains are not on this machine")
 @pytest.mark.parametrize("size", [FEW, pytest.param(ALL, marks=pytest.mark.whole)])
 def test_the_mini_benchmarks_of_real_pictures_in_the_official_layouts(place, decathlon, official, capsys, size):

@@ -52,16 +52,19 @@ def test_a_file_with_a_hash_is_never_taken_for_an_old_one_without(kinds):
         assert trials.run("x", kinds[files.checkpoints], 2, 60)["failures"] == []
 
 
+@pytest.mark.slow
 def test_run_folders_are_right_or_refused(tmp_path):
     record = tried("x", run_folders.run_folders(tmp_path, ("mad:2", "piggyback")), 30)
     assert record["failures"] == [] and record["refused"] > 9 and record["right"] > 2
 
 
+@pytest.mark.slow
 def test_command_lines_end_with_a_code_and_a_sentence(tmp_path):
     record = tried("x", commands.command_lines(tmp_path), 20)
     assert record["failures"] == [] and record["refused"] > 9
 
 
+@pytest.mark.slow
 def test_whatever_stands_where_a_run_should_be_is_refused(tmp_path):
     kind = commands.command_lines(tmp_path)
     for command, parser in commands.commands().items():
@@ -111,6 +114,7 @@ def test_a_reader_that_takes_everything_is_found(kinds):
     assert record["failed"] > 25 and record["refused"] == 0
 
 
+@pytest.mark.slow
 def test_a_command_that_is_killed_and_loses_something_is_found(tmp_path):
     def careless(place):
         place.mkdir(exist_ok=True)

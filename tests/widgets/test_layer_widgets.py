@@ -103,6 +103,7 @@ def test_a_dense_block_grows_by_its_new_channels() -> None:
     assert {"1 × 1\n10 → 12", "1 × 1\n13 → 12", "3 × 3\n12 → 3", "16"} <= texts
 
 
+@pytest.mark.slow
 def test_notebook_10_counts_as_the_library_does() -> None:
     convs_of, numbers = definitions(read("10"), "convs_of", "numbers")
     net = madlab.MultiDomainNet(pocket_densenet())

@@ -67,6 +67,7 @@ def test_a_measured_step_changes_what_its_method_trains_and_nothing_of_the_base(
     assert all(torch.equal(v, base[k]) for k, v in net.base.state_dict().items())
 
 
+@pytest.mark.slow
 def test_the_peak_of_training_is_its_own_and_not_that_of_the_process_that_asks():
     fat = torch.ones(400_000_000)  # 1.6 GB, far above what the measured process needs
     setting = costs.Setting(width=16, size=32, batch=64)
@@ -109,6 +110,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(record, "time_pipeline", small)
 
 
+@pytest.mark.slow
 def test_the_command_writes_record_table_and_figure(quick, tmp_path, capsys):
     options = ["--width", "4", "--size", "16", "--batch", "4", "--rounds", "2", "--methods", "finetune,mad,mad:2"]
     files = ["--json", str(tmp_path / "bench.json"), "--figure", str(tmp_path / "bench.png")]
