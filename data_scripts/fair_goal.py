@@ -18,10 +18,10 @@ GOAL, LOSS = 20, 1.0
 """Kilobytes that a domain may take, and points of mean accuracy that it may lose against exact full MAD."""
 
 
-def smallest_domain(one: Recorded, finished: Recorded, today: Recorded) -> list[str]:
+def smallest_domain(one: Recorded, finished: Recorded) -> list[str]:
     """Whether a stored domain of at most GOAL kB loses at most LOSS points against full MAD, and if not, why not.
 
-    finished: runs of MAD that were rounded while they trained. today: a table with today's recipe, without such runs.
+    finished: runs of MAD that were rounded while they trained.
     """
     found = [*one.found, *_rounded_in_training(finished, one)]
     grid, forms = grid_of(found), stored_forms(found)
@@ -51,7 +51,7 @@ def smallest_domain(one: Recorded, finished: Recorded, today: Recorded) -> list[
         there = f"{finished.there:,} of {counted(finished.planned.total(), 'run')}"
         parts.append(f"Of those that are rounded while they train there are {there}.")
     parts += [*_reached(one, grid, own, lost), f"The intervals come from {bases_of(list(lost.values()))}."]
-    return [*parts, *_fresh_statistics(grid, [*lost.values()]), *_with_today(today)]
+    return [*parts, *_fresh_statistics(grid, [*lost.values()])]
 
 
 def _fresh_statistics(grid: Grid, lost: Sequence[Duel]) -> list[str]:
@@ -64,21 +64,6 @@ def _fresh_statistics(grid: Grid, lost: Sequence[Duel]) -> list[str]:
         "Forms that were rounded after training have BatchNorm statistics that were measured anew, and exact numbers "
         f"have those of training: {same}, which should lose nothing, is {difference(duel, 2)} from them. So each of "
         f"these losses is {abs(duel.difference):.2f} {'larger' if duel.difference > 0 else 'smaller'} against it."
-    ]
-
-
-def _with_today(today: Recorded) -> list[str]:
-    """The best form within the goal with today's recipe, of those that were rounded after training."""
-    if today.missing:
-        return []
-    own = today.forms[today.forms["family"] == "mad"]
-    form = _within_goal(own)
-    if form is None:
-        return []
-    (duel,) = (duel for duel in duels(today.grid, [(form, "mad")]) if duel.kind == MEAN)
-    return [
-        f"**With today's recipe**, on {today.where}, rounded after training: {form} is {difference(duel, 2)} from full "
-        f"MAD. {_judged(duel)} The interval comes from {bases_of([duel])}."
     ]
 
 

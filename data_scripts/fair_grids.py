@@ -7,7 +7,11 @@ from typing import Any
 
 from tune import rates_of_trials
 
+from madlab.adapters import METHODS
+from madlab.runs.rates import peak_rates
+from madlab.runs.recipe import Recipe
 from madlab.runs.record import RECORDS, RESULT, Result
+from madlab.runs.train import method_and_options
 
 NINE = ("dtd10", "caltech100", "flowers", "cars196", "omniglot", "chars74k", "fashion_mnist", "gtsrb", "cifar10")
 FIVE = ("pacs_art", "caltech100", "flowers", "cars196", "pacs_sketch")
@@ -79,8 +83,9 @@ class Planned:
 class Grid:
     """A grid of runs on one base network. records: file in madlab/records -> the domains that it holds.
 
-    most_images: of training, where the machine has no GPU; milliseconds: of one image in one epoch on one core;
-    first_round: whether its runs have the best rates of the first round of trials (tune.py), not those of METHODS.
+    most_images: of training, where the machine has no GPU; milliseconds: of one image in one epoch on one core of the
+    machine that made its records, which were not all as fast; first_round: whether its runs have the best rates of the
+    first round of trials (tune.py), not those of METHODS.
     """
 
     base: str
@@ -112,6 +117,14 @@ EARLIER = {"coarse": 0.6} | UNBOUND
 SIX = {"epochs": 6} | EARLIER
 BOUNDED = {"epochs": 6, "coarse": 0.0, "polyak": 4.0}
 """Today's recipe, on whole images with bounded steps."""
+
+
+def rates_of(method: str) -> dict[str, float]:
+    """The rates that METHODS has for a method, as a recipe that gives them to another."""
+    name, options = method_and_options(method)
+    return {f"{kind}_lr": rate for kind, rate in peak_rates(METHODS[name], options, Recipe()).items()}
+
+
 GRIDS = {
     "table": Grid(
         "pocket-resnet26",
@@ -135,28 +148,20 @@ GRIDS = {
     "goal": Grid(
         "pocket-resnet26",
         (
-            Stage(("mad",), NINE, 1, SIX | {"finish_bits": 2}, place="2"),
-            Stage(("mad:8", "mad:10"), NINE, 1, SIX | {"finish_bits": 4}, place="4"),
+            Stage(("mad",), NINE, 1, BOUNDED | {"finish_bits": 2}, place="2"),
+            Stage(("mad:8", "mad:10"), NINE, 1, BOUNDED | {"finish_bits": 4}, place="4"),
         ),
         {"fair-goal": NINE},
-        2.0,
-        first_round=True,
+        8.0,
     ),
     "rates": Grid(
         "pocket-resnet26",
         (
-            Stage(
-                ("mad:13", "mad:16"),
-                NINE,
-                1,
-                SIX | rates_of_trials(FIRST_ROUND, "mad:8"),
-                place="8",
-            ),
-            Stage(("mad:8",), NINE, 1, SIX | rates_of_trials(FIRST_ROUND, "mad:13"), place="13"),
+            Stage(("mad:13", "mad:16"), NINE, 1, BOUNDED | rates_of("mad:8"), place="8"),
+            Stage(("mad:8",), NINE, 1, BOUNDED | rates_of("mad:13"), place="13"),
         ),
         {"fair-rates": NINE},
-        2.0,
-        first_round=True,
+        8.0,
     ),
     "recipe": Grid(
         "pocket-resnet26",
@@ -174,7 +179,7 @@ GRIDS = {
         "pocket-resnet26",
         tuple(Stage(DUELS, domains, 1, BOUNDED) for domains in (MIXED, FIVE, NINE)),
         {"fair-bounded": MIXED, "fair-bounded-five": FIVE, "fair-bounded-nine": NINE},
-        2.5,
+        8.0,
     ),
     "densenet": Grid(
         "pocket-densenet",

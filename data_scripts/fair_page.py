@@ -11,7 +11,7 @@ whatever the records hold; tests/data_scripts/test_fair_page.py makes it again a
 import argparse
 import re
 import sys
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 
@@ -27,8 +27,9 @@ from finals import LEAST
 
 from madlab.errors import MadlabError
 from madlab.runs.record import RECORDS
+from madlab.tables.budgets import BUDGETS
 from madlab.tables.duel_report import difference
-from madlab.tables.duels import MEAN, Duel, duels
+from madlab.tables.duels import MEAN, UNKNOWN, Duel, duels
 from madlab.tables.equal_size import Pair, named
 from madlab.tables.output import markdown
 from madlab.tables.report import collect, kilobytes, with_spreads
@@ -114,8 +115,8 @@ def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
     for one in (*whole, bounded, nine, five):
         parts += [f"## {_heading(one)}", *accuracy(one, pictures)]
         parts += [f"### MAD against its rivals on {one.told}", *duels_of_mad(one)]
-    parts += ["## A domain in 20 kB", *smallest_domain(nine, goal, new_nine)]
-    parts += ["## Rank or rates?", *rank_or_rates(nine, swapped)]
+    parts += ["## A domain in 20 kB", *smallest_domain(new_nine, goal)]
+    parts += ["## Rank or rates?", *rank_or_rates(new_nine, swapped)]
     parts += ["## Runs below frozen features", *below_frozen([nine, five])]
     for one in (*whole, bounded):
         parts += [f"### On {one.told}", *below_frozen([one])]
@@ -146,15 +147,33 @@ def in_short(nine: Recorded, five: Recorded, warned: list[str]) -> str:
     what = (
         f"Test accuracy in percent at 32 pixels on small sets, {nine.where} and {five.where}, "
         f"`pocket-resnet26`, {nine.runs[0].result.epochs} epochs, {over}; kB of adapter and norms, at most. Rounded: "
-        f"the same runs, numbers in {ROUNDED} bits, masks coded, norms folded"
+        f"the same runs, adapters in {ROUNDED} bits, masks coded, norms folded in 8"
     )
     if not duels_tried(nine.file.with_name("trials.jsonl")):
         what += "; trials of rates are not equal yet"
-    said = [f"On {one.where}, at equal bytes, {one.equal_sizes.verdicts('bytes')}" for one in (nine, five)]
+    said = _counts((nine, five))
+    said += [f"As trained, at equal bytes, on {one.where}: {one.equal_sizes.verdicts('bytes')}" for one in (nine, five)]
     said.append(_behind_copies((nine, five)))
     heads = [f"{head}{form}" for form in ("", ", rounded") for head in ("kB", "nine", "five")]
     table = markdown(["method", "parameters", *heads], columns)
     return "\n\n".join([_wrapped(f"{what}:"), table, _wrapped(" ".join([*said, *warned]))])
+
+
+def _counts(records: Sequence[Recorded]) -> list[str]:
+    """How many rivals MAD leads, ties with and loses to within the same kilobytes."""
+    rows = []
+    for size in BUDGETS:
+        own = [[duel.verdict for duel in one.in_budgets.get(size, {}).values()] for one in records]
+        if all(own):
+            counts = ("/".join(str(found.count(v)) for v in ("leads", "ties", "loses")) for found in own)
+            rows.append(f"{size} kB {' and '.join(counts)}")
+    if not rows:
+        return []
+    where = " and on ".join(one.where for one in records)
+    return [
+        "**Within the same kilobytes**, rounded forms too, among the rivals that fit, MAD leads/ties/loses on "
+        f"{where}: {', '.join(rows)}."
+    ]
 
 
 def _behind_copies(records: Sequence[Recorded]) -> str:
@@ -163,7 +182,7 @@ def _behind_copies(records: Sequence[Recorded]) -> str:
     fought = [(duel, one.where) for one in records for duel in duels(one.grid, [("mad", "finetune")])]
     points = [f"{difference(duel, 1)} on {where}" for duel, where in fought if duel.kind == MEAN]
     return (
-        f"Full MAD's distance from fine-tuning, which stores {stored['finetune'] / stored['mad']:.0f} times as much: "
+        f"Full MAD's distance from fine-tuning, {stored['finetune'] / stored['mad']:.0f} times its size: "
         f"{listed(points)}."
     )
 
@@ -198,7 +217,25 @@ def _rounded(method: str, forms: Container[str]) -> str:
 
 def _answer(one: Recorded) -> str:
     so_far = f" ({one.there:,} of {one.planned.total():,} runs so far)" if one.missing else ""
-    return f"**At equal bytes, on {one.where}**{so_far}: {one.equal_sizes.verdicts('bytes')}"
+    parts = [f"**On {one.where}**{so_far}: at equal bytes, as they were trained, {one.equal_sizes.verdicts('bytes')}"]
+    if one.in_budgets:
+        within = [f"in {size} kB {_kept_apart(found)}" for size, found in one.in_budgets.items()]
+        parts.append(f"Within the same kilobytes, rounded forms too, MAD leads {'; '.join(within)}.")
+    return " ".join(parts)
+
+
+def _kept_apart(found: Mapping[str, Duel]) -> str:
+    """Of how many rivals MAD leads how many, and with whom it ties or to whom it loses."""
+    by_verdict: dict[str, list[str]] = {}
+    for rival, duel in found.items():
+        by_verdict.setdefault(duel.verdict, []).append(rival)
+    others = [
+        f"{words} {listed(by_verdict[verdict])}"
+        for verdict, words in (("ties", "ties with"), ("loses", "loses to"), (UNKNOWN, "without an interval"))
+        if verdict in by_verdict
+    ]
+    told = f"{len(by_verdict.get('leads', []))} of {len(found)}"
+    return told + (f" ({'; '.join(others)})" if others else "")
 
 
 def _repeat(trials: Path) -> str:

@@ -54,10 +54,10 @@ def rank_or_rates(one: Recorded, swapped: Recorded) -> list[str]:
     for rank in others:
         columns[f"{rank} against {first}"] = [told(fought[_name(rank, r), _name(first, r)], 1) for r in families]
     return [
-        "The ranks of a family share the rates that won its trials, which were drawn at random, and a hand may be "
-        "better or worse: a larger rank may be behind a smaller one for its rates alone. The control: the same ranks "
-        "with the rates of either family, everything else the same, first seed. Mean test "
-        f"accuracy in percent on {one.where}, and points with intervals:",
+        "The ranks of a family share the rates that won its trials, which were drawn at random, so that a family may "
+        "have been lucky or not: a larger rank may be behind a smaller one for its rates alone. The control: the same "
+        "ranks with the rates of either family, everything else the same, first seed. Mean test accuracy in percent "
+        f"on {one.where}, and points with intervals:",
         markdown(list(columns), columns.values()),
         f"So with the other rates {listed(f'{rank} is at {told(fought[pair], 1)}' for rank, pair in swaps.items())}, "
         f"against itself with its own. {_rivals(fought, rivals, swaps)}The table above keeps the rates that the trials "

@@ -12,7 +12,8 @@ from fair_grids import GRIDS, planned
 from madlab.errors import MadlabError
 from madlab.runs.record import Run, read_runs
 from madlab.tables.budgets import stored_forms
-from madlab.tables.duels import grid_of
+from madlab.tables.duel_report import duels_at_budgets
+from madlab.tables.duels import Duel, grid_of
 from madlab.tables.equal_size import EqualDuels, equal_duels
 from madlab.tables.outcomes import Outcome, outcomes
 from madlab.tables.report import Table, collect
@@ -92,6 +93,11 @@ class Recorded:
             self.grid,
             {"bytes": self.forms.assign(size=self.forms["stored"]), "numbers": whole.assign(size=whole["parameters"])},
         )
+
+    @cached_property
+    def in_budgets(self) -> dict[int, dict[str, Duel]]:
+        """Kilobytes -> the duels of MAD's best form within them with the best of each rival, rounded forms too."""
+        return duels_at_budgets(self.grid, self.forms, "mad")
 
     @property
     def unsteered(self) -> bool:

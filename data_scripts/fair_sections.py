@@ -16,7 +16,6 @@ from madlab.tables.duel_report import (
     budget_table,
     difference,
     draw_ranks,
-    duels_at_budgets,
     note_at,
     rank_methods,
     ranking_note,
@@ -103,7 +102,7 @@ def duels_of_mad(one: Recorded) -> list[str]:
         f"1/32). Sizes within {100 * (NEAR - 1):.0f} % are called equal; the table has MAD's / the rival's.",
         *_fought(one),
     ]
-    if at := duels_at_budgets(one.grid, one.forms, "mad"):
+    if at := one.in_budgets:
         own = [duel for found in at.values() for duel in found.values()]
         parts += [
             "**Within the same kilobytes**, rounded forms too:",
@@ -124,8 +123,8 @@ def _choices(one: Recorded) -> str:
     sizes = with_enough_seeds(exact)["family"].value_counts(sort=False)
     several = [f"{family} {count}" for family, count in sizes.items() if count > 1]
     return (
-        f"Who was trained in more sizes has more to choose from: {listed(several)} sizes, every other method one. A "
-        "rival that must be rounded to 2 bits to fit might do better trained at a smaller rank."
+        f"A method that was trained in more sizes has more to choose from: {listed(several)} sizes, every other "
+        "method one. A rival that must be rounded to 2 bits to fit might do better trained at a smaller rank."
     )
 
 
@@ -235,7 +234,7 @@ def epochs(one: Recorded) -> list[str]:
     ]
     parts = [] if not one.missing else [f"So far {one.there:,} of {counted(one.planned.total(), 'run')}."]
     parts += [
-        f"Mean test accuracy in percent over {listed(one.domains)}, in brackets the rank:",
+        f"Mean test accuracy in percent over {listed(one.domains)}, {_seeds_and_recipe(one)}, in brackets the rank:",
         markdown(["method", *(f"{n} epochs" for n in lengths)], [methods, *columns]),
     ]
     longest = lengths[-1]
@@ -262,6 +261,12 @@ def epochs(one: Recorded) -> list[str]:
     if alike:
         text += f" The shortest whose ranking differs from it in nothing beyond doubt has {alike[0]}."
     return [*parts, text]
+
+
+def _seeds_and_recipe(one: Recorded) -> str:
+    seeds = len({run.result.seed for run in one.every_run})
+    told = "one seed" if seeds == 1 else f"{seeds} seeds"
+    return f"{told} with the earlier recipe (*What the recipe costs*)" if one.unsteered else told
 
 
 def _settled(grid: Grid, first: str, second: str) -> bool:

@@ -2,7 +2,8 @@
 
 Filters in front of a normalisation may grow by any factor without a change of the logits, and a step that is too long
 only makes the next ones shorter. All rates of `METHODS` were found on such layers. Where nothing normalises, as in a
-network whose BatchNorm was folded into its filters, the same rates end at chance: so there the curvature is measured.
+network whose BatchNorm was folded into its filters, most methods end at chance with them: there the curvature is
+measured.
 """
 
 from collections.abc import Callable, Iterable, Iterator

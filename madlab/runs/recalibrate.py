@@ -88,10 +88,10 @@ def round_domain(
 ) -> None:
     """Add a domain: a trained one with its adapter rounded to so many bits, and its statistics measured anew.
 
-    Those of the exact filters do not fit the rounded ones: with them, full MAD on traffic signs loses 12 points in 3
-    bits, with fresh ones 1. A method that keeps the base's BatchNorm keeps it here, too. `net.save_domain(name, path,
-    bits, "folded")` stores the new domain and takes no more of its adapter. data, crop, batch_size, seed: as in
-    `recalibrate`. Raises MadlabError where `save_domain`, `load_domain` and `recalibrate` do; then no domain is added.
+    Those of the exact filters do not fit the rounded ones. A method that keeps the base's BatchNorm keeps it here, too.
+    `net.save_domain(name, path, bits, "folded")` stores the new domain and takes no more of its adapter. data, crop,
+    batch_size, seed: as in `recalibrate`. Raises MadlabError where `save_domain`, `load_domain` and `recalibrate` do;
+    then no domain is added.
     """
     if name in net.domains:
         raise MadlabError(f"There is already a domain {name!r}: choose another name or remove it first.")

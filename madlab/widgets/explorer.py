@@ -1,4 +1,4 @@
-"""The results explorer: published rows and recorded runs by method, budget and domain; used in notebooks 07 and 09."""
+"""The results explorer: published rows and recorded runs by method, budget and domain; used in notebook 09."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
