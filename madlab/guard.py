@@ -170,7 +170,7 @@ class Checksums:
     def _send(self, piece: list[Tensor]) -> tuple[Tensor, torch.cuda.Event]:
         """A checksum on its way from a GPU, and the event of its arrival."""
         with torch.cuda.device(piece[0].device):
-            value = torch.empty((), dtype=torch.int64, pin_memory=True)
+            value = torch.empty((), dtype=torch.int64, device="cpu", pin_memory=True)
             value.copy_(self._sum(piece), non_blocking=True)
             arrived = torch.cuda.Event()
             arrived.record()

@@ -170,7 +170,7 @@ def _numbers_of(adapter: Adapter) -> dict[str, tuple[nn.Parameter, Tensor]]:
 def _lost(change: Callable[[], Tensor], pairs: Iterable[tuple[nn.Parameter, Tensor]], bits: int) -> float:
     exact = change().clone()
     with rounded(pairs, bits):
-        error, whole = (change() - exact).double().norm().item(), exact.double().norm().item()
+        error, whole = (change() - exact).cpu().double().norm().item(), exact.cpu().double().norm().item()
     return error / whole if whole > 0 else inf if error > 0 else 0.0
 
 
@@ -192,11 +192,11 @@ def _errors_of_norms(view: DomainView, form: Form) -> Iterator[tuple[str, Tensor
     for name, norm in _foldable(view).items():
         if f"{name}.weight" not in exact:
             continue
-        scale, weight = exact[f"{name}.weight"].double(), stored[f"{name}.weight"].double()
-        shift, bias = (own.get(f"{name}.bias", torch.zeros_like(scale)).double() for own in (exact, stored))
+        scale, weight = exact[f"{name}.weight"].cpu().double(), stored[f"{name}.weight"].cpu().double()
+        shift, bias = (own.get(f"{name}.bias", torch.zeros_like(scale)).cpu().double() for own in (exact, stored))
         mean, variance = torch.zeros_like(scale), torch.ones_like(scale)  # of what a GroupNorm has normalised
         if isinstance(norm, _NormBase) and norm.running_mean is not None and norm.running_var is not None:
-            mean, variance = norm.running_mean.double(), norm.running_var.double().clamp(min=0)
+            mean, variance = norm.running_mean.cpu().double(), norm.running_var.cpu().double().clamp(min=0)
 
         def power(by: Tensor, plus: Tensor, mean: Tensor = mean, variance: Tensor = variance) -> Tensor:
             """Mean squares of by * x + plus."""

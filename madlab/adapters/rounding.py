@@ -81,7 +81,8 @@ def best_codes(rows: Tensor, bits: int, weights: Tensor | None = None) -> Tensor
     """The code of the unit with the least squared error for each row of (R, n), weighed by (R, n): uint8 (R,)."""
     levels = 2 ** (bits - 1) - 1
     largest = rows.abs().amax(1).clamp(min=1e-30)
-    first = (PER_OCTAVE * (TOP - (largest / levels).log2())).floor().clamp(0, 255)
+    # NaN has no code: it stays NaN by its levels, so that a training that diverged says so.
+    first = (PER_OCTAVE * (TOP - (largest / levels).log2())).floor().nan_to_num(0.0).clamp(0, 255)
     best, least = first, torch.full_like(largest, torch.inf)
     coarser = math.ceil(PER_OCTAVE * math.log2(levels))  # the coarsest has the largest number at level 1
     for step in range(-coarser, SEARCHED if weights is None else SEARCHED_WEIGHED):

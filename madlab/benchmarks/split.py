@@ -79,6 +79,8 @@ def whole_numbers(values: Any, what: str) -> Tensor:
     if numbers.ndim != 1:
         remedy = "take argmax(1) of one-hot labels" if numbers.ndim == 2 and numbers.shape[1] > 1 else "flatten them"
         raise MadlabError(f"The {what} of shape {tuple(numbers.shape)} are not one number per image: {remedy}.")
+    if numbers.dtype == torch.int64:
+        return numbers
     exact = numbers.real.double()
     if numbers.is_complex() or not bool(((exact == exact.round()) & (exact.abs() < 2**63)).all()):
         raise MadlabError(f"The {what} of a split are not whole numbers of 64 bits: number the classes from 0 on.")

@@ -7,7 +7,8 @@ measured.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +23,14 @@ from madlab.runs.step import entropy
 from madlab.view import DomainView
 
 MOVES = 0.01
-"""Relative change of the logits per relative change of a layer's scale above which that counts. What epsilon leaves of
-it behind a norm is below 0.0001 on the networks that come with madlab."""
+"""Relative change of the logits per relative change of the scale of a layer's filters, above which that counts. What
+epsilon leaves of it behind a norm is below 0.0001 on the networks that come with madlab."""
 LIMIT = 1.0
 """Of fine-tuning's rate times the curvature: about what the networks have on which the rates of METHODS were found (1.0
 on pocket-resnet26, untrained on 200 signs). At 4, near the stable limit, most methods do better in six epochs
 (notebooks/site/results.md, "Networks without norms"), and masks ended at chance in runs of 50 steps, not recorded."""
+FEW, MOST = 16, 64
+"""Images at most for the scale, which everybody's memory has to hold in float32, and for the curvature."""
 PROBES = 4
 """Of random products; the chance that none of them is a tenth of what it should be is below one in 10,000."""
 ITERATIONS = 6
@@ -50,8 +53,8 @@ def filter_factors(view: DomainView, domain: Domain, recipe: Recipe, crop: int) 
     if not layers:
         return {}
     with left_as_it_is(view):
-        images, labels = next(first_batches(domain, recipe, crop))
-        counting = scale_counts(view, images)
+        images, labels = (own[:MOST] for own in next(first_batches(domain, recipe, crop)))
+        counting = scale_counts(view, images[:FEW])
         if not counting:
             return {}
 
@@ -64,26 +67,25 @@ def filter_factors(view: DomainView, domain: Domain, recipe: Recipe, crop: int) 
 
 
 def scale_counts(view: DomainView, images: Tensor) -> list[str]:
-    """Names of the adapted layers whose scale the logits depend on, with the view in the mode that it is in.
+    """Names of the adapted layers whose filters' scale the logits depend on, with the view in the mode that it is in.
 
-    What a layer returns is multiplied by s = 1: behind a norm the derivative of the logits by s is zero. For all layers
-    together it takes one forward and PROBES times one backward, of the logits' products with random numbers, whose mean
-    square is that of the derivative. images: normalised (B, C, H, W).
+    Filters are multiplied by s = 1: behind a norm the derivative of the logits by s is zero. For all layers together it
+    takes one forward and PROBES times one backward, of the logits' products with random numbers, whose mean square is
+    that of the derivative. images: normalised (B, C, H, W).
     """
     layers = view.adapted_layers()
-    scales = [torch.ones((), device=images.device, requires_grad=True) for _ in layers]
-    with ExitStack() as hooks, torch.enable_grad():
-        for layer, scale in zip(layers.values(), scales, strict=True):
-            hooks.callback(layer.register_forward_hook(lambda _, __, output, by=scale: by.to(output) * output).remove)
+    with _replaced(layers.values(), _Scaled) as scaled, torch.enable_grad():
         logits = _forward(view, images)
-        generator, squares = torch.Generator().manual_seed(0), torch.zeros(len(scales))
+        generator, squares = torch.Generator().manual_seed(0), torch.zeros(len(scaled), device="cpu")
         for _ in range(PROBES):
-            drawn = torch.randn(logits.shape, generator=generator).to(logits)
-            products = (drawn * logits).sum()
+            drawn = torch.randn(logits.shape, generator=generator, device="cpu").to(logits)
+            products, scales = (drawn * logits).sum(), [own.scale for own in scaled]
             found = torch.autograd.grad(products, scales, None, True, allow_unused=True, materialize_grads=True)
             squares += torch.stack(found).cpu().square() / PROBES
-    counts = squares.sqrt() > MOVES * logits.detach().norm().cpu()
-    return [name for name, own in zip(layers, counts.tolist(), strict=True) if own]
+        counts: dict[Adapter, Tensor] = dict(
+            zip(scaled, squares.sqrt() > MOVES * logits.detach().norm().cpu(), strict=True)
+        )
+        return [name for name, layer in layers.items() if counts[layer.adapter]]
 
 
 def largest_curvature(layers: list[AdaptedConv2d], loss: Callable[[], Tensor]) -> float:
@@ -92,11 +94,12 @@ def largest_curvature(layers: list[AdaptedConv2d], loss: Callable[[], Tensor]) -
     By the power method; products with the Hessian are differences of gradients, since not every operation of every
     network can be differentiated twice. NaN where a loss is.
     """
-    with _free_filters(layers) as filters:
+    with _replaced(layers, _Free) as free:
+        filters = [own.free for own in free]
         start = [own.detach().clone() for own in filters]
         length = SMALL * _length(start)
         generator = torch.Generator().manual_seed(0)
-        direction = [torch.randn(own.shape, generator=generator).to(own) for own in filters]
+        direction = [torch.randn(own.shape, generator=generator, device="cpu").to(own) for own in filters]
 
         def gradients(sign: int) -> tuple[Tensor, ...]:
             with torch.no_grad():
@@ -105,7 +108,7 @@ def largest_curvature(layers: list[AdaptedConv2d], loss: Callable[[], Tensor]) -
             with torch.enable_grad():
                 return torch.autograd.grad(loss(), filters, allow_unused=True, materialize_grads=True)
 
-        size = torch.tensor(1.0)
+        size = filters[0].new_ones(())
         for _ in range(ITERATIONS):
             by = _length(direction)
             direction = [along / by for along in direction]
@@ -127,21 +130,33 @@ class _Free(Adapter):
     def adapted_weight(self, layer: Layer) -> Tensor:
         return self.free
 
-    def forward(self, weight: Tensor) -> Tensor:
-        return self.free.view_as(weight)
+
+class _Scaled(Adapter):
+    """An adapter's filters times one number, which is 1: what the logits are derived by."""
+
+    def __init__(self, conv: Layer, weight: Tensor):
+        super().__init__(conv)
+        self.scale, self.held = nn.Parameter(weight.new_ones(())), weight.detach()
+
+    def adapted_weight(self, layer: Layer) -> Tensor:
+        return self.scale * self.held
+
+
+Replacement = TypeVar("Replacement", _Free, _Scaled)
 
 
 @contextmanager
-def _free_filters(layers: list[AdaptedConv2d]) -> Iterator[list[nn.Parameter]]:
-    """The filters that layers run with, as parameters, while this lasts; layers that share an adapter share them."""
+def _replaced(layers: Iterable[AdaptedConv2d], kind: type[Replacement]) -> Iterator[list[Replacement]]:
+    """Adapters of another kind while this lasts, and which; layers that share an adapter share what replaces it."""
+    layers = list(layers)
     before = [layer.adapter for layer in layers]
-    free: dict[Adapter, _Free] = {}
+    made: dict[Adapter, Replacement] = {}
     try:
         for layer in layers:
-            if layer.adapter not in free:
-                free[layer.adapter] = _Free(layer.conv, layer.weight)
-            layer.adapter = free[layer.adapter]
-        yield [own.free for own in free.values()]
+            if layer.adapter not in made:
+                made[layer.adapter] = kind(layer.conv, layer.weight)
+            layer.adapter = made[layer.adapter]
+        yield list(made.values())
     finally:
         for layer, adapter in zip(layers, before, strict=True):
             layer.adapter = adapter

@@ -105,6 +105,8 @@ def train_epoch(
     total = torch.zeros((), device=train.images.device)
     for number, (images, labels) in enumerate(loader):
         share = warmup_cosine((epoch + number / steps) / recipe.epochs, recipe.warmup)
+        if steps * recipe.epochs == 1:  # at the foot of the warm-up it would train nothing
+            share = 1.0
         loss = step(images, labels, share, _kind(recipe, side, recipe.bits(epoch), number, steps))
         total += loss
         if on_step is not None:

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from madlab.adapters.base import Method
 from madlab.benchmarks.domain import Domain
@@ -60,16 +60,20 @@ def head_factor(view: DomainView, domain: Domain, recipe: Recipe, crop: int) -> 
     image's own; gradient descent is stable below 2 / curvature, and SGD below that of the sum. So few classes, small
     batches, many features and large ones all lower the rate, without a constant to choose.
 
-    E|f|^2 is measured on the first MEASURED batches of the untrained domain, in training mode; the domain is left as
-    it was. Several heads, whose logits a network adds up, count together. Raises MadlabError for features that are no
-    numbers or longer than LONGEST.
+    E|f|^2 is measured on the first MEASURED batches of the untrained domain, in training mode and with the dropout of
+    the seed, so that a run that is taken up has the rate that it had; the domain is left as it was. Several heads,
+    whose logits a network adds up, count together. Raises MadlabError for features that are no numbers or longer than
+    LONGEST.
     """
-    squares, count = 0.0, 0
-    with head_inputs(view) as features, left_as_it_is(view), torch.no_grad():
+    squares, count, device = 0.0, 0, domain.train.images.device
+    channels = 1 if isinstance(view.head, nn.Conv2d) else -1
+    dropout = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    with head_inputs(view) as features, left_as_it_is(view), torch.no_grad(), dropout:
+        torch.manual_seed(recipe.seed)
         for images, _ in islice(first_batches(domain, recipe, crop), MEASURED):
             with autocast(images.device):
                 view(images)
-            squares += sum(mean_square_length(own) for own in features)
+            squares += sum(mean_square_length(own, channels) for own in features)
             features.clear()
             count += 1
     heads = view.heads().values()
@@ -111,12 +115,11 @@ def head_inputs(view: DomainView) -> Iterator[list[Tensor]]:
             hook.remove()
 
 
-def mean_square_length(features: Tensor) -> float:
-    """E|f|^2 of what reaches a head; over positions it is averaged, since the logits are.
+def mean_square_length(features: Tensor, channels: int = -1) -> float:
+    """E|f|^2 of what reaches a head, whose channels are along that axis; over positions it is averaged, as logits are.
 
     Raises MadlabError for features that are no numbers or longer than LONGEST.
     """
-    channels = 1 if features.ndim == 4 else -1
     square = features.float().square().sum(channels).mean().item()
     if not square <= LONGEST**2:
         raise MadlabError(

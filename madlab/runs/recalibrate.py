@@ -1,6 +1,7 @@
 """Fresh BatchNorm statistics: what a network needs whose filters were cut or rounded without training."""
 
 import copy
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +23,8 @@ def recalibrate(view: DomainView, domain: Domain, crop: int, batch_size: int = 6
     """Measure the running statistics of a domain's BatchNorm layers anew, on its training images; no label is read.
 
     Mean and variance of every layer become the averages over the batches of one pass, as PyTorch's `update_bn` takes
-    them (Izmailov et al., arXiv 1803.05407). The images come in random order, because batches of one class each would
+    them (Izmailov et al., arXiv 1803.05407), all of one size but for the last, which would otherwise count as much with
+    two images as the others. The images come in random order, because batches of one class each would
     have other means and smaller variances, normalised as the domain's network expects them, and their windows, `crop`
     pixels wide, are cut at random as in training. Dropout and the like stay off, as in use.
 
@@ -39,6 +41,8 @@ def recalibrate(view: DomainView, domain: Domain, crop: int, batch_size: int = 6
     if (whole_number(batch_size) or 0) < 2:
         raise MadlabError(f"Batches of {batch_size!r:.60} images have no variance: choose a whole number from 2.")
     generator, train = torch.Generator().manual_seed(seed), domain.train
+    passes = math.ceil(len(train) / batch_size)
+    batch_size = max(2, math.ceil(len(train) / passes))
     normalization = dict(view.facts.normalization) or domain.normalization
     images = batches(train.images, train.labels, batch_size, crop, generator=generator, normalization=normalization)
     norms = [norm for norm in view.norm_layers().values() if isinstance(norm, _BatchNorm)]

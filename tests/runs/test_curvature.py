@@ -72,9 +72,44 @@ def test_scale_counts_where_no_norm_is_behind_a_layer(method):
     torch.manual_seed(0)
     images = torch.randn(16, 3, 8, 8)
     for kinds, counting in [("bbb", []), ("bbn", [2]), ("nb", []), ("bdn", [1, 2]), ("nnn", [0, 1, 2])]:
-        view = view_of(Chain(kinds), method).train()
+        chain = Chain(kinds)
+        nn.init.zeros_(chain.convs[0].bias)  # else the filters' scale counts beside its, whatever comes later
+        view = view_of(chain, method).train()
         assert scale_counts(view, images) == [f"convs.{number}" for number in counting], kinds
+    assert scale_counts(view_of(Chain("nb"), method).train(), images) == ["convs.0"]
     assert scale_counts(view_of(Chain("bbb"), method).eval(), images) == ["convs.0", "convs.1", "convs.2"]
+
+
+class Standardised(nn.Conv2d):
+    """Its filters have a length of one, whatever they are given."""
+
+    def forward(self, x):
+        weight = self.weight / self.weight.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        return self._conv_forward(x, weight, self.bias)
+
+
+class Reads(Chain):
+    """Its layers' weights are read instead of their forward being called."""
+
+    def forward(self, x):
+        for conv in self.convs:
+            x = nn.functional.conv2d(x, conv.weight, conv.bias, padding=1).relu()
+        return self.head(x.mean((2, 3)))
+
+
+def test_what_counts_is_the_scale_of_the_filters_and_not_of_what_a_layer_returns():
+    torch.manual_seed(0)
+    images, chain = torch.randn(16, 3, 8, 8), Chain("nnn")
+    chain.convs[1] = Standardised(6, 6, 3, padding=1)
+    assert scale_counts(view_of(chain).train(), images) == ["convs.0", "convs.2"]
+    assert scale_counts(view_of(Reads("nnn")).train(), images) == ["convs.0", "convs.1", "convs.2"]
+
+
+def test_random_numbers_are_of_the_cpu_whatever_the_default_device_is():
+    torch.manual_seed(0)
+    view, images = view_of(Chain("bn")).train(), torch.randn(16, 3, 8, 8)
+    with torch.device("meta"):
+        assert scale_counts(view, images) == ["convs.1"]
 
 
 def test_the_largest_curvature_is_that_of_the_hessian():

@@ -12,7 +12,7 @@ import madlab
 from madlab.adapters.rounding import BITS, rounded_numbers
 from madlab.benchmarks.domain import Domain, Split
 from madlab.errors import MadlabError
-from madlab.runs.epoch import train_epoch
+from madlab.runs.epoch import Diverged, train_epoch
 from madlab.runs.evaluate import evaluate
 from madlab.runs.rates import make_optimiser
 from madlab.runs.recipe import Recipe
@@ -137,6 +137,11 @@ def test_a_run_resumed_before_or_in_the_rounded_epochs_is_the_same(tmp_path, aft
     run(out=tmp_path / "parts", **options)
     for name in ("metrics.jsonl", "adapter.safetensors"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+
+
+def test_numbers_that_diverged_are_told_as_such_while_they_are_rounded() -> None:
+    with pytest.raises(Diverged):
+        run(finish_bits=4, epochs=1, batch_size=8, warmup=0, adapter_lr=1e38)
 
 
 def test_validation_in_the_rounded_epochs_is_of_rounded_numbers(tmp_path) -> None:

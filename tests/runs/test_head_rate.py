@@ -125,6 +125,36 @@ def test_the_factor_is_what_the_features_of_the_first_batches_say():
         assert head_factor(view, few, recipe, crop=4) == pytest.approx(expected, rel=1e-5)
 
 
+class BehindThePooling(nn.Module):
+    """A head for every position, which is a Linear on the last axis or a 1x1 convolution, and then the mean."""
+
+    def __init__(self, linear: bool):
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 24, 1), linear
+        self.head = nn.Linear(24, 5) if linear else nn.Conv2d(24, 5, 1)
+        self.resize = self.crop = 4
+
+    def forward(self, images):
+        features = self.conv(images).relu()
+        if self.linear:
+            return self.head(features.permute(0, 2, 3, 1)).mean((1, 2))
+        return self.head(features).mean((2, 3))
+
+
+@pytest.mark.parametrize("linear", [True, False])
+def test_the_channels_of_features_with_positions_are_where_the_head_has_them(linear):
+    torch.manual_seed(0)
+    net, domain = madlab.MultiDomainNet(BehindThePooling(linear)), noisy_classes(8)
+    net.add_domain("noise", 8, "mad", normalization=domain.normalization)
+    mean, std = (torch.tensor(domain.normalization[key]) for key in ("mean", "std"))
+    images = ((domain.train.images[:64] / 255 - mean) / std).permute(0, 3, 1, 2)
+    domain = replace(domain, train=Split(domain.train.images[:64], domain.train.labels[:64]))
+    with torch.no_grad():
+        square = net.base.conv(images).relu().square().sum(1).mean().item() + 1
+    found = head_factor(net.view("noise"), domain, Recipe(batch_size=64), crop=4)
+    assert found == pytest.approx(1 / (square * (1 / 8 + 1 / 128)), rel=1e-4)
+
+
 def test_measuring_the_features_leaves_the_domain_as_it_was():
     base = madlab.resnet26(num_classes=5, width=4)
     net = madlab.MultiDomainNet(base)

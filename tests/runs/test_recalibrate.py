@@ -48,8 +48,8 @@ def test_they_are_the_averages_of_one_pass_in_random_order(place) -> None:
     variances: dict[str, list[torch.Tensor]] = {}
     orders = []
     for images, labels in batches(
-        domain.train.images, domain.train.labels, 16, 32, generator=generator, normalization=domain.normalization
-    ):
+        domain.train.images, domain.train.labels, 15, 32, generator=generator, normalization=domain.normalization
+    ):  # in batches of at most 16 the 60 images make four of 15
         orders.append(labels)
         for name, x in inputs_of(view, images).items():
             flat = x.double().transpose(0, 1).flatten(1)
@@ -68,6 +68,18 @@ def test_they_are_the_averages_of_one_pass_in_random_order(place) -> None:
         if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
             assert torch.equal(tensor, before[name]), name
     net.check_base()
+
+
+def test_a_last_batch_of_few_images_does_not_count_as_much_as_the_others(place) -> None:
+    """Of the 60 images in batches of 58, two would have half of the weight: the first layer's mean is that of all."""
+    net, domain = place
+    net.add_domain("noise", 3, "mad", normalization=domain.normalization)
+    view = net.view("noise")
+    recalibrate(view, domain, domain.size, batch_size=58)
+    images = normalise(domain.train.images.permute(0, 3, 1, 2), domain.normalization)
+    name, norm = next(iter(view.norm_layers().items()))
+    wanted = inputs_of(view, images)[name].double().mean((0, 2, 3))
+    torch.testing.assert_close(norm.running_mean.double(), wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_labels_are_not_read(place) -> None:

@@ -109,6 +109,20 @@ def test_a_run_stopped_after_any_epoch_ends_with_the_same_bytes(tmp_path, method
         same(tmp_path / "whole", tmp_path / f"after{after}")
 
 
+def test_dropout_in_front_of_the_head_is_measured_alike(tmp_path, monkeypatch):
+    """The head's rate is in units of what reaches it in training mode, where dropout is on."""
+    make = Small.__init__
+
+    def with_dropout(self):
+        make(self)
+        self.body.append(nn.Dropout(0.5))
+
+    monkeypatch.setattr(Small, "__init__", with_dropout)
+    run(tmp_path / "whole", "mad")
+    stopped_and_resumed(tmp_path / "parts", "mad", 1)
+    same(tmp_path / "whole", tmp_path / "parts")
+
+
 @pytest.mark.parametrize("method", ["finetune", "mad"])
 def test_plain_sgd_has_no_momentum_to_store(tmp_path, method):
     run(tmp_path / "whole", method, momentum=0)

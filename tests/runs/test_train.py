@@ -115,6 +115,14 @@ def test_an_unusual_network_comes_to_its_end(place, tmp_path):
     assert madlab.evaluate(tmp_path / "run", base=base) == result.test_accuracy
 
 
+def test_a_lone_step_is_not_at_the_foot_of_the_warm_up(place, tmp_path):
+    options = {"method": "mad", "epochs": 1, "batch_size": 64, "progress": False}
+    madlab.train(str(place / "noise"), base=str(place / "small.safetensors"), out=tmp_path / "run", **options)
+    state = load_tensors(tmp_path / "run/adapter.safetensors")[0]
+    alphas = [tensor for name, tensor in state.items() if name.endswith("alpha")]
+    assert alphas and all((alpha != 1).any() for alpha in alphas)
+
+
 @pytest.mark.slow
 def test_a_run_may_have_rank_zero(place):
     """In the form 1 + beta gamma it is the base itself, and what `rank="auto"` gives a layer that did not change."""
