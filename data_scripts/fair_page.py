@@ -116,7 +116,7 @@ def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
         parts += [f"## {_heading(one)}", *accuracy(one, pictures)]
         parts += [f"### MAD against its rivals on {one.told}", *duels_of_mad(one)]
     parts += ["## A domain in 20 kB", *smallest_domain(new_nine, goal)]
-    parts += ["## Rank or rates?", *rank_or_rates(new_nine, swapped)]
+    parts += ["## Rank or rates?", *rank_or_rates(nine, swapped)]
     parts += ["## Runs below frozen features", *below_frozen([nine, five])]
     for one in (*whole, bounded):
         parts += [f"### On {one.told}", *below_frozen([one])]

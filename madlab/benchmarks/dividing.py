@@ -8,19 +8,19 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel
 
-from madlab.benchmarks.listing import list_classes
+from madlab.benchmarks.listing import has_splits, list_classes
 from madlab.benchmarks.schemas import STRICT
 from madlab.benchmarks.split import SPLITS
 from madlab.benchmarks.table import by_class, is_table, read_table
 from madlab.benchmarks.walk import SPLIT_FILE
-from madlab.errors import MadlabError, MadlabWarning, some
+from madlab.errors import MadlabError, MadlabWarning, printable, some
 from madlab.files.jsonfiles import read_json, write_json
 from madlab.files.pictures import read_image
 from madlab.files.schemas import validated
@@ -69,6 +69,7 @@ def divide(place: Path | str, shares: str = "70/15/15", seed: int = 0) -> Path:
         return file
     classes = by_class(read_table(place)) if is_table(place) else list_classes(place)
     images = [path for paths in classes.values() for path in paths]
+    _check_to_divide(place, classes, images)
     hashes = _hashes(place, images)
     rng = np.random.default_rng(seed)
     files: dict[str, dict[str, list[str]]] = {split: {} for split in SPLITS}
@@ -85,6 +86,16 @@ def divide(place: Path | str, shares: str = "70/15/15", seed: int = 0) -> Path:
     unreadable = [os.path.relpath(path, file.parent) for path in images if path not in hashes]
     write_json(file, Division(shares=shares, seed=seed, files=files, unreadable=unreadable).model_dump())
     return file
+
+
+def _check_to_divide(place: Path, classes: Collection[str], images: Sequence[Path]) -> None:
+    if len(classes) < 2:
+        raise MadlabError(f"{place} has one class ({some(classes)}): give a folder with one folder per class.")
+    for path in map(str, images):
+        if path.encode(errors="ignore").decode() != path:
+            raise MadlabError(
+                f"The name of {printable(path)} is not in UTF-8, as a split file has to be: rename the image."
+            )
 
 
 def read_division(file: Path) -> Division:
@@ -120,10 +131,15 @@ def divided_files(place: Path) -> dict[str, dict[str, list[Path]]]:
     anew = f"remove {file} to have all split anew."
     if later := [Path(path).name for path in there if path not in known]:
         _warn(f"{place} has images that came after its split ({some(later)}) and are left out: {anew}")
+    gone = labels.keys() - there
+    if gone and not is_table(place):
+        raise MadlabError(
+            f"{place} no longer has {len(gone)} images of its split ({some(sorted(gone))}): bring them back, or {anew}"
+        )
     if is_table(place):
         if corrected := [path for path, name in there.items() if labels.get(path, name) != name]:
             raise MadlabError(f"{place} has other labels than when it was split ({some(corrected)}): {anew}")
-        if gone := labels.keys() - there:
+        if gone:
             _warn(f"{place} no longer has {len(gone)} images of its split ({some(gone)}), which are used still: {anew}")
     return files
 
@@ -135,7 +151,7 @@ def _warn(sentence: str) -> None:
 def division_digest(place: Path | str) -> str | None:
     """The sha256 of the file that says how images are split; None where there is none, or folders say it."""
     file = division_file(place)
-    if not os.path.isfile(file) or os.path.isdir(Path(place) / "train"):
+    if not os.path.isfile(file) or has_splits(Path(place)):
         return None
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
@@ -156,7 +172,10 @@ def _check_undivided(place: Path) -> None:
     if not is_table(place) and not place.is_dir():
         raise MadlabError(f"{place} is neither a folder nor a .csv file: give a folder of class folders, or a table.")
     split = [name for name in SPLITS if place.is_dir() and (place / name).is_dir()]
-    if len(split) > 1 or (is_table(place) and any(row.split for row in read_table(place))):
+    if len(split) == 2:
+        (lacking,) = set(SPLITS) - set(split)
+        raise MadlabError(f"{place} has {' and '.join(split)}, but no {lacking}: move some images of each class there.")
+    if len(split) == 3 or (is_table(place) and any(row.split for row in read_table(place))):
         raise MadlabError(f"{place} is split already: leave the split out.")
 
 

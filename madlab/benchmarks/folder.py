@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from madlab.benchmarks.dividing import BAR_FROM, divided_files, division_file
-from madlab.benchmarks.listing import check_classes, list_images
+from madlab.benchmarks.listing import check_classes, has_splits, list_images
 from madlab.benchmarks.split import SPLITS, Split, check_size
 from madlab.benchmarks.table import by_class, is_table, read_table
 from madlab.benchmarks.walk import SPLIT_FILE
@@ -96,7 +96,7 @@ def files_of(place: Path) -> dict[str, dict[str, list[Path]]]:
                 f"{place} does not say which image is in train, val or test: have it split (--split 70/15/15), or add "
                 "a column split."
             )
-    if is_table(place) or (os.path.isfile(place / SPLIT_FILE) and not os.path.isdir(place / "train")):
+    if is_table(place) or (os.path.isfile(place / SPLIT_FILE) and not has_splits(place)):
         return divided_files(place)
     return list_images(place).files
 

@@ -1,5 +1,6 @@
 """Which files of an image folder are whose images, and what lies between them: found and checked, not yet read."""
 
+import os
 import unicodedata
 import warnings
 from collections import defaultdict
@@ -47,6 +48,11 @@ def list_images(folder: Path) -> Listing:
     check_classes(folder, listing.files)
     _tell(listing, folder)
     return listing
+
+
+def has_splits(folder: Path) -> bool:
+    """Whether its folders are train, val and test; a single one may be a class: a train beside a bus."""
+    return all(os.path.isdir(folder / split) for split in SPLITS)
 
 
 def list_classes(folder: Path) -> dict[str, list[Path]]:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from madlab.benchmarks.split import SPLITS
 from madlab.errors import MadlabError, some
@@ -54,7 +55,7 @@ def read_table(path: Path) -> list[Row]:
         if not found["path"] or not found["label"]:
             given = some(reader.fieldnames or ["nothing"])
             raise MadlabError(f"{path} needs a first line that names the columns path and label, and has {given}.")
-        rows = [_row(path, reader.line_num, {key: line.get(name) for key, name in found.items()}) for line in reader]
+        rows = [_row(path, reader.line_num, _cells(path, reader.line_num, line, found)) for line in reader]
     except csv.Error as error:
         raise MadlabError(f"{path}, line {reader.line_num}, is not CSV ({error}): correct it.") from error
     _check_rows(path, rows)
@@ -71,6 +72,15 @@ def by_class(rows: list[Row]) -> dict[str, list[Path]]:
 
 def _column(given: Sequence[str], names: tuple[str, ...]) -> str | None:
     return next((column for column in given if column and column.strip().lower() in names), None)
+
+
+def _cells(path: Path, number: int, line: dict[Any, Any], found: dict[str, str | None]) -> dict[str, str | None]:
+    """What a line has in each of the known columns."""
+    if any(cell.strip() for cell in line.get(None, ())):  # where the reader puts what is beyond the named columns
+        raise MadlabError(
+            f"{path}, line {number}, has more cells than the first line: put quotes around what contains a separator."
+        )
+    return {key: line.get(name) if name else None for key, name in found.items()}
 
 
 def _row(path: Path, line: int, cells: dict[str, str | None]) -> Row:

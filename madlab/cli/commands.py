@@ -68,6 +68,8 @@ def evaluate(
 
     if labels is not None and results is None:
         raise MadlabError("Labels score a results.json: say where to write it with --results FILE.")
+    if domain is not None and results is not None:
+        raise MadlabError("A results.json is of the benchmark's official test images: leave --domain out.")
     if results is not None:
         check_writable(results)
         names = write_submission(runs, results, base=base, device=device)

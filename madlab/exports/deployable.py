@@ -16,7 +16,7 @@ from madlab.errors import MadlabError
 from madlab.facts import DomainFacts
 from madlab.files.plain import check_writable, write_bytes
 from madlab.network import MultiDomainNet
-from madlab.sizes import image_size
+from madlab.prediction import prepared_size
 
 TOLERANCE = 1e-4
 """By how much a logit may differ, as a share of the largest one: other libraries add float32 in another order."""
@@ -51,6 +51,7 @@ class Deployable:
     network: nn.Module
     facts: DomainFacts
     channels: int
+    resize: int
     side: int
     normalises: bool
     base: str
@@ -65,7 +66,7 @@ class Deployable:
         expected = "RGB, pixels from 0 to 1" if self.normalises else "RGB, pixels from 0 to 1, then normalised"
         own = {"class_names": self.facts.class_names, "normalization": self.facts.normalization}
         told = {"domain": self.facts.name, "method": self.facts.method, "base": self.base, "input": expected}
-        sizes = {"resize": self.facts.resize or self.side, "crop": self.side}
+        sizes = {"resize": self.resize, "crop": self.side}
         return told | {key: json.dumps(value, ensure_ascii=False) for key, value in (own | sizes).items()}
 
     @torch.no_grad()
@@ -101,8 +102,8 @@ def deployable(net: MultiDomainNet, domain: str, normalises: bool = False) -> De
         if not view.facts.normalization:
             raise MadlabError(f"Domain {domain!r} does not know its normalization: export it without.")
         network = Normalised(network, view.facts.normalization)
-    side = view.facts.crop or image_size(net.base).crop
-    return Deployable(network.eval(), view.facts, view.channels, side, normalises, getattr(net.base, "name", ""))
+    size, name = prepared_size(view), getattr(net.base, "name", "")
+    return Deployable(network.eval(), view.facts, view.channels, size.resize, size.crop, normalises, name)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.ticker import MaxNLocator
 
-from madlab.figures.style import BLUE, GREY, ORANGE, SKY, as_array
+from madlab.figures.style import BLUE, GREY, ORANGE, SKY, as_array, literal
 
 Curves = tuple[Sequence[float], Sequence[float], Sequence[float]]
 """Of one run, a value per epoch: training losses, validation losses, validation accuracies."""
@@ -34,6 +34,7 @@ def confusion_map(ax: Axes, counts: Any, names: Sequence[str]) -> None:
     counts = np.asarray(counts)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     few, named = len(names) <= MOST_NUMBERS, len(names) <= MOST_NAMES
+    shown = [literal(name) for name in names] if named else False
     seaborn.heatmap(
         shares,
         ax=ax,
@@ -42,8 +43,8 @@ def confusion_map(ax: Axes, counts: Any, names: Sequence[str]) -> None:
         cmap="mako" if _is_dark() else "mako_r",
         annot=counts if few else None,
         fmt="d",
-        xticklabels=list(names) if named else False,
-        yticklabels=list(names) if named else False,
+        xticklabels=shown,
+        yticklabels=shown,
         square=True,
         cbar_kws={"shrink": 0.6, "label": "share of the class", "ticks": [0.01, 0.1, 1], "format": "{x:.0%}"},
     )
@@ -120,7 +121,7 @@ def differences(ax: Axes, names: Sequence[str], values: Sequence[float]) -> None
     colours = ["C0" if value < 0 else "C1" for value in values]
     ax.barh(range(len(names)), values, color=colours)
     ax.axvline(0, color=GREY, linewidth=1)
-    ax.set_yticks(range(len(names)), list(names), fontsize=8)
+    ax.set_yticks(range(len(names)), [literal(name) for name in names], fontsize=8)
     ax.invert_yaxis()
     ax.set(xlabel="difference of the recalls (percentage points)")
 
@@ -143,6 +144,6 @@ def class_bars(ax: Axes, names: Sequence[str], probabilities: Sequence[float], t
     ax.barh(range(len(shown)), percent, color=[BLUE if label == true else GREY for label in shown])
     for place, value in enumerate(percent):
         ax.annotate(f"{value:.0f} %", (value, place), (4, 0), textcoords="offset points", va="center")
-    ax.set_yticks(range(len(shown)), [f"{order.index(label) + 1}. {names[label]}" for label in shown])
+    ax.set_yticks(range(len(shown)), [f"{order.index(n) + 1}. {literal(names[n])}" for n in shown])
     ax.set(xlim=(0, 115), xticks=(0, 25, 50, 75, 100), xlabel="probability (%)")
     ax.invert_yaxis()

@@ -63,6 +63,11 @@ DARK: dict[str, Any] = {
 """Laid over STYLE: for pages that are read on a dark background."""
 
 
+def literal(name: str) -> str:
+    """A name as matplotlib shows it whatever it holds: between two dollars it would read mathematics."""
+    return name.replace("$", r"\$")
+
+
 def use_style() -> None:
     """Make the course's style the default of this process, so that it also applies to what a notebook adds itself."""
     matplotlib.rcParams.update(STYLE)

@@ -101,7 +101,7 @@ def compare_runs(
         options=_options(one.config, other.config),
         commands=[repeat_command(run) for run in (one, other)],
     )
-    write_bytes(page, text.encode())
+    write_bytes(page, text.encode("utf-8", "backslashreplace"))
     return page, verdict
 
 

@@ -77,7 +77,7 @@ def inspect_run(
         file_bytes=(Path(run) / ADAPTER).stat().st_size,
         all_layers=ALL_LAYERS,
     )
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
     accuracy, balanced = told["accuracy"], told["balanced"]
     return path, (
         f"{split} accuracy {accuracy.percent:.2f} % ({accuracy.low:.1f} to {accuracy.high:.1f}) of {told['images']:,} "

@@ -7,7 +7,7 @@ from typing import Any
 
 from madlab.errors import MadlabError
 
-THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 """Commas as they stand in this course's numbers; any other comma is a decimal one."""
 
 

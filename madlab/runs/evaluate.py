@@ -121,7 +121,11 @@ def domain_of(run: LoadedRun, domain: Domain | Path | str | None) -> Domain:
     domain: others in their place, or the same from elsewhere: a Domain, or what `load_domain` takes.
     """
     if not isinstance(domain, Domain):
-        source = _own_images(run) if domain is None else domain
+        own = run.config.source
+        if domain is None or (own is not None and os.path.realpath(own) == os.path.realpath(domain)):
+            source: Path | str = _own_images(run)
+        else:
+            source = domain
         domain = load_domain(source, size=run.size.resize, flip=run.config.flip, grey=run.facts.grey_scale)
     return match_classes(domain, run.class_names, f"the run {run.path}")
 

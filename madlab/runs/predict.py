@@ -22,7 +22,7 @@ def image_files(places: Iterable[Path]) -> tuple[list[Path], list[MadlabError]]:
     files: list[Path] = []
     failures: list[MadlabError] = []
     for place in places:
-        if not place.is_dir():
+        if not os.path.isdir(place):  # unlike Path.is_dir, no error for a name that is too long
             files.append(place)  # whatever it is: reading it tells what is wrong
             continue
         try:

@@ -29,6 +29,12 @@ def paired_in_torch(ours, theirs):
     return [difference.mean(), difference.std()]
 
 
+def paired_in_float32(ours, theirs):
+    both = sorted(set(ours) & set(theirs))
+    lead = torch.tensor([ours[seed] for seed in both]) - torch.tensor([theirs[seed] for seed in both])
+    return lead.mean(), lead.std()
+
+
 def paired_by_hand(ours, theirs):
     leads = [value - theirs[seed] for seed, value in ours.items() if seed in theirs]
     mean = sum(leads) / len(leads)
@@ -51,14 +57,19 @@ def fair(equal=True, fits=True, choose="val", report="test", by_seed=True):
     return duel
 
 
-def duel_in_torch(ours, theirs, budget):
+def duel_in_torch(ours, theirs, budget, dtype=torch.float64):
     chosen = []
     for forms, others in ((ours, theirs), (theirs, ours)):
         own = [form for place, form in enumerate(forms) if place < len(others) and form["bytes"] <= budget]
         means = torch.tensor([torch.tensor(list(form["val"].values()), dtype=torch.float64).mean() for form in own])
         chosen.append(own[int(means.argmax())]["test"])
     both = chosen[0].keys() & chosen[1].keys()
-    return torch.tensor([chosen[0][s] - chosen[1][s] for s in both], dtype=torch.float64).mean()
+    first, second = (torch.tensor([test[s] for s in both], dtype=dtype) for test in chosen)
+    return (first - second).mean()
+
+
+def duel_in_float32(ours, theirs, budget):
+    return duel_in_torch(ours, theirs, budget, torch.float32)
 
 
 def duel_by_sorting(ours, theirs, budget):
@@ -74,8 +85,8 @@ def duel_by_sorting(ours, theirs, budget):
 
 RIGHT = {
     "lora_rank": [by_division, by_counting, lambda m, n, k: float(m * n // (n * k**2 + m))],
-    "paired": [paired, paired_in_torch, paired_by_hand, lambda *given: np.array(paired(*given))],
-    "duel": [fair(), duel_in_torch, duel_by_sorting],
+    "paired": [paired, paired_in_torch, paired_in_float32, paired_by_hand, lambda *given: np.array(paired(*given))],
+    "duel": [fair(), duel_in_torch, duel_in_float32, duel_by_sorting],
 }
 WRONG = {
     "lora_rank": [

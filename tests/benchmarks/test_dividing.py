@@ -155,6 +155,55 @@ def test_places_that_cannot_be_split_are_told(flat: Path, tmp_path: Path) -> Non
         load_domain(str(flat))
 
 
+def test_a_class_may_be_called_train(flat: Path) -> None:
+    (flat / "cat").rename(flat / "train")
+    divide(flat)
+    assert load_domain(str(flat)).class_names == ["dog", "elk", "fox", "train"] and division_digest(flat)
+
+
+@pytest.mark.parametrize(
+    ("folders", "sentence"),
+    [
+        (
+            ("train/cat", "train/dog", "test/cat"),
+            "has train and test, but no val: move some images of each class there",
+        ),
+        (("train/cat", "train/dog"), r"has one class \(train\)"),
+    ],
+)
+def test_folders_that_are_split_in_part_are_told_and_get_no_split_file(tmp_path: Path, folders, sentence) -> None:
+    for seed, folder in enumerate(folders):
+        (tmp_path / "pets" / folder).mkdir(parents=True)
+        for number in range(4):
+            picture(10 * seed + number).save(tmp_path / "pets" / folder / f"{number}.png")
+    with pytest.raises(MadlabError, match=sentence):
+        divide(tmp_path / "pets")
+    assert not division_file(tmp_path / "pets").exists()
+
+
+def test_an_image_that_is_gone_since_the_split_is_told_as_such(flat: Path) -> None:
+    divide(flat)
+    (flat / "cat" / "01.png").unlink()
+    with pytest.raises(
+        MadlabError, match=r"no longer has 1 images of its split \(cat/01.png\): bring them back, or remove"
+    ):
+        load_domain(str(flat))
+
+
+def test_a_name_that_no_split_file_can_hold_is_told(flat: Path) -> None:
+    (flat / "cat" / "01.png").rename(flat / "cat" / "caf\udce9.png")
+    with pytest.raises(MadlabError, match=r"caf\\udce9.png is not in UTF-8"):
+        divide(flat)
+    assert not division_file(flat).exists()
+
+
+def test_a_separator_at_the_end_of_a_row_is_none_too_many(flat: Path) -> None:
+    rows = [f"{path.relative_to(flat.parent)},{path.parent.name}," for path in sorted(flat.rglob("*.png"))]
+    csv = table(flat.parent / "animals.csv", ["path,label", *rows])
+    divide(csv)
+    assert load_domain(str(csv)).class_names == sorted(COUNTS)
+
+
 def test_a_damaged_split_file_is_told(flat: Path) -> None:
     file = divide(flat)
     facts = json.loads(file.read_text())
@@ -203,6 +252,7 @@ WRONG = {
     "twice": (["path,label", "a.png,cat", "a.png,dog"], "twice"),
     "split": (["path,label,split", "a.png,cat,dev"], "the split 'dev': write train, val or test"),
     "some": (["path,label,split", "a.png,cat,val", "b.png,cat,"], "a split for some images only"),
+    "comma in a label": (["path,split,label", "a.png,train,crane, bird"], "line 2, has more cells than the first line"),
     "quote": (["path,label", '"a.png,cat'], "is not CSV"),
 }
 

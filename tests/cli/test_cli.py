@@ -368,6 +368,8 @@ def test_outputs_are_tried_before_the_work(place, capsys, tmp_path, monkeypatch)
         [*arguments(place, "done")[:-1], str(place / "noise" / "train" / "run")],
     ):
         refused(capsys, command, "could not be written|cannot be written|nothing was written|lies inside the data")
+    command = ["evaluate", str(place / "done"), "--results", str(tmp_path / "results.json"), "--domain", "signs"]
+    refused(capsys, command, "leave --domain out")
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,14 @@ def test_a_reader_that_goes_away_is_no_error_to_talk_about(place: Path) -> None:
     assert done.returncode in (0, 141) and done.stderr == "" and done.stdout.startswith("file,class_1")
 
 
+def test_a_name_that_is_too_long_is_told_and_the_others_are_predicted(place: Path, capsys, monkeypatch) -> None:
+    image = next((place / "shades" / "test").rglob("*.png"))
+    listed = io.TextIOWrapper(io.BytesIO(f"{'a' * 300}\n{image}\n".encode()))
+    monkeypatch.setattr(sys, "stdin", listed)
+    code, out, err = predict(capsys, place, "-")
+    assert code == 2 and str(image) in out and "aaa" in err
+
+
 def test_wrong_calls_are_one_sentence(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for options in (["--top", "0", place], ["--format", "xml", place], []):
         code, out, err = predict(capsys, place, *options)

@@ -168,6 +168,7 @@ def test_a_prediction_is_compared_with_what_was_found() -> None:
         ("−1", "13.3 points below"),
         ("1,012.34", "1,000.0 points above"),
         ("2,012", "1,999.7 points above"),
+        ("0,125", "12.2 points below"),
         ("many", "'many' is not a number"),
         ("nan", "'nan' is not a number"),
     ]:

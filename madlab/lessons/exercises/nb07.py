@@ -9,6 +9,9 @@ from typing import Any
 from madlab.lessons.checks import Wrong, number_in, present, same_number
 from madlab.lessons.quizzes import Question
 
+CLOSE = 1e-4
+"""Points that differences of accuracies near 100 may be off in float32, which torch.tensor makes of them."""
+
 
 def lora_rank(answer: Callable[[int, int, int], Any]) -> str:
     """lora_rank(M, N, k) -> the largest LoRA rank with at most M * N parameters."""
@@ -59,7 +62,7 @@ def duel(answer: Callable[[list[Form], list[Form], int], Any]) -> str:
             ours, theirs = theirs, ours
         fair = _lead(ours, theirs, 40)
         got = number_in(answer(copy.deepcopy(ours), copy.deepcopy(theirs), 40), "the lead")
-        if abs(got - fair) > 1e-6:
+        if abs(got - fair) > CLOSE:
             _name_the_unfairness(got, fair, ours, theirs)
             raise Wrong(f"The lead is {got:.4g}; it should be {fair:.4g} points.")
     return "Fair: equal bytes, equal tries, nobody chose on test, and the luck of the seeds cancels."
@@ -126,7 +129,7 @@ def _name_the_unfairness(got: float, fair: float, ours: list[Form], theirs: list
         ),
     }
     for message, value in forgotten.items():
-        if abs(got - value) < 1e-6:
+        if abs(got - value) < CLOSE:
             raise Wrong(message)
 
 
@@ -149,19 +152,19 @@ def paired(answer: Callable[[dict[int, float], dict[int, float]], Any]) -> str:
         mean, deviation = (
             number_in(value, name) for value, name in zip(got, ("the mean", "the deviation"), strict=True)
         )
-        if abs(mean + statistics.mean(leads)) < 1e-6:
+        if abs(mean + statistics.mean(leads)) < CLOSE:
             raise Wrong("The lead is the wrong way round: ours minus theirs.")
-        if abs(mean - statistics.mean(ours.values()) + statistics.mean(theirs.values())) < 1e-6:
+        if abs(mean - statistics.mean(ours.values()) + statistics.mean(theirs.values())) < CLOSE:
             raise Wrong("These means are over different seeds: leave out those that only one of the two has.")
-        same_number(mean, statistics.mean(leads), "the mean lead")
-        if abs(deviation - statistics.pstdev(leads)) < 1e-6:
+        same_number(mean, statistics.mean(leads), "the mean lead", CLOSE)
+        if abs(deviation - statistics.pstdev(leads)) < CLOSE:
             raise Wrong("Divide by n − 1: the mean was taken from the same few seeds.")
         alone = [statistics.stdev(row[seed] for seed in seeds[1:5]) for row in (ours, theirs)]
-        if abs(deviation - (alone[0] ** 2 + alone[1] ** 2) ** 0.5) < 1e-6:
+        if abs(deviation - (alone[0] ** 2 + alone[1] ** 2) ** 0.5) < CLOSE:
             raise Wrong(
                 "Both had the same seeds, and so the same luck. Subtract seed by seed before you measure spread."
             )
-        same_number(deviation, statistics.stdev(leads), "the standard deviation of the lead")
+        same_number(deviation, statistics.stdev(leads), "the standard deviation of the lead", CLOSE)
     return "A pair shares its start and its order of images, so the luck of a seed cancels."
 
 
