@@ -7,11 +7,7 @@ from typing import Any
 
 from tune import rates_of_trials
 
-from madlab.adapters import METHODS
-from madlab.runs.rates import peak_rates
-from madlab.runs.recipe import Recipe
 from madlab.runs.record import RECORDS, RESULT, Result
-from madlab.runs.train import method_and_options
 
 NINE = ("dtd10", "caltech100", "flowers", "cars196", "omniglot", "chars74k", "fashion_mnist", "gtsrb", "cifar10")
 FIVE = ("pacs_art", "caltech100", "flowers", "cars196", "pacs_sketch")
@@ -118,13 +114,6 @@ SIX = {"epochs": 6} | EARLIER
 BOUNDED = {"epochs": 6, "coarse": 0.0, "polyak": 4.0}
 """Today's recipe, on whole images with bounded steps."""
 
-
-def rates_of(method: str) -> dict[str, float]:
-    """The rates that METHODS has for a method, as a recipe that gives them to another."""
-    name, options = method_and_options(method)
-    return {f"{kind}_lr": rate for kind, rate in peak_rates(METHODS[name], options, Recipe()).items()}
-
-
 GRIDS = {
     "table": Grid(
         "pocket-resnet26",
@@ -157,11 +146,12 @@ GRIDS = {
     "rates": Grid(
         "pocket-resnet26",
         (
-            Stage(("mad:13", "mad:16"), NINE, 1, BOUNDED | rates_of("mad:8"), place="8"),
-            Stage(("mad:8",), NINE, 1, BOUNDED | rates_of("mad:13"), place="13"),
+            Stage(("mad:13", "mad:16"), NINE, 1, SIX | rates_of_trials(FIRST_ROUND, "mad:8"), place="8"),
+            Stage(("mad:8",), NINE, 1, SIX | rates_of_trials(FIRST_ROUND, "mad:13"), place="13"),
         ),
         {"fair-rates": NINE},
-        8.0,
+        2.0,
+        first_round=True,
     ),
     "recipe": Grid(
         "pocket-resnet26",

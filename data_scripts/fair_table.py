@@ -16,9 +16,9 @@ benchmark, and says what is missing; it can be asked for at any time.
 On a machine with a GPU the same command runs there (add --workers 4 to fill it, --devices N for several). `recipe` is
 the control of what the recipe of the table costs, which trains its first epochs on small images and bounds no step;
 `bounded` has the rows of the duels with today's recipe, on the domains of that control, then on the others. Rates come
-from trials on validation images: those of `bounded`, `goal`, `full-width` and, swapped between ranks, `rates` are
-METHODS', all others the best of the first round (data_scripts/tune.py) and run one method after another; METHODS has
-what the later rounds chose (data_scripts/finals.py and replicates.py).
+from trials on validation images: those of `bounded`, `goal` and `full-width` are METHODS', all others the best of the
+first round (data_scripts/tune.py) and run one method after another; METHODS has what the later rounds chose
+(data_scripts/finals.py and replicates.py).
 """
 
 import argparse
