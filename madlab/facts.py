@@ -49,6 +49,9 @@ class DomainFacts:
     grey: dict[str, float] | None = None
     """Which values of grey images of more than 8 bits become black and white; None where it trained on none."""
 
+    squash: bool = False
+    """Whether whole pictures are pressed into a square of `resize` pixels, instead of the centre being cut out."""
+
     @property
     def grey_scale(self) -> GreyScale | None:
         """`grey` as `files.pictures` takes it."""
@@ -56,7 +59,7 @@ class DomainFacts:
 
     def to_json(self) -> dict[str, Any]:
         """As `save_domain` writes it."""
-        return {key: value for key, value in asdict(self).items() if key != "grey" or value is not None}
+        return {key: value for key, value in asdict(self).items() if key not in ("grey", "squash") or value}
 
 
 def make_facts(given: Mapping[str, Any]) -> DomainFacts:

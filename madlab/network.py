@@ -95,6 +95,7 @@ class MultiDomainNet(nn.Module):
         resize: int | None = None,
         crop: int | None = None,
         grey: Mapping[str, float] | None = None,
+        squash: bool = False,
         head: str | None = None,
         **options: Any,
     ) -> None:
@@ -103,10 +104,10 @@ class MultiDomainNet(nn.Module):
         method: a key of `madlab.METHODS`, possibly with a rank ("mad:8"). options: the method's own, e.g. rank=8 for
         "mad"; rank may also be a mapping from layer to rank. layers: which filter banks are adapted: "all", "conv" (no
         nn.Linear), "3x3", "1x1" (an nn.Linear is one) or a list of their names. The packed input projection of
-        nn.MultiheadAttention is a bare parameter and not among them; only "finetune" trains it. class_names,
-        normalization, resize and crop (pixels; the last three are the base's unless given) are kept in the domain's
-        file, and so is grey, {"black": 0, "white": 4095}: which values of grey images of more than 8 bits become black
-        and white. head: the name of the base's classifier, where madlab cannot find it.
+        nn.MultiheadAttention is a bare parameter and not among them; only "finetune" trains it. Kept in the domain's
+        file are class_names, normalization, resize and crop (pixels; the last three are the base's unless given), grey,
+        {"black": 0, "white": 4095}: which values of grey images of more than 8 bits become black and white, and squash:
+        whether whole pictures are pressed into the square. head: the base's classifier, where madlab cannot find it.
 
         The new domain is run once on two images of noise, to prove that every adapter and the head are at work. Raises
         MadlabError if they are not; for an unknown method or layer, a name that is taken or cannot name a file, class
@@ -116,9 +117,7 @@ class MultiDomainNet(nn.Module):
         method, rank = split_method(method) if isinstance(method, str) else (method, None)
         if rank is not None:
             if options.get("rank") is not None:
-                raise MadlabError(
-                    f"The rank is given twice, in {method}:{rank} and as rank={options['rank']}: drop one."
-                )
+                raise MadlabError(f"The rank is given twice, {method}:{rank} and rank={options['rank']}: drop one.")
             options["rank"] = rank
         given = {
             "name": name,
@@ -132,6 +131,7 @@ class MultiDomainNet(nn.Module):
             "resize": getattr(self.base, "resize", None) if resize is None else resize,
             "crop": getattr(self.base, "crop", None) if crop is None else crop,
             "grey": grey,
+            "squash": squash,
         }
         facts = make_facts(given)
         self._check_base()

@@ -58,12 +58,13 @@ def predict(
     views = {name: view_of(name) for name in places}  # an unknown domain is told before anything is read
     guesses: list[list[Guess]] = [[]] * len(pictures)
     for name, own in places.items():
-        size, grey = prepared_size(views[name]), views[name].facts.grey_scale
+        size, facts = prepared_size(views[name]), views[name].facts
         if not size.declared:
             warnings.warn(size.notice, MadlabWarning, stacklevel=3)
         for some in (own[start : start + BATCH] for start in range(0, len(own), BATCH)):
             numbered = ((f"picture {place + 1}", pictures[place]) for place in some)
-            squares = np.stack([as_square(picture, size.resize, what, grey) for what, picture in numbered])
+            made = [as_square(one, size.resize, what, facts.squash, facts.grey_scale) for what, one in numbered]
+            squares = np.stack(made)
             for place, row in zip(some, probabilities(views[name], squares, size.crop), strict=True):
                 guesses[place] = top_classes(row, views[name].facts.class_names, most)
     return guesses
@@ -82,17 +83,19 @@ def prepared_size(view: DomainView) -> ImageSize:
     return ImageSize(facts.resize, facts.crop) if facts.resize and facts.crop else image_size(view.network)
 
 
-def as_square(picture: Picture, size: int, what: str, grey: GreyScale | None = None) -> np.ndarray:
-    """A picture as uint8 (size, size, 3): short side scaled, centre cut out.
+def as_square(
+    picture: Picture, size: int, what: str, squash: bool = False, grey: GreyScale | None = None
+) -> np.ndarray:
+    """A picture as uint8 (size, size, 3): short side scaled, centre cut out; squash: all of it pressed into the square.
 
     what: how messages call it. grey: the scale of grey of more than 8 bits, that of the picture's domain.
     """
     if isinstance(picture, str | os.PathLike):
-        return read_image(Path(picture), size, grey=grey)
+        return read_image(Path(picture), size, squash, grey=grey)
     if not isinstance(picture, Image.Image):
         picture = Image.fromarray(_bytes(picture, what))
     try:
-        return square_of(picture, size, grey=grey)
+        return square_of(picture, size, squash, grey)
     except Exception as error:  # an image that was opened and not yet read may be damaged in any way
         raise MadlabError(f"{_capital(what)} cannot be read ({reason(error)}): repair it or leave it out.") from error
 

@@ -14,6 +14,7 @@ from madlab.errors import MadlabError, MadlabWarning
 from madlab.files.pictures import read_image
 from madlab.network import MultiDomainNet
 from madlab.prediction import prepared_size
+from madlab.runs.predict import predict_files
 
 NORMALIZATION = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}
 NAMES = ["ant", "bee", "cat", "dog"]
@@ -212,6 +213,35 @@ def test_deep_greys_are_scaled_as_those_of_training_were(tmp_path: Path) -> None
         assert from_pillow == from_array
     (dark / "0.png").rename(tmp_path / "0.png")
     assert np.array_equal(read_image(tmp_path / "0.png", 36, grey=run.facts.grey_scale), domain.test.images[3])
+
+
+def test_whole_pictures_are_pressed_into_the_square_where_those_of_training_were(tmp_path: Path) -> None:
+    """As in five domains of the benchmarks: the right third of a wide picture is what a cut would lose."""
+    torch.manual_seed(0)
+    base = madlab.resnet26(num_classes=5, width=4)
+    base.resize = base.crop = 36
+    shade = iter(range(100))
+    for split, count in (("train", 6), ("val", 2), ("test", 2)):
+        for label, colour in (("blue", (0, 0, 255)), ("red", (255, 0, 0))):
+            (tmp_path / "wide" / split / label).mkdir(parents=True)
+            for number in range(count):
+                picture = Image.new("RGB", (108, 36), (next(shade),) * 3)
+                picture.paste(colour, (72, 0, 108, 36))
+                picture.save(tmp_path / "wide" / split / label / f"{number}.png")
+    domain = madlab.load_domain(tmp_path / "wide", squash=True)
+    assert (domain.test.images[:, 18, 35].argmax(1) == torch.tensor([2, 2, 0, 0])).all()
+    madlab.train(domain, "mad", base=base, out=tmp_path / "run", epochs=1, progress=False)
+    run = madlab.load_run(tmp_path / "run", base=base)
+    assert run.facts.squash and "squash" in run.facts.to_json()
+    files = sorted((tmp_path / "wide" / "test").rglob("*.png"))
+    from_files, from_squares = run.predict(files, top=2), run.predict(list(domain.test.images.numpy()), top=2)
+    assert from_files == from_squares
+    assert from_files != run.predict([read_image(file, 36) for file in files], top=2), "else this test could not fail"
+    assert [guesses for _, guesses in predict_files(run, files, 2)] == from_files
+    assert run.predict([Image.open(file) for file in files], top=2) == from_files
+    assert madlab.evaluate(tmp_path / "run", tmp_path / "wide", base=base) == madlab.evaluate(
+        tmp_path / "run", domain, base=base
+    )
 
 
 def test_one_size_stands_for_both() -> None:

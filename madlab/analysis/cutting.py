@@ -139,6 +139,7 @@ def _add(
         resize=facts.resize,
         crop=facts.crop,
         grey=facts.grey,
+        squash=facts.squash,
         head=facts.heads[0] if len(facts.heads) == 1 else None,
         rank=ranks,
         form="residual",

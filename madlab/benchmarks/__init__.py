@@ -17,7 +17,13 @@ PREPARED = {"decathlon": "decathlon", "sketch": "sketch", "open": "open_data"}
 """What stands before the colon in the name of a prepared domain, and the module that loads it."""
 
 
-def load_domain(name: Path | str, size: int = 36, flip: bool | None = None, grey: GreyScale | None = None) -> Domain:
+def load_domain(
+    name: Path | str,
+    size: int = 36,
+    flip: bool | None = None,
+    grey: GreyScale | None = None,
+    squash: bool = False,
+) -> Domain:
     """The domain of a name or folder.
 
     name: a pocket domain, the path of a folder with train/ val/ test/, of one that `divide` has split or of a table
@@ -27,12 +33,13 @@ def load_domain(name: Path | str, size: int = 36, flip: bool | None = None, grey
     size: short side in pixels of a folder's images; all others that are larger are scaled down to it.
     flip: whether images may be mirrored in training; None leaves it to the domain (a folder: yes).
     grey: the scale of a folder's grey images of more than 8 bits; None: that which holds them all.
+    squash: press a folder's whole pictures into the square, as some prepared domains have it.
     Raises MadlabError when there is neither a domain nor a folder of that name.
     """
     source = source_of(name)
     if not is_name(source):
         if os.path.exists(source):  # unlike Path.exists, no error for a name that is too long
-            return Domain.from_folder(source, size=size, flip=flip is not False, grey=grey)
+            return Domain.from_folder(source, size=size, flip=flip is not False, grey=grey, squash=squash)
         known = ", ".join(_pocket_names())
         raise MadlabError(f"There is no domain or folder {source!r}: give a folder's path, or one of {known}.")
     if (Path(source) / "train").is_dir():

@@ -27,7 +27,8 @@ class Domain:
     flip: whether a mirrored image is still of its class (photographs: yes; signs and letters: no).
     normalization: {"mean": [r, g, b], "std": [r, g, b]} for pixels scaled to 0..1; measured on `train` when not given.
     description: one sentence on what the splits are, where that needs saying. grey: the scale by which grey images of
-    more than 8 bits became bytes, where there were any; new pictures are scaled alike.
+    more than 8 bits became bytes, where there were any; new pictures are scaled alike. squash: whether whole pictures
+    were pressed into the square, instead of the centre being cut out; new ones are prepared so, too.
     Raises MadlabError for whatever could not be trained on.
     """
 
@@ -40,6 +41,7 @@ class Domain:
     normalization: dict[str, list[float]] = field(default_factory=dict)
     description: str = ""
     grey: GreyScale | None = None
+    squash: bool = False
 
     def __post_init__(self) -> None:
         if not _is_text(self.name):
@@ -96,19 +98,25 @@ class Domain:
 
     @staticmethod
     def from_folder(
-        path: Path | str, size: int = 36, flip: bool = True, name: str | None = None, grey: GreyScale | None = None
+        path: Path | str,
+        size: int = 36,
+        flip: bool = True,
+        name: str | None = None,
+        grey: GreyScale | None = None,
+        squash: bool = False,
     ) -> "Domain":
         """Read train/ val/ test/, one folder per class (torchvision's ImageFolder); see `madlab.benchmarks.folder`.
 
         path: may also be a folder of class folders that `madlab.divide` has split, or a table (CSV) of images.
 
         size: images are scaled to this short side, then cut square around their centre, in pixels.
-        flip: whether a mirrored image is still of its class. name: the folder's name when not given. grey: see
+        flip: whether a mirrored image is still of its class. name: the folder's name when not given. grey, squash: see
         `read_folder`.
         """
-        content = read_folder(path, size, grey)
+        content = read_folder(path, size, grey, squash)
         train, val, test = (content.splits[split] for split in SPLITS)
-        return Domain(name or folder_name(path), content.class_names, train, val, test, flip, grey=content.grey)
+        facts: dict[str, Any] = {"flip": flip, "grey": content.grey, "squash": squash}
+        return Domain(name or folder_name(path), content.class_names, train, val, test, **facts)
 
 
 def match_classes(domain: Domain, class_names: Sequence[str], where: str) -> Domain:

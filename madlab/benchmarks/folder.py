@@ -48,14 +48,14 @@ class _Reading:
     broken: dict[Path, MadlabError] = field(default_factory=dict)
 
 
-def read_folder(path: Path | str, size: int = 36, grey: GreyScale | None = None) -> FolderContent:
+def read_folder(path: Path | str, size: int = 36, grey: GreyScale | None = None, squash: bool = False) -> FolderContent:
     """Read PATH/train, PATH/val and PATH/test, each with one folder per class; or what `divide` has split; or a table.
 
     Classes are numbered in the sorted order of their names, as ImageFolder does, and images in deeper folders belong to
     the class they lie in. Hidden files and folders are ignored; whatever Pillow decodes is read, whatever its name.
     Grey of more than 8 bits is scaled alike in the whole folder (`madlab.files.pictures`).
     size: pixels of the square images: short side scaled to it, then cut around the centre. grey: the scale of those
-    greys; without one, that which holds them all.
+    greys; without one, that which holds them all. squash: whole pictures are pressed into the square instead.
     Raises MadlabError, naming the file or folder, for a missing or empty folder, classes that are not the same in all
     three splits, and images that cannot be read.
     """
@@ -70,7 +70,7 @@ def read_folder(path: Path | str, size: int = 36, grey: GreyScale | None = None)
         counts = torch.tensor([len(files[name]) for name in class_names])
         labels[split] = torch.arange(len(class_names)).repeat_interleave(counts)
         in_order = [file for name in class_names for file in files[name]]
-        readings[split] = _read_split(in_order, size, f"{folder.resolve().name} {split}")
+        readings[split] = _read_split(in_order, size, squash, f"{folder.resolve().name} {split}")
     _check_all_read(folder, readings.values())
     grey = _scale_deep(folder, list(readings.values()), grey)
     _tell_copies(folder, readings)
@@ -101,12 +101,12 @@ def files_of(place: Path) -> dict[str, dict[str, list[Path]]]:
     return list_images(place).files
 
 
-def _read_split(files: list[Path], size: int, title: str) -> _Reading:
+def _read_split(files: list[Path], size: int, squash: bool, title: str) -> _Reading:
     """Decoded by a few threads, because Pillow works outside Python's lock."""
 
     def read(file: Path) -> Square | MadlabError:
         try:
-            return read_square(file, size)
+            return read_square(file, size, squash)
         except MadlabError as error:
             return error
 

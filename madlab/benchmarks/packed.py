@@ -66,6 +66,7 @@ class Packed:
                 changes[split] = Split(self.images(split), self.labels(split))
         stored = self.manifest
         facts: dict[str, Any] = {"name": stored.name, "class_names": distinct(stored.class_names), "flip": stored.flip}
+        facts["squash"] = stored.squash
         return Domain(**(facts | {"normalization": stored.normalization.model_dump()} | changes))
 
     def verify(self) -> None:

@@ -66,7 +66,7 @@ class Deployable:
         expected = "RGB, pixels from 0 to 1" if self.normalises else "RGB, pixels from 0 to 1, then normalised"
         own = {"class_names": self.facts.class_names, "normalization": self.facts.normalization}
         told = {"domain": self.facts.name, "method": self.facts.method, "base": self.base, "input": expected}
-        sizes = {"resize": self.resize, "crop": self.side}
+        sizes = {"resize": self.resize, "crop": self.side} | ({"squash": True} if self.facts.squash else {})
         return told | {key: json.dumps(value, ensure_ascii=False) for key, value in (own | sizes).items()}
 
     @torch.no_grad()

@@ -126,7 +126,8 @@ def domain_of(run: LoadedRun, domain: Domain | Path | str | None) -> Domain:
             source: Path | str = _own_images(run)
         else:
             source = domain
-        domain = load_domain(source, size=run.size.resize, flip=run.config.flip, grey=run.facts.grey_scale)
+        facts = run.facts
+        domain = load_domain(source, run.size.resize, run.config.flip, facts.grey_scale, facts.squash)
     return match_classes(domain, run.class_names, f"the run {run.path}")
 
 

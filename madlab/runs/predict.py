@@ -43,7 +43,7 @@ def predict_files(run: LoadedRun, files: Sequence[Path], top: int) -> Iterator[t
 
     def read(file: Path) -> np.ndarray | MadlabError:
         try:
-            return read_image(file, size.resize, grey=view.facts.grey_scale)
+            return read_image(file, size.resize, view.facts.squash, grey=view.facts.grey_scale)
         except MadlabError as error:
             return error
 

@@ -314,6 +314,7 @@ def network_for(config: RunConfig, domain: Domain, base: nn.Module, crop: int) -
         resize=domain.size,
         crop=crop,
         grey=None if domain.grey is None else {"black": domain.grey.black, "white": domain.grey.white},
+        squash=domain.squash,
         head=config.head,
         **cast(dict[str, Any], config.options),
     )
