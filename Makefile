@@ -2,7 +2,7 @@
 # make check          style, types and spelling: seconds
 # make style          repair what a tool can repair: lint, format, and the committed form of the notebooks
 # make test           make check, then the tests and every notebook
-# make test-slow      the tests that make test leaves out because they take long
+# make test-slow      the tests that make test leaves out because they take long: CI runs both
 # make test-browser   open every notebook in JupyterLab in Chromium, run it and move every control
 # make test-site      make site, then open every page in Chromium, move every control and look for what shuts people out
 # make test-colab     run the notebooks with the package versions that Google Colab has, in .venv-colab
@@ -44,7 +44,7 @@ test: check
 	$(PYTEST) --nbval --nbval-current-env notebooks
 
 test-slow: $(VENV)/installed-test
-	$(PYTEST) -m slow tests
+	$(PYTEST) -m "slow and not whole" tests
 
 test-browser: $(VENV)/installed-browser
 	$(BIN)/pytest -q -m browser tests/browser
