@@ -1,12 +1,14 @@
 """The grids of the fair table: which runs there are to be, with which recipe and which rates."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tune import rates_of_trials
 
+from madlab.adapters import METHODS
+from madlab.adapters.base import split_method
 from madlab.runs.record import RECORDS, RESULT, Result
 
 NINE = ("dtd10", "caltech100", "flowers", "cars196", "omniglot", "chars74k", "fashion_mnist", "gtsrb", "cifar10")
@@ -114,6 +116,13 @@ SIX = {"epochs": 6} | EARLIER
 BOUNDED = {"epochs": 6, "coarse": 0.0, "polyak": 4.0}
 """Today's recipe, on whole images with bounded steps."""
 
+
+def rates_of(method: str) -> dict[str, float]:
+    """The rates that METHODS has for a method, as options of `train` for another one."""
+    name, rank = split_method(method)
+    return {f"{group}_lr": rate for group, rate in asdict(METHODS[name].rates_for({"rank": rank})).items()}
+
+
 GRIDS = {
     "table": Grid(
         "pocket-resnet26",
@@ -146,12 +155,11 @@ GRIDS = {
     "rates": Grid(
         "pocket-resnet26",
         (
-            Stage(("mad:13", "mad:16"), NINE, 1, SIX | rates_of_trials(FIRST_ROUND, "mad:8"), place="8"),
-            Stage(("mad:8",), NINE, 1, SIX | rates_of_trials(FIRST_ROUND, "mad:13"), place="13"),
+            Stage(("mad:13",), NINE, 1, BOUNDED | rates_of("mad:8"), place="8"),
+            Stage(("mad:8",), NINE, 1, BOUNDED | rates_of("mad:13"), place="13"),
         ),
         {"fair-rates": NINE},
-        2.0,
-        first_round=True,
+        8.0,
     ),
     "recipe": Grid(
         "pocket-resnet26",
@@ -167,7 +175,7 @@ GRIDS = {
     ),
     "bounded": Grid(
         "pocket-resnet26",
-        tuple(Stage(DUELS, domains, 1, BOUNDED) for domains in (MIXED, FIVE, NINE)),
+        tuple(Stage(DUELS, domains, seeds, BOUNDED) for seeds in (1, 2, 3) for domains in (MIXED, FIVE, NINE)),
         {"fair-bounded": MIXED, "fair-bounded-five": FIVE, "fair-bounded-nine": NINE},
         8.0,
     ),

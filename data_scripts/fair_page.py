@@ -20,7 +20,7 @@ from fair_floors import below_frozen, carried_over
 from fair_goal import smallest_domain
 from fair_rates import rank_or_rates
 from fair_recipe import caution, cost_of_recipe, few_images
-from fair_records import Recorded, listed
+from fair_records import Recorded, listed, seeds_told
 from fair_sections import accuracy, duels_of_mad, epochs
 from fair_trials import REPLICATES, SECOND_ROUND, TRIALS, duels_tried
 from finals import LEAST
@@ -92,7 +92,7 @@ def write_page(args: argparse.Namespace) -> None:
     _, after = rest.split(END)
     old = found[NINE], found[FIVE]
     new = found[NEW_NINE], found[NEW_FIVE]
-    if any(one.missing for one in new):
+    if not all(one.on_every_domain for one in new):
         short = in_short(*old, caution(found[RECIPE], found[BOUNDED]))
     else:
         short = in_short(*new, more_seeds(new, old))
@@ -105,8 +105,8 @@ def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
     trials = nine.file.with_name("trials.jsonl")
     pictures: dict[str, bytes] = {}
     parts = ["# The fair table", OPENING]
-    whole = [one for one in (new_nine, new_five) if not one.missing]  # what they have before is in `bounded`
-    parts += map(_answer, [*whole, *([] if bounded.missing else [bounded])])
+    whole = [one for one in (new_nine, new_five) if one.on_every_domain]  # what they have before is in `bounded`
+    parts += map(_answer, [*whole, *([bounded] if bounded.on_every_domain else [])])
     parts += [*(_answer(one) for one in (nine, five) if one.ready), *caution(recipe, bounded)]
     parts += ["## What was compared, and how equal", *care([nine, five], list(found.values()))]
     parts += ["### What is there, and what is missing", *completeness(list(found.values()))]
@@ -141,7 +141,7 @@ def in_short(nine: Recorded, five: Recorded, warned: list[str]) -> str:
         columns.append(nine.forms["stored"].reindex(forms).map(kilobytes))
         columns += [with_spreads(own["mean"], own["mean_std"], 1) for own in chosen]
     seeds = sorted({int(number) for table in tables for number in table.methods.loc[rows, "seeds"]})
-    over = f"mean ± standard deviation over {seeds[-1]} seeds" if seeds[-1] > 1 else "one seed"
+    over = f"mean ± standard deviation over {seeds[-1]} seeds" if seeds[-1] > 1 else seeds_told((nine, five))
     if seeds[0] == 1 < seeds[-1]:
         over += " (one where there is no ±)"
     what = (
@@ -191,7 +191,7 @@ def more_seeds(new: Sequence[Recorded], earlier: Sequence[Recorded]) -> list[str
     """What to know of verdicts with one seed: which are others with the earlier recipe, where there are more seeds."""
     ready = [(one, other) for one, other in zip(new, earlier, strict=True) if other.ready]
     seeds = max((int(other.table.methods["seeds"].max()) for _, other in ready), default=1)
-    if seeds == 1:
+    if seeds <= min(number for one in new for number in one.seeds.values()):
         return []
     said = []
     for one, other in ready:
@@ -199,8 +199,8 @@ def more_seeds(new: Sequence[Recorded], earlier: Sequence[Recorded]) -> list[str
         changed = [f"{rival} ({verdict})" for rival, verdict in then.items() if now.get(rival) != verdict]
         said.append(f"on {one.where}, {listed(changed, 'none')}")
     return [
-        f"**These runs have one seed**, and intervals of test images alone. With {seeds} seeds and an earlier recipe, "
-        f"small images first and steps of any length, these verdicts differ: {'; '.join(said)}."
+        f"**These runs have {seeds_told(new)}**; with one, intervals are of test images alone. With {seeds} seeds and "
+        f"an earlier recipe, small images first and steps of any length, these verdicts differ: {'; '.join(said)}."
     ]
 
 

@@ -66,7 +66,7 @@ def caution(one: Recorded, bounded: Recorded) -> list[str]:
         return []
     found, rows = _found(one), {run.method for run in one.every_run}
     new, rates = found[BOUNDED], "at the same rates"
-    if not bounded.missing:
+    if bounded.on_every_domain:
         new = [outcome for outcome in _found(bounded)[BOUNDED] if outcome.method in rows]
         rates = "at rates of its own"
     return [

@@ -1,7 +1,7 @@
 """What data_scripts/fair_page.py reads: a record of the fair table, beside what its grid plans; and words for it."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,17 +47,36 @@ class Recorded:
     def every_run(self) -> list[Run]:
         return read_runs(self.file) if self.file.exists() else []
 
+    @property
+    def duelists(self) -> list[tuple[str, int]]:
+        """Methods and epochs of the rows of the duels: those of the grid that are to have the most seeds."""
+        stage = max(GRIDS[self.grid_name].stages, key=lambda one: one.seeds)
+        return [(method, stage.recipe["epochs"]) for method in stage.methods]
+
     @cached_property
     def whole_domains(self) -> list[str]:
-        """The domains on which every row of the duels was run: those of the grid that are to have the most seeds."""
-        stage = max(GRIDS[self.grid_name].stages, key=lambda one: one.seeds)
-        rows = [(method, stage.recipe["epochs"]) for method in stage.methods]
-        return [d for d in self.domains if all((*row, d, 0) in self.cells for row in rows)]
+        """The domains on which every row of the duels was run."""
+        return [d for d in self.domains if all((*row, d, 0) in self.cells for row in self.duelists)]
 
     @cached_property
     def runs(self) -> list[Run]:
         """The runs on `whole_domains`: on them every row is a mean over the same domains."""
         return [run for run in self.every_run if run.result.domain in self.whole_domains]
+
+    @property
+    def on_every_domain(self) -> bool:
+        """Whether every row of the duels was run on each of its domains, with one seed at least."""
+        return len(self.whole_domains) == len(self.domains)
+
+    @cached_property
+    def seeds(self) -> dict[str, int]:
+        """With how many seeds every row of the duels was run, by domain of `whole_domains`."""
+        counts = {
+            (row, domain): sum((*row, domain, seed) in self.cells for seed in {cell[-1] for cell in self.cells})
+            for row in self.duelists
+            for domain in self.whole_domains
+        }
+        return {domain: min(counts[row, domain] for row in self.duelists) for domain in self.whole_domains}
 
     @property
     def where(self) -> str:
@@ -149,6 +168,8 @@ class Recorded:
             text += f" Not every row of the duels was run on {listed(lacking)} yet, so that no mean has them in it."
         if partly := [str(method) for method in self.table.methods.index if method not in self.table.whole.index]:
             text += f" Left out, because a domain is missing: {listed(partly)}."
+        if len(set(self.seeds.values())) > 1:
+            text += f" Every row of the duels has {seeds_told([self])}."
         return [text]
 
 
@@ -160,6 +181,16 @@ def _label(run: Run) -> str:
 def counted(number: int, what: str) -> str:
     """A number and a noun in its grammatical number: "1 run", "1,020 runs"."""
     return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def seeds_told(records: Sequence[Recorded]) -> str:
+    """With how many seeds the rows of the duels were run, and on which domains with more: "one seed, 2 on dtd10"."""
+    domains = dict.fromkeys(domain for one in records for domain in one.seeds)
+    seeds = {domain: min(one.seeds[domain] for one in records if domain in one.seeds) for domain in domains}
+    fewest = min(seeds.values())
+    more = sorted({number for number in seeds.values() if number > fewest})
+    parts = [f"{number} on {listed(d for d, own in seeds.items() if own == number)}" for number in more]
+    return ", ".join(["one seed" if fewest == 1 else f"{fewest} seeds", *parts])
 
 
 def listed(names: Iterable[str], nobody: str = "nobody") -> str:

@@ -4,6 +4,7 @@ r"""The fair table: every grid of runs behind it, resumable, in one command.
     python data_scripts/fair_table.py --data data --out runs/fair --grids table --workers 2
     python data_scripts/fair_table.py --data data --out runs/fair --print-plan           # what is left, in core hours
     python data_scripts/fair_table.py --data data --out runs/fair --fold                 # finished runs -> records
+    python data_scripts/fair_table.py --data data --out runs/fair --restore              # records -> finished runs
 
 data: a folder that holds the domains as image folders by their names in fair_grids.py. What is finished in --out is
 skipped and what was stopped goes on, so that the command may be ended and started at any time. It works through the
@@ -11,7 +12,8 @@ stages of each grid in turn: in `table`, the rows that take part in duels and th
 seed, then the others, then two more seeds of the duels; the domains with few images first. Each finished run is
 measured in 8, 4, 3 and 2 bits too, but for those of `goal`, which are rounded while they train. `rates` is the control
 of what the ranks of MAD owe to their rates. --fold writes what is finished into madlab/records, one file for each
-benchmark, and says what is missing; it can be asked for at any time.
+benchmark, and says what is missing; it can be asked for at any time. --restore is its opposite, for a machine that has
+the records and not the runs: only what no record has is then trained. Restored runs have no adapters.
 
 On a machine with a GPU the same command runs there (add --workers 4 to fill it, --devices N for several). `recipe` is
 the control of what the recipe of the table costs, which trains its first epochs on small images and bounds no step;
@@ -25,10 +27,12 @@ import argparse
 import json
 import shutil
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from fair_grids import COST, GRIDS, NO_FLIP, Grid, Planned, Stage, planned
 
@@ -37,7 +41,7 @@ from madlab.device import chosen_device
 from madlab.errors import MadlabError
 from madlab.runs.rates import peak_rates
 from madlab.runs.recipe import make_recipe
-from madlab.runs.record import RECORDS, Run, read_runs, write_runs
+from madlab.runs.record import RECORDS, Run, read_runs, write_log, write_runs
 from madlab.runs.sweep import sweep
 from madlab.runs.train import method_and_options
 
@@ -135,9 +139,40 @@ def fold(names: list[str], out: Path, records: Path) -> None:
         print(f"{name}: {missing} runs are missing")
 
 
+def restore(names: list[str], data: Path, out: Path, records: Path) -> None:
+    """Write the runs of each grid's records files into their places in --out, where nothing is yet."""
+    for name in names:
+        grid, count = GRIDS[name], 0
+        files = [file for file in (records / f"{record}.jsonl" for record in grid.records) if file.exists()]
+        known: dict[tuple[str, str, int, int], list[Run]] = defaultdict(list)
+        for run in (run for file in files for run in read_runs(file)):
+            known[run.result.domain, run.method, run.result.seed, run.result.epochs].append(run)
+        for place in planned(name, out):
+            own = known[place.domain, place.method, place.seed, place.epochs]
+            found = next((run for run in own if not differences(run, place, grid)), None)
+            if found and not place.folder.exists():
+                place.folder.mkdir(parents=True)
+                replace(found.config, source=str(data / place.domain)).write(place.folder)
+                write_log(place.folder, found.log)
+                found.result.write(place.folder)
+                count += 1
+        print(f"{name}: {count} runs are restored")
+
+
 def checked(planned: Planned, grid: Grid) -> Run:
     """The finished run of a place; MadlabError if it is another one than the plan has there."""
-    run, stage = Run.read(planned.folder), planned.stage
+    run = Run.read(planned.folder)
+    for name, (held, wanted) in differences(run, planned, grid).items():
+        raise MadlabError(
+            f"{planned.folder} holds a run of another plan ({name} {held}, not {wanted}): "
+            "remove it, and the command without --fold makes what belongs there."
+        )
+    return run
+
+
+def differences(run: Run, planned: Planned, grid: Grid) -> dict[str, tuple[Any, Any]]:
+    """What a run has and the plan of a place wants, by name, where the two are not the same."""
+    stage = planned.stage
     name, options = method_and_options(planned.method, options=stage.options)
     recipe = make_recipe(grid.recipe_of(stage, planned.method) | {"seed": planned.seed})
     wanted = {"domain": planned.domain, "method": planned.method, "options": options, "base": grid.base}
@@ -148,12 +183,7 @@ def checked(planned: Planned, grid: Grid) -> Run:
         del own["adapter_lr"], own["batchnorm_lr"], own["head_lr"]
     if name != "frozen":  # which has no rate
         wanted["rates"], held["rates"] = peak_rates(METHODS[name], options, recipe), run.result.rates
-    if wrong := [name for name, value in wanted.items() if held[name] != value]:
-        raise MadlabError(
-            f"{planned.folder} holds a run of another plan ({wrong[0]} {held[wrong[0]]}, not {wanted[wrong[0]]}): "
-            "remove it, and the command without --fold makes what belongs there."
-        )
-    return run
+    return {name: (held[name], value) for name, value in wanted.items() if held[name] != value}
 
 
 def write_record(file: Path, runs: Sequence[Run]) -> None:
@@ -186,7 +216,8 @@ def main() -> None:
     parser.add_argument("--compile", help="none, or a backend of torch.compile")
     parser.add_argument("--print-plan", action="store_true", help="only say what is left")
     parser.add_argument("--fold", action="store_true", help="only write what is finished into the records")
-    parser.add_argument("--records", type=Path, default=RECORDS, help="where --fold writes")
+    parser.add_argument("--restore", action="store_true", help="only write what the records have into --out")
+    parser.add_argument("--records", type=Path, default=RECORDS, help="where --fold writes and --restore reads")
     args = parser.parse_args()
     try:
         work(args)
@@ -200,6 +231,8 @@ def work(args: argparse.Namespace) -> None:
         print_plan(args.grids, args.data, args.out)
     elif args.fold:
         fold(args.grids, args.out, args.records)
+    elif args.restore:
+        restore(args.grids, args.data, args.out, args.records)
     else:
         for name in args.grids:
             for stage in GRIDS[name].stages:

@@ -416,7 +416,7 @@ def test_the_control_of_the_recipe_says_what_each_change_gives(command, records,
     for runs in (new[:-1], new):
         write_runs(records / "fair-bounded-five.jsonl", runs)
         page = command(records, tmp_path)[0]
-        assert f"| `fair-bounded-five.jsonl` | {len(runs)} of 85" in re.sub(r" +", " ", page)
+        assert f"| `fair-bounded-five.jsonl` | {len(runs)} of 255" in re.sub(r" +", " ", page)
         assert (heading in page) == (answer in " ".join(page.split())) == (runs is new)
     assert "### On the five domains\n" in page and "## The nine domains\n" not in page
 
@@ -430,7 +430,17 @@ def test_the_control_of_the_recipe_says_what_each_change_gives(command, records,
         assert f"**These runs {'are of' if share == 60 else 'have'} {which}**" in " ".join(block.split())
         assert [float(cell.split("±")[0]) for cell in mad.split("|")[4:6]] == [share, share]
     assert "With 2 seeds and an earlier recipe, small images first" in " ".join(block.split())
-    assert page.index("**On the nine domains**") < page.index("**On the nine domains (earlier recipe)**")
+    assert page.index("**On the nine domains** (153 of 459") < page.index("**On the nine domains (earlier recipe)**")
+    more = [made("bounded", row, domain, 1) for domain in NINE for row in duels]
+    in_nine_alone = "dtd10, omniglot, chars74k, fashion_mnist, gtsrb, cifar10"
+    for count, where in ((len(duels) + 1, "dtd10"), (len(more), in_nine_alone)):
+        write_runs(records / "fair-bounded-nine.jsonl", [*new, *more[:count]])
+        _, block = command(records, tmp_path)
+        assert f"**These runs have one seed, 2 on {where}**; with one" in " ".join(block.split())
+    both = [made("bounded", row, domain, seed) for seed in range(2) for domain in FIVE for row in duels]
+    write_runs(records / "fair-bounded-five.jsonl", both)
+    _, block = command(records, tmp_path)
+    assert "These runs have" not in block and "standard deviation over 2 seeds" in " ".join(block.split())
 
 
 def test_the_bound_on_few_images_is_told_as_it_is_recorded() -> None:

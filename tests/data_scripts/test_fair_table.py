@@ -13,7 +13,8 @@ from scripts import load_script
 from madlab import METHODS
 from madlab.adapters.base import split_method
 from madlab.errors import MadlabError
-from madlab.runs.record import RECORDS, read_runs
+from madlab.runs.config import CONFIG
+from madlab.runs.record import METRICS, RECORDS, RESULT, read_runs, write_runs
 
 fair_grids, fair_table = load_script("fair_grids"), load_script("fair_table")
 DUELS, GRIDS = fair_grids.DUELS, fair_grids.GRIDS
@@ -95,6 +96,23 @@ def test_the_command_runs_what_is_planned_goes_on_and_folds(small_grid, tmp_path
     assert [(r.result.domain, r.method, r.result.seed) for r in runs] == expected
     assert all(sorted(r.result.rounded) == ["2", "3", "4", "8"] and r.result.test_images == 18 for r in runs)
     assert [r.result.domain for r in read_runs(records / "one.jsonl")] == ["dark"] * 3
+
+    elsewhere = ["--out", str(tmp_path / "elsewhere"), "--records", str(records)]
+    for expected_count in (5, 0):
+        run([*small_grid, *elsewhere, "--restore"], monkeypatch)
+        assert f"small: {expected_count} runs are restored" in capsys.readouterr().out
+    assert {file.name for file in (tmp_path / "elsewhere").rglob("*") if file.is_file()} == {CONFIG, METRICS, RESULT}
+    run([*small_grid, *elsewhere], monkeypatch)  # trains nothing
+    assert not [*(tmp_path / "elsewhere").rglob("*.safetensors")]
+    run([*small_grid, *elsewhere[:2], "--fold", "--records", str(tmp_path / "records again")], monkeypatch)
+    for file in records.iterdir():
+        assert (tmp_path / "records again" / file.name).read_bytes() == file.read_bytes()
+    other = replace(runs[-1], result=replace(runs[-1].result, rates=runs[-1].result.rates | {"head": 0.7}))
+    write_runs(tmp_path / "records again" / "all.jsonl", [*runs[:-1], other])
+    write_runs(tmp_path / "records again" / "one.jsonl", [])
+    shutil.rmtree(tmp_path / "elsewhere")
+    run([*small_grid, *elsewhere[:3], str(tmp_path / "records again"), "--restore"], monkeypatch)
+    assert "small: 4 runs are restored" in capsys.readouterr().out
 
     fold = [*small_grid, "--fold", "--records", str(records)]
     place = tmp_path / "runs" / "small" / "dark" / "mad-2"
