@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -27,10 +28,12 @@ def fingerprint(base: nn.Module) -> str:
     It sees what `state_dict` sees, and the buffers that are not saved. Device and memory format do not count. On the
     meta device, where tensors have no values, only their names count. The layers' strides or activations are not part
     of it: files written years ago must still name their base, whatever PyTorch calls its layers' attributes by then,
-    and what a `forward` does between the layers could not be seen anyway. Within a process `Guard` compares those too.
+    and what a `forward` does between the layers could not be seen anyway; nor are the wrappers of torch.compile. Within
+    a process `Guard` compares the attributes, too.
     """
     digest = hashlib.sha256()
-    for name, value in sorted((dict(base.named_buffers()) | base.state_dict()).items()):
+    named = (dict(base.named_buffers()) | base.state_dict()).items()
+    for name, value in sorted(((name.replace("_orig_mod.", ""), value) for name, value in named), key=itemgetter(0)):
         digest.update(name.encode())
         if not isinstance(value, Tensor):  # the extra state of a module may be anything
             digest.update(repr(value).encode())

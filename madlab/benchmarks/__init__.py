@@ -11,7 +11,7 @@ from madlab.benchmarks.domain import Domain
 from madlab.benchmarks.fetch import cache_folder
 from madlab.benchmarks.folder import folder_name
 from madlab.errors import MadlabError, MadlabWarning
-from madlab.files.pictures import GreyScale
+from madlab.files.pictures import GreyScale, is_image
 
 PREPARED = {"decathlon": "decathlon", "sketch": "sketch", "open": "open_data"}
 """What stands before the colon in the name of a prepared domain, and the module that loads it."""
@@ -42,7 +42,7 @@ def load_domain(
             return Domain.from_folder(source, size=size, flip=flip is not False, grey=grey, squash=squash)
         known = ", ".join(_pocket_names())
         raise MadlabError(f"There is no domain or folder {source!r}: give a folder's path, or one of {known}.")
-    if (Path(source) / "train").is_dir():
+    if _holds_images(source):
         warnings.warn(
             f"{source!r} is taken for the domain of that name that comes with madlab: write ./{source} for the folder.",
             MadlabWarning,
@@ -70,7 +70,8 @@ def source_of(name: Path | str) -> str:
 def split_source(source: str, shares: str) -> None:
     """`divide` the images of a domain as `source_of` writes it; MadlabError for a domain that comes with its splits."""
     if is_name(source):
-        raise MadlabError(f"The domain {source!r} comes with its splits: leave the split out.")
+        folder = f", or write ./{source} for the folder" if _holds_images(source) else ""
+        raise MadlabError(f"The domain {source!r} comes with its splits: leave the split out{folder}.")
     divide(source, shares)
 
 
@@ -92,6 +93,11 @@ def short_name(source: str) -> str:
 def is_name(text: str) -> bool:
     """Whether `load_domain` takes the text for the name of a domain, and not for a folder."""
     return text in _pocket_names() or (text.partition(":")[0] in PREPARED and ":" in text)
+
+
+def _holds_images(name: str) -> bool:
+    """Whether there is a folder of a domain's name with a person's images, split or not."""
+    return (Path(name) / "train").is_dir() or any(map(is_image, Path(name).glob("*/*")))
 
 
 def _pocket_names() -> list[str]:

@@ -19,21 +19,25 @@ from madlab.benchmarks.listing import has_splits, list_classes
 from madlab.benchmarks.schemas import STRICT
 from madlab.benchmarks.split import SPLITS
 from madlab.benchmarks.table import by_class, is_table, read_table
-from madlab.benchmarks.walk import SPLIT_FILE
-from madlab.errors import MadlabError, MadlabWarning, printable, some
+from madlab.benchmarks.walk import SPLIT_FILE, named_splits
+from madlab.errors import MadlabError, MadlabWarning, printable, reason, some
 from madlab.files.jsonfiles import read_json, write_json
 from madlab.files.pictures import read_image
+from madlab.files.plain import check_writable
 from madlab.files.schemas import validated
 from madlab.progress import track
 
+MOST = 2**30
+"""Bytes that a split file has at most: a line per image, of ten million images or so."""
 BAR_FROM = 2000
 """More images than this have a progress bar."""
 
 
 class Division(BaseModel):
-    """files: split -> class -> paths of its images, relative to the folder that the split file lies in.
+    """files: split -> class -> paths of its images.
 
-    unreadable: paths of images that were left out.
+    unreadable: paths of images that were left out. Paths are relative to the folder that the split file lies in, so
+    that both can be moved together, but for those of a table that lead elsewhere and are absolute.
     """
 
     model_config = STRICT | {"extra": "forbid"}
@@ -59,7 +63,7 @@ def divide(place: Path | str, shares: str = "70/15/15", seed: int = 0) -> Path:
     place, file = Path(place), division_file(place)
     wanted = _parsed(shares)
     _check_undivided(place)
-    if file.exists():
+    if os.path.exists(file):  # unlike Path.exists, no error for a name that is too long
         before = read_division(file)
         if (_parsed(before.shares), before.seed) != (wanted, seed):
             raise MadlabError(
@@ -70,6 +74,7 @@ def divide(place: Path | str, shares: str = "70/15/15", seed: int = 0) -> Path:
     classes = by_class(read_table(place)) if is_table(place) else list_classes(place)
     images = [path for paths in classes.values() for path in paths]
     _check_to_divide(place, classes, images)
+    _check_keepable(place, file)
     hashes = _hashes(place, images)
     rng = np.random.default_rng(seed)
     files: dict[str, dict[str, list[str]]] = {split: {} for split in SPLITS}
@@ -82,8 +87,8 @@ def divide(place: Path | str, shares: str = "70/15/15", seed: int = 0) -> Path:
                 "all), but train, val and test each need one: add some, or take the class out."
             )
         for split, part in zip(SPLITS, parts, strict=True):
-            files[split][name] = [os.path.relpath(readable[i], file.parent) for i in part]
-    unreadable = [os.path.relpath(path, file.parent) for path in images if path not in hashes]
+            files[split][name] = [_kept(readable[i], file.parent) for i in part]
+    unreadable = [_kept(path, file.parent) for path in images if path not in hashes]
     write_json(file, Division(shares=shares, seed=seed, files=files, unreadable=unreadable).model_dump())
     return file
 
@@ -98,10 +103,29 @@ def _check_to_divide(place: Path, classes: Collection[str], images: Sequence[Pat
             )
 
 
+def _check_keepable(place: Path, file: Path) -> None:
+    """Raise MadlabError, before all images are read, if the split file cannot be written."""
+    try:
+        check_writable(file)
+    except MadlabError as error:
+        raise MadlabError(
+            f"{place} cannot be split, because the split is kept beside it ({reason(error)}): copy it to where you may "
+            "write, or list its images, with absolute paths, in a table (CSV) there, which can be split as well."
+        ) from error
+
+
+def _kept(image: Path, folder: Path) -> str:
+    """An image's path as it is written down beside it; one from elsewhere stays absolute.
+
+    From a folder that a link leads to, "../" leads out of the link's target.
+    """
+    return os.path.relpath(image, folder) if image.is_relative_to(folder) or not image.is_absolute() else str(image)
+
+
 def read_division(file: Path) -> Division:
     """What a split file says; MadlabError if it is damaged."""
     remedy = "remove it to have the images split anew"
-    division = validated(Division, read_json(file), str(file), remedy)
+    division = validated(Division, read_json(file, MOST), str(file), remedy)
     classes = [set(division.files.get(split, ())) for split in SPLITS]
     if set(division.files) != set(SPLITS) or not classes[0] == classes[1] == classes[2]:
         raise MadlabError(f"{file} does not have the same classes in train, val and test: {remedy}.")
@@ -120,12 +144,12 @@ def divided_files(place: Path) -> dict[str, dict[str, list[Path]]]:
         for split in SPLITS
     }
     labels = {
-        os.path.normpath(path): name
+        os.path.relpath(file.parent / path, file.parent): name
         for classes in division.files.values()
         for name, paths in classes.items()
         for path in paths
     }
-    known = labels.keys() | {os.path.normpath(path) for path in division.unreadable}
+    known = labels.keys() | {os.path.relpath(file.parent / path, file.parent) for path in division.unreadable}
     classes = by_class(read_table(place)) if is_table(place) else list_classes(place)
     there = {os.path.relpath(path, file.parent): name for name, paths in classes.items() for path in paths}
     anew = f"remove {file} to have all split anew."
@@ -171,12 +195,15 @@ def _check_undivided(place: Path) -> None:
         raise MadlabError(f"There is no folder or table {place} to split: give one of your own images.")
     if not is_table(place) and not place.is_dir():
         raise MadlabError(f"{place} is neither a folder nor a .csv file: give a folder of class folders, or a table.")
-    split = [name for name in SPLITS if place.is_dir() and (place / name).is_dir()]
-    if len(split) == 2:
-        (lacking,) = set(SPLITS) - set(split)
-        raise MadlabError(f"{place} has {' and '.join(split)}, but no {lacking}: move some images of each class there.")
-    if len(split) == 3 or (is_table(place) and any(row.split for row in read_table(place))):
-        raise MadlabError(f"{place} is split already: leave the split out.")
+    parts = named_splits(place) if place.is_dir() else {}
+    remedies = [f"rename {name} to {split}" for split, name in parts.items() if name != split]
+    if len(parts) == 2:
+        (lacking,) = set(SPLITS) - parts.keys()
+        remedies.append(f"move some images of each class into {lacking}")
+        raise MadlabError(f"{place} has {' and '.join(parts.values())}, but no {lacking}: {', and '.join(remedies)}.")
+    if len(parts) == 3 or (is_table(place) and any(row.split for row in read_table(place))):
+        remedies.append("leave the split out")
+        raise MadlabError(f"{place} is split already: {', and '.join(remedies)}.")
 
 
 def _hashes(place: Path, files: list[Path]) -> dict[Path, np.ndarray]:

@@ -119,6 +119,13 @@ class Domain:
         return Domain(name or folder_name(path), content.class_names, train, val, test, **facts)
 
 
+def with_validation(domain: Domain) -> Domain:
+    """A domain whose training images are those of training and validation together."""
+    train, val = domain.train, domain.val
+    together = Split(torch.cat([train.images, val.images]), torch.cat([train.labels, val.labels]))
+    return replace(domain, train=together)
+
+
 def match_classes(domain: Domain, class_names: Sequence[str], where: str) -> Domain:
     """The domain with its classes in the order of `class_names`, its labels numbered accordingly.
 

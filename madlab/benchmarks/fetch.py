@@ -85,7 +85,7 @@ def fetch(archive: Archive, folder: Path, mirrors: Iterable[str] = (), timeout: 
             return target
     reasons = "; ".join(f"{url}: {failure}" for url, failure in failures.items())
     raise MadlabError(
-        f"{archive.name} could not be downloaded ({reasons}): check the network, name a mirror, "
+        f"{archive.name} could not be downloaded ({reasons}): check the network, "
         f"or put the file into {folder} yourself, then run this again."
     )
 

@@ -89,7 +89,7 @@ def files_of(place: Path) -> dict[str, dict[str, list[Path]]]:
         rows = read_table(place)
         if any(row.split for row in rows):
             files = {split: by_class([row for row in rows if row.split == split]) for split in SPLITS}
-            check_classes(place, files)
+            check_classes(place, files, table=True)
             return files
         if not os.path.exists(division_file(place)):
             raise MadlabError(

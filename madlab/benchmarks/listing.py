@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from madlab.benchmarks.split import SPLITS
-from madlab.benchmarks.walk import check_layout, files_below, hidden, identity
+from madlab.benchmarks.walk import check_layout, files_below, hidden, identity, unreadable
 from madlab.errors import MadlabError, MadlabWarning, some
 from madlab.files.pictures import is_image
 
@@ -64,10 +64,6 @@ def list_classes(folder: Path) -> dict[str, list[Path]]:
         raise unreadable(error) from error
     _tell(listing, folder)
     return listing.files["train"]
-
-
-def unreadable(error: OSError) -> MadlabError:
-    return MadlabError(f"{error.filename} cannot be opened ({error.strerror}): give what this user can read.")
 
 
 def _list_split(place: Path, listing: Listing) -> dict[str, list[Path]]:
@@ -132,16 +128,19 @@ def _content(files: list[Path]) -> str:
     return f"only {some(file.name for file in files)}" if files else "it is empty"
 
 
-def check_classes(folder: Path, files: dict[str, dict[str, list[Path]]]) -> None:
-    train = set(files["train"])
+def check_classes(place: Path, files: dict[str, dict[str, list[Path]]], table: bool = False) -> None:
+    """Raise MadlabError unless all splits of a folder, or of a table, have the same classes, at least two."""
+    train, what = set(files["train"]), "classes" if table else "class folders"
+    where = {split: f"{place}, split {split}," if table else str(place / split) for split in SPLITS}
     if len(train) < 2:
-        raise MadlabError(f"{folder / 'train'} has one class only ({some(train)}): a classifier needs at least two.")
+        have = f"one class only ({some(train)})" if train else "no class"
+        raise MadlabError(f"{where['train']} has {have}: a classifier needs at least two.")
     for split in SPLITS[1:]:
         lacking, unknown = train - set(files[split]), set(files[split]) - train
-        told = [f"lacks class folders that train has ({some(lacking)})"] if lacking else []
-        told += [f"has class folders that train lacks ({some(unknown)})"] if unknown else []
+        told = [f"lacks {what} that train has ({some(lacking)})"] if lacking else []
+        told += [f"has {what} that train lacks ({some(unknown)})"] if unknown else []
         if told:
-            raise MadlabError(f"{folder / split} {' and '.join(told)}: all splits need the same.")
+            raise MadlabError(f"{where[split]} {' and '.join(told)}: all splits need the same.")
 
 
 def _tell(listing: Listing, folder: Path) -> None:

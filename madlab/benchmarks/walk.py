@@ -53,14 +53,48 @@ def files_below(folder: Path, elsewhere: Iterable[tuple[int, int]] = ()) -> tupl
     return files, back
 
 
+def folders_with(place: Path, name: str) -> list[Path]:
+    """The folders that hold a file of this name: the place itself and those below it, found as in `files_below`."""
+    try:
+        files, _ = files_below(place)
+    except OSError as error:
+        raise unreadable(error) from error
+    return sorted(file.parent for file in files if file.name == name)
+
+
+def unreadable(error: OSError) -> MadlabError:
+    return MadlabError(f"{error.filename} cannot be opened ({error.strerror}): give what this user can read.")
+
+
 OTHER_NAMES = {
     "train": {"train", "training", "trainset", "train_set"},
     "val": {"val", "valid", "validation", "dev", "eval"},
     "test": {"test", "testing", "tests", "testset", "test_set"},
 }
+
+
+def named_splits(folder: Path) -> dict[str, str]:
+    """split -> the name of a folder's subfolder for it: its own or, if that holds folders, another of OTHER_NAMES."""
+    found: dict[str, str] = {}
+    try:
+        for entry in sorted(folder.iterdir()):
+            for split in SPLITS:
+                if entry.name == split and entry.is_dir():
+                    found[split] = split
+                elif entry.name.lower() in OTHER_NAMES[split] and entry.is_dir() and _holds_folders(entry):
+                    found.setdefault(split, entry.name)
+    except OSError as error:
+        raise unreadable(error) from error
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def _holds_folders(place: Path) -> bool:
+    return any(entry.is_dir() for entry in place.iterdir())
+
+
 LAYOUT = (
     "lay it out as train/CLASS/IMAGE, val/CLASS/IMAGE and test/CLASS/IMAGE, with the same class folders in all three, "
-    "or have a folder of class folders split (--split 70/15/15)"
+    "or have a folder of class folders split (madlab train --split 70/15/15)"
 )
 
 

@@ -95,7 +95,7 @@ def predict(run: Path, paths: list[Path], top: int, format: str, base: str | Non
     files, failures = image_files(listed(paths))
     if not files and not failures:
         raise MadlabError("The list on standard input names no file: give the path of one image per line.")
-    tell(*heading(format, min(top, len(loaded.class_names))))
+    tell(*heading(format, min(top, len(loaded.class_names))), safe=True)
     told = predict_files(loaded, files, top)
     # On a terminal the lines themselves show how far it is.
     shown = len(files) >= MANY_FILES and not is_terminal()
@@ -103,7 +103,7 @@ def predict(run: Path, paths: list[Path], top: int, format: str, base: str | Non
         if isinstance(found, MadlabError):
             failures.append(found)
         else:
-            tell(line_of(format, file, found))
+            tell(line_of(format, file, found), safe=True)
     if failures:
         raise MadlabError(f"{len(failures)} of what was asked for could not be read:", *map(str, failures))
 

@@ -75,15 +75,16 @@ class OutputError(Exception):
     """Standard output cannot be written to; the cause is an OSError."""
 
 
-def tell(*lines: str) -> None:
+def tell(*lines: str, safe: bool = False) -> None:
     """Print lines on standard output at once; what cannot be printed in them, line breaks too, is escaped.
 
-    For a table of several lines: `tell(*table.split("\\n"))`.
+    For a table of several lines: `tell(*table.split("\\n"))`. safe: they are to be read by programs, and their writer
+    has escaped what could steer a terminal.
     """
     if sys.stdout is None:
         return
     try:
-        _write(sys.stdout, lines)
+        _write(sys.stdout, lines if safe else map(printable, lines))
     except OSError as error:
         raise OutputError from error
 
@@ -92,7 +93,7 @@ def warn(*lines: str) -> None:
     """Print lines on standard error as `tell` does on standard output, "madlab: " before the first."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError):  # nobody is left who could be told
-            _write(sys.stderr, [f"madlab: {lines[0]}", *lines[1:]])
+            _write(sys.stderr, map(printable, [f"madlab: {lines[0]}", *lines[1:]]))
 
 
 def is_terminal() -> bool:
@@ -161,7 +162,7 @@ def _give_up(error: BaseException | None) -> int:
 
 
 def _write(stream: TextIO, lines: Iterable[str]) -> None:
-    text = "".join(f"{printable(line)}\n" for line in lines)
+    text = "".join(f"{line}\n" for line in lines)
     encoding = stream.encoding or "utf-8"
     stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
     stream.flush()

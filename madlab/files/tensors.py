@@ -21,8 +21,8 @@ from madlab.errors import MadlabError, MadlabWarning
 from madlab.files.jsonfiles import dump_json, parse_json
 from madlab.files.plain import read_bytes, write_bytes
 
-MOST = 2 * 2**30
-"""Bytes that a file has at most: ten times a full-width ResNet-50 with its momentum."""
+MOST = 16 * 2**30
+"""Bytes that a file has at most: a network of a billion numbers with its best epoch and its momentum."""
 FORMAT = 2
 """Of files with a hash. It stands beside the hash, so that one of them cannot be damaged or cut out unnoticed."""
 MARKS = ("format", "content_sha256")
@@ -71,7 +71,7 @@ def load_tensors(
 
     finite: refuse NaN and infinity, in tensors and metadata, for no network computes with them. A checkpoint may hold
     them: what goes on from it must come to the same end as a run that was never stopped.
-    MadlabError names a file that is missing, no plain file, larger than 2 GiB, damaged, or not madlab's. One without
+    MadlabError names a file that is missing, no plain file, larger than 16 GiB, damaged, or not madlab's. One without
     a hash, as madlab 0.1 wrote them, is read with a warning.
     """
     data = read_bytes(path, MOST)

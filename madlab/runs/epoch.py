@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from madlab.benchmarks.domain import Domain, Split
 from madlab.benchmarks.loader import batches
 from madlab.device import autocast
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, kind_and_reason
 from madlab.runs.rates import peak_rates, warmup_cosine
 from madlab.runs.recipe import Recipe
 from madlab.runs.step import Kind, Step
@@ -105,7 +105,7 @@ def train_epoch(
     total = torch.zeros((), device=train.images.device)
     for number, (images, labels) in enumerate(loader):
         share = warmup_cosine((epoch + number / steps) / recipe.epochs, recipe.warmup)
-        if steps * recipe.epochs == 1:  # at the foot of the warm-up it would train nothing
+        if math.ceil(steps / recipe.accumulate) * recipe.epochs == 1:  # either end of the schedule trains nothing
             share = 1.0
         loss = step(images, labels, share, _kind(recipe, side, recipe.bits(epoch), number, steps))
         total += loss
@@ -123,6 +123,23 @@ def _kind(recipe: Recipe, side: int | None, bits: int | None, number: int, steps
     place = number % recipe.accumulate
     together = min(recipe.accumulate, steps - number + place)
     return Kind(side, bits, together, first=place == 0, last=place + 1 == together)
+
+
+def check_sides(view: DomainView, images: Tensor, recipe: Recipe) -> None:
+    """Raise MadlabError if the domain's network does not run on images of every size that the run will show it.
+
+    images: a normalised batch, as large as the windows of the run.
+    """
+    crop = images.shape[-1]
+    for side, remedy in ((crop, "another crop or size"), (round(COARSE_SIDE * crop), "coarse=0")):
+        try:
+            if side == crop or recipe.coarse > 0:
+                with torch.no_grad():
+                    view.eval()(F.interpolate(images, (side, side)))
+        except Exception as error:  # the network's own code may raise anything
+            raise MadlabError(
+                f"The network does not run on images of {side} pixels ({kind_and_reason(error)}): choose {remedy}."
+            ) from error
 
 
 @dataclass(frozen=True)

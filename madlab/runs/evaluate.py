@@ -5,22 +5,23 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from warnings import warn
 
 import torch
 from torch import nn
 
 from madlab.adapters.rounding import check_bits
-from madlab.benchmarks import is_name, load_domain, split_digest
-from madlab.benchmarks.domain import Domain, match_classes
+from madlab.benchmarks import is_name, load_domain, source_of, split_digest
+from madlab.benchmarks.domain import Domain, match_classes, with_validation
+from madlab.benchmarks.walk import SPLIT_FILE
 from madlab.device import chosen_device
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, MadlabWarning
 from madlab.files.locks import hold
 from madlab.runs.config import RunConfig
 from madlab.runs.epoch import Measured, measure
 from madlab.runs.loaded import LoadedRun, load_run
 from madlab.runs.recalibrate import round_domain
 from madlab.runs.record import Result, Rounded, Run, pack_correct
-from madlab.runs.training import with_validation
 
 
 def evaluate(
@@ -121,14 +122,32 @@ def domain_of(run: LoadedRun, domain: Domain | Path | str | None) -> Domain:
     domain: others in their place, or the same from elsewhere: a Domain, or what `load_domain` takes.
     """
     if not isinstance(domain, Domain):
-        own = run.config.source
-        if domain is None or (own is not None and os.path.realpath(own) == os.path.realpath(domain)):
-            source: Path | str = _own_images(run)
+        source = source_of(domain) if domain is not None else None
+        if source is None or _is_own(run, source):
+            source = _own_images(run)
         else:
-            source = domain
+            _warn_of_another_split(run, source)
         facts = run.facts
         domain = load_domain(source, run.size.resize, run.config.flip, facts.grey_scale, facts.squash)
     return match_classes(domain, run.class_names, f"the run {run.path}")
+
+
+def _is_own(run: LoadedRun, source: str) -> bool:
+    """Whether the images of a source, as `source_of` writes it, are those that a run was trained on."""
+    own = run.config.source
+    if own is None or is_name(own) or is_name(source):
+        return own == source
+    return os.path.realpath(own) == os.path.realpath(source)
+
+
+def _warn_of_another_split(run: LoadedRun, source: str) -> None:
+    if run.config.split is not None and split_digest(source) not in (None, run.config.split):
+        warn(
+            f"The images of {source} were split in another way than those of the run {run.path}: if they are the same "
+            f"images, it was trained on some that are test images here; copy its {SPLIT_FILE} there then.",
+            MadlabWarning,
+            stacklevel=5,
+        )
 
 
 def _own_images(run: LoadedRun) -> str:

@@ -1,5 +1,6 @@
 """A finished run as it is on disk, ready for inference: `madlab.load_run`."""
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -94,6 +95,8 @@ def load_run(
     Raises MadlabError for files that are absent or damaged.
     """
     config, where = RunConfig.read(run), chosen_device(device)
+    if not os.path.lexists(Path(run) / ADAPTER):
+        check_finished(run)
     network = base_of(config, run) if base is None else base if isinstance(base, nn.Module) else load_base(str(base))
     net = MultiDomainNet(network)
     name = net.load_domain(Path(run) / ADAPTER)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from madlab.benchmarks.walk import files_below
-from madlab.errors import MadlabError, printable
+from madlab.errors import MadlabError
 from madlab.files.pictures import is_image, read_image
 from madlab.prediction import BATCH, Guess, prepared_size, probabilities, top_classes
 from madlab.runs.loaded import LoadedRun
@@ -67,7 +68,11 @@ def heading(kind: str, top: int) -> list[str]:
 
 
 def line_of(kind: str, file: Path, guesses: Sequence[Guess]) -> str:
-    """One prediction as a line of "csv" or "jsonl", one line also where a name has line breaks, which are escaped."""
+    """One prediction as a line of "csv" or "jsonl".
+
+    In CSV line breaks, other control characters, marks that change the direction of writing and what is not Unicode are
+    escaped, so that a line is a line and cannot steer the terminal; JSON escapes whatever is not ASCII.
+    """
     if kind == "csv":
         return _csv([str(file), *(cell for guess in guesses for cell in (guess.name, f"{guess.probability:.6f}"))])
     classes = [{"name": guess.name, "probability": round(guess.probability, 6)} for guess in guesses]
@@ -76,5 +81,12 @@ def line_of(kind: str, file: Path, guesses: Sequence[Guess]) -> str:
 
 def _csv(cells: Sequence[str]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow([printable(cell) for cell in cells])
+    csv.writer(line, lineterminator="").writerow([_steering.sub(_escaped, cell) for cell in cells])
     return line.getvalue()
+
+
+_steering = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")

@@ -62,8 +62,9 @@ def head_factor(view: DomainView, domain: Domain, recipe: Recipe, crop: int) -> 
 
     E|f|^2 is measured on the first MEASURED batches of the untrained domain, in training mode and with the dropout of
     the seed, so that a run that is taken up has the rate that it had; the domain is left as it was. Several heads,
-    whose logits a network adds up, count together. Raises MadlabError for features that are no numbers or longer than
-    LONGEST.
+    whose logits a network adds up, count together. A head that is not called, because the network reads its weights, is
+    taken to have features of length one, as a cosine classifier has them. Raises MadlabError for features that are no
+    numbers or longer than LONGEST.
     """
     squares, count, device = 0.0, 0, domain.train.images.device
     channels = 1 if isinstance(view.head, nn.Conv2d) else -1
@@ -73,7 +74,7 @@ def head_factor(view: DomainView, domain: Domain, recipe: Recipe, crop: int) -> 
         for images, _ in islice(first_batches(domain, recipe, crop), MEASURED):
             with autocast(images.device):
                 view(images)
-            squares += sum(mean_square_length(own, channels) for own in features)
+            squares += sum(mean_square_length(own, channels) for own in features) if features else 1.0
             features.clear()
             count += 1
     heads = view.heads().values()

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,10 +24,11 @@ def recalibrate(view: DomainView, domain: Domain, crop: int, batch_size: int = 6
     """Measure the running statistics of a domain's BatchNorm layers anew, on its training images; no label is read.
 
     Mean and variance of every layer become the averages over the batches of one pass, as PyTorch's `update_bn` takes
-    them (Izmailov et al., arXiv 1803.05407), all of one size but for the last, which would otherwise count as much with
-    two images as the others. The images come in random order, because batches of one class each would
-    have other means and smaller variances, normalised as the domain's network expects them, and their windows, `crop`
-    pixels wide, are cut at random as in training. Dropout and the like stay off, as in use.
+    them (Izmailov et al., arXiv 1803.05407). They are all of one size, at most batch_size, because a last one of two
+    images would count as much as the others; what does not divide, fewer images than there are batches, is left out.
+    The images come in random order, because batches of one class each would have other means and smaller variances,
+    normalised as the domain's network expects them, and their windows, `crop` pixels wide, are cut at random as in
+    training. Dropout and the like stay off, as in use.
 
     Nothing else of the domain changes, and nothing at all if there is an error; it is in eval mode afterwards. Raises
     MadlabError for a method whose BatchNorm is the base's own, for norms that were stored folded, for windows wider
@@ -41,15 +43,15 @@ def recalibrate(view: DomainView, domain: Domain, crop: int, batch_size: int = 6
     if (whole_number(batch_size) or 0) < 2:
         raise MadlabError(f"Batches of {batch_size!r:.60} images have no variance: choose a whole number from 2.")
     generator, train = torch.Generator().manual_seed(seed), domain.train
-    passes = math.ceil(len(train) / batch_size)
-    batch_size = max(2, math.ceil(len(train) / passes))
+    count = math.ceil(len(train) / batch_size)
+    batch_size = max(2, len(train) // count)
     normalization = dict(view.facts.normalization) or domain.normalization
     images = batches(train.images, train.labels, batch_size, crop, generator=generator, normalization=normalization)
     norms = [norm for norm in view.norm_layers().values() if isinstance(norm, _BatchNorm)]
     momenta, before = [norm.momentum for norm in norms], [copy.deepcopy(norm.state_dict()) for norm in norms]
     try:
         if norms:
-            update_bn(images, _OnlyNormsLearn(view, norms))
+            update_bn(islice(images, count), _OnlyNormsLearn(view, norms))
     except BaseException:
         for norm, momentum, state in zip(norms, momenta, before, strict=True):
             norm.momentum = momentum

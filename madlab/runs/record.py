@@ -19,6 +19,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from madlab.adapters.base import join_method
+from madlab.benchmarks.walk import folders_with
 from madlab.errors import MadlabError
 from madlab.files.jsonfiles import MOST, parse_json, read_json, write_json
 from madlab.files.plain import read_bytes, write_bytes
@@ -162,6 +163,20 @@ class Run:
         return _of_one_run(Run(RunConfig.read(folder), Result.read(folder), read_log(folder), str(folder)))
 
 
+def best_epoch(log: Iterable[Epoch]) -> Epoch:
+    """The epoch with the highest validation accuracy; among equals, that with the lowest validation loss.
+
+    Without validation it is the last.
+    """
+
+    def merit(entry: Epoch) -> tuple[float, float]:
+        if entry.val_accuracy is None or entry.val_loss is None:
+            return entry.epoch, 0.0
+        return entry.val_accuracy, -entry.val_loss
+
+    return max(log, key=merit)
+
+
 def read_log(folder: Path | str) -> tuple[Epoch, ...]:
     """The epochs that a run folder has logged so far; none if there is no metrics.jsonl."""
     file = Path(folder) / METRICS
@@ -186,7 +201,7 @@ def read_runs(path: Path | str, on_damage: OnDamage | None = None) -> list[Run]:
         raise MadlabError(f"There is no file or folder {path}: give a file of runs, or a folder with runs in it.")
     if not path.is_dir():
         return read_lines(path, _run, on_damage)
-    return _each(Run.read, [(file.parent,) for file in sorted(path.rglob(RESULT))], on_damage)
+    return _each(Run.read, [(folder,) for folder in folders_with(path, RESULT)], on_damage)
 
 
 def read_lines(file: Path | str, read: Callable[[Any, str], T], on_damage: OnDamage | None = None) -> list[T]:

@@ -7,6 +7,7 @@ that fails does not stop the others.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -16,7 +17,7 @@ from madlab.adapters import METHODS
 from madlab.adapters.base import join_method, split_method, whole_number
 from madlab.adapters.rounding import check_bits
 from madlab.backbones import load_base
-from madlab.benchmarks import load_domain, short_name, source_of, split_digest, split_source
+from madlab.benchmarks import is_name, load_domain, short_name, source_of, split_digest, split_source
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
 from madlab.files.plain import check_writable
@@ -25,6 +26,7 @@ from madlab.network import MultiDomainNet
 from madlab.runs.cell import Cell
 from madlab.runs.config import CONFIG, BaseUsed, RunConfig
 from madlab.runs.engines import Engine, choose_engine
+from madlab.runs.epoch import crop_of
 from madlab.runs.folder import check_config, check_place
 from madlab.runs.live import State, watched
 from madlab.runs.logs import make_log
@@ -119,7 +121,7 @@ class Grid:
             layers=options["layers"],
             head=options["head"],
             compile=options["compile"],
-            flip=options.get("flip", before.flip),
+            flip=options.get("flip", before.flip or _flips(cell.domain)),
             recipe=make_recipe(self.recipe | {"seed": options["seed"]}),
             split=split_digest(cell.domain),
         )
@@ -167,6 +169,8 @@ def sweep(
     Raises MadlabError, before anything is started, for whatever can be known to fail.
     """
     chosen_device(device)
+    if devices is not None and device not in (None, "cuda"):
+        raise MadlabError(f"Runs that are spread over {devices} GPUs are not on {device} alone: leave out either.")
     check_backend(compile)
     for what, names in (("domains", domains), ("methods", methods), ("no_flip", no_flip)):
         if isinstance(names, str):
@@ -202,12 +206,20 @@ def sweep(
     return Outcome(results, {folder: failure for folder, failure in failures.items() if folder not in results})
 
 
+@cache
+def _flips(domain: str) -> bool:
+    """Whether a domain's images are mirrored unless `no_flip` names it: those of a folder, others as they say."""
+    return load_domain(domain).flip if is_name(domain) else True
+
+
 def _try_methods(network: nn.Module, grid: Grid) -> None:
-    """Raise MadlabError unless every method can be added to the network."""
-    net = MultiDomainNet(network)
+    """Raise MadlabError unless every method can be added to the network, with the window of the grid's images."""
+    net, size, recipe = MultiDomainNet(network), image_size(network), make_recipe(grid.recipe)
+    crop = crop_of(size, recipe.size or size.resize, recipe)
     for text in grid.methods:
         method, options = grid.options_of(text)
-        net.add_domain("trial", 2, method, layers=grid.common["layers"], head=grid.common["head"], **options)
+        common = {"layers": grid.common["layers"], "head": grid.common["head"], "crop": crop}
+        net.add_domain("trial", 2, method, **common, **options)
         net.remove_domain("trial")
 
 

@@ -17,7 +17,7 @@ import torchvision
 from torch import Tensor, nn
 
 from madlab.adapters.rounding import rounded
-from madlab.benchmarks.domain import Domain, Split
+from madlab.benchmarks.domain import Domain, Split, with_validation
 from madlab.benchmarks.loader import batches
 from madlab.errors import MadlabError, MadlabWarning
 from madlab.files.pictures import write_picture
@@ -25,12 +25,22 @@ from madlab.network import MultiDomainNet
 from madlab.progress import progress_bar
 from madlab.runs.config import RunConfig
 from madlab.runs.curvature import filter_factors
-from madlab.runs.epoch import Cost, Measured, crop_of, diverged, loss_weights, measure, train_epoch, training_batches
+from madlab.runs.epoch import (
+    Cost,
+    Measured,
+    check_sides,
+    crop_of,
+    diverged,
+    loss_weights,
+    measure,
+    train_epoch,
+    training_batches,
+)
 from madlab.runs.folder import ADAPTER, BATCH, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
 from madlab.runs.probe import fit_epoch, has_linear_head, start_head, trains_head_alone
 from madlab.runs.rates import head_factor, make_optimiser, peak_rates
 from madlab.runs.recalibrate import recalibrate
-from madlab.runs.record import Epoch, Result, pack_correct, write_log
+from madlab.runs.record import Epoch, Result, best_epoch, pack_correct, write_log
 from madlab.runs.step import make_step
 from madlab.sizes import image_size
 from madlab.stored import Form, decode, encode, numbers, settled, stored_bytes
@@ -63,7 +73,9 @@ class Training:
         bits = config.recipe.finish_bits
         self.form = Form(bits, "full" if bits is None else "folded")
         self.view = self.net.view(domain.name)
-        linear = has_linear_head(self.view, self._first_images())
+        first = self._first_images()
+        check_sides(self.view, first, config.recipe)
+        linear = has_linear_head(self.view, first)
         self.probed = linear and trains_head_alone(self.view)
         self.filter_factors: dict[str, float] = {}
         if not self.probed and stopped is None:
@@ -172,10 +184,12 @@ class Training:
 
     def _eligible(self) -> list[Epoch]:
         """The epochs that may be the best: where the recipe rounds, those that were trained and validated rounded."""
-        recipe = self.config.recipe
         if self.probed:  # each has another weight decay, and there is nothing to round
             return self.log
-        return [entry for entry in self.log if recipe.bits(entry.epoch - 1) == recipe.finish_bits]
+        return [entry for entry in self.log if self.config.recipe.finish_bits is None or self._rounds(entry)]
+
+    def _rounds(self, entry: Epoch) -> bool:
+        return self.config.recipe.bits(entry.epoch - 1) is not None
 
     def _all_finite(self) -> bool:
         momentum = [state["momentum_buffer"] for state in self.optimiser.state.values() if "momentum_buffer" in state]
@@ -246,10 +260,13 @@ class Training:
         images = len(self.domain.val)
         share = (self.start / 100 * images + 2) / (images + 4)
         if best / 100 < share - 2 * math.sqrt(share * (1 - share) / (images + 4)):
+            exact = max((entry.val_accuracy or 0.0 for entry in self.log if not self._rounds(entry)), default=0.0)
+            by_rounding = f"Before it was rounded, {exact:.1f} % were: choose more bits (finish_bits)."
+            by_rate = "Lower the learning rates; `madlab diagnose` says which."
             warn(
                 f"Training made {self.config.method!r} on {self.domain.name!r} worse: {best:.1f} % of the validation "
-                f"images are right, and {self.start:.1f} % were before the first step. Lower the learning rates; "
-                "`madlab diagnose` says which.",
+                f"images are right, and {self.start:.1f} % were before the first step. "
+                f"{by_rounding if exact >= self.start else by_rate}",
                 MadlabWarning,
                 stacklevel=6,
             )
@@ -325,24 +342,3 @@ def network_to_evaluate(net: MultiDomainNet, domain: str) -> nn.Module:
     """A domain's network in eval mode, merged, so that its weights are computed once; a prompt has none to merge."""
     view: DomainView = net.view(domain)
     return net.merge(domain).eval() if view.prompt is None else view.eval()
-
-
-def with_validation(domain: Domain) -> Domain:
-    """A domain whose training images are those of training and validation together."""
-    train, val = domain.train, domain.val
-    together = Split(torch.cat([train.images, val.images]), torch.cat([train.labels, val.labels]))
-    return replace(domain, train=together)
-
-
-def best_epoch(log: list[Epoch]) -> Epoch:
-    """The epoch with the highest validation accuracy; among equals, that with the lowest validation loss.
-
-    Without validation it is the last.
-    """
-
-    def merit(entry: Epoch) -> tuple[float, float]:
-        if entry.val_accuracy is None or entry.val_loss is None:
-            return entry.epoch, 0.0
-        return entry.val_accuracy, -entry.val_loss
-
-    return max(log, key=merit)

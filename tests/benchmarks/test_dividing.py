@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 import madlab
-from madlab.benchmarks import load_domain
+from madlab.benchmarks import dividing, load_domain
 from madlab.benchmarks.dividing import divide, division_digest, division_file, read_division
 from madlab.benchmarks.lookalikes import groups_of, perceptual_hash
 from madlab.benchmarks.split import SPLITS
@@ -151,7 +151,7 @@ def test_places_that_cannot_be_split_are_told(flat: Path, tmp_path: Path) -> Non
         divide(tmp_path / "absent")
     with pytest.raises(MadlabError, match=r"neither a folder nor a \.csv file"):
         divide(flat / "cat" / "00.png")
-    with pytest.raises(MadlabError, match=r"or have a folder of class folders split \(--split 70/15/15\)"):
+    with pytest.raises(MadlabError, match=r"or have a folder of class folders split \(madlab train --split 70/15/15\)"):
         load_domain(str(flat))
 
 
@@ -166,7 +166,15 @@ def test_a_class_may_be_called_train(flat: Path) -> None:
     [
         (
             ("train/cat", "train/dog", "test/cat"),
-            "has train and test, but no val: move some images of each class there",
+            "has train and test, but no val: move some images of each class into val",
+        ),
+        (
+            ("Training/cat", "Training/dog", "Testing/cat", "Testing/dog"),
+            "has Training and Testing, but no val: rename Training to train, and rename Testing to test, and move some",
+        ),
+        (
+            ("train/cat", "train/dog", "valid/cat", "valid/dog", "test/cat", "test/dog"),
+            "is split already: rename valid to val, and leave the split out",
         ),
         (("train/cat", "train/dog"), r"has one class \(train\)"),
     ],
@@ -179,6 +187,32 @@ def test_folders_that_are_split_in_part_are_told_and_get_no_split_file(tmp_path:
     with pytest.raises(MadlabError, match=sentence):
         divide(tmp_path / "pets")
     assert not division_file(tmp_path / "pets").exists()
+
+
+def test_classes_may_have_the_names_that_others_give_to_splits(flat: Path) -> None:
+    for name, other in zip(("cat", "dog", "elk"), ("Training", "Validation", "dev"), strict=True):
+        (flat / name).rename(flat / other)
+    divide(flat)
+    assert load_domain(str(flat)).class_names == ["Training", "Validation", "dev", "fox"]
+
+
+def test_where_no_split_file_can_be_written_no_image_is_read(flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [f"{path},{path.parent.name}" for path in sorted(flat.rglob("*.png"))]
+    monkeypatch.chdir(flat.parent)
+    csv = table(Path(f"{'n' * 245}.csv"), ["path,label", *rows])  # whose split file has a name that no file can have
+    monkeypatch.setattr(dividing, "_hashes", lambda *_: pytest.fail("images were read"))
+    with pytest.raises(MadlabError, match=r"cannot be split, because .*: copy it .* in a table \(CSV\)"):
+        divide(csv)
+
+
+def test_a_table_behind_a_link_keeps_absolute_paths(flat: Path, tmp_path: Path) -> None:
+    """From the folder that the link leads to, "../" leads to other places than from the link."""
+    deep = tmp_path / "a" / "b" / "c"
+    deep.mkdir(parents=True)
+    (tmp_path / "data").symlink_to(deep)
+    csv = table(tmp_path / "data" / "t.csv", ["path,label", *(f"{p},{p.parent.name}" for p in flat.rglob("*.png"))])
+    divide(csv)
+    assert sum(len(getattr(load_domain(csv), split)) for split in SPLITS) == sum(COUNTS.values())
 
 
 def test_an_image_that_is_gone_since_the_split_is_told_as_such(flat: Path) -> None:
@@ -241,6 +275,12 @@ def test_a_table_may_say_the_split_itself(flat: Path) -> None:
     assert (len(domain.train), len(domain.val), len(domain.test)) == (4, 4, sum(COUNTS.values()) - 8)
     with pytest.raises(MadlabError, match="is split already"):
         divide(csv)
+    table(csv, ["path,label,split", *(row for row in rows if "fox" not in row or not row.endswith("val"))])
+    with pytest.raises(MadlabError, match=r"animals.csv, split val, lacks classes that train has \(fox\)"):
+        load_domain(csv)
+    table(csv, ["path,label,split", *(row for row in rows if not row.endswith("train"))])
+    with pytest.raises(MadlabError, match=r"animals.csv, split train, has no class: a classifier needs at least two"):
+        load_domain(csv)
 
 
 WRONG = {

@@ -1,6 +1,7 @@
 """A name is a domain's, a path is a folder's: neither is silently taken for the other."""
 
 import json
+import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_name_is_the_domain_that_comes_with_madlab_and_says_so(here: Path) -> None:
     with pytest.warns(MadlabWarning, match=r"'walkers' is taken for the domain .* write \./walkers for the folder"):
         assert load_domain("walkers").num_classes == 2
+
+
+def test_it_says_so_of_a_folder_that_is_not_split_yet(here: Path) -> None:
+    (here / "walkers" / "train").rename(here / "flat")
+    shutil.rmtree(here / "walkers")
+    (here / "flat").rename(here / "walkers")
+    with pytest.warns(MadlabWarning, match=r"write \./walkers for the folder"):
+        assert load_domain("walkers").num_classes == 2
+    with pytest.raises(MadlabError, match=r"leave the split out, or write \./walkers for the folder"):
+        madlab.train("walkers", split="70/15/15")
 
 
 def test_a_path_is_the_folder(here: Path) -> None:

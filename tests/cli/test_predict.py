@@ -83,6 +83,16 @@ def test_any_name_is_one_printable_row(
     assert json.loads(out)["file"] == str(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["at 9.41\u202fAM", "a\u00a0b", "\u6587\u3000\u5b57", "\u0645\u06cc\u200c\u0631"])
+def test_csv_keeps_names_with_unusual_spaces_and_joiners(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """As macOS writes times, and as Japanese, Persian and many other languages are written."""
+    Image.new("RGB", (40, 40)).save(tmp_path / f"{name}.png")
+    _, out, _ = predict(capsys, place, tmp_path)
+    assert [row["file"] for row in csv.DictReader(io.StringIO(out))] == [str(tmp_path / f"{name}.png")]
+
+
 @pytest.mark.slow
 def test_a_list_on_standard_input(place: Path, tmp_path: Path) -> None:
     files = sorted((place / "shades" / "test").rglob("*.png"))[:3]

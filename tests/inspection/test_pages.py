@@ -164,6 +164,8 @@ def test_bad_input_is_one_sentence(place: Path, tmp_path: Path, capsys: pytest.C
         (["inspect", str(place / "mad"), "--split", "train"], "choose one of test, val"),
         (["inspect", str(lost), "--domain", str(other)], "are not those of the run"),
         (["compare", str(place / "mad"), str(unfinished)], "has not finished"),
+        (["evaluate", str(unfinished)], "has not finished"),
+        (["predict", str(unfinished), "image.png"], "has not finished"),
     ):
         assert main(arguments) == 2, arguments
         told = capsys.readouterr().err

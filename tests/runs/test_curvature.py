@@ -17,6 +17,7 @@ from madlab.runs.curvature import filter_factors, largest_curvature, scale_count
 from madlab.runs.rates import make_optimiser
 from madlab.runs.recipe import Recipe
 from madlab.runs.step import entropy
+from madlab.runs.training import Training
 
 
 class Chain(nn.Module):
@@ -191,6 +192,19 @@ def test_a_run_that_is_taken_up_keeps_its_factors(tmp_path):
     assert part.filter_factors == whole.filter_factors and whole.filter_factors
     one, other = ((tmp_path / name / "adapter.safetensors").read_bytes() for name in ("whole", "part"))
     assert one == other
+
+
+@pytest.mark.parametrize(
+    ("exact", "words"),
+    [(90.0, "Before it was rounded, 90.0 % were: choose"), (10.0, "Lower the learning rates")],
+)
+def test_harm_that_rounding_did_is_told_as_such(monkeypatch, exact, words):
+    """As if validation said so: `exact` in the first epoch, five percent in the second one, which is rounded."""
+    domain = few(madlab.load_domain("signs"), size=36)
+    monkeypatch.setattr(Training, "_validate", lambda _, epoch: (1.0, (exact, 5.0)[epoch]))
+    monkeypatch.setattr(Training, "_look", lambda self: setattr(self, "start", 60.0))
+    with pytest.warns(MadlabWarning, match=f"5.0 % of the validation images are right, and 60.0 % were .*{words}"):
+        madlab.train(domain, "mad:2", epochs=2, finish_bits=2, progress=False)
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ import madlab
 from madlab.benchmarks.domain import Domain
 from madlab.benchmarks.loader import AUGMENTATIONS, batches
 from madlab.benchmarks.split import Split
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, MadlabWarning
 from madlab.runs.config import RunConfig
 from madlab.runs.epoch import class_weights, training_batches
 from madlab.runs.recipe import Recipe
@@ -76,9 +78,17 @@ def test_a_run_is_not_tested_on_images_that_it_may_have_seen(place: Path, tmp_pa
             madlab.evaluate(place / "seen")
         with pytest.raises(MadlabError, match=r"other options \(split [0-9a-f]{8}, now"):
             train(place, "seen", resume=True)
+        # The same images elsewhere may be split in another way as well; with the run's own split nothing is said.
+        shutil.copytree(place / "pets", tmp_path / "pets")
+        with pytest.warns(MadlabWarning, match="split in another way than those of the run"):
+            madlab.evaluate(place / "seen", tmp_path / "pets")
+        (tmp_path / "pets" / "madlab-split.json").write_bytes(before)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            elsewhere = madlab.evaluate(place / "seen", tmp_path / "pets")
     finally:
         file.write_bytes(before)
-    assert madlab.evaluate(place / "seen") >= 0
+    assert madlab.evaluate(place / "seen") == elsewhere
 
 
 @pytest.mark.parametrize("method", ["mad", "frozen"])

@@ -46,6 +46,22 @@ def test_a_fitted_head_is_the_minimum_that_scikit_learn_finds(head, decay, size)
     assert loss == pytest.approx(-np.log(probabilities[np.arange(200), labels]).mean(), abs=1e-4)
 
 
+def test_a_large_head_remembers_few_iterations_and_comes_as_far(monkeypatch):
+    torch.manual_seed(0)
+    features, labels, losses = torch.randn(200, 20), torch.randint(5, (200,)), []
+    real, sizes = torch.optim.LBFGS, []
+
+    def optimiser(learned, *, history_size, **options):
+        sizes.append(history_size)
+        return real(learned, history_size=history_size, **options)
+
+    monkeypatch.setattr(torch.optim, "LBFGS", optimiser)
+    for memory in (2**30, 0):
+        monkeypatch.setattr(probe, "HISTORY", memory)
+        losses.append(probe.fit(nn.Linear(20, 5), features, labels, 1e-3, 0.0))
+    assert sizes == [100, 5] and losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
 def test_smoothed_labels_and_weighted_classes_leave_the_common_class_its_images():
     """990 images of one class and 10 of another, far apart: with weights on the smoothed share the 990 were lost."""
     labels = torch.cat([torch.zeros(990, dtype=torch.long), torch.ones(10, dtype=torch.long)])

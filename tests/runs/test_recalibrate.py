@@ -82,6 +82,17 @@ def test_a_last_batch_of_few_images_does_not_count_as_much_as_the_others(place) 
     torch.testing.assert_close(norm.running_mean.double(), wanted, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("batch_size", [2, 7, 8, 11, 29, 64])
+def test_all_batches_are_of_one_size(place, batch_size) -> None:
+    net, domain = place
+    net.add_domain("noise", 3, "mad", normalization=domain.normalization)
+    view, sizes = net.view("noise"), []
+    next(iter(view.norm_layers().values())).register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    recalibrate(view, domain, 32, batch_size=batch_size)
+    assert len(set(sizes)) == 1 and 2 <= sizes[0] <= batch_size
+    assert 0 <= len(domain.train) - sum(sizes) < len(sizes)
+
+
 def test_labels_are_not_read(place) -> None:
     net, domain = place
     for name in ("one", "other"):

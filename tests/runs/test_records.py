@@ -115,6 +115,15 @@ def test_a_damaged_folder_is_named_and_can_be_left_out(tmp_path: Path) -> None:
         assert str(tmp_path / name) in str(error)
 
 
+def test_runs_behind_links_are_found_once(tmp_path: Path) -> None:
+    write_folder(tmp_path / "runs" / "a")
+    write_folder(tmp_path / "runs" / "b")
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "a").symlink_to(tmp_path / "runs" / "a")
+    (tmp_path / "best" / "again").symlink_to(tmp_path / "best")
+    assert [run.path for run in read_runs(tmp_path / "best")] == [str(tmp_path / "best" / "a")]
+
+
 def test_what_is_not_there_is_not_empty(tmp_path: Path) -> None:
     with pytest.raises(MadlabError, match=r"no file or folder .*nowhere"):
         read_runs(tmp_path / "nowhere")

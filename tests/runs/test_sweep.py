@@ -125,7 +125,20 @@ def test_a_finished_run_of_another_recipe_is_not_taken_for_this_one(place, here)
     ):
         with pytest.raises(MadlabError, match=words):
             run(place, "here", domains=["noise"], **options)
+    with pytest.raises(MadlabError, match=r"other options \(flip False, now True\)"):
+        run(place, "here", domains=["more"])
     assert times(place / "here") == before
+
+
+def test_what_no_run_could_do_is_refused_before_any_starts(place, monkeypatch):
+    with pytest.raises(MadlabError, match="A frame of 10 pixels does not fit"):
+        run(place, "none", methods=["prompt"], options={"frame": 10}, crop=16)
+    with pytest.raises(MadlabError, match="spread over 2 GPUs are not on cpu alone"):
+        run(place, "none", device="cpu", devices=2)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with pytest.raises(MadlabError, match=r"The cluster at 10\.0\.0\.1:6379 has its own workers"):
+        run(place, "none", engine="ray", workers=2)
+    assert not (place / "none").exists()
 
 
 def test_what_a_killed_process_left_beside_a_result_is_cleared(place, here):

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn import functional as F
 
 import madlab
 from madlab import cli
@@ -121,6 +122,61 @@ def test_a_lone_step_is_not_at_the_foot_of_the_warm_up(place, tmp_path):
     state = load_tensors(tmp_path / "run/adapter.safetensors")[0]
     alphas = [tensor for name, tensor in state.items() if name.endswith("alpha")]
     assert alphas and all((alpha != 1).any() for alpha in alphas)
+
+
+def test_a_lone_step_of_several_batches_is_as_long_as_one_of_a_large_one(place, tmp_path):
+    moved = {}
+    for name, options in (("one", {"batch_size": 64}), ("several", {"batch_size": 4, "accumulate": 32})):
+        options |= {"method": "mad", "epochs": 1, "progress": False}
+        madlab.train(str(place / "noise"), base=str(place / "small.safetensors"), out=tmp_path / name, **options)
+        state = load_tensors(tmp_path / name / "adapter.safetensors")[0]
+        alphas = [tensor for key, tensor in state.items() if key.endswith("alpha")]
+        moved[name] = max(float((alpha - 1).abs().max()) for alpha in alphas)
+    assert moved["one"] / 3 < moved["several"] < 3 * moved["one"]
+
+
+class Fixed(nn.Module):
+    """Runs on images of 32 pixels alone, as vision transformers do on theirs."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3, stride=4, padding=1), nn.Linear(4 * 8 * 8, 3)
+        self.resize, self.crop = 36, 32
+
+    def forward(self, images):
+        return self.fc(self.conv(images).relu().flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ({"crop": 24}, r"does not run on images of 24 pixels \(RuntimeError: .*\): choose another crop or size"),
+        ({"coarse": 0.5}, r"does not run on images of 20 pixels \(RuntimeError: .*\): choose coarse=0"),
+    ],
+)
+def test_sizes_that_the_network_does_not_run_on_are_told_before_the_training(place, recipe, words):
+    with pytest.raises(MadlabError, match=words):
+        madlab.train(place / "noise", base=Fixed(), epochs=2, progress=False, **recipe)
+    assert madlab.train(place / "noise", base=Fixed(), epochs=1, progress=False).epochs == 1
+
+
+class Cosine(nn.Module):
+    """Reads the weights of its head instead of calling it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 3, bias=False)
+        self.resize = self.crop = 16
+
+    def forward(self, images):
+        features = self.conv(images).relu().mean((2, 3))
+        return 10 * F.linear(F.normalize(features), F.normalize(self.fc.weight))
+
+
+@pytest.mark.parametrize("method", ["mad", "frozen"])
+def test_a_head_that_is_read_and_not_called_is_trained_by_steps(place, method):
+    result = madlab.train(place / "noise", method, base=Cosine(), head="fc", epochs=2, progress=False)
+    assert result.rates["head"] > 0
 
 
 @pytest.mark.slow

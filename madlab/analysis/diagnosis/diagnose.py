@@ -8,6 +8,7 @@ from torch import nn
 from madlab.analysis.diagnosis.evidence import Evidence, gather
 from madlab.analysis.diagnosis.judge import Diagnosis, judge
 from madlab.analysis.diagnosis.signatures import SIGNATURES
+from madlab.benchmarks.walk import folders_with
 from madlab.errors import MadlabError
 from madlab.runs.config import CONFIG, RunConfig
 from madlab.runs.record import OnDamage
@@ -40,7 +41,7 @@ def _others(
     for place in map(Path, beside):
         if not place.is_dir():
             raise MadlabError(f"There is no folder {place} with runs to compare: give one, or leave it out.")
-        for folder in sorted(file.parent for file in place.rglob(CONFIG)):
+        for folder in folders_with(place, CONFIG):
             if folder.resolve() == Path(run.path).resolve():
                 continue
             try:

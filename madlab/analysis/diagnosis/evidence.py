@@ -30,8 +30,7 @@ from madlab.runs.folder import ADAPTER, CHECKPOINT, FAILURE, Checkpoint
 from madlab.runs.loaded import base_of
 from madlab.runs.rates import peak_rates
 from madlab.runs.recipe import Recipe
-from madlab.runs.record import METRICS, RESULT, Epoch, Result, read_log
-from madlab.runs.training import best_epoch
+from madlab.runs.record import METRICS, RESULT, Epoch, Result, best_epoch, read_log
 from madlab.view import DomainView
 
 CEILING = {"piggyback": math.sqrt(0.5)}

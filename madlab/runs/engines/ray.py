@@ -28,13 +28,16 @@ def ray_engine(address: str | None, workers: int | None, gpus_per_run: float | N
 
     RAY_ADDRESS in the environment counts as an address. Raises MadlabError for what cannot work.
     """
+    address = address or os.environ.get("RAY_ADDRESS")
     if address and workers:
-        raise MadlabError("A cluster at an address has its own workers: leave out one of address and workers.")
+        raise MadlabError(
+            f"The cluster at {address} has its own workers: leave out one of address (here or in RAY_ADDRESS) and "
+            "workers."
+        )
     if gpus_per_run is not None and not 0 <= gpus_per_run < math.inf:
         raise MadlabError(f"{gpus_per_run:g} GPUs for a run are not possible: choose a number from 0 on.")
     if importlib.util.find_spec("ray") is None:
         raise MadlabError("Ray is not installed: pip install 'madlab[cluster]', or leave out the engine ray.")
-    address = address or os.environ.get("RAY_ADDRESS")
     if address and address != "auto":
         _check_address(address)
     return lambda cells, show: _on_ray(address, workers, gpus_per_run, cells, show)
