@@ -1,4 +1,4 @@
-"""Recorded training runs, right and wrong ones, under two sliders; used in notebook 12."""
+"""Recorded training runs, right and wrong ones, by learning rate and capacity; used in notebook 12."""
 
 import math
 from collections.abc import Sequence
@@ -65,7 +65,7 @@ def diagnosis_board(trials: Sequence[Trial]) -> Panel:
     step = math.gcd(*(after - before for before, after in pairwise(powers)))
     controls = {
         "power": slider("rate: power of ten", powers[0], powers[-1], 0, step=step, continuous=True),
-        "capacity": slider("capacity: row", 0, len(methods) - 1, 2, continuous=True),
+        "capacity": choice("capacity", [(name, row) for row, name in enumerate(CAPACITIES.values())], 2),
         "show": choice("show", ["training loss (nats)", "validation loss (nats)", "validation accuracy (%)"]),
         "guess": choice("your verdict", [UNDECIDED, *VERDICTS, TELL]),
     }

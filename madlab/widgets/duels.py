@@ -11,7 +11,7 @@ from madlab.figures.style import name_rows
 from madlab.tables.budgets import best_forms, stored_forms
 from madlab.tables.duels import DOMAIN, MEAN, UNKNOWN, Duel, Resampling, grid_of
 from madlab.tables.outcomes import Outcome
-from madlab.widgets.panel import Panel, choice, switch
+from madlab.widgets.panel import Panel, choice, offer, switch
 
 ANY = float("inf")
 BUDGETS = (("any number of bytes", ANY), ("at most 220 kB", 220.0), ("at most 100 kB", 100.0), ("at most 60 kB", 60.0))
@@ -76,8 +76,8 @@ def duel_explorer(tables: Mapping[str, Sequence[Outcome]], method: str = "mad") 
 
     def before(panel: Panel, moved: str) -> None:
         if moved == "table":  # which has its own methods and domains
-            panel.method.options = families(panel.table.value)
-            panel.where.options = places(panel.table.value)
+            offer(panel.method, families(panel.table.value), method)
+            offer(panel.where, places(panel.table.value))
 
     first = next(iter(tables))
     controls = {

@@ -11,7 +11,7 @@ from madlab import figures
 from madlab.figures.rankings import ranking
 from madlab.figures.style import name_rows
 from madlab.tables.entries import Entry
-from madlab.widgets.panel import Panel, choice, slider
+from madlab.widgets.panel import Panel, choice, offer, slider
 
 SCORE, MEAN = "score S", "mean accuracy (%)"
 NO_LIMIT = 10.0
@@ -38,8 +38,8 @@ def results_explorer(tables: Mapping[str, Sequence[Entry]]) -> Panel:
 
     def before(panel: Panel, moved: str) -> None:
         if moved == "table":  # which has its own methods and domains
-            panel.method.options = methods(panel.table.value)
-            panel.show.options = quantities(panel.table.value)
+            offer(panel.method, methods(panel.table.value))
+            offer(panel.show, quantities(panel.table.value))
 
     def draw(figure: Figure, table: str, show: str, limit: float, method: str) -> dict[str, Any]:
         rows = [row for row in tables[table] if value_of(row, show) is not None]

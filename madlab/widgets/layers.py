@@ -11,7 +11,7 @@ from madlab import figures
 from madlab.analysis.counting import break_even, conv_shapes, layer_choices, mad_parameters, rank_limit
 from madlab.backbones import pocket_densenet
 from madlab.tables.frame import LayerPoints
-from madlab.widgets.panel import Panel, choice, slider, switch
+from madlab.widgets.panel import Panel, choice, offer, slider, switch
 
 DOMAINS = 6
 """Those of ImageNet-to-Sketch: the base network's own and five others."""
@@ -67,9 +67,7 @@ def layer_picker(points: Mapping[str, LayerPoints]) -> Panel:
         if moved == "rank":
             panel.factorise.value = True
         if moved == "network":  # which has its own dense blocks; a choice that both networks have is kept
-            chosen, offered = panel.layers.value, list(choices[panel.network.value])
-            panel.layers.options = offered
-            panel.layers.value = chosen if chosen in offered else "all"
+            offer(panel.layers, list(choices[panel.network.value]), "all")
 
     controls = {
         "network": choice("network", list(networks)),

@@ -59,6 +59,13 @@ def offered(menu: Any) -> dict[str, Any]:
     return dict(option if isinstance(option, tuple) else (str(option), option) for option in menu.options)
 
 
+def offer(menu: Any, options: Sequence[Any], otherwise: Any = None) -> None:
+    """Give a menu other options; what was chosen stays, if it is among them, or else `otherwise`, or the first."""
+    wanted = [menu.value, otherwise]
+    menu.options = list(options)  # which selects the first
+    menu.value = next((value for value in wanted if value in offered(menu).values()), menu.value)
+
+
 def steps_of(control: Any) -> list[Any]:
     """At most SHOWN_STEPS values of a slider, evenly spread over its steps, with both ends."""
     steps = round((control.max - control.min) / control.step)
@@ -215,6 +222,11 @@ class Panel:
                 self.wait()
         finally:
             self._quiet = self._undrawn = False
+
+    def restart(self) -> None:
+        """Bring the panel to where it started, whatever was done with it, and draw that."""
+        self.go(self._first)
+        self.redraw()
 
     def choose(self, **values: Any) -> None:
         """Move several controls as one: the last of them counts as the one that has moved, and is drawn once."""

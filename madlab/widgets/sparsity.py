@@ -126,9 +126,9 @@ def cause_board(runs: Rows) -> Panel:
         shown, (_, against) = rows[show], MEASURES[show]
         figures.means_by_row(ax, shown, xlabel=show, marked=domain)
         told = {cause: t_interval(list(values.values())) for cause, values in shown.items()}
-        sure = [cause for cause, one in told.items() if one is not None and one.p < 0.05 and cause != against]
         ax.set_title(f"{len(domains)} domains: the mean and its interval of 95 %; a dot is a domain")
-        note = "Apart from zero: " + (", ".join(f"<b>{cause}</b>" for cause in sure) or "none") + "."
+        sure = [f"<b>{name}</b>" for name, one in told.items() if one is not None and one.p < 0.05 and name != against]
+        note = f"Apart from zero: {', '.join(sure) or 'none'}." if "points" in show else ""  # no share is below zero
         return {"note": note, "rows": shown, "told": told}
 
     controls = {"show": choice("show", list(MEASURES)), "domain": choice("mark", [ALL, *domains])}

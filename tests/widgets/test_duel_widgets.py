@@ -59,6 +59,17 @@ def test_duel_explorer_compares_what_fits() -> None:
     assert panel.state["own"] is None and not panel.state["leads"] and "larger budget" in panel.note.value
 
 
+def test_another_table_keeps_the_method_if_it_has_it() -> None:
+    less = [one for one in made() if one.method != "lora:4"]
+    panel = widgets.duel_explorer({"made": made(), "without lora": less})
+    panel.method.value, panel.where.value = "piggyback", "domain 1"
+    panel.table.value = "without lora"
+    assert (panel.method.value, panel.where.value, panel.state["own"]) == ("piggyback", "domain 1", "piggyback")
+    panel.table.value, panel.method.value = "made", "lora"
+    panel.table.value = "without lora"
+    assert panel.method.value == "mad"
+
+
 def test_duel_explorer_can_leave_holms_correction_out() -> None:
     panel = widgets.duel_explorer({"made": made()}, method="piggyback")
     assert "Holm" in panel.note.value

@@ -9,6 +9,7 @@ from torch import nn
 
 from madlab import figures, widgets
 from madlab.widgets import Panel, button, choice, slider, switch
+from madlab.widgets.panel import offer
 
 
 def make(before=None):
@@ -33,6 +34,35 @@ def test_each_movement_draws_once() -> None:
     panel.reset.click()
     assert drawn == [(4, "a"), (8, "a"), (8, "b"), (8, "b")]
     assert panel.state["rank"] == 8 and panel.note.value == "rank 8"
+
+
+def test_a_panel_begins_again_as_it_began() -> None:
+    counted = []
+
+    def draw(figure, rank, name):
+        return {"rank": rank, "name": name, "pressed": len(counted)}
+
+    def before(panel, moved):
+        if moved == "press":
+            counted.append(moved)
+        if moved == "name":  # as a table brings its own methods
+            offer(panel.rank, [2, 4] if panel.name.value == "b" else [1, 2, 3])
+
+    controls = {"name": choice("name", ["a", "b"]), "rank": choice("rank", [1, 2, 3], 3), "press": button("press")}
+    panel = Panel(draw, controls, size=(3, 1), before=before, start=counted.clear)
+    first, picture = panel.state, panel.image.value
+    panel.name.value, panel.rank.value = "b", 4
+    panel.press.click()
+    assert panel.state == {"rank": 4, "name": "b", "pressed": 1}
+    panel.restart()
+    assert panel.state == first and panel.image.value == picture
+
+
+def test_a_menu_with_other_options_keeps_what_it_still_offers() -> None:
+    menu = choice("menu", ["a", "b", "c"], "b")
+    for options, otherwise, kept in (("cba", None, "b"), ("xyz", "z", "z"), ("pq", "z", "p"), ("qp", None, "p")):
+        offer(menu, list(options), otherwise)
+        assert menu.value == kept and menu.options == tuple(options)
 
 
 def test_a_slow_answer_is_announced_and_the_note_keeps_its_room() -> None:

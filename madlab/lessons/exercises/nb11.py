@@ -173,8 +173,8 @@ QUIZ = (
                 "It did not, and that is the trap: the training looked healthy, but half of the adapter did not move."
             ),
             "α hardly left one": (
-                "The rate that suits masks is far too small for α, whose gradient is scaled by the small weights. You "
-                "paid for two adapters and trained one."
+                "Both gradients are scaled by the small weights. A mask starts beside its threshold, so that short "
+                "steps flip bits; α has to travel, and stood still. You paid for two adapters and trained one."
             ),
         },
         right="α hardly left one",
