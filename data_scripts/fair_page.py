@@ -26,6 +26,7 @@ from fair_trials import REPLICATES, SECOND_ROUND, TRIALS, duels_tried
 from finals import LEAST
 
 from madlab.errors import MadlabError
+from madlab.files.plain import write_bytes
 from madlab.runs.record import RECORDS
 from madlab.tables.budgets import BUDGETS
 from madlab.tables.duel_report import difference
@@ -82,12 +83,12 @@ def write_page(args: argparse.Namespace) -> None:
     found = {name: Recorded(args.records / f"{name}.jsonl", told) for name, told in TOLD.items()}
     text, pictures = page(found)
     static = args.site / "static"
-    static.mkdir(parents=True, exist_ok=True)
-    for old in static.glob("fair-*.svg"):
-        old.unlink()
     for name, data in pictures.items():
-        (static / name).write_bytes(data)
-    (args.site / "fair_table.md").write_text(text, "utf-8")
+        write_bytes(static / name, data)
+    write_bytes(args.site / "fair_table.md", text.encode())
+    for old in static.glob("fair-*.svg"):
+        if old.name not in pictures:
+            old.unlink()
     before, rest = args.readme.read_text("utf-8").split(BEGIN)
     _, after = rest.split(END)
     old = found[NINE], found[FIVE]
@@ -96,7 +97,7 @@ def write_page(args: argparse.Namespace) -> None:
         short = in_short(*old, caution(found[RECIPE], found[BOUNDED]))
     else:
         short = in_short(*new, more_seeds(new, old))
-    args.readme.write_text(f"{before}{BEGIN}\n{short}\n{END}{after}", "utf-8")
+    write_bytes(args.readme, f"{before}{BEGIN}\n{short}\n{END}{after}".encode())
 
 
 def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
@@ -116,7 +117,7 @@ def page(found: dict[str, Recorded]) -> tuple[str, dict[str, bytes]]:
         parts += [f"## {_heading(one)}", *accuracy(one, pictures)]
         parts += [f"### MAD against its rivals on {one.told}", *duels_of_mad(one)]
     parts += ["## A domain in 20 kB", *smallest_domain(new_nine, goal)]
-    parts += ["## Rank or rates?", *rank_or_rates(nine, swapped)]
+    parts += ["## Rank or rates?", *rank_or_rates(new_nine, swapped)]
     parts += ["## Runs below frozen features", *below_frozen([nine, five])]
     for one in (*whole, bounded):
         parts += [f"### On {one.told}", *below_frozen([one])]

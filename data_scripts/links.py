@@ -14,6 +14,8 @@ from pathlib import Path
 
 import nbformat
 
+from madlab.files.plain import write_bytes
+
 ROOT = Path(__file__).parents[1]
 ADDRESS = re.compile(r'^Repository = "https://github\.com/([\w.-]+/[\w.-]+)"$', re.M)
 BEGIN, END = "|:--|:--|--:|\n", "<!-- end of notebooks, which make links writes -->"
@@ -81,7 +83,7 @@ def _notebooks(root: Path) -> list[Path]:
 
 def _write(path: Path, text: str) -> None:
     if text != path.read_text():
-        path.write_text(text)
+        write_bytes(path, text.encode())
         print(f"{path.name} written")
 
 

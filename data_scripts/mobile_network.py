@@ -88,12 +88,18 @@ def main() -> None:
         return
     if options.out is None:
         parser.error("--out says where the run folders go")
-    runs = []
+    runs = {_cell(run): run for run in (read_runs(options.record) if options.record.exists() else [])}
     for (crop, text), path in product(GRID, options.domains):
         domain = few(load_domain(path, TIERS[crop].side), f"{path.name}-{crop}px", TIERS[crop].images)
-        runs.append(finished(domain, crop, text, options.out))
-        write_runs(options.record, runs)
-        print(domain.name, text, runs[-1].result.val_accuracy, runs[-1].result.test_accuracy, flush=True)
+        run = finished(domain, crop, text, options.out)
+        runs[_cell(run)] = run
+        write_runs(options.record, runs.values())
+        print(domain.name, text, run.result.val_accuracy, run.result.test_accuracy, flush=True)
+
+
+def _cell(run: Run) -> tuple[str, str, str]:
+    """What tells a run from the others of the record."""
+    return run.result.domain, run.method, str(run.config.layers)
 
 
 def finished(domain: Domain, crop: int, text: str, out: Path) -> Run:

@@ -128,12 +128,14 @@ def to_onnx(model: Playable, own: Tensor, crop: int) -> bytes:
 
 
 def samples(domain: str) -> list[str]:
-    """Some test images of a domain, as addresses that contain the picture."""
+    """Some test images of a domain, each of another class, as addresses that contain the picture."""
     test = madlab.load_domain(domain).test
+    labels = test.labels.tolist()
+    firsts = [labels.index(label) for label in sorted(set(labels))]
     found = []
     for number in range(SAMPLES):
         data = io.BytesIO()
-        Image.fromarray(test.images[number * len(test) // SAMPLES].numpy()).save(data, "PNG")
+        Image.fromarray(test.images[firsts[number * len(firsts) // SAMPLES]].numpy()).save(data, "PNG")
         found.append("data:image/png;base64," + base64.b64encode(data.getvalue()).decode())
     return found
 

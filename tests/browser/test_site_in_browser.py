@@ -199,6 +199,35 @@ def test_the_address_leads_to_the_state(page: Path, open_page: Any) -> None:
     assert again.evaluate("root => window.watch.look(root)") == figure.evaluate("root => window.watch.look(root)")
 
 
+@pytest.mark.parametrize("page", [page for page in LIVE if page.stem[:2] in ("01", "03")], ids=lambda page: page.stem)
+def test_every_state_that_is_computed_has_an_address(page: Path, open_page: Any) -> None:
+    """Also where a rule moves another control with the one that is moved, and between the steps of a slider."""
+    opened = open_page(page)
+    computed = "one => 'script' in JSON.parse(one.querySelector('.live-data').textContent)"
+    found = opened.evaluate(f"() => [...document.querySelectorAll('figure.live')].find({computed}).id")
+    figure = opened.locator(f"#{found}")
+    for menu in figure.locator("select").all():
+        menu.press("End")
+    figure.locator("input[type=range]").last.press("PageUp")
+    for box in figure.locator("input[type=checkbox]").all():
+        box.set_checked(False)
+    opened.wait_for_timeout(400)
+    again = open_page(page, state=opened.evaluate("() => location.hash"))
+    note = f"#{found} .live-note"
+    assert again.locator(note).inner_html() == opened.locator(note).inner_html()
+
+
+def test_a_link_to_a_heading_leaves_panels_as_they_are(open_page: Any) -> None:
+    opened = open_page(LIVE[0])
+    figure = opened.locator("figure.live").first
+    figure.locator("select, input[type=range]").first.press("End")
+    opened.wait_for_timeout(400)
+    before = figure.locator(".live-note").inner_html()
+    opened.evaluate("() => { location.hash = '#how-the-course-works'; }")
+    opened.wait_for_timeout(400)
+    assert figure.locator(".live-note").inner_html() == before
+
+
 def test_answers_and_ticks_are_still_there_after_a_reload(open_page: Any) -> None:
     page = open_page(next(page for page in PAGES if page.stem.startswith("05")))
     quiz = page.locator(".quiz")
@@ -260,6 +289,7 @@ def test_a_prediction_is_read_and_written_as_in_python(unit: str, open_page: Any
         "1,234.6",
         "12,345",
         "1,23,4",
+        "0,125",
         ".6",
         "5.",
         "much",

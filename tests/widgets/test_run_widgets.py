@@ -147,12 +147,9 @@ def test_rank_slider_cuts_and_counts() -> None:
     assert not any("measuring" in note for note in notes), "this rank was measured before"
     assert panel.state["parameters"] == 2 * (6 + 4) + 2 * (8 + 6)
     assert panel.state["accuracy"] == 52.0 and panel.state["gain"] == pytest.approx(0.2)
-    nearest = min(
-        float((alphas["b"] - torch.outer(u, v) - torch.outer(w, z)).norm())
-        for u, v, w, z in [tuple(torch.randn(n) for n in (8, 6, 8, 6)) for _ in range(50)]
-    )
-    assert torch.linalg.matrix_rank(panel.state["alpha"], rtol=1e-4) == 2
-    assert float((alphas["b"] - panel.state["alpha"]).norm()) < nearest
+    left, sizes, right = np.linalg.svd(alphas["b"].numpy())
+    nearest = (left[:, :2] * sizes[:2]) @ right[:2]  # of all tables of rank two (Eckart & Young, 1936)
+    np.testing.assert_allclose(panel.state["alpha"].numpy(), nearest, atol=1e-5)
     panel.lost.value = True
     left_out = panel.state["alpha"] - 1
     panel.lost.value = False

@@ -1,5 +1,5 @@
-// Panels that are arithmetic, computed in the page: the same numbers and notes as madlab/widgets/score.py and budget.py.
-// tests/browser/test_site_arithmetic.py compares both on random values.
+// Panels that are arithmetic, computed in the page: the same numbers and notes as the panels of madlab/widgets.
+// tests/browser/test_site_in_browser.py compares both on random values.
 (() => {
   'use strict';
   const { element } = window.madlab;
@@ -144,6 +144,15 @@
     }
     to(state, control, value) {
       return value === state[control.name] ? state : this.script.after(this.numbers, { ...state, [control.name]: value }, control.name);
+    }
+    at(wanted) {
+      const state = { ...this.start };
+      for (const [control, text] of wanted) {
+        const value = this.offered(state, control).find(one => this.text(control, one) === text) ?? Number(text);
+        const between = control.kind === 'slider' && control.min <= value && value <= control.max;  // not every one is a step
+        if (between || this.offered(state, control).includes(value)) state[control.name] = value;
+      }
+      return state;
     }
     show(state) {
       const computed = this.script.compute(this.numbers, state);

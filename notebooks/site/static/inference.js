@@ -40,6 +40,8 @@
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.imageSmoothingQuality = "high";
     context.imageSmoothingEnabled = scale !== 1;
+    context.fillStyle = "white"; // below what is transparent
+    context.fillRect(0, 0, crop, crop);
     context.drawImage(image, Math.round((crop - width) / 2), Math.round((crop - height) / 2), width, height);
     const pixels = context.getImageData(0, 0, crop, crop).data, size = crop * crop;
     const values = new Float32Array(3 * size);
@@ -88,7 +90,7 @@
 
   function show(address) {
     const image = new Image();
-    image.onload = () => { state.image = image; look(); };
+    image.onload = () => { find("status").textContent = ""; state.image = image; look(); };
     image.onerror = () => { find("status").textContent = "This file is not a picture that your browser can show."; };
     image.src = address;
   }

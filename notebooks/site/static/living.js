@@ -85,8 +85,9 @@
   };
 
   // A model has start, a state; offered(state, control), the values that a control may take; value(state, control);
-  // text(control, value); to(state, control, value), another state; show(state), which returns the note; about, a text;
-  // and entries(state), what an address has to say of it.
+  // text(control, value); to(state, control, value), another state, by the panel's rules; at(wanted), the state of a list
+  // of [control, text], where no rule has a say; show(state), which returns the note; about, a text; and entries(state),
+  // what an address has to say of it.
 
   class Panel {
     constructor(node) {
@@ -104,7 +105,8 @@
       again.addEventListener('click', () => this.go(this.model.start));
       node.querySelector('.live-about').append(this.model.about, ' ', this.link, ' ', again);
       this.restore();
-      window.addEventListener('hashchange', () => this.restore());
+      // A link to a heading, or to another panel, leaves this one as it is.
+      window.addEventListener('hashchange', () => { if (this.wanted().length) this.restore(); });
     }
     moved(control, value) {
       this.go(this.model.to(this.state, control, value) ?? this.state);
@@ -124,22 +126,19 @@
       this.node.querySelector('.live-note').innerHTML = this.model.show(state);
       this.link.href = address.of(this.node.id, this.model.entries(state));
     }
+    wanted() {  // what the address says of this panel: [control, text]
+      const written = address.read();
+      return this.controls.map(control => [control, written.get(`${this.node.id}.${control.name}`)])
+        .filter(([, text]) => text !== null);
+    }
     restore() {
-      const wanted = address.read();
-      let state = this.model.start, named = false;
-      for (const control of this.controls) {
-        const text = wanted.get(`${this.node.id}.${control.name}`);
-        if (text === null) continue;
-        named = true;
-        if (control.kind === 'button') {
-          for (let times = Number(text); times > 0 && times < 100; times--) state = this.model.to(state, control);
-        } else {
-          const value = this.model.offered(state, control).find(value => this.model.text(control, value) === text);
-          if (value !== undefined) state = this.model.to(state, control, value);
-        }
+      const wanted = this.wanted();
+      let state = this.model.at(wanted.filter(([control]) => control.kind !== 'button'));
+      for (const [control, text] of wanted.filter(([control]) => control.kind === 'button')) {
+        for (let times = Number(text); times > 0 && times < 100; times--) state = this.model.to(state, control);
       }
       this.show(state);
-      if (named) this.node.scrollIntoView({ block: 'center' });
+      if (wanted.length) this.node.scrollIntoView({ block: 'center' });
     }
   }
 

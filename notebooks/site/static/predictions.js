@@ -4,7 +4,7 @@
   'use strict';
   const { element, store } = window.madlab;
   const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
-  const THOUSANDS = /^[+-]?\d{1,3}(,\d{3})+(\.\d*)?$/;
+  const THOUSANDS = /^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?$/;
 
   // The number that was typed: null while there is none, NaN if it is something else.
   function read(typed, unit) {

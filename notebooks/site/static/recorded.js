@@ -64,6 +64,12 @@
       const there = this.data.moves[from]?.[`${control.name}.${value}`] ?? places.join();
       return there in this.data.states ? there : undefined;
     }
+    at(wanted) {
+      const places = this.places(this.start), known = wanted.filter(([control, text]) => control.values.includes(text));
+      for (const [control, text] of known) places[this.names.indexOf(control.name)] = control.values.indexOf(text);
+      if (places.join() in this.data.states) return places.join();
+      return known.reduce((key, [control, text]) => this.to(key, control, control.values.indexOf(text)) ?? key, this.start);
+    }
     press(key, from, name) {
       const moved = this.data.moves[from]?.[name];
       if (moved) return moved;
