@@ -1,12 +1,18 @@
 """The page "Try it": the network in the browser says what PyTorch says."""
 
+import base64
 import importlib
+import io
 import sys
 
+import numpy as np
 import pytest
 import torch
 from jupyter_driver import FLAGS, chromium
 from notebook_tools import ROOT
+from PIL import Image
+
+import madlab
 
 pytest.importorskip("onnx")
 pytest.importorskip("sphinx")
@@ -59,6 +65,15 @@ def logits(domain: str, rank: int, images: torch.Tensor) -> torch.Tensor:
         adapter.alpha.data.copy_(1 + (u[:, :rank] * sigma[:rank]) @ v[:rank])
     with torch.inference_mode():
         return copy(images, domain=domain)[0]
+
+
+@pytest.mark.parametrize("domain", ["signs", "glyphs", "digits"])
+def test_the_samples_of_a_domain_are_of_as_many_classes(domain) -> None:
+    test, labels = madlab.load_domain(domain).test, []
+    for address in inference.samples(domain):
+        picture = torch.from_numpy(np.array(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))))
+        labels += test.labels[(test.images == picture).flatten(1).all(1)].tolist()
+    assert len(set(labels)) == len(labels) == inference.SAMPLES
 
 
 def test_the_networks_input_holds_a_whole_domain() -> None:

@@ -17,7 +17,7 @@ SHARED = dict.fromkeys(("finals.py", "replicates.py"), "tune.py")
 
 
 def commands(page: Path) -> Iterator[tuple[str, str, list[str]]]:
-    """What is called, madlab or a script, the word after it and all options: of the lines of a page's blocks of code."""
+    """What is called, madlab or a script, the word after it and all options: of the lines of a page's code."""
     text = page.read_text() if page.suffix == ".md" else "\n".join(cell.source for cell in read(page.stem[:2]).cells)
     for block in re.findall(r"```\w*\n(.*?)```", text.replace("\\\n", " "), re.DOTALL):
         for line in block.splitlines():
