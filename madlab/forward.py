@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
+from threading import get_ident
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +11,10 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from madlab.adapters.layer import rebuild
 from madlab.errors import MadlabError, kind_and_reason
+from madlab.sizes import image_size
 
 SIDES = (64, 224, 299, 32, 28)
-"""Pixels of the images that are tried on a network that does not say its `crop`."""
+"""Pixels of the images that are tried on a network without a `crop`; then comes what timm declares."""
 
 
 def sample(channels: int, side: int, like: Tensor) -> Tensor:
@@ -26,7 +28,13 @@ def sample(channels: int, side: int, like: Tensor) -> Tensor:
 def aside(device: torch.device) -> Iterator[set[nn.Module]]:
     """Run networks without changing the state of the random numbers; gives the set of all modules that are called."""
     called: set[nn.Module] = set()
-    handle = register_module_forward_pre_hook(lambda module, _: called.add(module))
+    own = get_ident()  # another thread may train another network meanwhile
+
+    def note(module: nn.Module, _: object) -> None:
+        if get_ident() == own:
+            called.add(module)
+
+    handle = register_module_forward_pre_hook(note)
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             yield called
@@ -71,8 +79,8 @@ def try_out(
     twin = rebuild(base, {}, [*base.parameters(), *base.buffers()])
     tensors = dict(base.named_parameters()) | dict(base.named_buffers())
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-    crop = getattr(base, "crop", None)
-    sides = (crop,) if crop else SIDES
+    crop, size = getattr(base, "crop", None), image_size(base)
+    sides = (crop,) if crop else (*SIDES, *((size.crop,) if size.declared and size.crop not in SIDES else ()))
     failures = []
     for parameter in parameters:
         parameter.requires_grad_(True)

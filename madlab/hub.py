@@ -33,6 +33,9 @@ class NotHere(MadlabError):
     """Weights would have to be downloaded, but downloading was not allowed."""
 
 
+HELPERS = {"googlenet": "aux1.", "inception_v3": "AuxLogits."}
+"""Networks that torchvision builds in another way for its weights than without: with `transform_input`, and with the
+helpers of training whose tensors begin so, if the weights hold them."""
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
@@ -47,7 +50,10 @@ def torchvision_network(model: str, version: str, download: bool = True, file: P
     known = torchvision.models.get_model_weights(model)
     if file is not None:
         make = partial(torchvision.models.get_model, model, weights=None)
-        return _with_facts(_from_file(make, model, file), known["DEFAULT"])
+        loaded = _from_file(make, model, file, HELPERS.get(model))
+        if model == "googlenet":  # as torchvision does once its weights are loaded
+            loaded.aux_logits, loaded.aux1, loaded.aux2 = False, None, None
+        return _with_facts(loaded, known["DEFAULT"])
     if version not in known.__members__:
         raise MadlabError(
             f"{model} has no weights {version!r} in torchvision: choose one of {', '.join(known.__members__)}."
@@ -101,10 +107,11 @@ def timm_network(model: str, download: bool = True, file: Path | None = None) ->
     return _with_timm_facts(network)
 
 
-def _from_file(make: Callable[..., nn.Module], model: str, file: Path) -> nn.Module:
+def _from_file(make: Callable[..., Any], model: str, file: Path, helper: str | None = None) -> Any:
     """An untrained network that `make` makes, filled with every tensor of a safetensors file of the same network.
 
-    The head may have another number of classes. Raises MadlabError for a file that holds anything else.
+    helper: as in HELPERS. The head may have another number of classes. Raises MadlabError for a file that holds
+    anything else.
     """
     if file.suffix != ".safetensors":
         raise MadlabError(
@@ -115,6 +122,9 @@ def _from_file(make: Callable[..., nn.Module], model: str, file: Path) -> nn.Mod
         tensors = load(read_bytes(file, MOST))
     except (SafetensorError, KeyError) as error:
         raise MadlabError(f"{file} is not a whole safetensors file ({error}): fetch it anew.") from error
+    if helper is not None:
+        has_helpers = any(name.startswith(helper) for name in tensors)
+        make = partial(make, transform_input=True, init_weights=False, aux_logits=has_helpers)
     network = make()
     own = network.state_dict()
     head = next(reversed(own))  # what a network of timm or torchvision defines last is the head, bias after weight

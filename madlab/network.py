@@ -28,7 +28,7 @@ from madlab.hub import domain_file
 from madlab.prediction import Guess, Picture, predict
 from madlab.proof import prove
 from madlab.stored import Form, StoredBytes, decode, encode, lost, settled, stored_bytes
-from madlab.view import DomainView, assemble
+from madlab.view import DomainView, assemble, refuse_assigned
 
 
 class MultiDomainNet(nn.Module):
@@ -49,7 +49,7 @@ class MultiDomainNet(nn.Module):
         self.views = nn.ModuleList()
         self._position: dict[str, int] = {}
         self._found_heads: list[str] = []
-        self.register_load_state_dict_pre_hook(_refuse_assigned)
+        self.register_load_state_dict_pre_hook(refuse_assigned)
         self._take_in_base()
         self.eval()
 
@@ -119,6 +119,7 @@ class MultiDomainNet(nn.Module):
             if options.get("rank") is not None:
                 raise MadlabError(f"The rank is given twice, {method}:{rank} and rank={options['rank']}: drop one.")
             options["rank"] = rank
+        self._check_base()  # first of all: an edited one has another head
         given = {
             "name": name,
             "layers": [],
@@ -134,7 +135,6 @@ class MultiDomainNet(nn.Module):
             "squash": squash,
         }
         facts = make_facts(given)
-        self._check_base()
         self._append(self._new_view(facts, layers))
         for path in facts.heads:
             tell_if_unusual(path, self.base.get_submodule(path))
@@ -257,9 +257,9 @@ class MultiDomainNet(nn.Module):
         if not {"base", "base_sha256"} <= stored.keys():
             raise MadlabError(f"{path} is not a domain that madlab saved.")
         if stored["base_sha256"] != self.guard.sha256:
-            raise MadlabError(
-                f"{path} was trained on another base network ({stored['base'] or 'without a name'}): load that."
-            )
+            named = stored["base"] or "without a name"
+            same = " with other values, or in another number format" if named == getattr(self.base, "name", "") else ""
+            raise MadlabError(f"{path} was trained on another base network ({named}{same}): load that.")
         try:
             facts = make_facts(self._meant(stored) | ({} if name is None else {"name": name}))
             for head in facts.heads:
@@ -273,7 +273,7 @@ class MultiDomainNet(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "MultiDomainNet":
         """What `to`, `half` and the like do: they may change the base's number format, which is no forbidden change."""
-        self.guard.check_values()
+        self._check_base()
         before, had_values = [tensor.dtype for tensor in self.guard.tensors], not self._is_meta()
         super()._apply(fn, recurse)
         self.guard.accept_writes()
@@ -341,9 +341,3 @@ class MultiDomainNet(nn.Module):
         if domain not in self._position:
             raise MadlabError(f"Unknown domain {domain!r}: this network has {', '.join(self._position) or 'none yet'}.")
         return self._position[domain]
-
-
-def _refuse_assigned(net: nn.Module, state: dict[str, Any], prefix: str, how: dict[str, Any], *_: Any) -> None:
-    """Refuse `assign=True`: the base's tensors belong to all views at once, and a view knows its own."""
-    if how.get("assign_to_params_buffers"):
-        raise MadlabError("A MultiDomainNet keeps its tensors, which its domains share: load without assign=True.")

@@ -5,7 +5,7 @@ domain's own. `assemble` makes one of the base's parts. Built in notebook 03.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -60,6 +60,7 @@ class DomainView(nn.Module):
         self.channels = channels
         self.prompt = prompt
         self.folded: frozenset[str] = frozenset()
+        self.register_load_state_dict_pre_hook(refuse_assigned)
         self.register_load_state_dict_post_hook(_after_loading)
         self.train(False)
 
@@ -97,7 +98,12 @@ class DomainView(nn.Module):
     @property
     def like(self) -> Tensor:
         """A tensor on the device of the domain, in the number format of its images: that of its first layer."""
-        return next(p for p in self.network.parameters() if p.is_floating_point())
+        found = next((p for p in self.network.parameters() if p.is_floating_point()), None)
+        if found is None:
+            raise MadlabError(
+                "This copy of a domain has no parameters, as nn.DataParallel makes copies: use one process per GPU."
+            )
+        return found
 
     @property
     def head(self) -> nn.Module:
@@ -126,6 +132,17 @@ class DomainView(nn.Module):
         for module in learners:
             module.train(mode)
         return self
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "DomainView":
+        """What `to`, `half` and the like do: only for a whole MultiDomainNet, whose filters a view shares."""
+        shared = next(tensor for tensor in self.guard.tensors if tensor.is_floating_point())
+        moved = fn(shared)
+        if (moved.device, moved.dtype) != (shared.device, shared.dtype):
+            raise MadlabError(
+                f"Domain {self.facts.name!r} shares its filters with the base and with all domains, and cannot leave "
+                "them: move or convert the MultiDomainNet, or what its merge returns."
+            )
+        return super()._apply(fn, recurse)
 
     def adapted_layers(self) -> dict[str, AdaptedConv2d]:
         """Name of the layer in the base network -> the adapted layer."""
@@ -275,6 +292,12 @@ def _kind(tensor: Tensor) -> tuple[torch.Size, bool | torch.dtype]:
 def _is_folded(norm: nn.Module) -> bool:
     batches = getattr(norm, "num_batches_tracked", None)
     return batches is not None and not batches.is_meta and int(batches) == NO_BATCHES
+
+
+def refuse_assigned(net: nn.Module, state: dict[str, Any], prefix: str, how: dict[str, Any], *_: Any) -> None:
+    """Refuse `assign=True`: the base's tensors belong to all views at once, and a view knows its own."""
+    if how.get("assign_to_params_buffers"):
+        raise MadlabError("A MultiDomainNet keeps its tensors, which its domains share: load without assign=True.")
 
 
 def _after_loading(view: DomainView, _: Any) -> None:

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import pickle
+import threading
 
 import pytest
 import torch
@@ -164,6 +165,52 @@ def test_until_the_first_domain_the_base_may_be_edited():
     net.view("d").head.load_state_dict(net.base.head.state_dict())
     assert torch.equal(net(X, domain="d"), net.base(X))
     net.check_base()
+
+
+def test_an_edited_base_may_be_moved_and_has_its_own_head():
+    net = MultiDomainNet(Body())
+    assert net.heads == ["head"]
+    write(net.base.stem.weight)
+    net.to(torch.float64).to(torch.float32)
+    net.base.head = nn.Sequential(nn.Dropout(0.5), nn.Linear(8, 9))
+    net.add_domain("d", CLASSES)
+    assert net.view("d").facts.heads == ["head.1"] and net(X, domain="d").shape == (2, CLASSES)
+
+
+@pytest.mark.parametrize("method", ["mad", "finetune"])
+def test_a_view_cannot_be_moved_away_from_the_base(net, method):
+    net.add_domain("other", CLASSES, method)
+    expected, view = net(X, domain="d"), net.view("other")
+    for move in (lambda: view.half(), lambda: nn.Sequential(view).to(torch.float64), lambda: view.to("meta")):
+        with pytest.raises(MadlabError, match=r"shares its filters .* move or convert the MultiDomainNet"):
+            move()
+    assert view.to("cpu") is view and view.float() is view  # nothing to do
+    net.check_base()
+    assert torch.equal(net(X, domain="d"), expected)
+    net.double()
+    torch.testing.assert_close(net(X, domain="d").float(), expected)
+
+
+def test_what_another_thread_runs_meanwhile_is_not_the_networks(net):
+    running, done = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with torch.no_grad():
+            while not done.is_set():
+                net(X, domain="d")
+                net.base(X)
+                running.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        running.wait(10)
+        for number in range(5):
+            MultiDomainNet(Body()).add_domain("d", CLASSES)
+            net.add_domain(f"meanwhile {number}", CLASSES)
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_the_same_values_written_again_are_no_change(net):

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 from madlab.backbones import load_base
 from madlab.errors import MadlabError
+from madlab.guard import fingerprint
 from madlab.hub import NotHere
 from madlab.sizes import ImageSize, image_size
 
@@ -321,6 +322,24 @@ def test_a_local_file_fills_a_network_of_torchvision(tmp_path):
     base = load_base(f"torchvision:{NAME}:{tmp_path / 'own.safetensors'}", download=False)
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in base.state_dict().items())
     assert image_size(base) == ImageSize(256, 224)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+@pytest.mark.parametrize("helpers", [True, False])
+def test_a_local_file_makes_the_network_that_torchvision_makes_of_its_weights(name, helpers, tmp_path, monkeypatch):
+    """Published files have the helpers of training; files saved later may not."""
+    torch.manual_seed(0)
+    network = torchvision.models.get_model(name, init_weights=False, transform_input=True, aux_logits=True).eval()
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    monkeypatch.setattr(type(weights), "get_state_dict", lambda *_, **__: network.state_dict())
+    expected = torchvision.models.get_model(name, weights=weights).eval()  # what is loaded in the usual way
+    saved = {key: value for key, value in network.state_dict().items() if helpers or not key.lower().startswith("aux")}
+    save_file(saved, tmp_path / "own.safetensors")
+    base, images = load_base(f"torchvision:{name}:{tmp_path / 'own.safetensors'}"), torch.randn(1, 3, 96, 96)
+    assert torch.equal(base(images), expected(images))
+    if helpers:
+        assert fingerprint(base) == fingerprint(expected)
 
 
 def test_a_local_file_that_does_not_fit_is_told(tmp_path):

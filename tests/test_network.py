@@ -599,6 +599,9 @@ def test_under_autocast_a_domain_comes_and_answers_as_it_is(net, tmp_path):
 def test_a_view_does_not_take_tensors_in_place_of_its_own(net):
     with pytest.raises(MadlabError, match="without assign=True"):
         nn.Sequential(net).load_state_dict(nn.Sequential(net).state_dict(), assign=True)
+    view = net.view(net.domains[0])
+    with pytest.raises(MadlabError, match="without assign=True"):
+        view.load_state_dict(view.state_dict(), assign=True)
 
 
 def test_what_is_no_network_or_no_domain_is_told(net):

@@ -182,6 +182,17 @@ def test_an_unfinished_run_is_measured_from_its_checkpoint_and_can_go_on(place: 
     assert "nothing trained is in the folder, neither an adapter nor a checkpoint" in diagnose(tmp_path / "run").because
 
 
+@pytest.mark.parametrize("options", [{"method": "mad", "crop": 60}, {"method": "prompt"}])
+def test_an_unfinished_run_on_larger_images_is_measured(place: Path, tmp_path: Path, options: dict) -> None:
+    def stop(epoch) -> None:
+        raise KeyboardInterrupt
+
+    source = next(path for path in place.iterdir() if (path / "train").is_dir())
+    with pytest.raises(KeyboardInterrupt):
+        madlab.train(source, out=tmp_path / "run", epochs=2, size=72, on_epoch=stop, progress=False, **options)
+    assert gather(tmp_path / "run").change is None or gather(tmp_path / "run").change > 0
+
+
 def test_lost_statistics_are_noticed(place: Path, tmp_path: Path) -> None:
     net = madlab.MultiDomainNet(madlab.load_base(str(place / "small.safetensors")))
     name = net.load_domain(place / "runs/done/adapter.safetensors")

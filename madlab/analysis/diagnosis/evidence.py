@@ -26,11 +26,13 @@ from madlab.files.schemas import STRICT, Whole
 from madlab.guard import fingerprint
 from madlab.network import MultiDomainNet
 from madlab.runs.config import CONFIG, RunConfig
+from madlab.runs.epoch import crop_of
 from madlab.runs.folder import ADAPTER, CHECKPOINT, FAILURE, Checkpoint
 from madlab.runs.loaded import base_of
 from madlab.runs.rates import peak_rates
 from madlab.runs.recipe import Recipe
 from madlab.runs.record import METRICS, RESULT, Epoch, Result, best_epoch, read_log
+from madlab.sizes import image_size
 from madlab.view import DomainView
 
 CEILING = {"piggyback": math.sqrt(0.5)}
@@ -224,10 +226,10 @@ def _view(folder: Path, config: RunConfig, network: nn.Module) -> DomainView:
         return view
     checkpoint = Checkpoint.read(folder / CHECKPOINT, torch.device("cpu"))
     names, options = checkpoint.facts.class_names, cast(dict[str, Any], config.options)
-    crop = config.recipe.crop
-    net.add_domain(
-        config.domain, len(names), config.method, layers=config.layers, head=config.head, crop=crop, **options
-    )
+    size = image_size(network)
+    resize = config.recipe.size or size.resize
+    seen: dict[str, Any] = {"resize": resize, "crop": crop_of(size, resize, config.recipe)}
+    net.add_domain(config.domain, len(names), config.method, layers=config.layers, head=config.head, **seen, **options)
     view = net.view(config.domain)
     try:
         view.load_own_state(checkpoint.state)
