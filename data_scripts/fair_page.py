@@ -199,9 +199,11 @@ def more_seeds(new: Sequence[Recorded], earlier: Sequence[Recorded]) -> list[str
         now, then = ({named(pair): duel.verdict for pair, duel in _at_bytes(found)} for found in (one, other))
         changed = [f"{rival} ({verdict})" for rival, verdict in then.items() if now.get(rival) != verdict]
         said.append(f"on {one.where}, {listed(changed, 'none')}")
+    told, seen = seeds_told(new), "intervals of test images alone"
+    of_one = f", and {seen}" if told == "one seed" else f"; with one, they have {seen}"
     return [
-        f"**These runs have {seeds_told(new)}**; with one, intervals are of test images alone. With {seeds} seeds and "
-        f"an earlier recipe, small images first and steps of any length, these verdicts differ: {'; '.join(said)}."
+        f"**These runs have {told}**{of_one}. With {seeds} seeds and an earlier recipe, small images first and steps of "
+        f"any length, these verdicts differ: {'; '.join(said)}."
     ]
 
 

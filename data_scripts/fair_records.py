@@ -155,8 +155,8 @@ class Recorded:
         """A sentence for a section that has nothing to show."""
         state = "holds no domain on which every row of the duels was run" if self.every_run else "is not there"
         return (
-            f"`{self.name}.jsonl` {state} yet: {counted(self.missing.total(), 'run')} of {self.planned.total():,} "
-            f"are missing (`python data_scripts/fair_table.py --grids {self.grid_name}`, below)."
+            f"`{self.name}.jsonl` {state} yet: missing are {counted(self.missing.total(), 'run')} of "
+            f"{self.planned.total():,} (`python data_scripts/fair_table.py --grids {self.grid_name}`, below)."
         )
 
     def so_far(self) -> list[str]:

@@ -18,8 +18,8 @@ the records and not the runs: only what no record has is then trained. Restored 
 On a machine with a GPU the same command runs there (add --workers 4 to fill it, --devices N for several). `recipe` is
 the control of what the recipe of the table costs, which trains its first epochs on small images and bounds no step;
 `bounded` has the rows of the duels with today's recipe, on the domains of that control, then on the others. Rates come
-from trials on validation images: those of `bounded`, `goal` and `full-width` are METHODS', all others the best of the
-first round (data_scripts/tune.py) and run one method after another; METHODS has what the later rounds chose
+from trials on validation images: those of `bounded`, `goal`, `rates` and `full-width` are METHODS', all others the best
+of the first round (data_scripts/tune.py) and run one method after another; METHODS has what the later rounds chose
 (data_scripts/finals.py and replicates.py).
 """
 

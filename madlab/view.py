@@ -137,7 +137,7 @@ class DomainView(nn.Module):
         """What `to`, `half` and the like do: only for a whole MultiDomainNet, whose filters a view shares."""
         shared = next(tensor for tensor in self.guard.tensors if tensor.is_floating_point())
         moved = fn(shared)
-        if (moved.device, moved.dtype) != (shared.device, shared.dtype):
+        if not shared.is_meta and (moved.device, moved.dtype) != (shared.device, shared.dtype):
             raise MadlabError(
                 f"Domain {self.facts.name!r} shares its filters with the base and with all domains, and cannot leave "
                 "them: move or convert the MultiDomainNet, or what its merge returns."

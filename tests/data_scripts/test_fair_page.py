@@ -237,7 +237,7 @@ def test_what_is_missing_is_counted(command: Command, records: Path, tmp_path: P
         "trained, MAD **leads**: "
         "lora:8 (mad:4)" in page
     )
-    assert "`fair-epochs.jsonl` is not there yet: 96 runs of 96 are missing" in page
+    assert "`fair-epochs.jsonl` is not there yet: missing are 96 runs of 96" in page
     assert "0 trials are in `madlab/records/trials.jsonl`, so that **they are not equal yet**" in page
 
 
