@@ -202,8 +202,8 @@ def more_seeds(new: Sequence[Recorded], earlier: Sequence[Recorded]) -> list[str
     told, seen = seeds_told(new), "intervals of test images alone"
     of_one = f", and {seen}" if told == "one seed" else f"; with one, they have {seen}"
     return [
-        f"**These runs have {told}**{of_one}. With {seeds} seeds and an earlier recipe, small images first and steps of "
-        f"any length, these verdicts differ: {'; '.join(said)}."
+        f"**These runs have {told}**{of_one}. With {seeds} seeds and an earlier recipe, small images first and steps "
+        f"of any length, these verdicts differ: {'; '.join(said)}."
     ]
 
 

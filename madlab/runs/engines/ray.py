@@ -31,8 +31,8 @@ def ray_engine(address: str | None, workers: int | None, gpus_per_run: float | N
     address = address or os.environ.get("RAY_ADDRESS")
     if address and workers:
         raise MadlabError(
-            f"The cluster at {address} has its own workers: leave out one of address (here or in RAY_ADDRESS) and "
-            "workers."
+            f"The cluster at {address} has its own workers: leave out one of address and workers (RAY_ADDRESS is an "
+            "address, too)."
         )
     if gpus_per_run is not None and not 0 <= gpus_per_run < math.inf:
         raise MadlabError(f"{gpus_per_run:g} GPUs for a run are not possible: choose a number from 0 on.")
