@@ -11,7 +11,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from madlab.adapters.layer import rebuild
 from madlab.errors import MadlabError, kind_and_reason
-from madlab.sizes import image_size
+from madlab.sizes import timm_size
 
 SIDES = (64, 224, 299, 32, 28)
 """Pixels of the images that are tried on a network without a `crop`; then comes what timm declares."""
@@ -79,8 +79,10 @@ def try_out(
     twin = rebuild(base, {}, [*base.parameters(), *base.buffers()])
     tensors = dict(base.named_parameters()) | dict(base.named_buffers())
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-    crop, size = getattr(base, "crop", None), image_size(base)
-    sides = (crop,) if crop else (*SIDES, *((size.crop,) if size.declared and size.crop not in SIDES else ()))
+    crop, config = getattr(base, "crop", None), getattr(base, "pretrained_cfg", None)
+    declared = config.get("input_size") if isinstance(config, dict) else None  # (channels, height, width), of timm
+    last = (timm_size(config).crop,) if isinstance(config, dict) and isinstance(declared, tuple | list) else ()
+    sides = (crop,) if crop else tuple(dict.fromkeys((*SIDES, *last)))
     failures = []
     for parameter in parameters:
         parameter.requires_grad_(True)

@@ -61,8 +61,10 @@ def _settings(module: nn.Module) -> dict[str, Any]:
 class Guard:
     """Remembers what a base network was when its first domain was added.
 
-    base: the network, frozen. sha256: its fingerprint.
+    base: the network, frozen. sha256: its fingerprint. moving: whether the whole MultiDomainNet is being moved.
     """
+
+    moving = False
 
     def __init__(self, base: nn.Module):
         self.base = base

@@ -275,7 +275,11 @@ class MultiDomainNet(nn.Module):
         """What `to`, `half` and the like do: they may change the base's number format, which is no forbidden change."""
         self._check_base()
         before, had_values = [tensor.dtype for tensor in self.guard.tensors], not self._is_meta()
-        super()._apply(fn, recurse)
+        self.guard.moving = True
+        try:
+            super()._apply(fn, recurse)
+        finally:
+            self.guard.moving = False
         self.guard.accept_writes()
         if not had_values and not self._is_meta():
             raise MadlabError(

@@ -134,13 +134,12 @@ class DomainView(nn.Module):
         return self
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "DomainView":
-        """What `to`, `half` and the like do: only for a whole MultiDomainNet, whose filters a view shares."""
+        """What `to`, `half` and the like do: another number format is for a whole MultiDomainNet alone."""
         shared = next(tensor for tensor in self.guard.tensors if tensor.is_floating_point())
-        moved = fn(shared)
-        if not shared.is_meta and (moved.device, moved.dtype) != (shared.device, shared.dtype):
+        if not self.guard.moving and fn(shared).dtype != shared.dtype:
             raise MadlabError(
-                f"Domain {self.facts.name!r} shares its filters with the base and with all domains, and cannot leave "
-                "them: move or convert the MultiDomainNet, or what its merge returns."
+                f"Domain {self.facts.name!r} shares its filters with the base and with all domains, so that it cannot "
+                "have a number format of its own: convert the MultiDomainNet, or what its merge returns."
             )
         return super()._apply(fn, recurse)
 

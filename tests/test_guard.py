@@ -178,17 +178,36 @@ def test_an_edited_base_may_be_moved_and_has_its_own_head():
 
 
 @pytest.mark.parametrize("method", ["mad", "finetune"])
-def test_a_view_cannot_be_moved_away_from_the_base(net, method):
+def test_a_view_has_no_number_format_of_its_own(net, method):
     net.add_domain("other", CLASSES, method)
     expected, view = net(X, domain="d"), net.view("other")
-    for move in (lambda: view.half(), lambda: nn.Sequential(view).to(torch.float64), lambda: view.to("meta")):
-        with pytest.raises(MadlabError, match=r"shares its filters .* move or convert the MultiDomainNet"):
-            move()
+    for convert in (lambda: view.half(), lambda: nn.Sequential(view).to(torch.float64)):
+        with pytest.raises(MadlabError, match=r"shares its filters .* convert the MultiDomainNet"):
+            convert()
     assert view.to("cpu") is view and view.float() is view  # nothing to do
     net.check_base()
     assert torch.equal(net(X, domain="d"), expected)
     net.double()
     torch.testing.assert_close(net(X, domain="d").float(), expected)
+
+
+def test_a_whole_net_may_be_moved_whatever_holds_it(net):
+    class Holder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.view, self.net = net.view("d"), net
+
+    expected = net(X, domain="d")
+    holder = Holder().to("cpu")
+    copied = copy.deepcopy(net.view("d")).to("cpu")
+    assert torch.equal(holder.view(X), expected) and torch.equal(copied(X), expected)
+    previous = torch.__future__.get_overwrite_module_params_on_conversion()
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    try:
+        torch.testing.assert_close(net.double()(X, domain="d").float(), expected)
+    finally:
+        torch.__future__.set_overwrite_module_params_on_conversion(previous)
+    assert net.to("meta").view("d").like.is_meta
 
 
 def test_what_another_thread_runs_meanwhile_is_not_the_networks(net):

@@ -67,6 +67,16 @@ def source_of(name: Path | str) -> str:
     return f"./{path}" if is_name(path) else path
 
 
+def flips(source: str) -> bool:
+    """Whether the training images of a source are mirrored unless that is forbidden; none is loaded."""
+    if not is_name(source):
+        return True
+    benchmark, colon, prepared = source.partition(":")
+    room = import_module(f"madlab.benchmarks.{PREPARED[benchmark] if colon else 'pocket'}")
+    answer: bool = room.flips(prepared if colon else source)
+    return answer
+
+
 def split_source(source: str, shares: str) -> None:
     """`divide` the images of a domain as `source_of` writes it; MadlabError for a domain that comes with its splits."""
     if is_name(source):
@@ -96,8 +106,9 @@ def is_name(text: str) -> bool:
 
 
 def _holds_images(name: str) -> bool:
-    """Whether there is a folder of a domain's name with a person's images, split or not."""
-    return (Path(name) / "train").is_dir() or any(map(is_image, Path(name).glob("*/*")))
+    """Whether there is a folder of a domain's name with a person's images, split or not; run folders hold none."""
+    found = (file for file in Path(name).glob("*/*") if is_image(file) and not file.with_name("config.json").exists())
+    return (Path(name) / "train").is_dir() or any(found)
 
 
 def _pocket_names() -> list[str]:

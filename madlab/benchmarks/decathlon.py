@@ -125,6 +125,11 @@ def prepare_decathlon(
     return [folder / domain.name for domain in chosen]
 
 
+def flips(name: str) -> bool:
+    """Whether a domain's training images may be mirrored."""
+    return DECATHLON.domain(name).flip
+
+
 def load(name: str, root: Path | str, test: str | None = None, protocol: Protocol = DECATHLON) -> Domain:
     """A prepared domain, its images memory-mapped.
 

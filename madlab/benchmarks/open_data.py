@@ -165,6 +165,11 @@ def prepare_open(
     return [folder / source.protocol.name for source in chosen]
 
 
+def flips(name: str) -> bool:
+    """Whether a domain's training images may be mirrored."""
+    return Protocol("open", tuple(source.protocol for source in SOURCES)).domain(name).flip
+
+
 def load(name: str, root: Path | str, sources: Sequence[Source] = SOURCES) -> Domain:
     """A prepared domain, its images memory-mapped."""
     domain = Protocol("open", tuple(source.protocol for source in sources)).domain(name)

@@ -73,6 +73,11 @@ def prepare_sketch(
     return [folder / domain.name for domain in chosen]
 
 
+def flips(name: str) -> bool:
+    """Whether a domain's training images may be mirrored."""
+    return SKETCH.domain(name).flip
+
+
 def load(name: str, root: Path | str, protocol: Protocol = SKETCH) -> Domain:
     """A prepared domain, its images memory-mapped; validation is the tenth of each training class that was held out."""
     folder = Path(root) / protocol.name / protocol.domain(name).name

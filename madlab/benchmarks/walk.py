@@ -54,12 +54,20 @@ def files_below(folder: Path, elsewhere: Iterable[tuple[int, int]] = ()) -> tupl
 
 
 def folders_with(place: Path, name: str) -> list[Path]:
-    """The folders that hold a file of this name: the place itself and those below it, found as in `files_below`."""
-    try:
-        files, _ = files_below(place)
-    except OSError as error:
-        raise unreadable(error) from error
-    return sorted(file.parent for file in files if file.name == name)
+    """The folders that hold a file of this name: the place itself and those below it, through links as well.
+
+    Each folder is entered once; those that cannot be opened are passed over.
+    """
+    found, entered = [], {identity(parent) for parent in place.resolve().parents}
+    for root, subfolders, names in os.walk(place, followlinks=True):
+        if (number := identity(root)) in entered:
+            subfolders.clear()
+            continue
+        entered.add(number)
+        subfolders.sort()
+        if name in names:
+            found.append(Path(root))
+    return sorted(found)
 
 
 def unreadable(error: OSError) -> MadlabError:

@@ -135,7 +135,7 @@ def check_sides(view: DomainView, images: Tensor, recipe: Recipe) -> None:
         try:
             if side == crop or recipe.coarse > 0:
                 with torch.no_grad():
-                    view.eval()(F.interpolate(images, (side, side)))
+                    view.eval()(images, None if side == crop else side)
         except Exception as error:  # the network's own code may raise anything
             raise MadlabError(
                 f"The network does not run on images of {side} pixels ({kind_and_reason(error)}): choose {remedy}."

@@ -7,7 +7,6 @@ that fails does not stop the others.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -17,7 +16,7 @@ from madlab.adapters import METHODS
 from madlab.adapters.base import join_method, split_method, whole_number
 from madlab.adapters.rounding import check_bits
 from madlab.backbones import load_base
-from madlab.benchmarks import is_name, load_domain, short_name, source_of, split_digest, split_source
+from madlab.benchmarks import flips, load_domain, short_name, source_of, split_digest, split_source
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
 from madlab.files.plain import check_writable
@@ -121,7 +120,7 @@ class Grid:
             layers=options["layers"],
             head=options["head"],
             compile=options["compile"],
-            flip=options.get("flip", before.flip or _flips(cell.domain)),
+            flip=options.get("flip", before.flip or flips(cell.domain)),
             recipe=make_recipe(self.recipe | {"seed": options["seed"]}),
             split=split_digest(cell.domain),
         )
@@ -204,12 +203,6 @@ def sweep(
     results = {cell.folder: Result.read(cell.folder) for cell in cells if cell.finished}
     # What failed here because another sweep was writing it may have been finished by that one.
     return Outcome(results, {folder: failure for folder, failure in failures.items() if folder not in results})
-
-
-@cache
-def _flips(domain: str) -> bool:
-    """Whether a domain's images are mirrored unless `no_flip` names it: those of a folder, others as they say."""
-    return load_domain(domain).flip if is_name(domain) else True
 
 
 def _try_methods(network: nn.Module, grid: Grid) -> None:

@@ -55,7 +55,9 @@ def test_a_path_is_the_folder(here: Path) -> None:
 
 def test_nothing_is_said_where_there_is_no_folder_of_images(here: Path) -> None:
     (here / "walkers").rename(here / "mine")
-    (here / "walkers").mkdir()  # such as a run's
+    (here / "walkers" / "mad").mkdir(parents=True)  # such as a run's
+    for name in ("config.json", "batch.png"):
+        (here / "walkers" / "mad" / name).touch()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load_domain("walkers").num_classes == 2

@@ -121,6 +121,7 @@ def test_runs_behind_links_are_found_once(tmp_path: Path) -> None:
     (tmp_path / "best").mkdir()
     (tmp_path / "best" / "a").symlink_to(tmp_path / "runs" / "a")
     (tmp_path / "best" / "again").symlink_to(tmp_path / "best")
+    (tmp_path / "best" / "up").symlink_to(tmp_path)
     assert [run.path for run in read_runs(tmp_path / "best")] == [str(tmp_path / "best" / "a")]
 
 

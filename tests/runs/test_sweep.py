@@ -21,6 +21,7 @@ from torch import nn
 import madlab
 from madlab import cli
 from madlab.backbones import pocket_densenet
+from madlab.benchmarks import flips
 from madlab.errors import MadlabError
 from madlab.runs import cell
 from madlab.runs.cell import Cell
@@ -128,6 +129,14 @@ def test_a_finished_run_of_another_recipe_is_not_taken_for_this_one(place, here)
     with pytest.raises(MadlabError, match=r"other options \(flip False, now True\)"):
         run(place, "here", domains=["more"])
     assert times(place / "here") == before
+
+
+@pytest.mark.parametrize(
+    "name", ["signs", "walkers", "decathlon:svhn", "decathlon:aircraft", "sketch:cubs", "open:gtsrb"]
+)
+def test_whether_a_domain_is_mirrored_is_known_without_its_images(name):
+    assert flips(name) == (name not in ("signs", "decathlon:svhn", "open:svhn"))
+    assert flips("./signs")
 
 
 def test_what_no_run_could_do_is_refused_before_any_starts(place, monkeypatch):

@@ -160,6 +160,12 @@ def test_sizes_that_the_network_does_not_run_on_are_told_before_the_training(pla
     assert madlab.train(place / "noise", base=Fixed(), epochs=1, progress=False).epochs == 1
 
 
+@pytest.mark.parametrize("method", ["prompt", "mad"])
+def test_coarse_epochs_are_no_obstacle_where_the_network_takes_small_images(place, method):
+    base = str(place / "small.safetensors")
+    assert madlab.train(place / "noise", method, base=base, coarse=0.5, epochs=2, progress=False).epochs == 2
+
+
 class Cosine(nn.Module):
     """Reads the weights of its head instead of calling it."""
 

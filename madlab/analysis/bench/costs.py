@@ -54,7 +54,7 @@ class Setting:
     def __post_init__(self) -> None:
         if self.base != "resnet26" and self.width is not None:
             raise MadlabError(f"Only resnet26 has a choice of width: leave --width out for {self.base}.")
-        for name, value, least in (("width", self.width, 1), ("size", self.size, 8), ("batch", self.batch, 2)):
+        for name, value, least in (("width", self.width, 1), ("size", self.size, 8), ("batch", self.batch, 1)):
             if value is None:
                 continue
             if value < least:

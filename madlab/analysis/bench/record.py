@@ -105,14 +105,17 @@ def run_bench(
     """Measure; returns the record that `--json` writes.
 
     parts: some of ALL. growth: also the curves of `madlab.analysis.bench.growth`, for the last of the settings. tell:
-    called with a line before each part. Raises MadlabError for a part, method or base that does not exist and for
-    fewer than one round.
+    called with a line before each part. Raises MadlabError for a part, method or base that does not exist, for fewer
+    than one round, and for epochs in batches of one image.
     """
     if rounds < 1:
         raise MadlabError(f"{rounds} rounds measure nothing: choose at least 1.")
     for part in parts:
         if part not in ALL:
             raise MadlabError(f"There is no part {part!r}: choose some of {', '.join(ALL)}.")
+    trains = [part for part in ("pipeline", "epochs") if part in parts]
+    if trains and any(setting.batch < 2 for setting in settings):
+        raise MadlabError(f"An epoch is not trained image by image: choose a larger batch, or leave {trains[0]} out.")
 
     device = chosen_device(device)
     record: dict[str, Any] = {"machine": describe_machine(device), "rounds": rounds, "settings": []}

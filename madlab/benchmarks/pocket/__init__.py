@@ -50,6 +50,11 @@ _FAMILIES = (
 SPECS = MappingProxyType({spec.name: spec for family in _FAMILIES for spec in family.SPECS})
 
 
+def flips(name: str) -> bool:
+    """Whether a domain's training images may be mirrored."""
+    return SPECS[name].flip
+
+
 def load(name: str, root: Path | str | None = None) -> Domain:
     """A pocket domain: from the cache, or drawn now (two or three seconds) and put there.
 

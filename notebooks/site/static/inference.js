@@ -90,7 +90,11 @@
 
   function show(address) {
     const image = new Image();
-    image.onload = () => { find("status").textContent = ""; state.image = image; look(); };
+    image.onload = () => {
+      if (session) find("status").textContent = ""; // before, it says that the network is still coming, or cannot
+      state.image = image;
+      look();
+    };
     image.onerror = () => { find("status").textContent = "This file is not a picture that your browser can show."; };
     image.src = address;
   }

@@ -214,7 +214,7 @@ def test_parts_that_were_not_asked_for_are_absent_from_record_bars_and_table(tmp
         (["--parts", "magic"], "no part 'magic'"),
         (["--base", "pocket-resnet26", "--width", "8"], "leave --width out"),
         (["--size", "2"], "too small"),
-        (["--batch", "1"], "too small"),
+        (["--batch", "1"], "not trained image by image"),
         (["--methods", "mad:1000"], "None of these methods can be measured"),
     ],
 )
