@@ -22,7 +22,13 @@ class MadlabError(ValueError):
 
 
 class MadlabWarning(UserWarning):
-    """Something that madlab did differently from what one might expect, told in one sentence; the work goes on."""
+    """Something that madlab did differently from what one might expect, told in one sentence; the work goes on.
+
+    What cannot be printed is escaped: a process of a sweep shows it without the command line's care.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(printable(message))
 
 
 def printable(text: str) -> str:

@@ -202,21 +202,19 @@ def _fetched_from_hub(repository: str, name: str, use: str, download: bool) -> P
     """
     try:
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
     except ImportError:
         raise MadlabError("The hub needs huggingface_hub: pip install 'madlab[peers]'.") from None
 
     repository, _, revision = repository.partition("@")
+    command = f"hf download {repository} {name}" + (f" --revision {revision}" if revision else "")
     try:
         return Path(hf_hub_download(repository, name, revision=revision or None, local_files_only=not download))
-    except (OSError, EntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
+    except Exception as error:  # a connection that breaks makes its libraries raise nearly anything
         if not download:
-            raise NotHere(
-                f"{name} of {repository} is not on this machine: run `hf download {repository} {name}`."
-            ) from error
+            raise NotHere(f"{name} of {repository} is not on this machine: run `{command}`.") from error
         raise MadlabError(
-            f"{name} of {repository} could not be fetched ({reason(error)}): run `hf download {repository} "
-            f"{name} --local-dir .` where there is a network, bring the file here, and {use}."
+            f"{name} of {repository} could not be fetched ({reason(error)}): run `{command} --local-dir .` "
+            f"where there is a network, bring the file here, and {use}."
         ) from error
 
 

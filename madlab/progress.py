@@ -5,6 +5,8 @@ from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
 
+from madlab.errors import printable
+
 T = TypeVar("T")
 
 
@@ -13,12 +15,12 @@ def progress_bar(what: str, total: int, unit: str, *, done: int = 0, show: bool 
 
     total: how many units there are; done: how many of them were there before. show: False hides the bar.
     """
-    return tqdm(total=total, initial=done, desc=what, unit=f" {unit}", unit_scale=True, **_hidden(show))
+    return tqdm(total=total, initial=done, desc=printable(what), unit=f" {unit}", unit_scale=True, **_hidden(show))
 
 
 def track(items: Iterable[T], what: str, total: int, unit: str, *, show: bool = True) -> Iterable[T]:
     """The items, one after the other, under a bar as `progress_bar` draws it."""
-    return tqdm(items, total=total, desc=what, unit=f" {unit}", unit_scale=True, **_hidden(show))
+    return tqdm(items, total=total, desc=printable(what), unit=f" {unit}", unit_scale=True, **_hidden(show))
 
 
 def _hidden(show: bool) -> dict[str, Any]:

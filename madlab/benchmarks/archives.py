@@ -60,6 +60,12 @@ def members(path: Path, most: int) -> Iterator[Member]:
             yield "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name), _guarded(path, read)
 
 
+def check_readable(path: Path, most: int) -> None:
+    """Raise MadlabError where going through `members` would, before the work whose outcome needs them."""
+    for _ in members(path, most):
+        pass
+
+
 @contextlib.contextmanager
 def _whole(path: Path) -> Iterator[None]:
     try:

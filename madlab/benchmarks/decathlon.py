@@ -17,7 +17,7 @@ from torch import Tensor
 
 from madlab.benchmarks import fetch, packed, packing
 from madlab.benchmarks.annotations import MOST_FILES, Annotations, most_bytes, read_annotations, read_test_labels
-from madlab.benchmarks.archives import IMAGE_BYTES, members
+from madlab.benchmarks.archives import IMAGE_BYTES, check_readable, members
 from madlab.benchmarks.domain import Domain
 from madlab.benchmarks.fetch import Archive
 from madlab.benchmarks.protocol import DomainProtocol, Protocol
@@ -110,6 +110,8 @@ def prepare_decathlon(
         raise MadlabError(f"There is no ImageNet archive {imagenet}: say where {protocol.archives[IMAGENET].name} is.")
     with fetch.exclusive(folder, say):
         packing.remove_leftovers(folder)
+        if labels is not None:
+            check_readable(Path(labels), MOST_FILES)  # before hours of work
         downloads.mkdir(exist_ok=True)
         local = Path(imagenet) if imagenet else downloads / protocol.archives[IMAGENET].name
         if domains is None:

@@ -129,9 +129,13 @@ def _request(url: str, start: int, size: int, timeout: float) -> tuple[int, Iter
         raise HostError(f"the host answers {error.code} {error.reason}", for_good=error.code < 500) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise HostError(f"cannot be reached ({getattr(error, 'reason', error)})") from error
+    begun = start
     if response.status != 206:
         start = 0
     length = response.headers.get("Content-Length")
+    if length is None and begun and not start:
+        response.close()
+        raise HostError("the host begins anew and does not say how long the file is", for_good=True)
     if length is not None and start + int(length) != size:
         response.close()
         raise HostError(f"the host offers {start + int(length)} bytes instead of {size}", for_good=True)

@@ -80,7 +80,8 @@ def read_folder(path: Path | str, size: int = 36, grey: GreyScale | None = None,
 
 def folder_name(place: Path | str) -> str:
     """What the domain of a folder or of a table is called."""
-    return Path(place).resolve().stem if is_table(place) else Path(place).resolve().name
+    path = Path(os.path.realpath(place))  # Path.resolve raises for a link to itself
+    return path.stem if is_table(place) else path.name
 
 
 def files_of(place: Path) -> dict[str, dict[str, list[Path]]]:

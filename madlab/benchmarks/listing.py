@@ -147,8 +147,7 @@ def _tell(listing: Listing, folder: Path) -> None:
     """One warning for each reason why something was left out, and for folders that look like classes and are none."""
     for reason, places in listing.left_out.items():
         if places:
-            what = "1 entry is" if len(places) == 1 else f"{len(places)} entries are"
-            _warn(f"{folder}: {what} left out, being {reason}", _below(folder, places))
+            warnings.warn(left_out(folder, places, reason), MadlabWarning, stacklevel=6)
     if listing.nested:
         _warn(
             f"{folder}: folders inside of class folders are no classes of their own, their images belong to the class "
@@ -160,6 +159,12 @@ def _tell(listing: Listing, folder: Path) -> None:
         alike[name.casefold().strip()].append(name)
     if pairs := [" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1]:
         _warn(f"{folder}: classes that differ only in case or spaces are different classes", pairs)
+
+
+def left_out(folder: Path, places: list[Path], reason: str) -> str:
+    """The sentence on what is not read of a folder; reason: `NO_IMAGE`, `NO_WAY` or another that goes on "being"."""
+    what = "1 entry is" if len(places) == 1 else f"{len(places)} entries are"
+    return f"{folder}: {what} left out, being {reason} ({some(_below(folder, places))})."
 
 
 def _below(folder: Path, places: Iterable[Path]) -> list[str]:

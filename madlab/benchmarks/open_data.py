@@ -189,16 +189,16 @@ def _pack(folder: Path, source: Source, say: fetch.Say) -> None:
     say(f"Downloading {domain.name} with torchvision.")
     try:
         official = source.read(downloads)
+        labels = {split: np.array([label for _, label in _samples(official[split])], np.int64) for split in official}
     except Exception as error:  # a download that broke off makes torchvision's readers raise nearly anything
         raise MadlabError(
-            f"torchvision could not download {domain.name} ({reason(error)}): check the network and run this again, "
-            "or leave this domain out with --domains."
+            f"torchvision could not download or read {domain.name} ({reason(error)}): check the network, remove "
+            f"{downloads} and run this again, or leave this domain out with --domains."
         ) from error
     write_bytes(whole, b"")
     parts: dict[str, list[tuple[str, int]]] = {
         split: [(split, i) for i in range(len(official[split]))] for split in official
     }
-    labels = {split: np.array([label for _, label in _samples(official[split])], np.int64) for split in official}
     groups = {split: source.groups(official[split]) for split in official} if source.groups else {}
     for new, (old, share) in source.shares.items():
         places = parts[old]

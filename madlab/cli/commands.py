@@ -62,6 +62,8 @@ def evaluate(
     labels: Path | None,
 ) -> None:
     """Print the test accuracy of finished runs, computed from their adapter files alone."""
+    from madlab.benchmarks.annotations import MOST_FILES
+    from madlab.benchmarks.archives import check_readable
     from madlab.files.plain import check_writable
     from madlab.runs.evaluate import tested
     from madlab.tables.submission import score_submission, write_submission
@@ -72,6 +74,8 @@ def evaluate(
         raise MadlabError("A results.json is of the benchmark's official test images: leave --domain out.")
     if results is not None:
         check_writable(results)
+        if labels is not None:
+            check_readable(labels, MOST_FILES)
         names = write_submission(runs, results, base=base, device=device)
         tell(f"The predictions for the official test images of {', '.join(names)} are in {results}.")
         if labels is not None:

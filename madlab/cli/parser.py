@@ -12,6 +12,8 @@ from madlab.cli import commands
 from madlab.errors import MadlabError
 from madlab.runs.recipe import Recipe, RecipeOptions
 
+MOST_LETTERS = 10_000
+"""In a sentence or a list of names."""
 LAYERS = "which layers are adapted: all, conv, 3x3, 1x1, or names of layers, a,b,c (default: all)"
 DEVICE = "cpu, cuda ... (default: the GPU if there is one)"
 COMPILE = "launch training steps kernel by kernel (none), or compile them with a backend of torch.compile (inductor)"
@@ -200,15 +202,15 @@ def _share(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("run", type=_path, metavar="RUN", help="a run folder")
     sub.add_argument("--out", type=_path, required=True, metavar="FOLDER", help="the folder to make")
     sub.add_argument("--license", type=_text, help="the licence's short name on the hub, such as apache-2.0")
-    sub.add_argument("--data", type=_text, help="a sentence about the images: where they are from, what may be done")
-    sub.add_argument("--intended-use", type=_text, help="a sentence about what the network is for")
+    sub.add_argument("--data", type=_words, help="a sentence about the images: where they are from, what may be done")
+    sub.add_argument("--intended-use", type=_words, help="a sentence about what the network is for")
     sub.add_argument("--base", type=_text, help="the run's base network, where it has to be downloaded")
 
 
 def _add_network(sub: argparse.ArgumentParser) -> None:
     """The options that `train` and `sweep` share, besides the recipe."""
     sub.add_argument("--base", type=_text, help="the base network (default: pocket-resnet26)")
-    sub.add_argument("--layers", type=_text, help=LAYERS)
+    sub.add_argument("--layers", type=_words, help=LAYERS)
     sub.add_argument("--head", type=_text, help="the name of the base network's classifier, where it cannot be found")
     sub.add_argument(
         "--option",
@@ -273,10 +275,10 @@ def _option(text: str) -> tuple[str, Any]:
 
 def _names(text: str) -> list[str]:
     """Names between commas; a comma in brackets belongs to a name, as in "mad:2 (3x3, form residual)"."""
-    names = re.split(r",(?![^(]*\))", _text(text))
+    names = re.split(r",(?![^(]*\))", _words(text))
     if not all(name.strip() for name in names):
         raise argparse.ArgumentTypeError(f"{text!r:.60} is no list of names: write a,b,c")
-    return names
+    return [_text(name) for name in names]
 
 
 def _whole(text: str) -> int:
@@ -294,6 +296,15 @@ def _number(text: str) -> float:
 
 def _path(text: str) -> Path:
     return Path(_text(text))
+
+
+def _words(text: str) -> str:
+    """Sentences, or a list of names, with something in them."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty")
+    if len(text) > MOST_LETTERS:
+        raise argparse.ArgumentTypeError(f"{text!r:.60} is too long: give at most {MOST_LETTERS:,} letters")
+    return text
 
 
 def _text(text: str) -> str:

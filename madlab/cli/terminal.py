@@ -8,6 +8,7 @@ SIGTERM and SIGHUP end it as Ctrl-C does: half-done work is tidied up.
 """
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -23,6 +24,20 @@ NO_OUTPUT, BAD_INPUT, BROKEN_PIPE = 1, 2, 128 + 13
 """Exit codes; that of a signal is 128 and its number, as shells count (SIGPIPE, which Windows lacks, is 13)."""
 STOPPED = "stopped; the same command goes on where it was, train with --resume."
 
+
+OF_THE_PLACE = {
+    errno.EACCES: "give what this user may read and write",
+    errno.EPERM: "give what this user may read and write",
+    errno.EROFS: "choose a disk that can be written to",
+    errno.EIO: "the disk has a fault: give another place",
+    errno.ENOTDIR: "a file has the name of a folder on the way to it: choose another place",
+    errno.EEXIST: "something else has its name: choose another one, or remove it",
+    errno.ELOOP: "remove these links, or give another name",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOSPC: "free some space, also where temporary files are ($TMPDIR)",
+    errno.EDQUOT: "free some space, also where temporary files are ($TMPDIR)",
+}
+"""What an operating system has against a place, and what to do about it; other errors of its are defects of ours."""
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -132,7 +147,13 @@ def ending() -> Iterator[Ending]:
             end.code = _give_up(error.__cause__)
         except BrokenPipeError as error:  # a print that is not `tell`; what else has pipes looks after them itself
             end.code = _give_up(error)
-        except (OSError, SystemExit):  # such a print on a full disk; --help, after which argparse ends the process
+        except OSError as error:
+            if _failed_flush() is None:  # not a print on a full disk
+                if error.errno not in OF_THE_PLACE:
+                    raise
+                end.code = BAD_INPUT
+                warn(f"{error.filename or 'A file'} cannot be used ({error.strerror}): {OF_THE_PLACE[error.errno]}.")
+        except SystemExit:  # --help, after which argparse ends the process
             if _failed_flush() is None:
                 raise
         if (failure := _failed_flush()) is not None:

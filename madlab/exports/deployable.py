@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from madlab.adapters.layer import rebuild
 from madlab.errors import MadlabError
 from madlab.facts import DomainFacts
-from madlab.files.plain import check_writable, write_bytes
+from madlab.files.plain import check_writable, read_bytes, write_bytes
 from madlab.network import MultiDomainNet
 from madlab.prediction import prepared_size
 
@@ -22,6 +23,8 @@ TOLERANCE = 1e-4
 """By how much a logit may differ, as a share of the largest one: other libraries add float32 in another order."""
 BATCHES = (1, 3)
 """Images in the batches that are compared: two sizes, so that a batch dimension that is fixed shows."""
+LONGEST = 2**20
+"""Bytes of the file by which a folder is known."""
 
 
 class Normalised(nn.Module):
@@ -61,13 +64,18 @@ class Deployable:
         shape, generator = (count, self.channels, self.side, self.side), torch.Generator().manual_seed(count)
         return (torch.rand if self.normalises else torch.randn)(shape, generator=generator)
 
-    def metadata(self) -> dict[str, str]:
-        """What whoever runs the export has to know, as texts; lists and mappings are JSON."""
+    def about(self) -> dict[str, Any]:
+        """What whoever runs the export has to know."""
         expected = "RGB, pixels from 0 to 1" if self.normalises else "RGB, pixels from 0 to 1, then normalised"
         own = {"class_names": self.facts.class_names, "normalization": self.facts.normalization}
         told = {"domain": self.facts.name, "method": self.facts.method, "base": self.base, "input": expected}
         sizes = {"resize": self.resize, "crop": self.side} | ({"squash": True} if self.facts.squash else {})
-        return told | {key: json.dumps(value, ensure_ascii=False) for key, value in (own | sizes).items()}
+        return told | own | sizes
+
+    def metadata(self) -> dict[str, str]:
+        """The same as texts; numbers, lists and mappings are JSON."""
+        about = self.about().items()
+        return {k: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for k, value in about}
 
     @torch.no_grad()
     def check(self, answer: Callable[[Tensor], Tensor], what: str) -> None:
@@ -117,18 +125,21 @@ def staged(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def staged_folder(path: Path, mark: str) -> Iterator[Path]:
+def staged_folder(path: Path, mark: str, says: str) -> Iterator[Path]:
     """As `staged`, for a folder of plain files.
 
-    mark: the file by which a folder of this kind is known; a folder without it that is not empty is not written into.
+    mark: the file by which a folder of this kind is known, and `says` a text in it; what is neither empty nor of this
+    kind is not written into.
     """
     if os.path.lexists(path) and not path.is_dir():
         raise MadlabError(f"{path} is not a folder: choose another name.")
-    if path.is_dir() and os.listdir(path) and not (path / mark).is_file():
+    ours = (path / mark).is_file() and says.encode() in read_bytes(path / mark, LONGEST)
+    if path.is_dir() and os.listdir(path) and not ours:
         raise MadlabError(f"The folder {path} holds something else: choose another name, or empty it.")
     check_writable(path / mark)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         yield place
-        for file in sorted(place.iterdir(), key=lambda file: file.name == mark):  # what it is known by comes last
+        # What it is known by comes first: if the copying is interrupted, the same command goes on.
+        for file in sorted(place.iterdir(), key=lambda file: file.name != mark):
             write_bytes(path / file.name, file.read_bytes())

@@ -14,10 +14,13 @@ from madlab.adapters.peers import EQUATIONS, PeftAdapter, peft_config
 from madlab.errors import MadlabError
 from madlab.exports.deployable import Deployable, staged_folder
 from madlab.exports.weights import with_new_heads
+from madlab.files.jsonfiles import write_json
 from madlab.network import MultiDomainNet
 from madlab.view import DomainView
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ABOUT = "madlab.json"
+"""What PEFT's own files have no place for: class names, sizes and normalisation."""
 KINDS = {f"peft:{kind}": kind for kind in EQUATIONS} | {"lora": "lora", "hira": "hira"}
 """Method -> PEFT's; madlab's own LoRA and HiRA have the same parameters in the same shapes."""
 OWN_NAMES = {
@@ -49,10 +52,11 @@ def write_peft(net: MultiDomainNet, domain: str, deployable: Deployable, path: P
     model: Any = peft.get_peft_model(with_new_heads(net, domain), config)
     _copy(view, model)
     config.inference_mode = True
-    with staged_folder(path, CONFIG) as place:
+    with staged_folder(path, CONFIG, says="peft_type") as place:
         state: dict[str, Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
         save_file({name: t.detach().clone().contiguous() for name, t in state.items()}, place / WEIGHTS)
         config.save_pretrained(place)
+        write_json(place / ABOUT, deployable.about())
         loaded: Any = peft.PeftModel.from_pretrained(with_new_heads(net, domain), place).float()
         loaded.to(memory_format=torch.contiguous_format)  # on which some of PEFT's merges count
         loaded = loaded.merge_and_unload() if view.method.name in MERGE_FIRST else loaded

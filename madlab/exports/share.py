@@ -17,9 +17,10 @@ from madlab.errors import MadlabError, printable
 from madlab.exports.deployable import staged_folder
 from madlab.files.tensors import load_tensors, save_tensors
 from madlab.hub import ADAPTER
-from madlab.runs.config import BaseUsed
+from madlab.runs.config import CONFIG, BaseUsed
 from madlab.runs.loaded import check_finished, load_run
 from madlab.runs.record import Run, write_log
+from madlab.runs.repeat import train_command
 
 CARD = "README.md"
 UNKNOWN = "unknown"
@@ -56,7 +57,7 @@ def share_run(
     check_finished(run)
     loaded, whole = load_run(run, base, "cpu"), _without_paths(Run.read(run))
     size, source = (Path(run) / ADAPTER).stat().st_size, whole.config.base.source
-    names = loaded.class_names
+    base_used, names = source or _file_of(Run.read(run).config.base), loaded.class_names
     card = TEMPLATES.get_template("card.md.j2").render(
         title=f"{whole.config.domain}, {whole.method}",
         license=license,
@@ -68,13 +69,14 @@ def share_run(
         facts=loaded.facts,
         size=loaded.size,
         normalization={k: ", ".join(f"{n:.4f}" for n in v) for k, v in loaded.normalization.items()},
-        base=source or "PATH OF THE BASE NETWORK.safetensors",
+        base=base_used,
         shared_source=source,
+        train=train_command(whole.config, CONFIG, "again", **({} if source else {"base": base_used})),
         data=data,
         intended_use=intended_use,
-        classes=", ".join(names[:MOST_CLASSES]) + (" ..." if len(names) > MOST_CLASSES else ""),
+        classes=names[:MOST_CLASSES],
     )
-    with staged_folder(Path(out), CARD) as place:
+    with staged_folder(Path(out), CARD, says="library_name: madlab") as place:
         tensors, facts = load_tensors(Path(run) / ADAPTER)
         save_tensors(place / ADAPTER, tensors, facts | {"base": whole.config.base.name})
         whole.config.write(place)
@@ -89,8 +91,17 @@ def share_run(
         )
     for told, option in ((license == UNKNOWN, "--license"), (data == NO_DATA, "--data")):
         if told:
-            lines.append(f"The card does not say the {option.removeprefix('--')} yet: give {option}, or edit it.")
+            what = option.removeprefix("--")
+            lines.append(
+                f"The card does not say the {what} yet: give {option}, or edit it last (sharing writes it anew)."
+            )
     return lines
+
+
+def _file_of(base: BaseUsed) -> str:
+    """What to give `load_base` for a network that was read from a file, as far as others can know it."""
+    library = re.match(r"(timm|torchvision):[^:]+:", base.source or "")
+    return f"{library[0] if library else ''}PATH OF THE BASE NETWORK.safetensors"
 
 
 def _without_paths(run: Run) -> Run:
@@ -110,8 +121,11 @@ def _named(base: BaseUsed) -> BaseUsed:
 
 
 def _plain(text: str | None) -> str:
-    """A text in Markdown that means nothing but itself, on one line."""
-    return re.sub(r"([\\`*_{}\[\]<>#|!~$])", r"\\\1", printable(text or ""))
+    """A text in Markdown that means nothing but itself, on one line; the addresses in it can be followed."""
+    parts = re.split(r"(https?://[\w./?&=%~:#@+-]+)", printable(text or ""))
+    return "".join(
+        part if place % 2 else re.sub(r"([\\`*_{}\[\]<>#|!~$])", r"\\\1", part) for place, part in enumerate(parts)
+    )
 
 
 TEMPLATES.filters["plain"] = _plain

@@ -1,5 +1,6 @@
 """The merged network's state_dict, as the stock network of torchvision or timm loads it, without madlab."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,10 +91,12 @@ def write_weights(deployable: Deployable, stock: Stock, path: Path) -> None:
 
 
 def _refuse_to_replace(path: Path) -> None:
-    """Raise MadlabError for the name of an adapter, a checkpoint or a base, which nobody could make again."""
-    try:
-        _, held = load_tensors(path)
-    except MadlabError:  # nothing that madlab has written, or nothing at all
+    """Raise MadlabError unless a path is free or has an export: a base or an adapter nobody could make again."""
+    if not os.path.lexists(path):
         return
+    try:
+        _, held = load_tensors(path, finite=False)
+    except MadlabError:  # nothing that madlab has written, such as the weights of a base network, or damaged
+        held = {}
     if "loads_into" not in held:
-        raise MadlabError(f"{path} holds what madlab itself has written, and is not replaced: choose another name.")
+        raise MadlabError(f"{path} is no export of madlab's, and is not replaced: choose another name.")

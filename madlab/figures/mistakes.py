@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.ticker import MaxNLocator
 
-from madlab.figures.style import BLUE, GREY, ORANGE, SKY, as_array, literal
+from madlab.figures.style import BLUE, GREY, ORANGE, SKY, as_array, axis_names, literal
 
 Curves = tuple[Sequence[float], Sequence[float], Sequence[float]]
 """Of one run, a value per epoch: training losses, validation losses, validation accuracies."""
@@ -23,18 +23,18 @@ MOST_NUMBERS = 15
 """Classes up to which a confusion matrix writes its counts."""
 
 
-def confusion_map(ax: Axes, counts: Any, names: Sequence[str]) -> None:
+def confusion_map(ax: Axes, counts: Any, names: Sequence[str], numbers: Sequence[int] | None = None) -> None:
     """Draw how many images of each class (rows) were taken for each class (columns).
 
-    counts: int (C, C). Colours are shares of a row, on a logarithmic scale, because what is wrong is rare. Zero is
-    empty.
+    counts: int (C, C). names, numbers: of the classes, as in `axis_names`. Colours are shares of a row, on a
+    logarithmic scale, because what is wrong is rare. Zero is empty.
     """
     import seaborn  # imported here, because it takes half a second
 
     counts = np.asarray(counts)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     few, named = len(names) <= MOST_NUMBERS, len(names) <= MOST_NAMES
-    shown = [literal(name) for name in names] if named else False
+    shown = axis_names(names, numbers) if named else False
     seaborn.heatmap(
         shares,
         ax=ax,
@@ -116,12 +116,15 @@ def spectra(ax: Axes, values: Sequence[Any]) -> None:
         ax.legend(fontsize=8, loc="lower right")
 
 
-def differences(ax: Axes, names: Sequence[str], values: Sequence[float]) -> None:
-    """Draw differences in percentage points as horizontal bars around zero, the first at the top."""
+def differences(ax: Axes, names: Sequence[str], values: Sequence[float], numbers: Sequence[int] | None = None) -> None:
+    """Draw differences in percentage points as horizontal bars around zero, the first at the top.
+
+    names, numbers: of the classes, as in `axis_names`.
+    """
     colours = ["C0" if value < 0 else "C1" for value in values]
     ax.barh(range(len(names)), values, color=colours)
     ax.axvline(0, color=GREY, linewidth=1)
-    ax.set_yticks(range(len(names)), [literal(name) for name in names], fontsize=8)
+    ax.set_yticks(range(len(names)), axis_names(names, numbers), fontsize=8)
     ax.invert_yaxis()
     ax.set(xlabel="difference of the recalls (percentage points)")
 

@@ -8,6 +8,7 @@ from io import BytesIO
 from typing import Any
 
 import matplotlib
+import matplotlib.font_manager
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -63,9 +64,29 @@ DARK: dict[str, Any] = {
 """Laid over STYLE: for pages that are read on a dark background."""
 
 
+LONGEST_NAME = 24
+"""Letters of a class's name beside an axis."""
+
+
 def literal(name: str) -> str:
     """A name as matplotlib shows it whatever it holds: between two dollars it would read mathematics."""
     return name.replace("$", r"\$")
+
+
+def axis_names(names: Sequence[str], numbers: Sequence[int] | None = None) -> list[str]:
+    """Names of classes as they fit beside an axis: long ones shortened.
+
+    numbers: of the classes, in whose place "class 7" is written where the font has not all letters of a name; 0, 1, 2
+    ... if it is None.
+    """
+    numbers = range(len(names)) if numbers is None else numbers
+    font = matplotlib.font_manager.get_font(matplotlib.font_manager.findfont(matplotlib.font_manager.FontProperties()))
+    letters = font.get_charmap()
+    shown = []
+    for name, number in zip(names, numbers, strict=True):
+        short = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+        shown.append(literal(short) if all(ord(letter) in letters for letter in short) else f"class {number}")
+    return shown
 
 
 def use_style() -> None:

@@ -73,7 +73,10 @@ def _open(folder: Path) -> int:
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / LOCK, flags, 0o666)
+        try:
+            lock = os.open(folder / LOCK, flags, 0o666)
+        except PermissionError:  # left by another user's process that was killed: who may read it may lock it
+            lock = os.open(folder / LOCK, flags & ~(os.O_RDWR | os.O_CREAT))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise MadlabError(f"{folder} cannot be written to ({reason}): choose another folder.") from error

@@ -7,6 +7,7 @@ So such an image keeps its values (`Square.deep`) until all of a folder are know
 import contextlib
 import io
 import math
+import os
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -99,6 +100,8 @@ def read_image(
 
 def read_square(file: Path | str | BinaryIO, size: int, squash: bool = False, name: str | None = None) -> Square:
     """As `read_image`, but a deep grey image keeps its values, so that many can be scaled alike."""
+    if isinstance(file, str | Path) and os.path.exists(file) and not os.path.isfile(file):
+        raise MadlabError(f"{name or file} is not a plain file: give an image.")  # a pipe would be waited for
     try:
         with Image.open(file, formats=_formats()) as image:
             # A JPEG decodes at a half, quarter or eighth, if that is still twice as large.

@@ -13,10 +13,10 @@ from madlab.view import DomainView
 
 MOVED = 0.1
 """How far from one an alpha counts as moved."""
-FULL = "as it was trained, with running statistics"
+FULL = "exact, with running statistics"
 FORMS: dict[str, tuple[int | None, str]] = {
     FULL: (None, "full"),
-    "as it was trained, norms folded": (None, "folded"),
+    "exact, norms folded": (None, "folded"),
     "8 bits": (8, "folded"),
     "4 bits": (4, "folded"),
     "2 bits": (2, "folded"),

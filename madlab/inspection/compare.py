@@ -14,11 +14,12 @@ from madlab.errors import MadlabError
 from madlab.files.plain import write_bytes
 from madlab.inspection import numbers
 from madlab.inspection.answers import Answers
-from madlab.inspection.page import SHOWN, TEMPLATES, as_percent, curves_of, finished, repeat_command
+from madlab.inspection.page import SHOWN, TEMPLATES, as_percent, curves_of, finished
 from madlab.inspection.pictures import Figure, answered, figure
 from madlab.runs.config import RunConfig
 from madlab.runs.loaded import LoadedRun
 from madlab.runs.record import Run
+from madlab.runs.repeat import command_again
 from madlab.statistics import DRAWS, Interval, bootstrap_interval, resampled_accuracies
 
 
@@ -39,11 +40,13 @@ class Paired:
     difference: Interval
 
 
-def paired(first: Answers, second: Answers) -> Paired:
-    """The comparison of two runs' answers; MadlabError unless they are on the same images."""
-    same_size = first.images.shape == second.images.shape
+def paired(first: Answers, second: Answers, prepared_alike: bool = True) -> Paired:
+    """The comparison of two runs' answers; MadlabError unless they are on the same images.
+
+    prepared_alike: whether both runs saw the images in the same size and window, so that their pixels are the same too.
+    """
     if not np.array_equal(first.labels, second.labels) or (
-        same_size and not np.array_equal(first.images, second.images)
+        prepared_alike and not np.array_equal(first.images, second.images)
     ):
         raise MadlabError("The two runs were not given the same images: give both the same ones with --domain FOLDER.")
     one, other = first.right, second.right
@@ -83,7 +86,8 @@ def compare_runs(
     for run in (one, other):
         if split == "val" and run.config.recipe.trainval:
             raise MadlabError(f"The run {run.path} was trained on its validation images: compare on the test images.")
-    comparison, names = paired(own, others), _names(one, other)
+    comparison = paired(own, others, prepared_alike=_preparation(one) == _preparation(other))
+    names = _names(one, other)
     verdict = _verdict(names, comparison)
     told = [_numbers(answers) for answers in (own, others)]
     text = TEMPLATES.get_template("compare.html.j2").render(
@@ -97,12 +101,19 @@ def compare_runs(
         draws=DRAWS,
         verdict=verdict,
         figures=_figures(names, [one, other], [own, others]),
+        numbered=_numbered([own, others]),
         pictures=_pictures(names, own, others),
         options=_options(one.config, other.config),
-        commands=[repeat_command(run) for run in (one, other)],
+        commands=[command_again(run.path, run.config, "-again") for run in (one, other)],
     )
     write_bytes(page, text.encode("utf-8", "backslashreplace"))
     return page, verdict
+
+
+def _preparation(run: LoadedRun) -> tuple[object, ...]:
+    """What decides which pixels of an image a run sees."""
+    side = run.size.resize
+    return side, run.crop(side), run.facts.squash, run.facts.grey
 
 
 def _names(one: LoadedRun, other: LoadedRun) -> list[str]:
@@ -140,7 +151,7 @@ def _rows(runs: list[LoadedRun], told: list[dict[str, Any]]) -> list[tuple[str, 
         return [f"{share.percent:.2f} % ({share.low:.1f} to {share.high:.1f})" for share in found]
 
     results = [run.result for run in runs]
-    stored = [run.net.stored_bytes(run.domain) for run in runs]
+    stored = [run.net.stored_bytes(run.domain, run.config.recipe.finish_bits, "folded") for run in runs]
     return [
         ("accuracy, with its 95 % interval", shares("accuracy")),
         ("balanced accuracy", shares("balanced")),
@@ -154,16 +165,29 @@ def _rows(runs: list[LoadedRun], told: list[dict[str, Any]]) -> list[tuple[str, 
     ]
 
 
-def _figures(names: list[str], runs: list[LoadedRun], answers: list[Answers]) -> dict[str, Figure]:
-    recalls = [numbers.by_class(one)["recall"].to_numpy() for one in answers]
-    gaps = recalls[1] - recalls[0]
-    known = [k for k in range(len(gaps)) if gaps[k] == gaps[k]]  # a class without images has no recall
+def _most_different(answers: list[Answers]) -> tuple[list[float], list[int]]:
+    """The difference of the recalls of each class, and the numbers of the classes where it is largest, falling."""
+    recalls = [numbers.by_class(one)["recall"] for one in answers]
+    gaps = [float(gap) for gap in recalls[1] - recalls[0]]
+    known = [k for k, gap in enumerate(gaps) if gap == gap]  # a class without images has no recall
     chosen = sorted(known, key=lambda k: -abs(gaps[k]))[:CLASSES]
-    chosen.sort(key=lambda k: -gaps[k])
+    return gaps, sorted(chosen, key=lambda k: -gaps[k])
+
+
+def _numbered(answers: list[Answers]) -> list[tuple[int, str]]:
+    """The classes of the figure whose names its font cannot write."""
+    names = answers[0].class_names
+    chosen = _most_different(answers)[1]
+    shown = figures.axis_names([names[k] for k in chosen], chosen)
+    return [(k, names[k]) for k, text in zip(chosen, shown, strict=True) if text == f"class {k}" != names[k]]
+
+
+def _figures(names: list[str], runs: list[LoadedRun], answers: list[Answers]) -> dict[str, Figure]:
+    gaps, chosen = _most_different(answers)
     classes = [answers[0].class_names[k] for k in chosen]
     found = {
         "differences": figure(
-            lambda ax: figures.differences(ax, classes, [float(gaps[k]) for k in chosen]),
+            lambda ax: figures.differences(ax, classes, [gaps[k] for k in chosen], chosen),
             f"Differences of the recalls of {len(classes)} classes, from {gaps[chosen[0]]:+.1f} points for "
             f"{classes[0]} to {gaps[chosen[-1]]:+.1f} for {classes[-1]}.",
             (7, 1 + 0.24 * len(classes)),

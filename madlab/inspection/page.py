@@ -1,6 +1,5 @@
 """`madlab inspect`: everything that a finished run shows of itself, on one page that needs no network."""
 
-import shlex
 from dataclasses import asdict
 from math import nan
 from pathlib import Path
@@ -18,10 +17,10 @@ from madlab.inspection import numbers
 from madlab.inspection.answers import SPLITS, Answers, answers_of
 from madlab.inspection.change import MOVED, LayerChange, alphas_of, by_layer, stored
 from madlab.inspection.pictures import Figure, answered, figure
-from madlab.runs.config import CONFIG
 from madlab.runs.evaluate import check_data, domain_of
 from madlab.runs.loaded import LoadedRun, check_finished, load_run
 from madlab.runs.record import Run
+from madlab.runs.repeat import command_again
 
 PAGE = "inspect.html"
 """What the page is called where no other name is given; it lies in the run folder."""
@@ -64,7 +63,7 @@ def inspect_run(
         run=whole,
         split=split,
         trainval=whole.config.recipe.trainval,
-        command=repeat_command(loaded),
+        command=command_again(run, loaded.config, "-again"),
         numbers=told,
         classes=numbers.by_class(answers).to_dict("records"),
         mixed_up=numbers.mixed_up(answers).to_dict("records"),
@@ -105,16 +104,6 @@ def finished(
     return loaded, answers_of(loaded, domain_of(loaded, domain), split)
 
 
-def repeat_command(run: LoadedRun) -> str:
-    """The command line that trains a run once more."""
-    parts = ["madlab", "train", "--config", str(run.path / CONFIG), "--out", f"{run.path}-again"]
-    if run.config.source is None:
-        parts += ["--domain", "FOLDER"]
-    if run.config.base.source is None:
-        parts += ["--base", "FILE"]
-    return shlex.join(parts)
-
-
 def curves_of(run: LoadedRun) -> figures.Curves:
     """Losses and accuracies by epoch; no number where validation images were trained on."""
     known = [(e.train_loss, nan if e.val_loss is None else e.val_loss) for e in run.log]
@@ -152,7 +141,7 @@ def _figures(
     fit = asdict(numbers.calibration(answers))
     found = {
         "confusion": figure(
-            lambda ax: figures.confusion_map(ax, counts[order][:, order], names),
+            lambda ax: figures.confusion_map(ax, counts[order][:, order], names, order),
             f"Confusion matrix of {len(names)} classes; the pairs that are mixed up most are in the table below it.",
             (side * 1.15, side),
         ),

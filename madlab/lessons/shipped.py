@@ -28,7 +28,6 @@ def shipped(domain: str, method: str) -> Path:
         data = archive.read(name)
     file = cache_folder() / "adapters" / name
     if not file.exists() or file.read_bytes() != data:
-        file.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(file, data)
     return file
 

@@ -107,7 +107,7 @@ def check_data(run: Path | str, domain: Domain | Path | str | None) -> None:
     source = RunConfig.read(run).source
     if domain is None and source is None:
         raise MadlabError(
-            f"The run {run} was trained on a Domain object: give that domain (--domain FOLDER, or domain=...)."
+            f"The run {run} does not say where its images are: give them (--domain FOLDER, or domain=...)."
         )
     if domain is None and source is not None and not is_name(source) and not os.path.exists(source):
         raise MadlabError(
@@ -129,6 +129,12 @@ def domain_of(run: LoadedRun, domain: Domain | Path | str | None) -> Domain:
             _warn_of_another_split(run, source)
         facts = run.facts
         domain = load_domain(source, run.size.resize, run.config.flip, facts.grey_scale, facts.squash)
+    if domain.size < run.size.resize:
+        raise MadlabError(
+            f"The images of {domain.name!r} have {domain.size} pixels, and the run {run.path} was trained on "
+            f"{run.size.resize}: give larger ones."
+        )
+    domain = domain.shrunk(run.size.resize)
     return match_classes(domain, run.class_names, f"the run {run.path}")
 
 

@@ -88,6 +88,7 @@ class CheckpointFacts:
     epochs so far; seconds: the time that they took. rates: the peak learning rates, which are the method's own where
     the config has none, and may be others in another version of madlab; None in files older than this entry. start:
     validation accuracy before the first step, in percent, where it was measured. filter_factors: as in `Result`.
+    digests: sha256 of "train" and "val", pixels and labels; {} in older files.
     """
 
     config: RunConfig
@@ -98,6 +99,7 @@ class CheckpointFacts:
     rates: dict[str, float] | None = None
     start: Percent | None = None
     filter_factors: dict[str, Share] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
 
     def matched(self, config: RunConfig, domain: Domain, folder: Path) -> Domain:
         """The domain in the order of these classes; MadlabError if a run of `config` on it would not be the same run.
@@ -114,12 +116,23 @@ class CheckpointFacts:
                 f"When the run in {folder} was stopped, domain {domain.name!r} had other images ({before}; now {now}): "
                 "bring them back, or choose another folder."
             )
-        return match_classes(domain, self.class_names, f"the run in {folder}")
+        domain = match_classes(domain, self.class_names, f"the run in {folder}")
+        if self.digests and self.digests != digests_of(domain):
+            raise MadlabError(
+                f"Since the run in {folder} was stopped, images or labels of domain {domain.name!r} have changed: "
+                "bring the old ones back, or choose another folder."
+            )
+        return domain
 
 
 def images_of(domain: Domain) -> dict[str, int]:
     """How many images a training sees of a domain."""
     return {"train": len(domain.train), "val": len(domain.val)}
+
+
+def digests_of(domain: Domain) -> dict[str, str]:
+    """What tells the images and labels that a training sees from all others."""
+    return {"train": domain.train.sha256(), "val": domain.val.sha256()}
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,10 @@ def base_of(config: RunConfig, where: Path | str) -> nn.Module:
     """
     source = config.base.source
     if source is None:
-        raise MadlabError(f"The run {where} was trained on a network object: give that base network.")
+        raise MadlabError(
+            f"The run {where} does not say where its base network {config.base.name or '(which has no name)'} is: give "
+            "it (--base FILE, or base=...)."
+        )
     try:
         return load_base(source, download=False)
     except NotHere as error:

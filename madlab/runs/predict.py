@@ -8,18 +8,23 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from warnings import warn
 
 import numpy as np
 
+from madlab.benchmarks.listing import NO_IMAGE, NO_WAY, left_out
 from madlab.benchmarks.walk import files_below
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, MadlabWarning
 from madlab.files.pictures import is_image, read_image
 from madlab.prediction import BATCH, Guess, prepared_size, probabilities, top_classes
 from madlab.runs.loaded import LoadedRun
 
 
 def image_files(places: Iterable[Path]) -> tuple[list[Path], list[MadlabError]]:
-    """The files to read, and why some places have none. Of a folder, its images at any depth, in sorted order."""
+    """The files to read, and why some places have none. Of a folder, its images at any depth, in sorted order.
+
+    A warning names what else a folder has, as cameras write formats that Pillow cannot read.
+    """
     files: list[Path] = []
     failures: list[MadlabError] = []
     for place in places:
@@ -27,10 +32,14 @@ def image_files(places: Iterable[Path]) -> tuple[list[Path], list[MadlabError]]:
             files.append(place)  # whatever it is: reading it tells what is wrong
             continue
         try:
-            found = [file for file in files_below(place)[0] if is_image(file)]
+            below, not_followed = files_below(place)
+            found = [file for file in below if is_image(file)]
         except OSError as error:
             failures.append(MadlabError(f"{error.filename} cannot be opened ({error.strerror}): make it readable."))
             continue
+        for reason, others in ((NO_IMAGE, sorted({*below} - {*found})), (NO_WAY, not_followed)):
+            if others:
+                warn(left_out(place, others, reason), MadlabWarning, stacklevel=2)
         if not found:
             failures.append(MadlabError(f"The folder {place} has no images: give one that has some."))
         files += found

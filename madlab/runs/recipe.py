@@ -81,6 +81,10 @@ class Recipe:
         """
         return self.finish_bits if epoch >= self.epochs - max(1, round(FINISH * self.epochs)) else None
 
+    def may_keep(self, epoch: int) -> bool:
+        """Whether this epoch, counted from 0, may be the best: of a run that rounds, only those that were rounded."""
+        return self.finish_bits is None or self.bits(epoch) is not None
+
 
 class RecipeOptions(TypedDict, total=False):
     """The fields of `Recipe` as keyword arguments, for editors and type checkers (a test holds the two together)."""

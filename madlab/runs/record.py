@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass
 
 from madlab.adapters.base import join_method
 from madlab.benchmarks.walk import folders_with
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, some
 from madlab.files.jsonfiles import MOST, parse_json, read_json, write_json
 from madlab.files.plain import read_bytes, write_bytes
 from madlab.files.schemas import STRICT, Whole, validated
@@ -36,6 +36,8 @@ five domains at full width and 64 pixels by an older protocol, `few-images-64px`
 filters."""
 
 METRICS, RESULT = "metrics.jsonl", "result.json"
+PARTS = {"adapter", "norms", "head"}
+"""What the bytes of a stored domain are counted for."""
 
 T = TypeVar("T")
 OnDamage = Callable[[MadlabError], None]
@@ -83,7 +85,7 @@ class Result:
     date: the day on which it finished, YYYY-MM-DD in UTC. rates: the peak learning rates of "adapter", "batchnorm" and
     "head" that it was trained with. stored_bytes: of "adapter", "norms" and "head" as inference needs them, the norms
     as scale and shift (the run's own file has their running statistics too, for further training). test_images: how
-    many there are; test_correct: which of them the stored network gets right (`marks.pack_correct`), in the order of
+    many there are; test_correct: which of them the stored network gets right (`pack_correct`), in the order of
     the test split. rounded: the same domain in fewer bits, by their number ("8", "4", "3", "2"), once `round_run` was
     asked for it. balanced_accuracy: on the test images, the mean over the classes. cost: of this training,
     "images_per_second" of its epochs and "peak_bytes", the most memory that the process has had (on a GPU, that the run
@@ -248,6 +250,9 @@ def _of_one_run(run: Run) -> Run:
     unknown = {one.val_accuracy is None for one in validated_ones}
     pairs["whether there was a validation"] = {config.recipe.trainval}, unknown
     stored: list[Result | Rounded] = [result, *result.rounded.values()]
+    for one in stored:
+        if one.stored_bytes and set(one.stored_bytes) != PARTS:
+            raise MadlabError(f"{run.path} is damaged (stored_bytes are not those of {some(PARTS)}): train it again.")
     tested = [one for one in stored if one.test_correct]
     shares = [_share_correct(one.test_correct, result.test_images, run.path) for one in tested]
     pairs["test accuracy"] = [one.test_accuracy for one in tested], shares

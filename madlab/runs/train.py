@@ -234,7 +234,7 @@ def repeat(config: Path | str, out: Path | str | None = None, **changes: Any) ->
                 "will do."
             )
     if arguments["domain"] is None:
-        raise MadlabError(f"The run of {config} was trained on a Domain object: give a domain (--domain).")
+        raise MadlabError(f"{config} does not say where the images are: give them (--domain FOLDER, or domain=...).")
     return train(out=out, **arguments)
 
 

@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 from warnings import warn
@@ -36,7 +37,7 @@ from madlab.runs.epoch import (
     train_epoch,
     training_batches,
 )
-from madlab.runs.folder import ADAPTER, BATCH, CHECKPOINT, Checkpoint, CheckpointFacts, images_of
+from madlab.runs.folder import ADAPTER, BATCH, CHECKPOINT, Checkpoint, CheckpointFacts, digests_of, images_of
 from madlab.runs.probe import fit_epoch, has_linear_head, start_head, trains_head_alone
 from madlab.runs.rates import head_factor, make_optimiser, peak_rates
 from madlab.runs.recalibrate import recalibrate
@@ -183,13 +184,10 @@ class Training:
         return {name: tensor.clone() for name, tensor in self.view.own_state().items()}
 
     def _eligible(self) -> list[Epoch]:
-        """The epochs that may be the best: where the recipe rounds, those that were trained and validated rounded."""
+        """The epochs that may be the best."""
         if self.probed:  # each has another weight decay, and there is nothing to round
             return self.log
-        return [entry for entry in self.log if self.config.recipe.finish_bits is None or self._rounds(entry)]
-
-    def _rounds(self, entry: Epoch) -> bool:
-        return self.config.recipe.bits(entry.epoch - 1) is not None
+        return [entry for entry in self.log if self.config.recipe.may_keep(entry.epoch - 1)]
 
     def _all_finite(self) -> bool:
         momentum = [state["momentum_buffer"] for state in self.optimiser.state.values() if "momentum_buffer" in state]
@@ -217,6 +215,10 @@ class Training:
         self.log, self.best, self.seconds = list(stopped.facts.log), stopped.best, stopped.facts.seconds
         self.start = stopped.facts.start
 
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        return digests_of(self.domain)
+
     def _store(self) -> None:
         if self.folder is None:
             return
@@ -232,6 +234,7 @@ class Training:
             self._rates(),
             start=self.start,
             filter_factors=self.filter_factors,
+            digests=self._digests,
         )
         Checkpoint.take(self.view, self.optimiser, self.best, facts).write(self.folder / CHECKPOINT)
 
@@ -260,7 +263,8 @@ class Training:
         images = len(self.domain.val)
         share = (self.start / 100 * images + 2) / (images + 4)
         if best / 100 < share - 2 * math.sqrt(share * (1 - share) / (images + 4)):
-            exact = max((entry.val_accuracy or 0.0 for entry in self.log if not self._rounds(entry)), default=0.0)
+            before = [entry for entry in self.log if self.config.recipe.bits(entry.epoch - 1) is None]
+            exact = max((entry.val_accuracy or 0.0 for entry in before), default=0.0)
             by_rounding = f"Before it was rounded, {exact:.1f} % were: choose more bits (finish_bits)."
             by_rate = "Lower the learning rates; `madlab diagnose` says which."
             warn(

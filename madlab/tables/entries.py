@@ -1,5 +1,6 @@
 """Rows of a benchmark that can be compared: published ones as they were printed, and ours from tables of runs."""
 
+import os
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -8,16 +9,30 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass as schema
 
 from madlab.backbones import WEIGHTS
 from madlab.benchmarks.score import DECATHLON_BASELINE, SKETCH_BASELINE, decathlon_score, domain_scores, published_rows
+from madlab.errors import MadlabError
 from madlab.files.jsonfiles import read_json
+from madlab.files.schemas import validated
+from madlab.runs.record import Percent
 from madlab.tables.report import Table
 
 BASELINES = {"decathlon": DECATHLON_BASELINE, "sketch": SKETCH_BASELINE}
 BASE_DOMAINS = {"decathlon": "imagenet12", "sketch": "imagenet"}
 """Benchmark -> the domain that the base network was trained on. It needs no adapter: its accuracy is the base's own."""
 NETWORKS = {"resnet50": "ResNet-50", "densenet121": "DenseNet-121"}
+
+
+@schema(frozen=True, config=ConfigDict(extra="ignore", strict=True, allow_inf_nan=False))
+class Pretraining:
+    """What is used of the log that data_scripts/pretrain_base.py writes beside a base network's weights."""
+
+    domain: str
+    sha256: str
+    test_accuracy: Percent
 
 
 @dataclass(frozen=True)
@@ -112,11 +127,14 @@ def base_accuracy(benchmark: str, table: Table) -> tuple[float, str] | None:
     if source is None:
         return None
     shipped = WEIGHTS / f"{source}.safetensors"
-    log = (shipped if shipped.is_file() else Path(source)).with_suffix(".json")
-    facts = read_json(log) if log.is_file() else {}
-    if facts.get("domain") != BASE_DOMAINS[benchmark] or facts.get("sha256") != run["base_sha256"]:
+    log = Path(os.path.splitext(shipped if shipped.is_file() else source)[0] + ".json")
+    try:
+        facts = validated(Pretraining, read_json(log), str(log)) if os.path.isfile(log) else None
+    except MadlabError:  # something else that lies beside the weights
         return None
-    return facts["test_accuracy"], f"from {log.name}"
+    if facts is None or facts.domain != BASE_DOMAINS[benchmark] or facts.sha256 != run["base_sha256"]:
+        return None
+    return facts.test_accuracy, f"from {log.name}"
 
 
 def budget(params: str | None) -> float | None:

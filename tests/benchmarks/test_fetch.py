@@ -4,8 +4,10 @@ import hashlib
 import os
 import random
 import socket
+import threading
 import time
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,28 @@ def test_a_host_without_ranges_starts_again(shelf: Path, here: Path) -> None:
     (here / "data.bin.part").write_bytes(DATA[:70_000])
     with serve(shelf, ranges=False) as host:
         assert get(here, host).read_bytes() == DATA
+
+
+def test_a_page_in_the_place_of_the_file_costs_nothing_that_is_there(shelf: Path, here: Path) -> None:
+    """A captive portal answers a request for the rest with 200, a page, and no length."""
+    (here / "data.bin.part").write_bytes(DATA[:70_000])
+
+    class Portal(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>Please log in")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Portal)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with pytest.raises(MadlabError, match="begins anew and does not say how long the file is"):
+        get(here, f"http://127.0.0.1:{server.server_port}/data.bin")
+    server.shutdown()
+    server.server_close()
+    assert (here / "data.bin.part").read_bytes() == DATA[:70_000]
 
 
 @pytest.mark.parametrize("part", [b"x" * 70_000, b"x" * 100_000, b"x" * 100_001], ids=["short", "full", "long"])

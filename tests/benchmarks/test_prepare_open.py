@@ -105,7 +105,7 @@ def test_what_can_go_wrong(tmp_path: Path) -> None:
         raise RuntimeError("Connection refused")
 
     gone = Source(SPLIT.protocol, 1, "", unreachable, {})
-    with pytest.raises(MadlabError, match=r"could not download dtd \(Connection refused\): check the network"):
+    with pytest.raises(MadlabError, match=r"could not download or read dtd \(Connection refused\): check the network"):
         prepare(tmp_path, gone)
     with pytest.raises(MadlabError, match="dtd has 9 images in train and val instead of 10"):
         prepare(tmp_path, played("dtd", WHOLE, (7, 3, 3)))

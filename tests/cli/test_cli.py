@@ -249,7 +249,7 @@ def test_a_config_knows_its_base(place, capsys, tmp_path):
     command = ["train", "--config", str(tmp_path / "config.json"), "--out", str(tmp_path / "run")]
     refused(capsys, command, r"other.safetensors is not the base network of .*config.json any more")
     assert cli.main([*command, "--base", str(place / "other.safetensors")]) == 0
-    for source, words in (("d" * 400, "no domain or folder"), (None, "give a domain")):
+    for source, words in (("d" * 400, "no domain or folder"), (None, "does not say where the images are")):
         (tmp_path / "config.json").write_text(json.dumps(config | {"source": source}))
         refused(capsys, [*command[:-1], str(tmp_path / "b"), "--base", config["base"]["source"]], words)
     config["base"]["source"] = "b" * 400

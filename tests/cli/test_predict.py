@@ -63,8 +63,16 @@ def test_what_cannot_be_read_is_named_at_the_end_and_the_others_are_predicted(
     (tmp_path / "empty").mkdir()
     code, out, err = predict(capsys, place, tmp_path / "mixed", tmp_path / "absent.png", tmp_path / "empty")
     assert code == 2 and [row["file"] for row in csv.DictReader(io.StringIO(out))] == [str(tmp_path / "mixed/b.png")]
-    assert err.count("\n") == 4 and err.startswith("madlab: 3 of what was asked for could not be read:")
+    assert err.count("\n") == 5 and "madlab: 3 of what was asked for could not be read:" in err
+    assert "mixed: 1 entry is left out, being in no format that Pillow can read (notes.txt)." in err
     assert "a broken.jpg cannot be read" in err and "absent.png cannot be read" in err and "empty has no images" in err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no FIFOs")
+def test_a_pipe_is_not_waited_for(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    code, _, err = predict(capsys, place, tmp_path / "pipe.png")
+    assert code == 2 and "pipe.png is not a plain file" in err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")

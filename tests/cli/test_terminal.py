@@ -1,5 +1,6 @@
 """However a command ends, it says one sentence, gives the right exit code, and lets no name steer the terminal."""
 
+import errno
 import os
 import pickle
 import signal
@@ -77,6 +78,16 @@ def test_success_says_nothing_and_defects_pass(capsys):
     for error in (ZeroDivisionError, FileNotFoundError, SystemExit):
         with pytest.raises(error), ending():
             raise error
+
+
+def test_what_the_operating_system_has_against_a_place_is_a_sentence(capsys):
+    with ending() as end:
+        os.stat("/dev/null/runs/config.json")
+    told = capsys.readouterr().err
+    assert end.code == 2 and told.startswith("madlab: /dev/null/runs/config.json cannot be used (Not a directory): ")
+    with ending() as end:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/x")
+    assert end.code == 2 and "free some space" in capsys.readouterr().err
 
 
 def test_handlers_come_back_and_ignored_signals_stay_ignored():

@@ -10,7 +10,7 @@ import timm
 import torch
 import torchvision
 from any_networks import lively
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny import WIDTH, write_base, write_folder
 from torch import Tensor, nn
 
@@ -120,7 +120,10 @@ def test_peft_answers_as_the_adapted_network_does(method: str, tmp_path: Path) -
     assert sorted(path.name for path in (tmp_path / "own.peft").iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
+        "madlab.json",
     ]
+    about = json.loads((tmp_path / "own.peft" / "madlab.json").read_text())
+    assert about["class_names"] == list(net.view("pets").facts.class_names) and about["method"] == method
     base = small()
     base.fc = nn.Linear(base.fc.in_features, 3)  # as PEFT's users would
     loaded = peft.PeftModel.from_pretrained(base, tmp_path / "own.peft")
@@ -149,7 +152,8 @@ def test_peft_has_a_rank_for_each_layer(tmp_path: Path) -> None:
 def test_an_export_that_answers_otherwise_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was written is wrong in one weight; a file that was there before stays as it was."""
     net, old = network_with(small(), "mad"), tmp_path / "own.safetensors"
-    old.write_bytes(b"before")
+    export_domain(net, "pets", old)
+    before = old.read_bytes()
 
     def spoilt(path: Path, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
         from madlab.files.tensors import save_tensors
@@ -159,7 +163,7 @@ def test_an_export_that_answers_otherwise_is_not_kept(tmp_path: Path, monkeypatc
     monkeypatch.setattr("madlab.exports.weights.save_tensors", spoilt)
     with pytest.raises(madlab.MadlabError, match=r"differ from the merged network's by 1, so it was not written"):
         export_domain(net, "pets", old)
-    assert old.read_bytes() == b"before" and list(tmp_path.iterdir()) == [old]
+    assert old.read_bytes() == before and list(tmp_path.iterdir()) == [old]
 
 
 @pytest.mark.parametrize("off", [1e-3, float("nan")])
@@ -276,10 +280,14 @@ def test_an_export_does_not_replace_what_madlab_has_trained(tmp_path: Path) -> N
     net = MultiDomainNet(madlab.resnet26(num_classes=5, width=4))
     net.add_domain("d", 3)
     net.save_domain("d", tmp_path / "adapter.safetensors")
-    held = (tmp_path / "adapter.safetensors").read_bytes()
-    with pytest.raises(madlab.MadlabError, match="holds what madlab itself has written"):
-        export_domain(net, "d", tmp_path / "adapter.safetensors")
-    assert (tmp_path / "adapter.safetensors").read_bytes() == held
+    save_file({"conv.weight": torch.zeros(3)}, tmp_path / "lite0.safetensors")  # as timm's weights are
+    damaged = (tmp_path / "adapter.safetensors").read_bytes()[:-3]
+    (tmp_path / "damaged.safetensors").write_bytes(damaged)
+    for name in ("adapter", "lite0", "damaged"):
+        held = (tmp_path / f"{name}.safetensors").read_bytes()
+        with pytest.raises(madlab.MadlabError, match="is no export of madlab's, and is not replaced"):
+            export_domain(net, "d", tmp_path / f"{name}.safetensors")
+        assert (tmp_path / f"{name}.safetensors").read_bytes() == held
     for _ in range(2):  # an export may be made again
         export_domain(net, "d", tmp_path / "weights.safetensors")
 

@@ -106,7 +106,7 @@ def test_the_card_has_what_a_hub_reads_and_what_a_reader_asks(place: Path) -> No
     (metric,) = facts["model-index"][0]["results"][0]["metrics"]
     assert metric["value"] == pytest.approx(result["test_accuracy"] / 100)
     assert "scaled to 0..1 and normalised with mean" in body and "| validation accuracy |" in body
-    assert result["base"]["sha256"] in body and "class0, class1, class2" in body
+    assert result["base"]["sha256"] in body and "\n0. class0\n1. class1\n2. class2\n" in body
     assert r"Noise, \*made\* by \<b\>code\</b\>." in body  # a text is no markup
     for heading in ("Results", "Use", "Base network", "Data", "Intended use", "Licence"):
         assert f"\n## {heading}\n" in body
@@ -193,6 +193,23 @@ def test_a_strangers_folder_downloads_nothing_and_loads_no_pickle(
     assert not (tmp_path / "touched").exists()
 
 
+def test_the_command_of_the_card_is_that_of_the_run(place: Path, tmp_path: Path) -> None:
+    """Names of domains and base networks are in config.json; what was a file has to be given, in the form it had."""
+    card = (place / "shared" / "README.md").read_text()
+    base = "'PATH OF THE BASE NETWORK.safetensors'"
+    assert f"madlab train --config config.json --domain FOLDER --base {base} --out again" in card
+    from madlab.exports.share import _file_of
+
+    used = replace(RunConfig.read(place / "run").base, source="timm:lcnet_050:/home/ann/lcnet.safetensors")
+    assert _file_of(used) == "timm:lcnet_050:PATH OF THE BASE NETWORK.safetensors"
+
+
+def test_names_and_addresses_of_the_card_stay_what_they_are(place: Path, tmp_path: Path) -> None:
+    address = "https://example.org/my_photos?a=1&b=2"
+    share_run(place / "run", tmp_path / "shared", data=f"From {address} (*all*).")
+    assert rf"From {address} (\*all\*)." in (tmp_path / "shared" / "README.md").read_text()
+
+
 def test_what_is_missing_is_told(place: Path, tmp_path: Path) -> None:
     told = share_run(place / "run", tmp_path / "shared")
     assert any("--license" in line for line in told) and any("--data" in line for line in told)
@@ -205,8 +222,12 @@ def test_bad_input_is_told_and_nothing_is_written(place: Path, tmp_path: Path) -
         share_run(place / "run", tmp_path / "shared", license="MIT License\nevil: true")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("keep me")
-    with pytest.raises(madlab.MadlabError, match="holds something else"):
-        share_run(place / "run", tmp_path / "mine")
+    for more in ({}, {"README.md": "# My thesis", "config.json": "{}"}):  # as nearly every project has
+        for name, text in more.items():
+            (tmp_path / "mine" / name).write_text(text)
+        with pytest.raises(madlab.MadlabError, match="holds something else"):
+            share_run(place / "run", tmp_path / "mine")
+    assert (tmp_path / "mine" / "README.md").read_text() == "# My thesis"
     with pytest.raises(madlab.MadlabError, match="is not a folder"):
         share_run(place / "run", tmp_path / "mine" / "thesis.txt")
     unfinished = tmp_path / "unfinished"

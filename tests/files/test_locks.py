@@ -64,6 +64,21 @@ def test_a_killed_process_blocks_nobody(tmp_path):
     free(tmp_path)
 
 
+def test_a_lock_of_another_user_that_may_only_be_read_is_taken(tmp_path, monkeypatch):
+    """As a killed process leaves it in a folder that several people share."""
+    (tmp_path / LOCK).write_bytes(b"")
+    opened = os.open
+
+    def strict(path, flags, *mode):
+        if flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", strict)
+    with hold(tmp_path), pytest.raises(MadlabError, match="is writing into"), hold(tmp_path):
+        pass
+
+
 def test_the_same_process_is_refused_too(tmp_path):
     with hold(tmp_path):
         taken(tmp_path, f"Process {os.getpid()}, this one,")

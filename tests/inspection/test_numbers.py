@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -154,3 +155,11 @@ def test_a_run_beside_itself_does_not_differ() -> None:
 def test_other_images_cannot_be_compared() -> None:
     with pytest.raises(madlab.MadlabError, match="not given the same images"):
         paired(random_answers(seed=1), random_answers(seed=2))
+
+
+def test_images_that_were_prepared_in_another_way_have_other_pixels() -> None:
+    one = random_answers()
+    zoomed = replace(one, images=one.images + 1)
+    with pytest.raises(madlab.MadlabError, match="not given the same images"):
+        paired(one, zoomed)
+    assert paired(one, zoomed, prepared_alike=False).mcnemar == 1.0

@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import pytest
 from tiny import write_base, write_folder
 
 import madlab
+from madlab import figures
 from madlab.cli import main
 from madlab.inspection import compare_runs, inspect_run
 from madlab.inspection.change import by_layer
 from madlab.runs.config import RunConfig
+from madlab.runs.repeat import command_again
 
 
 class Page(HTMLParser):
@@ -148,6 +151,43 @@ def test_two_runs_of_one_method_are_told_apart_by_their_folders(place: Path, tmp
     assert "The same in every option" in Page(path).text
 
 
+def test_two_sizes_of_one_window_can_be_compared(place: Path, tmp_path: Path) -> None:
+    """Networks of one crop are often resized differently before it: the pixels differ, the images do not."""
+    large = trained(place, tmp_path / "large", size=40, crop=32)
+    compare_runs(place / "mad", large, tmp_path / "both.html", device="cpu")
+
+
+def test_a_rounded_run_has_the_bytes_that_it_stores(place: Path, tmp_path: Path) -> None:
+    rounded = trained(place, tmp_path / "rounded", epochs=2, finish_bits=4)
+    text = Page(compare_runs(place / "mad", rounded, tmp_path / "both.html", device="cpu")[0]).text
+    exact, four = (json.loads((run / "result.json").read_text())["stored_bytes"] for run in (place / "mad", rounded))
+    for stored in (exact, four):
+        assert f"{stored['adapter']:,}, {stored['norms']:,}, {stored['head']:,}" in text
+    assert four["adapter"] < exact["adapter"] / 4
+    kept = "the best on validation of those that were rounded"
+    assert kept in Page(inspect_run(rounded, tmp_path / "own.html", device="cpu")[0]).text
+
+
+def test_names_that_the_font_cannot_write_are_numbers() -> None:
+    assert figures.axis_names(["cat", "\u732b", "x" * 40, "a$b"], [5, 6, 7, 8]) == [
+        "cat",
+        "class 6",
+        "x" * 23 + "…",
+        r"a\$b",
+    ]
+
+
+def test_the_command_from_within_the_folder_names_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place / "mad")
+    command = command_again(".", RunConfig.read("."), "-again")
+    assert command.endswith(f"--out {place / 'mad'}-again") and "--out .-again" not in command
+
+
+def test_images_that_are_no_longer_there_have_to_be_given(place: Path) -> None:
+    config = replace(RunConfig.read(place / "mad"), source="/nowhere/shades")
+    assert "--domain FOLDER" in command_again(place / "mad", config, "-again")
+
+
 def test_bad_input_is_one_sentence(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lost, unfinished = tmp_path / "lost", tmp_path / "unfinished"
     shutil.copytree(place / "mad", lost)
@@ -186,8 +226,8 @@ def test_images_from_elsewhere_are_used(place: Path, tmp_path: Path) -> None:
 
 def trained(place: Path, out: Path, **options: Any) -> Path:
     base = str(place / "small.safetensors")
-    given = {"base": base, "epochs": 1, "batch_size": 8, "progress": False, "device": "cpu"}
-    madlab.train(place / "shades", "mad", out=out, **given, **options)
+    given: dict[str, Any] = {"base": base, "epochs": 1, "batch_size": 8, "progress": False, "device": "cpu"}
+    madlab.train(place / "shades", "mad", out=out, **given | options)
     return out
 
 

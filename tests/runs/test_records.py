@@ -87,6 +87,7 @@ DAMAGED = {
     json.dumps(GOOD | {"result": RESULT | {"rank": float("nan")}}).encode(): "rank is nan",
     json.dumps(GOOD | {"result": RESULT | {"epochs": 10**12}}).encode(): "differ in epochs, number of epochs",
     json.dumps(GOOD | {"log": LOG[:2]}).encode(): "differ in number of epochs",
+    json.dumps(GOOD | {"result": RESULT | {"stored_bytes": {"adapter": 5}}}).encode(): "stored_bytes are not those of",
     json.dumps(GOOD | {"result": RESULT | {"val_accuracy": 51}}).encode(): "differ in validation accuracy",
 }
 

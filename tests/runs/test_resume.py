@@ -166,6 +166,23 @@ def test_classes_in_another_order_are_put_back_and_other_classes_are_refused(tmp
         run(tmp_path / "others", "mad", domain=noise(("a", "b", "d")))
 
 
+@pytest.mark.parametrize("what", ["a label of train", "a picture of train", "a label of val"])
+def test_other_images_of_the_same_number_are_noticed(tmp_path, what):
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", "mad", stop_after=1)
+    domain = noise()
+    split = what.split()[-1]
+    part = getattr(domain, split)
+    images, labels = part.images.clone(), part.labels.clone()
+    if "label" in what:
+        labels[0] = (labels[0] + 1) % 3
+    else:
+        images[0, 0, 0, 0] ^= 1
+    with pytest.raises(MadlabError, match="images or labels of domain 'noise' have changed"):
+        run(tmp_path / "run", "mad", domain=dataclasses.replace(domain, **{split: Split(images, labels)}))
+    run(tmp_path / "run", "mad")
+
+
 @pytest.mark.parametrize("name", [METRICS, RESULT, ADAPTER, CHECKPOINT, FAILURE])
 def test_what_stands_in_the_place_of_a_file_is_found_before_the_work(tmp_path, name):
     (tmp_path / name).mkdir()

@@ -98,8 +98,9 @@ class Evidence:
 
     @property
     def best(self) -> Epoch:
-        """The epoch whose adapter is kept: that of the highest validation accuracy."""
-        return best_epoch(list(self.log))
+        """The epoch whose adapter is kept: of those that may be, that of the highest validation accuracy."""
+        kept = [entry for entry in self.log if self.fitted or self.config.recipe.may_keep(entry.epoch - 1)]
+        return best_epoch(kept or self.log)  # of an unfinished run none may have been rounded yet
 
     @property
     def reached(self) -> float:

@@ -1,8 +1,6 @@
 """What a diagnosis tells: numbers, each beside its yardstick, comparisons, and the commands to try next."""
 
-import shlex
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from madlab.adapters import METHODS
 from madlab.adapters.base import split_method
@@ -29,7 +27,7 @@ from madlab.analysis.diagnosis.signatures import (
     UNFINISHED,
     WILDLY,
 )
-from madlab.runs.config import CONFIG
+from madlab.runs.repeat import command_again
 
 KINDS = {TOO_HIGH: "adapter", TOO_LOW: "adapter", HEAD: "head", BATCHNORM: "batchnorm"}
 LARGER = "resnet26-tinyimagenet"
@@ -141,14 +139,4 @@ def _method(run: Evidence, method: str) -> dict[str, str]:
 
 
 def _train(run: Evidence, ending: str, **changes: object) -> str:
-    """`madlab train` with the run's config and some changes; what a config cannot name is left to the reader."""
-    options: dict[str, object] = {"config": str(Path(run.path) / CONFIG)}
-    if run.config.source is None:
-        options["domain"] = "DOMAIN"
-    if run.config.base.source is None:
-        options["base"] = "BASE"
-    options |= changes | {"out": run.path + ending}
-    words = [
-        (f"--{name.replace('_', '-')}", *([] if value is None else [str(value)])) for name, value in options.items()
-    ]
-    return shlex.join(["madlab", "train", *(word for pair in words for word in pair)])
+    return command_again(run.path, run.config, ending, **changes)
