@@ -66,8 +66,8 @@ def anatomy_of(base: nn.Module) -> Anatomy:
     Auxiliary heads, which eval mode skips, are not part of it. Raises MadlabError if the network has no convolution,
     cannot run, does not return logits (B, classes), or does something that would let its domains change each other.
     """
-    layers = {n: m for n, m in base.named_modules() if isinstance(m, Layer) and not _is_inner(n)}
-    norms = {n: m for n, m in base.named_modules() if is_norm(m) and not _is_inner(n)}
+    layers = {n: m for n, m in base.named_modules() if isinstance(m, Layer) and not is_inner(n)}
+    norms = {n: m for n, m in base.named_modules() if is_norm(m) and not is_inner(n)}
     _refuse_unusual_weights(base)
     convs = [layer for layer in layers.values() if isinstance(layer, nn.Conv2d)]
     if not convs:
@@ -154,7 +154,7 @@ def filters(layer: Layer) -> list[nn.Parameter]:
     return [layer.get_parameter("weight")]
 
 
-def _is_inner(name: str) -> bool:
+def is_inner(name: str) -> bool:
     """Whether a module is a part of a parametrization, which belongs to its layer."""
     return "parametrizations" in name.split(".")
 
@@ -182,8 +182,14 @@ def _refuse_unusual_weights(base: nn.Module) -> None:
                 f"Layer {name} computes its weight in a hook (torch.nn.utils.weight_norm, spectral_norm or prune): "
                 "remove that, or use torch.nn.utils.parametrizations instead."
             )
-        if any(is_lazy(parameter) for parameter in module._parameters.values()):
+        if any(map(is_lazy, (*module._parameters.values(), *module._buffers.values()))):
             raise MadlabError(f"Layer {name} has no weight yet: run the network once before you hand it over.")
+        parametrised = parametrize.is_parametrized(module, "weight")
+        if isinstance(module, Layer) and not parametrised and module._parameters.get("weight") is None:
+            raise MadlabError(
+                f"Layer {name} has no parameter `weight`, but computes it from something else (in a hook, as for an "
+                "equalised learning rate): use torch.nn.utils.parametrize for that."
+            )
         if isinstance(module, torch.jit.ScriptModule) and any(True for _ in module.parameters()):
             raise MadlabError(f"Layer {name or 'of the network'} is TorchScript: hand over the network that it was.")
         held = [tensor for tensor in (*module._parameters.values(), *module._buffers.values()) if tensor is not None]

@@ -26,6 +26,8 @@ def fold(norm: nn.Module) -> dict[str, Tensor] | None:
         return {name: parameter.detach() for name, parameter in norm.named_parameters()}
     if not isinstance(norm, _NormBase) or norm.running_mean is None or norm.running_var is None:
         return None
+    if not {"running_mean", "running_var"} <= norm.state_dict().keys():  # which a file could not make neutral
+        return None
     if norm._parameters.get("weight") is None or norm._parameters.get("bias") is None:  # or they are parametrised
         return None
     as_pytorch = type(norm).forward in FORWARDS and "forward" not in vars(norm)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
 from threading import get_ident
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from madlab.adapters.layer import rebuild
 from madlab.errors import MadlabError, kind_and_reason
-from madlab.sizes import timm_size
+from madlab.sizes import said, timm_size
 
 SIDES = (64, 224, 299, 32, 28)
 """Pixels of the images that are tried on a network without a `crop`; then comes what timm declares."""
@@ -44,15 +45,18 @@ def aside(device: torch.device) -> Iterator[set[nn.Module]]:
 
 def leaves(output: Tensor) -> set[Tensor]:
     """Every tensor that asks for a gradient and gets one from `output`: those at the ends of its graph."""
-    found, waiting, seen = set(), [output.grad_fn], set()
+    return {node.variable for node in nodes(output) if hasattr(node, "variable")}
+
+
+def nodes(output: Tensor) -> set[Any]:
+    """Every operation in the graph that autograd kept of `output`."""
+    waiting, seen = [output.grad_fn], set[Any]()
     while waiting:
         node = waiting.pop()
         if node is not None and node not in seen:
             seen.add(node)
-            if hasattr(node, "variable"):
-                found.add(node.variable)
             waiting += [before for before, _ in node.next_functions]
-    return found
+    return seen
 
 
 def same(logits: Tensor, others: Tensor, rounding: float = 1e-4) -> bool:
@@ -79,7 +83,7 @@ def try_out(
     twin = rebuild(base, {}, [*base.parameters(), *base.buffers()])
     tensors = dict(base.named_parameters()) | dict(base.named_buffers())
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-    crop, config = getattr(base, "crop", None), getattr(base, "pretrained_cfg", None)
+    crop, config = said(base, "crop"), getattr(base, "pretrained_cfg", None)
     declared = config.get("input_size") if isinstance(config, dict) else None  # (channels, height, width), of timm
     last = (timm_size(config).crop,) if isinstance(config, dict) and isinstance(declared, tuple | list) else ()
     sides = (crop,) if crop else tuple(dict.fromkeys((*SIDES, *last)))
@@ -161,8 +165,10 @@ def _refuse_hidden_use(base: nn.Module, used: set[Tensor | nn.Module], images: T
         for name in unused:
             parameter = other.get_parameter(name)
             parameter.add_(torch.ones_like(parameter))
+    other.train()  # where a weight that is kept for eval mode is made anew
+    other.eval()
     with aside(images.device):
-        stirred = other.train().eval()(images)  # through train(), where a weight kept for eval mode is made anew
+        stirred = other(images)
     if not same(logits, stirred):
         raise MadlabError(
             f"The network uses {' or '.join(unused)} in eval mode without a gradient (a detached or cached copy), so "

@@ -104,7 +104,8 @@ class Guard:
         if self.is_changed():
             raise MadlabError(
                 "The base network was changed after its first domain was added, and all its domains with it: undo the "
-                "change, or make a new MultiDomainNet of the changed base and train its domains anew."
+                "change, or make a new MultiDomainNet of the changed base and train its domains anew. (Take a moving "
+                "average of a domain's weights of its `own_state()` alone.)"
             )
 
     def _count(self) -> list[tuple[int, int]]:

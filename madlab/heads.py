@@ -42,6 +42,20 @@ def find_heads(network: nn.Module, name: str | None = None) -> dict[str, nn.Modu
     return {name: candidates[name]}
 
 
+def heads_to_replace(network: nn.Module, name: str) -> list[str]:
+    """The head that its user names; MadlabError where the logits come from others as well, which would stay."""
+    named = find_heads(network, name)
+    try:
+        found = find_heads(network)
+    except MadlabError:  # the user knows better
+        return list(named)
+    if name in found and len(found) > 1:
+        raise MadlabError(
+            f"The logits come from {' and '.join(found)} together: do not name a head, so that all are replaced."
+        )
+    return list(named)
+
+
 def new_head(head: nn.Module, num_classes: int) -> nn.Module:
     """A freshly initialised head for another number of classes: of the same kind, features, bias, device and dtype.
 
@@ -173,7 +187,7 @@ def _small_forward(network: nn.Module, candidates: dict[str, nn.Module], cuts: d
     sides = dict.fromkeys((own.crop, *SIDES) if own.declared else SIDES)
     defined_first = next((m.in_channels for m in network.modules() if isinstance(m, nn.Conv2d)), 3)
     failures = []
-    for channels, side in product(dict.fromkeys((defined_first, 3)), sides):
+    for channels, side in product(dict.fromkeys((defined_first, 3, 1)), sides):
         cuts.clear()
         images = torch.linspace(-1, 1, 2 * channels * side * side, device=like.device, dtype=like.dtype)
         try:

@@ -23,10 +23,11 @@ from madlab.errors import MadlabError
 from madlab.facts import DomainFacts, make_facts
 from madlab.files.tensors import load_tensors, save_tensors
 from madlab.guard import Guard, fingerprint
-from madlab.heads import find_heads, tell_if_unusual
+from madlab.heads import find_heads, heads_to_replace, tell_if_unusual
 from madlab.hub import domain_file
 from madlab.prediction import Guess, Picture, predict
 from madlab.proof import prove
+from madlab.sizes import name_of, said
 from madlab.stored import Form, StoredBytes, decode, encode, lost, settled, stored_bytes
 from madlab.view import DomainView, assemble, refuse_assigned
 
@@ -127,10 +128,10 @@ class MultiDomainNet(nn.Module):
             "method": method,
             "options": options,
             "class_names": class_names,
-            "normalization": normalization or getattr(self.base, "normalization", None) or {},
+            "normalization": normalization or said(self.base, "normalization") or {},
             "heads": self._heads(head),
-            "resize": getattr(self.base, "resize", None) if resize is None else resize,
-            "crop": getattr(self.base, "crop", None) if crop is None else crop,
+            "resize": said(self.base, "resize") if resize is None else resize,
+            "crop": said(self.base, "crop") if crop is None else crop,
             "grey": grey,
             "squash": squash,
         }
@@ -236,7 +237,7 @@ class MultiDomainNet(nn.Module):
             raise MadlabError(f"Domain {domain!r} is on the meta device and has no values: save one that has.")
         form = settled(view, Form(bits, norms))
         self.check_base()
-        facts = {"base": getattr(self.base, "name", ""), "base_sha256": self.guard.sha256}
+        facts: dict[str, Any] = {"base": name_of(self.base), "base_sha256": self.guard.sha256}
         if form != Form():
             facts["stored"] = form.to_json()
         save_tensors(path, encode(view, form), view.facts.to_json() | facts)
@@ -258,7 +259,7 @@ class MultiDomainNet(nn.Module):
             raise MadlabError(f"{path} is not a domain that madlab saved.")
         if stored["base_sha256"] != self.guard.sha256:
             named = stored["base"] or "without a name"
-            same = " with other values, or in another number format" if named == getattr(self.base, "name", "") else ""
+            same = " with other values, or in another number format" if named == name_of(self.base) else ""
             raise MadlabError(f"{path} was trained on another base network ({named}{same}): load that.")
         try:
             facts = make_facts(self._meant(stored) | ({} if name is None else {"name": name}))
@@ -308,11 +309,11 @@ class MultiDomainNet(nn.Module):
             self._take_in_base()
 
     def _heads(self, name: str | None) -> list[str]:
-        return self.heads if name is None else list(find_heads(self.base, name))
+        return self.heads if name is None else heads_to_replace(self.base, name)
 
     def _meant(self, stored: dict[str, Any]) -> dict[str, Any]:
         """What a domain's file says; one of madlab 0.1 has one head or names none, and leaves sizes to the base."""
-        meant = {key: getattr(self.base, key, None) for key in ("resize", "crop")} | stored
+        meant = {key: said(self.base, key) for key in ("resize", "crop")} | stored
         if "heads" not in stored:
             meant["heads"] = [stored["head"]] if "head" in stored else self.heads
         return meant

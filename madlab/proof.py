@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from madlab.adapters import Frame
 from madlab.errors import MadlabError, kind_and_reason
-from madlab.forward import aside, check_logits, leaves, same, sample, unchanged
+from madlab.forward import aside, check_logits, leaves, nodes, same, sample, unchanged
 from madlab.view import DomainView
 
 
@@ -48,7 +48,13 @@ class _CannotRun(Exception):
 def _prove_at(view: DomainView, images: Tensor, as_new: Callable[[], None]) -> None:
     # Where a norm's gain or the head starts at zero, no adapter would show.
     _stir([p for kind, group in view.parameter_groups().items() if kind != "adapter" for p in group], 0.1)
-    before = _run(view.eval(), images)
+    with _base_asks(view) as of_base:
+        before = _run(view.eval(), images)
+    if hidden := sorted(of_base[tensor] for tensor in leaves(before) & of_base.keys()):
+        raise MadlabError(
+            f"A domain of this network computes with the base's own {hidden[0]}: the network reads it through a "
+            "function that holds it (a lambda, a closure, a hook), which no copy can follow."
+        )
     _check_reached(view, before)
     with _restored(view), _unsaved_kept(view):
         _check_reached(view, _run(view.train(), images))
@@ -74,6 +80,11 @@ def _check_reached(view: DomainView, logits: Tensor) -> None:
     reached = leaves(logits)
     for name, adapter in view.adapters().items():
         if _learns(adapter) and reached.isdisjoint(adapter.parameters()):
+            if any("CheckpointFunctionBackward" in type(node).__name__ for node in nodes(logits)):
+                raise MadlabError(
+                    f"Layer {name} lies within torch.utils.checkpoint, which hides what it computes with: call that "
+                    "with use_reentrant=False."
+                )
             raise MadlabError(
                 f"Layer {name} was adapted, but no gradient reaches its adapter: the network does not run it, or reads "
                 "its weight past autograd; leave it out with layers=[...]."
@@ -83,6 +94,28 @@ def _check_reached(view: DomainView, logits: Tensor) -> None:
             raise MadlabError(
                 f"The logits do not come from the head {name}: name the layer that they come from as head."
             )
+    for name, parameter in view.own.items():
+        if parameter not in reached:
+            raise MadlabError(
+                f"No gradient reaches {name}, so that {view.method.name!r} could not train it: if it is parametrised, "
+                "remove that (torch.nn.utils.parametrize.remove_parametrizations)."
+            )
+
+
+@contextmanager
+def _base_asks(view: DomainView) -> Iterator[dict[Tensor, str]]:
+    """The parameters of the base, by their names, of which the domain has its own; a forward within shows their use."""
+    base, names = view.guard.base, [*view.own]
+    names += [f"{name}.{key}" for name in view.norms for key, _ in base.get_submodule(name).named_parameters()]
+    replaced = {base.get_parameter(name): name for name in names}
+    kept: dict[Tensor, str] = {p: name for p, name in replaced.items() if p.is_floating_point()}
+    for parameter in kept:
+        parameter.requires_grad_(True)
+    try:
+        yield kept
+    finally:
+        for parameter in kept:
+            parameter.requires_grad_(False)
 
 
 @contextmanager

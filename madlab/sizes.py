@@ -1,12 +1,25 @@
-"""The size at which images reach a network: what the network says of itself, or one documented default."""
+"""What a network says of itself in attributes, and the size at which images reach it, with one documented default."""
 
 import math
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 from torch import nn
 
 from madlab.errors import MadlabError
+
+
+def said(network: nn.Module, name: str) -> Any:
+    """What a network says in an attribute; None where there is none, or where it is a layer or a method of its own."""
+    value = getattr(network, name, None)
+    return None if isinstance(value, nn.Module) or callable(value) else value
+
+
+def name_of(network: nn.Module) -> str:
+    """What a network is called, "" if it does not say so."""
+    name = said(network, "name")
+    return name if isinstance(name, str) else ""
 
 
 @dataclass(frozen=True)
@@ -43,7 +56,7 @@ def image_size(network: nn.Module) -> ImageSize:
     An attribute that is missing takes the value of the other. Raises MadlabError for sizes that are not whole numbers
     of pixels from 1 on, and for a crop larger than the resized image.
     """
-    resize, crop = getattr(network, "resize", None), getattr(network, "crop", None)
+    resize, crop = said(network, "resize"), said(network, "crop")
     if resize is None and crop is None:
         config = getattr(network, "pretrained_cfg", None)
         return timm_size(config) if isinstance(config, dict) and config.get("input_size") else DEFAULT_SIZE

@@ -16,11 +16,12 @@ from torch.nn.utils import parametrize
 from madlab.adapters import METHODS, Adapter
 from madlab.adapters.base import Layer, filters_of
 from madlab.adapters.layer import AdaptedConv2d, rebuild, without_parametrization
-from madlab.anatomy import Anatomy
+from madlab.anatomy import Anatomy, filters, is_inner
 from madlab.errors import MadlabError
 from madlab.facts import DomainFacts
 from madlab.guard import Guard
 from madlab.heads import new_head
+from madlab.sizes import said
 
 Anything = TypeVar("Anything")
 
@@ -127,6 +128,7 @@ class DomainView(nn.Module):
         self.training = mode
         learners: list[nn.Module] = [*self.heads().values(), *self.adapters().values()]
         learners += [m for m in self.network.modules() if not m._modules and not m._parameters and not m._buffers]
+        learners += [m for m in self.network.modules() if isinstance(m, nn.RNNBase)]  # cuDNN trains through no other
         if self.method.adapts_batchnorm:
             learners += [norm for name, norm in self.norm_layers().items() if name not in self.folded]
         for module in learners:
@@ -214,8 +216,9 @@ class DomainView(nn.Module):
     def merged(self, shared: bool = False) -> nn.Module:
         """A plain network of its own with the adapted weights, in eval mode, with what one must know of its images.
 
-        Its attributes `normalization`, `class_names`, `resize` and `crop` are the domain's; all its parameters can be
-        trained. shared: let it hold the domain's own tensors where nothing adapts them, only to be run and forgotten.
+        Its attributes `normalization`, `class_names`, `resize` and `crop` are the domain's, unless it has a layer of
+        that name; all its parameters can be trained. shared: let it hold the domain's own tensors where nothing adapts
+        them, only to be run and forgotten.
         """
         modules = self.network.modules()
         replacements = {m: without_parametrization(m) for m in modules if parametrize.is_parametrized(m)}
@@ -223,16 +226,20 @@ class DomainView(nn.Module):
         for layer in self.adapted_layers().values():
             replacements[layer] = layer.merged(weights.setdefault(layer.adapter, nn.Parameter(layer.weight.detach())))
         if shared:
-            return rebuild(self.network, replacements, [*self.parameters(), *self.buffers()]).eval()
+            plain = rebuild(self.network, replacements, [*self.parameters(), *self.buffers()])
+            plain.eval()  # whose return value some networks forget
+            return plain
         plain = rebuild(self.network, replacements)
         for name in self.folded:
             plain.get_buffer(f"{name}.num_batches_tracked").zero_()
         for parameter in plain.parameters():
-            parameter.requires_grad_(parameter.is_floating_point())
+            parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
         for key in ("class_names", "normalization", "resize", "crop"):
-            if getattr(self.facts, key) is not None:
+            is_its_own = hasattr(plain, key) and said(plain, key) is None  # a layer or a method of that name
+            if getattr(self.facts, key) is not None and not is_its_own:
                 setattr(plain, key, copy.deepcopy(getattr(self.facts, key)))
-        return plain.eval()
+        plain.eval()
+        return plain
 
 
 def assemble(
@@ -242,6 +249,7 @@ def assemble(
     method, heads = METHODS[facts.method], [base.get_submodule(name) for name in facts.heads]
     # Heads are drawn first, so that with one seed they are the same whatever numbers an adapter draws.
     replacements: dict[Any, Any] = {h: new_head(without_parametrization(h), facts.num_classes) for h in heads}
+    _refuse_second_use(base, adapted)
     adapters: dict[Tensor, Adapter] = {}  # layers that share a filter bank share its adapter
     for name, layer in adapted.items():
         options = {k: v[name] if isinstance(v, Mapping) else v for k, v in facts.options.items()}
@@ -252,6 +260,10 @@ def assemble(
         replacements[layer] = AdaptedConv2d(copy.copy(plain), adapters[plain.weight])
     own: dict[str, nn.Parameter] = {}
     if method.trains_everything:
+        if any(parameter.is_complex() for parameter in base.parameters()):
+            raise MadlabError(
+                f"The base network has complex parameters, which {facts.method!r} cannot train: choose another method."
+            )
         of_heads = {parameter for head in heads for parameter in head.parameters()}
         others = {n: p for n, p in anatomy.others.items() if p not in of_heads}
         own = {name: nn.Parameter(parameter.detach().clone()) for name, parameter in others.items()}
@@ -267,6 +279,18 @@ def assemble(
         options = {"size": facts.crop or 32} | facts.options
         prompt = method.prompt(channels, **options).to(like.device, like.dtype)
     return DomainView(network, facts, list(anatomy.norms), own, guard, channels, prompt)
+
+
+def _refuse_second_use(base: nn.Module, adapted: Mapping[str, Layer]) -> None:
+    """An adapter takes a layer's place, and so does not reach other modules that hold the layer's weight."""
+    weights = {p: name for name, layer in adapted.items() for p in filters(layer)}
+    for owner, module in base.named_modules():
+        for key, parameter in module._parameters.items():
+            if parameter in weights and not isinstance(module, Layer) and not is_inner(owner):
+                raise MadlabError(
+                    f"The weight of layer {weights[parameter]} is also {f'{owner}.{key}'.removeprefix('.')}, where no "
+                    "adapter would reach it: leave the layer out with layers=[...], or let the network hold it once."
+                )
 
 
 def _by_first_name(named: Mapping[str, Anything]) -> dict[str, Anything]:

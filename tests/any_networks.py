@@ -20,7 +20,8 @@ def lively(network):
             tensor = getattr(module, name, None)
             if isinstance(tensor, torch.Tensor) and tensor.ndim == 1 and "Norm" in type(module).__name__:
                 tensor.data.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
-    return network.eval()
+    network.eval()  # not every network returns itself
+    return network
 
 
 def sized(network, crop):

@@ -302,6 +302,92 @@ def test_tied_weights_stay_tied(method, tmp_path):
     assert torch.equal(net(batch, domain="again"), net(batch, domain="d"))
 
 
+class FrozenNorms(Body):
+    """The usual way to keep BatchNorm frozen, which forgets to return the network."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.norm.eval()
+
+
+class Named(nn.Module):
+    """A layer called normalization, a method called crop."""
+
+    def __init__(self):
+        super().__init__()
+        self.normalization, self.body = nn.BatchNorm2d(3, affine=False), Body()
+
+    def crop(self, x):
+        return x[..., 1:-1, 1:-1]
+
+    def forward(self, x):
+        return self.body(self.normalization(self.crop(x)))
+
+
+class ByKeyword(Body):
+    """Calls layers by keyword, and one of its own with two inputs."""
+
+    class Masked(nn.Conv2d):
+        def forward(self, x, mask):
+            return super().forward(x * mask)
+
+    def __init__(self):
+        super().__init__()
+        self.conv = ByKeyword.Masked(6, 8, 3, stride=2)
+
+    def forward(self, x):
+        x = self.stem(input=x)
+        x = self.norm(self.conv(x, mask=(x > 0).to(x.dtype)))
+        return self.head(input=x.mean((2, 3)))
+
+
+class GreyMixer(nn.Module):
+    """Its first convolution, in the order in which they are defined, is not the one that the images reach."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix, self.stem, self.head = nn.Conv2d(8, 8, 3), nn.Conv2d(1, 8, 3), nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        return self.head(self.mix(self.stem(x)).mean((2, 3)))
+
+
+class Recurrent(Body):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = nn.GRU(8, 8, batch_first=True), nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        x = self.norm(self.conv(self.stem(x))).flatten(2).transpose(1, 2)
+        return self.head(self.rnn(x)[0].mean(1))
+
+
+@pytest.mark.parametrize("build", [FrozenNorms, Named, ByKeyword, GreyMixer, Recurrent])
+@pytest.mark.parametrize("method", ["mad", "finetune"])
+def test_networks_that_are_written_in_unusual_ways_are_adapted_and_merged(build, method):
+    torch.manual_seed(0)
+    base = lively(build())
+    net = MultiDomainNet(base)
+    net.add_domain("d", 3, method)
+    batch = images(net)
+    loss = F.cross_entropy(net.view("d").train()(batch), torch.arange(len(batch)) % 3)
+    loss.backward()
+    with torch.no_grad():
+        for parameter in net.trainable_parameters("d"):
+            if parameter.grad is not None:
+                parameter -= 0.1 * parameter.grad
+    net.eval()
+    assert torch.allclose(net.merge("d")(batch), net(batch, "d"), atol=1e-4)
+
+
+def test_a_recurrent_layer_follows_the_mode():
+    """cuDNN computes no gradient through one in eval mode."""
+    net = MultiDomainNet(Recurrent())
+    net.add_domain("d", 3)
+    view = net.view("d").train()
+    assert view.network.rnn.training and not view.eval().network.rnn.training
+
+
 def test_inference_mode_leaves_nothing_that_cannot_be_trained(tmp_path):
     torch.manual_seed(0)
     net, batch = MultiDomainNet(lively(Body())), torch.randn(6, 3, 12, 12)

@@ -538,6 +538,15 @@ class Shifted(nn.LayerNorm):
         return images * self.weight + self.bias + self.away
 
 
+class Unsaved(nn.BatchNorm2d):
+    """Its statistics are in no file."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            self.register_buffer(name, self._buffers.pop(name), persistent=False)
+
+
 NORMS = {
     "plain": (nn.BatchNorm2d, True),
     "activated": (Activated, True),
@@ -570,6 +579,20 @@ def test_a_norm_is_folded_only_where_that_is_what_it_computes(kind, bits, tmp_pa
     net.load_domain(path, "again")
     assert bool(net.view("again").folded) == folds
     close(net(images(), "again"), net(images(), "d"), 1e-5 if bits is None or not folds else 0.1)
+
+
+def test_statistics_that_no_file_holds_are_not_folded(tmp_path) -> None:
+    """A domain that does not train them may have them; they would be applied a second time."""
+    torch.manual_seed(0)
+    base = Small()
+    base.body[1] = Unsaved(12)
+    base.body[1].running_mean.normal_()
+    base.body[1].running_var.uniform_(0.5, 2)
+    net = MultiDomainNet(base)
+    net.add_domain("d", CLASSES, "frozen")
+    net.save_domain("d", tmp_path / "d.safetensors", norms="folded")
+    net.load_domain(tmp_path / "d.safetensors", "again")
+    close(net(images(), "again"), net(images(), "d"))
 
 
 def test_a_norm_keeps_a_buffer_of_its_own(tmp_path) -> None:

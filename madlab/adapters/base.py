@@ -77,22 +77,22 @@ def is_plain(layer: Layer) -> bool:
     return type(layer).forward is kind.forward and "forward" not in vars(layer) and not any(hooks)
 
 
-def run_with(weight: Tensor, layer: Layer, x: Tensor) -> Tensor:
-    """What a layer with a forward of its own or with hooks makes of x with another weight.
+def run_with(weight: Tensor, layer: Layer, *inputs: Any, **named: Any) -> Tensor:
+    """What a layer with a forward of its own or with hooks makes of its inputs with another weight.
 
     The weight is that of a twin, made for this call. `functional_call` lends it to the layer itself: a second thread
     then adapts what is adapted already, and so does a forward that was set on the layer and asks for its weight.
     Nothing but the compiler, which cannot follow the twin, and has one thread, goes that way.
     """
     if torch.compiler.is_compiling() and "forward" not in vars(layer):
-        return functional_call(layer, {"weight": weight}, (x,))
-    return _run_twin(weight, layer, x)
+        return functional_call(layer, {"weight": weight}, inputs, named)
+    return _run_twin(weight, layer, *inputs, **named)
 
 
 @torch.compiler.disable
-def _run_twin(weight: Tensor, layer: Layer, x: Tensor) -> Tensor:
+def _run_twin(weight: Tensor, layer: Layer, *inputs: Any, **named: Any) -> Tensor:
     twin = with_weight(layer, weight)
-    output: Tensor = twin(x)
+    output: Tensor = twin(*inputs, **named)
     vars(layer).update(vars(twin) | {"_parameters": layer._parameters})  # what a forward notes, the layer keeps
     return output
 

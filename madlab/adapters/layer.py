@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from madlab.adapters import Adapter
-from madlab.adapters.base import Layer, with_weight
+from madlab.adapters.base import Layer, run_with, with_weight
 from madlab.errors import MadlabError, reason
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -30,8 +30,11 @@ class AdaptedConv2d(nn.Module):
         self.conv = conv
         self.adapter = adapter
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.adapter.convolve(self.conv, x)
+    def forward(self, *inputs: Any, **named: Any) -> Tensor:
+        """The layer's output for its input, as `Adapter.convolve`; more inputs than one are for its own forward."""
+        if len(inputs) == 1 and not named:
+            return self.adapter.convolve(self.conv, inputs[0])
+        return run_with(self.weight, self.conv, *inputs, **named)
 
     @property
     def weight(self) -> Tensor:

@@ -18,6 +18,7 @@ from madlab.facts import DomainFacts
 from madlab.files.plain import check_writable, read_bytes, write_bytes
 from madlab.network import MultiDomainNet
 from madlab.prediction import prepared_size
+from madlab.sizes import name_of
 
 TOLERANCE = 1e-4
 """By how much a logit may differ, as a share of the largest one: other libraries add float32 in another order."""
@@ -105,13 +106,14 @@ def deployable(net: MultiDomainNet, domain: str, normalises: bool = False) -> De
     view = net.view(domain)
     # A copy where nothing is merged: what follows changes format and mode, and the base's tensors are everybody's.
     network = net.merge(domain) if view.prompt is None else rebuild(nn.Sequential(view.prompt, view.network), {})
+    network.eval()
     network = network.to("cpu", torch.float32).to(memory_format=torch.contiguous_format)
     if normalises:
         if not view.facts.normalization:
             raise MadlabError(f"Domain {domain!r} does not know its normalization: export it without.")
         network = Normalised(network, view.facts.normalization)
-    size, name = prepared_size(view), getattr(net.base, "name", "")
-    return Deployable(network.eval(), view.facts, view.channels, size.resize, size.crop, normalises, name)
+    size, name = prepared_size(view), name_of(net.base)
+    return Deployable(network, view.facts, view.channels, size.resize, size.crop, normalises, name)
 
 
 @contextmanager

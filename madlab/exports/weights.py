@@ -16,6 +16,7 @@ from madlab.exports.deployable import Deployable, staged
 from madlab.files.tensors import load_tensors, save_tensors
 from madlab.heads import new_head
 from madlab.network import MultiDomainNet
+from madlab.sizes import name_of
 
 # As torchvision builds them for its weights: what helped to train them is left out.
 WITHOUT_HELPERS: dict[str, dict[str, Any]] = {
@@ -52,7 +53,7 @@ def stock_of(net: MultiDomainNet, domain: str, source: str | None) -> Stock:
         options = WITHOUT_HELPERS.get(rest[0], {}) | {"num_classes": classes}
         told = ", ".join(f"{name}={value!r}" for name, value in options.items())
         return Stock(f"torchvision.models.{rest[0]}({told})", lambda: torchvision.models.get_model(rest[0], **options))
-    call = f"the base network {getattr(net.base, 'name', '') or 'of this run'} with a head of {classes} classes"
+    call = f"the base network {name_of(net.base) or 'of this run'} with a head of {classes} classes"
     return Stock(call, lambda: with_new_heads(net, domain))
 
 
@@ -61,7 +62,9 @@ def with_new_heads(net: MultiDomainNet, domain: str) -> nn.Module:
     facts = net.view(domain).facts
     heads = [net.base.get_submodule(name) for name in facts.heads]
     replacements: dict[Any, Any] = {head: new_head(without_parametrization(head), facts.num_classes) for head in heads}
-    return rebuild(net.base, replacements).eval()
+    network = rebuild(net.base, replacements)
+    network.eval()
+    return network
 
 
 def write_weights(deployable: Deployable, stock: Stock, path: Path) -> None:
@@ -74,7 +77,8 @@ def write_weights(deployable: Deployable, stock: Stock, path: Path) -> None:
     from safetensors.torch import load_file
 
     _refuse_to_replace(path)
-    network = stock.make().float().eval()
+    network = stock.make().float()
+    network.eval()
     own = network.state_dict()
     state = {name: tensor for name, tensor in deployable.network.state_dict().items() if name in own}
     with staged(path) as place:

@@ -88,7 +88,8 @@ class CheckpointFacts:
     epochs so far; seconds: the time that they took. rates: the peak learning rates, which are the method's own where
     the config has none, and may be others in another version of madlab; None in files older than this entry. start:
     validation accuracy before the first step, in percent, where it was measured. filter_factors: as in `Result`.
-    digests: sha256 of "train" and "val", pixels and labels; {} in older files.
+    digests: sha256 of "train" and "val", pixels and labels; {} in older files. head_factor: `rates.head_factor` before
+    the first step, which statistics that moved would change; None in older files.
     """
 
     config: RunConfig
@@ -100,6 +101,7 @@ class CheckpointFacts:
     start: Percent | None = None
     filter_factors: dict[str, Share] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
+    head_factor: float | None = None
 
     def matched(self, config: RunConfig, domain: Domain, folder: Path) -> Domain:
         """The domain in the order of these classes; MadlabError if a run of `config` on it would not be the same run.

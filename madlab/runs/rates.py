@@ -106,7 +106,9 @@ def head_inputs(view: DomainView) -> Iterator[list[Tensor]]:
     """What reaches the heads of a view while this lasts, call by call: (B, F), or (B, F, H, W) for an nn.Conv2d."""
     found: list[Tensor] = []
     hooks = [
-        head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].detach()))
+        head.register_forward_pre_hook(
+            lambda _, inputs, named: found.append((inputs or tuple(named.values()))[0].detach()), with_kwargs=True
+        )
         for head in view.heads().values()
     ]
     try:

@@ -52,6 +52,9 @@ def recalibrate(view: DomainView, domain: Domain, crop: int, batch_size: int = 6
     try:
         if norms:
             update_bn(islice(images, count), _OnlyNormsLearn(view, norms))
+            for norm, state in zip(norms, before, strict=True):
+                if norm.num_batches_tracked is not None and norm.num_batches_tracked == 0:
+                    norm.load_state_dict(state)  # it takes no statistics from batches, and keeps those that it has
     except BaseException:
         for norm, momentum, state in zip(norms, momenta, before, strict=True):
             norm.momentum = momentum

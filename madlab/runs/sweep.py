@@ -32,7 +32,7 @@ from madlab.runs.logs import make_log
 from madlab.runs.recipe import RecipeOptions, make_recipe
 from madlab.runs.record import Result, Run
 from madlab.runs.train import check_backend, checked_layers, method_and_options
-from madlab.sizes import image_size
+from madlab.sizes import image_size, name_of
 
 MOST_SEEDS = 1000
 
@@ -114,7 +114,7 @@ class Grid:
         config = replace(
             before,
             source=cell.domain,
-            base=BaseUsed(getattr(network, "name", ""), fingerprint(network), options["base"]),
+            base=BaseUsed(name_of(network), fingerprint(network), options["base"]),
             method=options["method"],
             options=options["options"],
             layers=options["layers"],

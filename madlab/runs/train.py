@@ -34,7 +34,7 @@ from madlab.runs.recipe import Recipe, RecipeOptions, make_recipe
 from madlab.runs.record import RESULT, Epoch, Result, Run
 from madlab.runs.step import PLAIN
 from madlab.runs.training import Training
-from madlab.sizes import image_size
+from madlab.sizes import image_size, name_of
 
 
 def train(
@@ -102,7 +102,7 @@ def train(
         domain=data.name,
         source=source,
         flip=data.flip,
-        base=BaseUsed(getattr(network, "name", ""), fingerprint(network), named),
+        base=BaseUsed(name_of(network), fingerprint(network), named),
         method=method,
         options=options,
         layers=layers,

@@ -85,7 +85,9 @@ class Training:
             self.filter_factors = filter_factors(self.view, domain, config.recipe, self.crop)
         elif stopped is not None:
             self.filter_factors = stopped.facts.filter_factors
-        self.optimiser = make_optimiser(self.view, config.recipe, self._head_factor(), self.filter_factors)
+        known = stopped and stopped.facts.head_factor
+        self.head_factor = self._head_factor() if known is None else known
+        self.optimiser = make_optimiser(self.view, config.recipe, self.head_factor, self.filter_factors)
         weights = loss_weights(domain, config.recipe)
         self.step = (
             None if self.probed else make_step(self.view, config.recipe, self.optimiser, weights, config.compile)
@@ -224,17 +226,17 @@ class Training:
             return
         # The metrics first: a run that is killed between the two repeats the epoch and writes the same line once more.
         write_log(self.folder, self.log)
-        names, images = tuple(self.domain.class_names), images_of(self.domain)
         facts = CheckpointFacts(
             self.config,
-            images,
-            names,
+            images_of(self.domain),
+            tuple(self.domain.class_names),
             tuple(self.log),
             self._elapsed(),
             self._rates(),
             start=self.start,
             filter_factors=self.filter_factors,
             digests=self._digests,
+            head_factor=self.head_factor,
         )
         Checkpoint.take(self.view, self.optimiser, self.best, facts).write(self.folder / CHECKPOINT)
 
@@ -345,4 +347,4 @@ def network_for(config: RunConfig, domain: Domain, base: nn.Module, crop: int) -
 def network_to_evaluate(net: MultiDomainNet, domain: str) -> nn.Module:
     """A domain's network in eval mode, merged, so that its weights are computed once; a prompt has none to merge."""
     view: DomainView = net.view(domain)
-    return net.merge(domain).eval() if view.prompt is None else view.eval()
+    return net.merge(domain) if view.prompt is None else view.eval()

@@ -93,6 +93,31 @@ def test_all_batches_are_of_one_size(place, batch_size) -> None:
     assert 0 <= len(domain.train) - sum(sizes) < len(sizes)
 
 
+class Frozen(nn.BatchNorm2d):
+    """The usual way to freeze a norm: it stays in eval mode."""
+
+    def train(self, mode=True):
+        return super().train(False)
+
+
+def test_a_norm_that_takes_no_statistics_keeps_its_own(place) -> None:
+    torch.manual_seed(0)
+    base = nn.Sequential(nn.Conv2d(3, 4, 3), Frozen(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Flatten())
+    base = nn.Sequential(*base[:-1], nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    base[1].running_mean.fill_(0.3)
+    base[1].running_var.fill_(2.0)
+    base.crop = 32
+    net, domain = madlab.MultiDomainNet(base), place[1]
+    net.add_domain("d", domain.num_classes, "batchnorm")
+    view = net.view("d")
+    recalibrate(view, domain, 32)
+    frozen, other = view.norm_layers().values()
+    assert torch.equal(frozen.running_mean, torch.full((4,), 0.3)) and torch.equal(
+        frozen.running_var, torch.full((4,), 2.0)
+    )
+    assert int(other.num_batches_tracked) > 0
+
+
 def test_labels_are_not_read(place) -> None:
     net, domain = place
     for name in ("one", "other"):
