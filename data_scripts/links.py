@@ -22,8 +22,9 @@ BEGIN, END = "|:--|:--|--:|\n", "<!-- end of notebooks, which make links writes 
 INSTALL = """\
 import subprocess
 import sys
+from importlib.util import find_spec
 
-if "google.colab" in sys.modules:  # Colab has PyTorch and all the rest: only madlab is installed there
+if "google.colab" in sys.modules and find_spec("madlab") is None:  # Colab lacks nothing but madlab itself
     for source in ("git+https://github.com/{repository}", "madlab>=0.2"):
         if subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", source]).returncode == 0:
             break

@@ -32,8 +32,11 @@ def chosen_device(device: torch.device | str | None) -> torch.device:
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """bf16 (fp16 would need loss scaling) on a GPU that has it; a CPU gains nothing from it here."""
-    bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    """bf16 (fp16 would need loss scaling) on a GPU that has it; a CPU gains nothing from it here.
+
+    GPUs before Ampere, Colab's T4 among them, only emulate it, and cuDNN has no convolutions for that.
+    """
+    bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
 

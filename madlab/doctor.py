@@ -24,7 +24,7 @@ def examine() -> Iterator[tuple[str, str]]:
 
     from madlab.backbones import WEIGHTS, resnet26
     from madlab.benchmarks.fetch import cache_folder
-    from madlab.device import default_device
+    from madlab.device import autocast, default_device
     from madlab.network import MultiDomainNet
 
     device = default_device()
@@ -36,6 +36,10 @@ def examine() -> Iterator[tuple[str, str]]:
     net = MultiDomainNet(resnet26(num_classes=4, width=8).to(device)).train()
     net.add_domain("tiny", num_classes=3, method="mad")
     images = torch.rand(4, 3, 32, 32, device=device)
-    net(images, domain="tiny").square().mean().backward()
+    optimiser = torch.optim.SGD(net.trainable_parameters("tiny"), lr=0.1)
+    with autocast(device):
+        loss = net(images, domain="tiny").square().mean()
+    loss.backward()
+    optimiser.step()
     net.to("cpu")
     yield "training step", f"works ({1000 * (time.time() - began):.0f} ms, the first one)"

@@ -12,6 +12,9 @@ from torch import nn
 
 from madlab.errors import MadlabError
 
+NUMBER = 4
+"""Bytes of a number in float32."""
+
 
 @dataclass(frozen=True)
 class ConvShape:

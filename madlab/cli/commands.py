@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from madlab.cli.terminal import is_terminal, listed, tell, warn
+from madlab.cli.terminal import is_terminal, listed, tell, wait_for, warn
 from madlab.errors import MadlabError
 
 MANY_FILES = 200
@@ -32,7 +32,7 @@ def course(folder: Path, no_open: bool) -> None:
     if no_open:
         return
     tell("Opening JupyterLab; Ctrl-C ends it.")
-    if code := open_course(folder):
+    if code := wait_for(open_course(folder)):
         raise MadlabError(f"JupyterLab ended with exit code {code}: what it printed says why.")
 
 

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -78,6 +79,20 @@ def stopped_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def wait_for(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a program in the same terminal; returns its exit code.
+
+    Ctrl-C reaches it, too, and it may ask what is meant; the signals that end this process are passed on to it.
+    """
+    while True:
+        try:
+            return process.wait()
+        except Stopped:
+            process.terminate()
+        except KeyboardInterrupt:
+            continue
 
 
 class Ending:

@@ -17,10 +17,9 @@ from madlab.errors import MadlabError, printable
 from madlab.exports.deployable import staged_folder
 from madlab.files.tensors import load_tensors, save_tensors
 from madlab.hub import ADAPTER
-from madlab.runs.config import CONFIG, BaseUsed
+from madlab.runs.config import CONFIG, BaseUsed, train_command
 from madlab.runs.loaded import check_finished, load_run
 from madlab.runs.record import Run, write_log
-from madlab.runs.repeat import train_command
 
 CARD = "README.md"
 UNKNOWN = "unknown"

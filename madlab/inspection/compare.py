@@ -16,10 +16,9 @@ from madlab.inspection import numbers
 from madlab.inspection.answers import Answers
 from madlab.inspection.page import SHOWN, TEMPLATES, as_percent, curves_of, finished
 from madlab.inspection.pictures import Figure, answered, figure
-from madlab.runs.config import RunConfig
+from madlab.runs.config import RunConfig, command_again
 from madlab.runs.loaded import LoadedRun
 from madlab.runs.record import Run
-from madlab.runs.repeat import command_again
 from madlab.statistics import DRAWS, Interval, bootstrap_interval, resampled_accuracies
 
 

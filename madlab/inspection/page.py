@@ -17,10 +17,10 @@ from madlab.inspection import numbers
 from madlab.inspection.answers import SPLITS, Answers, answers_of
 from madlab.inspection.change import MOVED, LayerChange, alphas_of, by_layer, stored
 from madlab.inspection.pictures import Figure, answered, figure
+from madlab.runs.config import command_again
 from madlab.runs.evaluate import check_data, domain_of
 from madlab.runs.loaded import LoadedRun, check_finished, load_run
 from madlab.runs.record import Run
-from madlab.runs.repeat import command_again
 
 PAGE = "inspect.html"
 """What the page is called where no other name is given; it lies in the run folder."""

@@ -12,7 +12,7 @@ course       the notebooks as an installed package carries them
 from madlab.lessons.checks import CheckResult, Wrong, check, random_convs, same_number, same_tensor
 from madlab.lessons.predictions import Prediction, predict
 from madlab.lessons.quizzes import Question, Quiz, quiz
-from madlab.lessons.session import few, in_colab, say, setup, tier
+from madlab.lessons.session import few, in_colab, keep, say, setup, tier
 from madlab.lessons.shipped import shipped
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "check",
     "few",
     "in_colab",
+    "keep",
     "predict",
     "quiz",
     "random_convs",

@@ -22,7 +22,10 @@ def notebooks() -> dict[str, bytes]:
             return {name: archive.read(name) for name in sorted(archive.namelist())}
     if found := sorted(CHECKOUT.glob("[0-9][0-9]_*.ipynb")):
         return {path.name: path.read_bytes() for path in found}
-    raise MadlabError('This installation has no notebooks: install it again with pip install "madlab[lab]".')
+    raise MadlabError(
+        "This installation has no notebooks: install a wheel that has them (pip install --force-reinstall --no-deps "
+        "WHEEL), or open those of a checkout."
+    )
 
 
 def copy_course(folder: Path | str) -> list[Path]:
@@ -42,8 +45,8 @@ def copy_course(folder: Path | str) -> list[Path]:
     return list(missing)
 
 
-def open_course(folder: Path | str) -> int:
-    """Open JupyterLab on the first notebook of the folder and wait until it ends; returns its exit code.
+def open_course(folder: Path | str) -> subprocess.Popen[bytes]:
+    """Open JupyterLab on the first notebook of the folder; returns its process, which has just begun.
 
     Raises MadlabError if JupyterLab is not installed.
     """
@@ -53,4 +56,4 @@ def open_course(folder: Path | str) -> int:
             "or open the notebooks in the editor of your choice."
         )
     first = next(iter(notebooks()))
-    return subprocess.run([sys.executable, "-m", "jupyterlab", first], cwd=folder).returncode
+    return subprocess.Popen([sys.executable, "-m", "jupyterlab", first], cwd=folder)

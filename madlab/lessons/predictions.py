@@ -61,15 +61,16 @@ class Prediction:
             return f"{found} {error}"
         if guess is None:
             return f"{found} You have not predicted anything; the box is above."
-        distance = guess - self._result
-        if abs(distance) < 0.5 * 10**-self._digits:
-            return f"{found} You predicted {self._number(guess)}: right."
-        side = "above" if distance > 0 else "below"
-        points = self.unit.replace("%", "points")
-        return f"{found} You predicted {self._number(guess)}, which is {self._number(abs(distance), points)} {side} it."
+        predicted = f"You predicted {_as_typed(guess)} {self.unit}".strip()
+        if self._number(guess) == self._number(self._result):
+            return f"{found} {predicted}: right."
+        distance = guess - float(f"{self._result:.{self._digits}f}")  # from what is shown
+        side, points = "above" if distance > 0 else "below", _as_typed(abs(distance))
+        unit = self.unit.replace("%", "point" if points == "1" else "points")
+        return f"{found} {predicted}, which is {f'{points} {unit}'.strip()} {side} it."
 
-    def _number(self, value: float, unit: str | None = None) -> str:
-        return f"{value:,.{self._digits}f} {self.unit if unit is None else unit}".strip()
+    def _number(self, value: float) -> str:
+        return f"{value:,.{self._digits}f} {self.unit}".strip()
 
     def _compared(self) -> None:
         if self._shown is not None:
@@ -81,6 +82,11 @@ class Prediction:
         from IPython.display import display
 
         display(self.view)
+
+
+def _as_typed(number: float) -> str:
+    """With as many digits as it has."""
+    return f"{number:,.10g}"
 
 
 def predict(question: str, unit: str = "") -> Prediction:

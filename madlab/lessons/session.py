@@ -6,6 +6,8 @@ import os
 import platform
 import sys
 from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,10 +18,10 @@ from madlab.errors import MadlabError
 TIERS = ("quick", "full")
 
 
-def setup(seed: int = 0) -> torch.device:
+def setup(seed: int = 0, gpu: bool = True) -> torch.device:
     """Begin a notebook: seed PyTorch, set the figures' style, print versions, device and tier; returns the device.
 
-    In Colab without a GPU it says which menu has one.
+    In Colab without a GPU it says which menu has one. gpu: whether the notebook has work for one.
     """
     from importlib.metadata import version
 
@@ -33,6 +35,9 @@ def setup(seed: int = 0) -> torch.device:
     device = default_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     print(f"madlab {version('madlab')}, PyTorch {torch.__version__}, Python {platform.python_version()}")
+    if not gpu:
+        print(f"Device: {device.type} ({name}). This notebook is no faster on a GPU.")
+        return device
     print(f"Device: {device.type} ({name}). Tier: {tier()}.")
     if in_colab() and device.type == "cpu":
         print(
@@ -40,6 +45,17 @@ def setup(seed: int = 0) -> torch.device:
         )
         print("Without one everything still works, on less data.")
     return device
+
+
+def keep(folder: Path | str) -> Path:
+    """Where to put runs that are to outlive this session: the folder itself, in Colab one of that name on your Drive.
+
+    Colab asks for leave to mount the Drive. A session that is lost there can then go on where it was.
+    """
+    if not in_colab():
+        return Path(folder)
+    import_module("google.colab.drive").mount("/content/drive")
+    return Path("/content/drive/MyDrive/madlab") / folder
 
 
 def tier() -> str:

@@ -85,7 +85,7 @@ class Training:
             self.filter_factors = filter_factors(self.view, domain, config.recipe, self.crop)
         elif stopped is not None:
             self.filter_factors = stopped.facts.filter_factors
-        known = stopped and stopped.facts.head_factor
+        known = None if stopped is None else stopped.facts.head_factor
         self.head_factor = self._head_factor() if known is None else known
         self.optimiser = make_optimiser(self.view, config.recipe, self.head_factor, self.filter_factors)
         weights = loss_weights(domain, config.recipe)

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from madlab.adapters import METHODS
+from madlab.analysis.counting import NUMBER
 from madlab.backbones import WEIGHTS, load_base
 from madlab.errors import MadlabError, MadlabWarning
 from madlab.guard import fingerprint
@@ -22,8 +23,6 @@ TUNED = ("adapter_lr", "head_lr", "batchnorm_lr", "adapter_decay", "head_decay")
 """The recipe's fields that are tuned for each method, so that runs which differ in them can still be compared."""
 DATA = {"split": "were split in different ways", "flip": "were mirrored in the training of some runs only"}
 """Fields of a run's config that say what it saw of its domain, and what to call a difference."""
-NUMBER = 4
-"""Bytes of a number in float32."""
 
 
 def as_frame(runs: Iterable[Run], rounded: bool = False) -> pd.DataFrame:

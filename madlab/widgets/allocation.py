@@ -7,12 +7,11 @@ from matplotlib.figure import Figure
 
 from madlab import figures
 from madlab.analysis.allocation import Spectrum
+from madlab.analysis.counting import NUMBER
 from madlab.analysis.cutting import auto_ranks, spending, uniform_rank
 from madlab.widgets.panel import Panel, choice, slider, switch
 
 SHOWN = ("rank", "share of the layer's change left out (%)", "bytes spent")
-NUMBER = 4
-"""Bytes of a number."""
 
 
 def shown_value(show: str, spectrum: Spectrum, rank: int) -> float:

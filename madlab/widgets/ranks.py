@@ -10,6 +10,7 @@ from torch import Tensor
 from madlab import figures
 from madlab.analysis import modulations
 from madlab.analysis.allocation import Spectrum
+from madlab.analysis.counting import NUMBER
 from madlab.analysis.nearest import explained
 from madlab.widgets.panel import Panel, choice, slider, switch
 
@@ -28,7 +29,8 @@ def rank_slider(
     alphas: layer -> alpha (M, N), trained. measure(I, fresh): held-out accuracy in percent with every layer cut to rank
     I, with BatchNorm's statistics as they were or measured anew; each is measured once and remembered. full, floor:
     accuracies of the whole alpha and of BatchNorm alone. trained: rank -> accuracy of factors trained at that rank. The
-    singular values are those of the change alpha - 1, beside the same numbers shuffled. The panel's `state` has rank,
+    singular values are those of the change alpha - 1, of which a cut to rank I keeps about I - 1, as one direction of
+    alpha carries the table of ones; the same numbers, shuffled, stand behind them. The panel's `state` has rank,
     fresh, parameters, share (of full alpha's), accuracy, gain (share of the way from the floor to full alpha), kept (of
     the layer's squared distance from one) and alpha, the map shown.
     """
@@ -51,7 +53,7 @@ def rank_slider(
         left, middle, right = (figure.add_axes(place) for place in _PLACES)
         figures.alpha_map(left, shown, span=max(0.1, float(2 * alpha.std())))
         left.set_title(f"what rank {rank} leaves out" if lost else f"α cut to rank {rank}")
-        figures.singular_values(middle, changes[layer], rank, noise[layer])
+        figures.singular_values(middle, changes[layer], rank - 1, noise[layer])
         middle.set_title("α − 1; grey: shuffled")
         figures.accuracy_by_rank(
             right,
@@ -73,7 +75,9 @@ def rank_slider(
         worth = f", <b>{100 * gain:.0f} %</b> of the way from BatchNorm alone ({floor:.1f} %) to full α ({full:.1f} %)"
         note = (
             f"This layer: I·(M+N) = {own:,}, {cheaper} than M·N = {m * n:,} (break-even at I = {m * n / (m + n):.1f}). "
-            f"All layers: <b>{parameters:,}</b> parameters, {100 * parameters / everything:.1f} % of full α. "
+            f"One of the {rank} carries the table of ones; <b>{100 * kept:.0f} %</b> of α's squared distance from one "
+            f"is kept. All layers: <b>{parameters:,}</b> parameters ({NUMBER * parameters / 1000:,.0f} kB), "
+            f"{100 * parameters / everything:.1f} % of full α. "
             f"Held-out accuracy <b>{accuracy:.1f} %</b>" + (worth if full > floor else "") + "."
         )
         state = {"rank": rank, "parameters": parameters, "share": parameters / everything, "kept": kept, "gain": gain}

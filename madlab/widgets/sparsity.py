@@ -129,7 +129,8 @@ def cause_board(runs: Rows) -> Panel:
         ax.set_title(f"{len(domains)} domains: the mean and its interval of 95 %; a dot is a domain")
         sure = [f"<b>{name}</b>" for name, one in told.items() if one is not None and one.p < 0.05 and name != against]
         note = f"Apart from zero: {', '.join(sure) or 'none'}." if "points" in show else ""  # no share is below zero
-        return {"note": note, "rows": shown, "told": told}
+        means = ", ".join(f"{cause} {one.estimate:.2f}" for cause, one in told.items() if one is not None)
+        return {"note": note, "alt": f"{show}, the mean over domains: {means}.", "rows": shown, "told": told}
 
     controls = {"show": choice("show", list(MEASURES)), "domain": choice("mark", [ALL, *domains])}
     return Panel(draw, controls, size=(9.5, 3.6))

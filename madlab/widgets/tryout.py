@@ -22,13 +22,11 @@ def try_out(
     net: MultiDomainNet,
     domains: Mapping[str, Domain],
     adapted: Mapping[str, Mapping[str, str]],
-    accuracies: Mapping[str, Mapping[str, float]],
 ) -> Panel:
     """Choose a domain, one of its test images and a method, and see what the network says: the likeliest classes.
 
-    adapted: domain -> method -> the name under which `net` has it. accuracies: domain -> method -> accuracy in percent
-    on the whole test split. The panel's `state` has probabilities (classes,), prediction and label (class names), and
-    right.
+    adapted: domain -> method -> the name under which `net` has it. The panel's `state` has probabilities (classes,),
+    prediction and label (class names), and right.
     """
 
     def draw(figure: Figure, domain: str, image: int, method: str) -> dict[str, Any]:
@@ -45,9 +43,11 @@ def try_out(
         left.set_title(f"this is {names[label]}")
         figures.class_bars(right, names, probabilities.tolist(), label)
         right.set_title("right" if prediction == label else f"wrong: {names[prediction]}")
-        told = ", ".join(f"{name} {accuracies[domain][name]:.1f} %" for name in adapted[domain])
+        verdict = "right" if prediction == label else "wrong"
+        sure = f"with a probability of {100 * float(probabilities[prediction]):.0f} %"
         return {
-            "note": f"Right on all {len(split)} test images of <b>{domain}</b>: {told}.",
+            "note": f"This is {names[label]}. With <b>{method}</b> the network says {names[prediction]}, {sure}: "
+            f"<b>{verdict}</b>.",
             "probabilities": probabilities,
             "prediction": names[prediction],
             "label": names[label],

@@ -29,6 +29,7 @@ html_additional_pages = {"index": "redirect.html"}
 html_copy_source = False
 html_math_renderer = "katex"
 html_show_sphinx = False
+html_show_search_summary = False  # it fetches pages, which a page opened from a folder must not
 
 myst_enable_extensions = ["attrs_block", "dollarmath", "amsmath", "substitution"]
 myst_heading_anchors = 3

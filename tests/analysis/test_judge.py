@@ -141,7 +141,7 @@ def test_what_is_said_has_a_yardstick_and_a_command() -> None:
     found = judge(LOW, [made("b", best=70.0)])
     assert "filters turned by 0.5, of 1 (0.1 to 0.82 in runs that work)" in found.because
     assert "beside it, b (mad) has +10.0 points of validation accuracy: rank too low is likely" in found.because
-    assert found.next == ("madlab train --config low/config.json --domain DOMAIN --method mad --out low-full",)
+    assert found.next == ("madlab train --config low/config.json --domain FOLDER --method mad --out low-full",)
 
 
 @pytest.mark.parametrize(

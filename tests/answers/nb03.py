@@ -212,6 +212,23 @@ def swap_nothing(network, make):
             make(module)
 
 
+def swap_by_children_once(network, make, made=None):
+    """`named_children` names a module once per parent, wherever else it stands in it."""
+    made = {} if made is None else made
+    for name, child in list(network.named_children()):
+        if isinstance(child, nn.Conv2d):
+            made[child] = made.get(child) or make(child)
+            setattr(network, name, made[child])
+        else:
+            swap_by_children_once(child, make, made)
+
+
+def head_beside(base, num_classes):
+    view = built(base, num_classes)
+    view.head, view.fc = view.fc, copy.deepcopy(base.fc)
+    return view
+
+
 RIGHT = {
     "add_domain": [built, by_recursion, shell],
     "swap": [swap_all, swap_by_recursion, swap_parents_first],
@@ -226,6 +243,7 @@ WRONG = {
         (lambda base, classes: base, "the base itself"),
         (in_the_base, "the base itself"),
         (frozen_head, "head is frozen"),
+        (head_beside, "last nn.Linear is never used"),
         (unfreezing, "gradients were switched on"),
         (unfreezing_norms, "gradients were switched on"),
         (wrapped_in(Idle), "no layer uses it"),
@@ -236,7 +254,8 @@ WRONG = {
         (wrapped_with_noise, "What reaches the head"),
     ],
     "swap": [
-        (swap_once_each, "at one of them"),
+        (swap_once_each, "not swapped at all of them"),
+        (swap_by_children_once, "not swapped at all of them"),
         (swap_at_every_place, "twice"),
         (swap_and_descend, "twice"),
         (swap_children, "nested"),

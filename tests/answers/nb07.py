@@ -83,6 +83,24 @@ def duel_by_sorting(ours, theirs, budget):
     return sum(leads.values()) / len(leads)
 
 
+def by_another_rule(pick, fits=lambda form, budget: form["bytes"] <= budget, cut_first=True):
+    """A duel that chooses its forms in another way."""
+
+    def duel(ours, theirs, budget):
+        sides = ours, theirs
+        if not cut_first:
+            sides = [[form for form in forms if fits(form, budget)] for forms in sides]
+        count = min(map(len, sides))
+        best = [pick([form for form in forms[:count] if fits(form, budget)])["test"] for forms in sides]
+        return statistics.mean(best[0][seed] - best[1][seed] for seed in best[0] if seed in best[1])
+
+    return duel
+
+
+def by_mean(forms):
+    return max(forms, key=lambda form: statistics.mean(form["val"].values()))
+
+
 RIGHT = {
     "lora_rank": [by_division, by_counting, lambda m, n, k: float(m * n // (n * k**2 + m))],
     "paired": [paired, paired_in_torch, paired_in_float32, paired_by_hand, lambda *given: np.array(paired(*given))],
@@ -126,5 +144,12 @@ WRONG = {
         (fair(report="val"), "flatter"),
         (fair(by_seed=False), "different seeds"),
         (lambda ours, theirs, budget: fair()(theirs, ours, budget), "wrong way round"),
+        (by_another_rule(by_mean, fits=lambda form, budget: form["bytes"] < budget), "exactly the budget"),
+        (by_another_rule(by_mean, cut_first=False), "count the trials first"),
+        # These often choose what forgetting another rule would.
+        (by_another_rule(lambda forms: min(forms, key=lambda form: form["bytes"])), ""),
+        (by_another_rule(lambda forms: forms[-1]), ""),
+        (by_another_rule(lambda forms: max(forms, key=lambda form: max(form["val"].values()))), ""),
+        (by_another_rule(lambda forms: max(forms, key=lambda form: form["val"][min(form["val"])])), ""),
     ],
 }

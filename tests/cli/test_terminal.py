@@ -12,7 +12,7 @@ import time
 import pytest
 
 from madlab.cli import terminal
-from madlab.cli.terminal import Stopped, ending, stopped_by_signals, tell
+from madlab.cli.terminal import Stopped, ending, stopped_by_signals, tell, wait_for
 from madlab.errors import MadlabError, printable
 
 HOSTILE = {
@@ -88,6 +88,25 @@ def test_what_the_operating_system_has_against_a_place_is_a_sentence(capsys):
     with ending() as end:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/x")
     assert end.code == 2 and "free some space" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_left_to_the_program_that_is_waited_for():
+    """JupyterLab asks whether to shut down; only what ends this process is passed on."""
+    told = []
+
+    class Lab:
+        ends = iter((KeyboardInterrupt(), KeyboardInterrupt(), Stopped(signal.SIGTERM), 0))
+
+        def wait(self):
+            end = next(self.ends)
+            if isinstance(end, BaseException):
+                raise end
+            return end
+
+        def terminate(self):
+            told.append("terminate")
+
+    assert wait_for(Lab()) == 0 and told == ["terminate"]
 
 
 def test_handlers_come_back_and_ignored_signals_stay_ignored():

@@ -1,5 +1,6 @@
 """The repository's address stands once; what repeats it is written by data_scripts/links.py."""
 
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -63,6 +64,15 @@ def test_the_readme_lists_every_notebook_with_its_minutes() -> None:
 
 @pytest.mark.parametrize("colab, codes, tried", [(False, [], 0), (True, [0], 1), (True, [1, 0], 2), (True, [1, 1], 2)])
 def test_the_install_cell_tries_both_sources_and_says_when_neither_answers(monkeypatch, colab, codes, tried) -> None:
+    run_install_cell(monkeypatch, colab, codes, tried, there=False)
+
+
+def test_what_is_installed_is_not_installed_again(monkeypatch) -> None:
+    """As a wheel that the reader has uploaded."""
+    run_install_cell(monkeypatch, True, [], 0, there=True)
+
+
+def run_install_cell(monkeypatch, colab, codes, tried, there) -> None:
     commands = []
 
     def install(command):
@@ -72,6 +82,7 @@ def test_the_install_cell_tries_both_sources_and_says_when_neither_answers(monke
     monkeypatch.setattr(subprocess, "run", install)
     if colab:
         monkeypatch.setitem(sys.modules, "google.colab", sys)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "madlab" and not there else sys)
     (cell,) = tagged(nbformat.read(NOTEBOOKS[0], as_version=4), "install")
     if codes and all(codes):
         with pytest.raises(SystemExit, match="Neither the repository nor the package index has madlab"):

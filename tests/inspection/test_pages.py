@@ -17,8 +17,7 @@ from madlab import figures
 from madlab.cli import main
 from madlab.inspection import compare_runs, inspect_run
 from madlab.inspection.change import by_layer
-from madlab.runs.config import RunConfig
-from madlab.runs.repeat import command_again
+from madlab.runs.config import RunConfig, command_again
 
 
 class Page(HTMLParser):

@@ -33,10 +33,9 @@ def test_jupyterlab_opens_on_the_first_notebook_in_the_folder(tmp_path, monkeypa
 
     def run(command, cwd):
         started.append((command[1:], cwd))
-        return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(course.subprocess, "run", run)
-    assert course.open_course(tmp_path) == 0
+    monkeypatch.setattr(course.subprocess, "Popen", run)
+    course.open_course(tmp_path)
     assert started == [(["-m", "jupyterlab", NOTEBOOKS[0].name], tmp_path)]
 
 

@@ -3,11 +3,15 @@
 import math
 import random
 import statistics
+import sys
+import types
+from pathlib import Path
 
 import pytest
 import torch
 
 from madlab import lessons
+from madlab.device import autocast
 from madlab.errors import MadlabError
 from madlab.lessons import Question, Quiz, Wrong, same_number, same_tensor, tier
 
@@ -162,13 +166,15 @@ def test_a_prediction_is_compared_with_what_was_found() -> None:
     assert prediction.value is None and "Found: 12.3 %" in prediction.comparison()
     assert "not predicted" in prediction.comparison()
     for typed, says in [
-        ("10", "2.3 points below"),
-        (" 20,5 %", "8.2 points above"),
-        ("12.34", "right"),
+        ("10", "You predicted 10 %, which is 2.3 points below"),
+        (" 20,5 %", "You predicted 20.5 %, which is 8.2 points above"),
+        ("12.34", "You predicted 12.34 %: right"),
+        ("11.3", "1 point below"),
+        ("12.24", "You predicted 12.24 %, which is 0.06 points below"),
         ("−1", "13.3 points below"),
-        ("1,012.34", "1,000.0 points above"),
+        ("1,012.3", "You predicted 1,012.3 %, which is 1,000 points above"),
         ("2,012", "1,999.7 points above"),
-        ("0,125", "12.2 points below"),
+        ("0,125", "12.175 points below"),
         ("many", "'many' is not a number"),
         ("nan", "'nan' is not a number"),
     ]:
@@ -198,3 +204,24 @@ def test_the_place_of_an_answer_says_nothing_about_it() -> None:
     places = {question.shuffled().index("answer 0") for question in questions}
     assert places == {0, 1, 2, 3}
     assert all(question.shuffled() == question.shuffled() for question in questions)
+
+
+def test_runs_lie_on_the_drive_in_colab_and_where_they_are_told_elsewhere(monkeypatch) -> None:
+    assert lessons.keep("runs/pocket") == Path("runs/pocket")
+    mounted = []
+    drive = types.SimpleNamespace(mount=mounted.append)
+    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+    monkeypatch.setitem(sys.modules, "google.colab.drive", drive)
+    assert lessons.keep("runs/pocket") == Path("/content/drive/MyDrive/madlab/runs/pocket")
+    assert mounted == ["/content/drive"]
+
+
+def test_an_emulated_bf16_is_not_used(monkeypatch) -> None:
+    """A T4 has it by emulation alone, in which cuDNN computes no convolutions."""
+
+    def supported(including_emulation=True):
+        return including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    monkeypatch.setattr(torch, "autocast", lambda kind, dtype, enabled: enabled)
+    assert autocast(torch.device("cuda")) is False

@@ -1,5 +1,6 @@
 """What the site records of a panel: the pictures that the panel itself draws, each once, and nothing disturbed."""
 
+import html
 import json
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,19 @@ def test_every_state_has_the_picture_and_the_note_that_the_panel_draws(tmp_path:
         whole = np.concatenate([np.asarray(part) for part in parts], axis=1)
         assert whole.shape == (SCALE * 200, SCALE * 400, 3)
         assert np.abs(whole.astype(int) - pixels(panel.figure())).mean() < 1
+
+
+def test_the_alternative_text_is_the_panels_own_or_its_note(tmp_path: Path) -> None:
+    def draw(figure: Any, power: int) -> dict[str, Any]:
+        return {"note": "", "alt": f"The power is {power} & more."}
+
+    panel = Panel(draw, {"power": slider("power", 1, 3, 2)}, size=(4, 2))
+    data = panel_data(panel, tmp_path)
+    assert data["alts"].keys() == data["states"].keys() and all(data["alts"].values())
+    shown = markup.panel(data | {"id": "board"}, page="08", pictures="")
+    assert f'alt="{html.escape(data["alts"][data["start"]])}"' in shown
+    noted = markup.panel(data | {"id": "board", "alts": {}, "notes": ["|a| &lt; 1: <b>x</b>"]}, page="08", pictures="")
+    assert 'alt="|a| &lt; 1: x"' in noted
 
 
 def test_a_part_that_does_not_change_is_stored_once(tmp_path: Path) -> None:

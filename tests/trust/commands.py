@@ -244,7 +244,7 @@ def _without_work() -> Iterator[None]:
         mock.patch.object(local, "finish_in_worker", lambda cell, folder: None),
         mock.patch.object(local, "_in_processes", lambda workers, cells, *_: ((cell, None) for cell in cells)),
         mock.patch.object(fetch, "PAUSE", 0),
-        mock.patch.object(course, "open_course", lambda folder: 0),
+        mock.patch.object(course, "open_course", lambda folder: mock.Mock(wait=lambda: 0)),
     ):
         yield
 

@@ -34,7 +34,7 @@ def test_try_out_says_what_the_network_says() -> None:
     domain = madlab.load_domain("signs")
     net = madlab.MultiDomainNet(madlab.load_base("pocket-resnet26"))
     names = {method: net.load_domain(lessons.shipped("signs", method), name=method) for method in ("frozen", "mad")}
-    panel = widgets.try_out(net, {"signs": domain}, {"signs": names}, {"signs": {"frozen": 50.0, "mad": 90.0}})
+    panel = widgets.try_out(net, {"signs": domain}, {"signs": names})
     panel.method.value = "mad"
     panel.controls["image"].value = 3
     number = 2 * len(domain.test) // 24 + 2
@@ -45,14 +45,19 @@ def test_try_out_says_what_the_network_says() -> None:
         expected = net.merge("mad")(x).softmax(1)[0]
     torch.testing.assert_close(panel.state["probabilities"], expected, atol=1e-4, rtol=1e-3)
     assert panel.state["prediction"] == domain.class_names[expected.argmax()]
-    assert panel.state["right"] == (expected.argmax() == label.item())
+    right = bool(expected.argmax() == label.item())
+    assert panel.state["right"] == right
+    # The note says what the picture shows, for those who cannot see it.
+    assert f"This is {panel.state['label']}." in panel.state["note"]
+    assert f"the network says {panel.state['prediction']}, " in panel.state["note"]
+    assert f"<b>{'right' if right else 'wrong'}</b>" in panel.state["note"]
 
 
 def test_try_out_shows_images_of_every_digit() -> None:
     net = madlab.MultiDomainNet(madlab.load_base("pocket-resnet26"))
     names = {"frozen": net.load_domain(lessons.shipped("digits", "frozen"), name="frozen")}
     domain = madlab.load_domain("digits")
-    panel = widgets.try_out(net, {"digits": domain}, {"digits": names}, {"digits": {"frozen": 39.0}})
+    panel = widgets.try_out(net, {"digits": domain}, {"digits": names})
     seen = set()
     for image in range(1, panel.controls["image"].max + 1):
         panel.controls["image"].value = image

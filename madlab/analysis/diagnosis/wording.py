@@ -27,7 +27,7 @@ from madlab.analysis.diagnosis.signatures import (
     UNFINISHED,
     WILDLY,
 )
-from madlab.runs.repeat import command_again
+from madlab.runs.config import command_again
 
 KINDS = {TOO_HIGH: "adapter", TOO_LOW: "adapter", HEAD: "head", BATCHNORM: "batchnorm"}
 LARGER = "resnet26-tinyimagenet"

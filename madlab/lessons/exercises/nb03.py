@@ -62,6 +62,10 @@ def _features(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
     head = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
     with head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach())):
         network(x)
+    if not seen:
+        raise Wrong(
+            "The network's last nn.Linear is never used: put the new head in the place of the old one, view.fc."
+        )
     return seen[-1]
 
 
@@ -140,7 +144,8 @@ def swap(answer: Callable[[nn.Module, Callable[[nn.Conv2d], nn.Module]], Any]) -
     for _ in range(2):
         width = int(torch.randint(2, 7, ()))
         twice = nn.Conv2d(width, width, 1)  # stands at two places, as in the heads of detectors
-        deep = nn.Sequential(nn.ReLU(), nn.Sequential(nn.Conv2d(width, width, 1), nn.Tanh(), nn.Linear(6, 6)), twice)
+        inner = nn.Sequential(nn.Conv2d(width, width, 1), nn.Tanh(), nn.Linear(6, 6))
+        deep = nn.Sequential(nn.ReLU(), inner, twice, nn.Tanh(), twice)
         network = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), deep, nn.Tanh(), twice)
         convs, x = [m for m in network.modules() if isinstance(m, nn.Conv2d)], torch.randn(2, 3, 6, 6)
         want = _doubled(copy.deepcopy(network), x)
@@ -168,10 +173,10 @@ def swap(answer: Callable[[nn.Module, Callable[[nn.Conv2d], nn.Module]], Any]) -
             raise Wrong("The network's own convolutions should still be in it, inside what `make` returned.")
         if isinstance(network[0], nn.Conv2d):
             raise Wrong("`make` was called, but its result was not put into the network.")
-        if isinstance(network[3], nn.Conv2d) or isinstance(deep[2], nn.Conv2d):
+        if any(isinstance(place, nn.Conv2d) for place in (network[3], deep[2], deep[4])):
             raise Wrong(
-                "A convolution that stands at two places was swapped at one of them. `named_modules` names each module "
-                "once, unless you say remove_duplicate=False."
+                "A convolution that stands at several places was not swapped at all of them. `named_modules` and "
+                "`named_children` name each module once; `named_modules(remove_duplicate=False)` and `_modules` do not."
             )
         same_tensor(network(x), want, "the output of the swapped network")
     return "All convolutions were swapped, nested ones too, each once and at all of its places."

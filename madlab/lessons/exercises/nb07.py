@@ -57,7 +57,7 @@ def duel(answer: Callable[[list[Form], list[Form], int], Any]) -> str:
     beyond the budget, chosen by mean validation accuracy, mean difference over the seeds that both have.
     """
     for turn in range(20):
-        ours, theirs = _tried(5, 40), _tried(3, 40)
+        ours, theirs = _tried(5, 40), _tried(3, 40, beyond=turn % 4 < 2)
         if turn % 2:
             ours, theirs = theirs, ours
         fair = _lead(ours, theirs, 40)
@@ -68,22 +68,41 @@ def duel(answer: Callable[[list[Form], list[Form], int], Any]) -> str:
     return "Fair: equal bytes, equal tries, nobody chose on test, and the luck of the seeds cancels."
 
 
-def _tried(count: int, budget: int) -> list[Form]:
-    """Forms of which one beyond the budget, among the first three, and the last are best on validation."""
-    qualities = sorted(random.sample(range(50, 90), count))
-    large = random.randrange(2)
-    qualities = [qualities.pop(), *qualities] if large == 0 else [qualities[0], qualities[-1], *qualities[1:-1]]
-    if count > 3:  # the last of the trials that the other side does not have is the best of those that fit
-        rest = sorted(qualities[:large] + qualities[large + 1 :])
-        qualities = [*rest[:large], qualities[large], *rest[large:]]
-    forms = []
-    for place, quality in enumerate(qualities):
-        seeds = random.sample(range(6), 4)
-        luck = {seed: 3 * seed + random.gauss(0, 0.5) for seed in seeds}
-        val = {seed: quality + luck[seed] / 10 for seed in seeds}
-        test = {seed: 100 - quality / 2 + luck[seed] for seed in seeds}
-        forms.append({"bytes": budget + 1 if place == large else budget - place, "val": val, "test": test})
-    return forms
+COUNTED = 3
+"""Trials of the side that has fewer."""
+
+
+def _tried(count: int, budget: int, beyond: bool = True) -> list[Form]:
+    """Forms in the order of their trials, of which every rule has something to exclude.
+
+    beyond: whether one that is too large, early among the trials, is the best on validation. Those that come later than
+    the other side's last are better than all before them that fit.
+    """
+    forms = sorted((_form() for _ in range(count)), key=_merit)
+    large = [forms.pop()] if beyond else []
+    late = [forms.pop() for _ in range(count - COUNTED)]
+    for form in (*forms, *late):
+        form["bytes"] = random.randint(budget // 4, budget)
+    if random.random() < 0.5:
+        forms[-1]["bytes"] = budget  # as much as is allowed
+    for form in large:
+        form["bytes"] = budget + random.randint(1, budget)
+    early = [*large, *forms]
+    random.shuffle(early)
+    random.shuffle(late)
+    return early + late
+
+
+def _form() -> Form:
+    """A form with four seeds, whose test accuracy is the higher the lower its quality; its size is still open."""
+    quality, seeds = random.uniform(60, 75), random.sample(range(6), 4)
+    luck = {seed: 3 * seed + random.gauss(0, 0.5) for seed in seeds}
+    val = {seed: quality + luck[seed] / 10 + random.gauss(0, 3) for seed in seeds}
+    return {"val": val, "test": {seed: 100 - quality / 2 + luck[seed] for seed in seeds}}
+
+
+def _merit(form: Form) -> float:
+    return statistics.mean(form["val"].values())
 
 
 def _chosen(forms: list[Form], split: str) -> Form:
@@ -99,10 +118,12 @@ def _lead(
     equal: bool = True,
     paired: bool = True,
     report: str = "test",
+    fits_first: bool = False,
 ) -> float:
-    """Our lead, fair unless one of the rules is switched off."""
-    count = min(len(ours), len(theirs)) if equal else max(len(ours), len(theirs))
-    best = [_chosen([form for form in forms[:count] if form["bytes"] <= budget], split) for forms in (ours, theirs)]
+    """Our lead, fair unless one of the rules is switched off. fits_first: what is too large counts as no trial."""
+    sides = [[form for form in forms if form["bytes"] <= budget] if fits_first else forms for forms in (ours, theirs)]
+    count = min(map(len, sides)) if equal else max(map(len, sides))
+    best = [_chosen([form for form in forms[:count] if form["bytes"] <= budget], split) for forms in sides]
     first, second = (form[report] for form in best)
     if not paired:
         return statistics.mean(first.values()) - statistics.mean(second.values())
@@ -116,6 +137,8 @@ def _name_the_unfairness(got: float, fair: float, ours: list[Form], theirs: list
         "A form beyond the budget took part. It fits only if its bytes are at most the budget.": _lead(
             ours, theirs, float("inf")
         ),
+        "A form of exactly the budget fits, too.": _lead(ours, theirs, 39.5),
+        "What is too large was a trial, too: count the trials first.": _lead(ours, theirs, 40, fits_first=True),
         f"One side had {len(ours)} trials and the other {len(theirs)}. Let both choose among the first "
         f"{min(len(ours), len(theirs))}.": _lead(ours, theirs, 40, equal=False),
         "You chose the form on the test images. Choose on validation, then read test once.": _lead(

@@ -19,7 +19,7 @@ def panel(data: dict[str, Any], *, page: str, pictures: str) -> str:
     if "script" not in data:
         *parts, note_at = data["states"][data["start"]]
         note, height = data["notes"][note_at], data["size"][1]
-        alt = html.escape(TAGS.sub("", note), quote=True)
+        alt = html.escape(data["alts"].get(data["start"]) or html.unescape(TAGS.sub("", note)), quote=True)
         images = "".join(
             f'<img alt="{alt if place == 0 else ""}" width="{width:g}" height="{height}" style="--width: {width:g}" '
             f'src="{pictures}{data["parts"][part]}.webp" decoding="async">'

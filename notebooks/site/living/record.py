@@ -62,9 +62,10 @@ def quiz_data(quiz: Any) -> dict[str, Any]:
 def panel_data(panel: Any, folder: Path | None = None) -> dict[str, Any]:
     """Drive a panel through all of its states, write their pictures, and leave it and all random numbers as they were.
 
-    Returns controls: a list with name, kind, label and the texts of their values; parts: names of pictures; notes; and
-    states: key -> [picture of each column ..., note], where a key has the index of each control's value and what was
-    pressed; moves: key -> {control.value: key} for moves that set more than one control; start: the first key.
+    Returns controls: a list with name, kind, label and the texts of their values; parts: names of pictures; notes;
+    alts: key -> alternative text, where that is not the note; and states: key -> [picture of each column ..., note],
+    where a key has the index of each control's value and what was pressed; moves: key -> {control.value: key} for moves
+    that set more than one control; start: the first key.
     """
     with undisturbed(panel):
         if panel.arithmetic is not None:
@@ -138,12 +139,15 @@ class Recording:
         parts: dict[str, int] = {}
         notes: dict[str, int] = {}
         states: dict[str, list[Any]] = {}
+        alts: dict[str, str] = {}
         for setting in self.settings:
             names = album.add(self._figure(setting))
             note = str(self.panel.state.get("note", ""))
             row: list[Any] = [parts.setdefault(name, len(parts)) for name in names]
             row.append(notes.setdefault(note, len(notes)))
             states[self.key(setting)] = row
+            if "alt" in self.panel.state:
+                alts[self.key(setting)] = str(self.panel.state["alt"])
             self._read_texts()
         return {
             "controls": [self._control(name) for name in self.panel.controls],
@@ -151,6 +155,7 @@ class Recording:
             "columns": [(after - before) / SCALE for before, after in pairwise(album.places)],
             "parts": list(parts),
             "notes": list(notes),
+            "alts": alts,
             "states": states,
             "moves": self._moves(),
             "start": self.key(self.settings[0]),

@@ -7,7 +7,7 @@
   if (!root || !window.MADLAB_INFERENCE) return;
   const data = window.MADLAB_INFERENCE;
   const find = (name) => root.querySelector(`[data-part=${name}]`);
-  const state = { domain: Object.keys(data.domains)[0], image: null };
+  const state = { domain: Object.keys(data.domains)[0], image: null, mine: false }; // mine: the visitor's own picture
   const own = {};
   let session;
 
@@ -88,9 +88,12 @@
     root.dataset.answer = classes[order[0]];
   }
 
-  function show(address) {
-    const image = new Image();
+  let asked = 0;
+  function show(address, mine) {
+    const image = new Image(), turn = ++asked;
     image.onload = () => {
+      if (turn !== asked) return; // another picture was chosen while this one was decoded
+      state.mine = mine;
       if (session) find("status").textContent = ""; // before, it says that the network is still coming, or cannot
       state.image = image;
       look();
@@ -107,27 +110,35 @@
       picture.src = address;
       picture.alt = `test image ${number + 1} of ${domain}`;
       button.append(picture);
-      button.onclick = () => show(address);
+      button.onclick = () => show(address, false);
       return button;
     }));
-    show(data.domains[domain].samples[0]);
+    if (state.mine) look();
+    else show(data.domains[domain].samples[0], false);
   }
 
+  // The first press shows what the camera sees, the second takes the picture.
   async function camera() {
-    const video = document.createElement("video");
-    try {
-      video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-    } catch (error) {
-      find("status").textContent = `The camera cannot be used (${error.message}): choose a file instead.`;
+    const video = find("video");
+    if (video.hidden) {
+      try {
+        video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+      } catch (error) {
+        find("status").textContent = `The camera cannot be used (${error.message}): choose a file instead.`;
+        return;
+      }
+      video.hidden = false;
+      find("camera").textContent = "take the picture";
+      await video.play();
       return;
     }
-    video.muted = video.playsInline = true;
-    await video.play();
     const frame = document.createElement("canvas");
     [frame.width, frame.height] = [video.videoWidth, video.videoHeight];
     frame.getContext("2d").drawImage(video, 0, 0);
     video.srcObject.getTracks().forEach((track) => track.stop());
-    show(frame.toDataURL());
+    video.hidden = true;
+    find("camera").textContent = "camera";
+    show(frame.toDataURL(), true);
   }
 
   for (const name of Object.keys(data.domains)) find("domain").add(new Option(name, name));
@@ -135,7 +146,11 @@
   find("rank").value = data.most;
   find("domain").onchange = (event) => choose(event.target.value);
   find("rank").oninput = look;
-  find("file").onchange = (event) => event.target.files[0] && show(URL.createObjectURL(event.target.files[0]));
+  find("file").onchange = (event) => {
+    const [file] = event.target.files;
+    event.target.value = ""; // so that the same file can be chosen again
+    if (file) show(URL.createObjectURL(file), true);
+  };
   find("camera").onclick = camera;
   start().then(() => {
     find("status").textContent = "";

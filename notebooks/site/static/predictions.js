@@ -15,24 +15,26 @@
     return NUMBER.test(number) && Number.isFinite(Number(number)) ? Number(number) : NaN;
   }
 
-  function write(value, digits, unit) {
-    const form = { minimumFractionDigits: digits, maximumFractionDigits: digits };
-    // A number that lies exactly between two, an odd multiple of 2^-(digits + 1), goes to the even one, as in Python.
+  // A number that lies exactly between two, an odd multiple of 2^-(digits + 1), goes to the even one, as in Python.
+  function rounded(value, digits) {
     const tie = Math.abs((value * 2 ** (digits + 1)) % 2) === 1, down = Math.floor(value * 10 ** digits);
-    const shown = tie ? (down + Math.abs(down % 2)) / 10 ** digits : Number(value.toFixed(digits));
-    return `${shown.toLocaleString('en-US', form)} ${unit}`.trim();
+    return tie ? (down + Math.abs(down % 2)) / 10 ** digits : Number(value.toFixed(digits));
   }
+
+  // With as many digits as a number has.
+  const asTyped = value => value.toLocaleString('en-US', { maximumSignificantDigits: 10 });
 
   const refusal = typed => `The prediction '${typed.trim()}' is not a number: type digits, such as 40 or 2.5.`;
 
   function verdict({ result, digits, unit }, typed) {
-    const guess = read(typed, unit), distance = guess - result;
+    const guess = read(typed, unit), shown = rounded(result, digits);
     if (guess === null) return 'You have not predicted anything; the box is above.';
     if (Number.isNaN(guess)) return refusal(typed);
-    const predicted = `You predicted ${write(guess, digits, unit)}`;
-    if (Math.abs(distance) < 0.5 * 10 ** -digits) return `${predicted}: right.`;
-    const points = write(Math.abs(distance), digits, unit.replace('%', 'points'));
-    return `${predicted}, which is ${points} ${distance > 0 ? 'above' : 'below'} it.`;
+    const predicted = `You predicted ${asTyped(guess)} ${unit}`.trim();
+    if (rounded(guess, digits) === shown) return `${predicted}: right.`;
+    const distance = asTyped(Math.abs(guess - shown));
+    const points = `${distance} ${unit.replace('%', distance === '1' ? 'point' : 'points')}`.trim();
+    return `${predicted}, which is ${points} ${guess > shown ? 'above' : 'below'} it.`;
   }
 
   function prediction(form) {

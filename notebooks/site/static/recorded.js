@@ -84,7 +84,7 @@
       const parts = this.data.states[key], note = this.data.notes[parts[parts.length - 1]];
       this.key = key;
       this.images.forEach((image, column) => this.swap(image, parts[column], key));
-      if (this.images.length) this.images[0].alt = note.replace(/<[^>]*>/g, '');
+      if (this.images.length) this.images[0].alt = this.data.alts[key] ?? new DOMParser().parseFromString(note, 'text/html').body.textContent;
       if (this.near) this.expect();
       return note;
     }
