@@ -28,7 +28,7 @@ def below_frozen(records: Sequence[Recorded]) -> list[str]:
         f"are {len(below)} of {counted(len(pairs), 'run')}, each compared with `frozen` on the same domain with the "
         "same seed.",
         *_of_recipe(records),
-        *_failed(found),
+        *_failed(found, any(one.unsteered for one in records)),
         _kept(found, pairs),
     ]
     if not below:
@@ -62,7 +62,7 @@ def carried_over(one: Recorded, tried: Recorded) -> list[str]:
         "carry over to another network as much as what the method can do. Of "
         f"{counted(len(pairs), 'run')} {len(below)} end below frozen features. {_kept(found, pairs)}",
         *_of_recipe([one]),
-        *_failed(found),
+        *_failed(found, one.unsteered),
     ]
 
 
@@ -105,18 +105,22 @@ def _kept(found: Mapping[Key, Outcome], pairs: Mapping[Key, Outcome]) -> str:
     return f"{text}of the others {len(below)} would still be below on test images, by {-min(below):.1f} points at most."
 
 
-def _failed(found: Mapping[Key, Outcome]) -> list[str]:
-    """A sentence on the runs that are far below BatchNorm alone, if there are any."""
+def _failed(found: Mapping[Key, Outcome], unsteered: bool) -> list[str]:
+    """A sentence on the runs that are far below BatchNorm alone, if there are any; unsteered: as `Recorded` has it."""
     far = [f"{m} on {d} ({gap:+.1f}, seed {s})" for (m, d, s), gap in failures(found).items()]
     if not far:
         return []
     if len(far) > MOST_NAMED:
         far = [*far[:MOST_NAMED], f"and {len(far) - MOST_NAMED} others"]
+    or_steps = (
+        " Or single steps were too long: at the same rates some such runs do not fail with a bound (*What the recipe "
+        "costs*)."
+    )
     return [
         f"{FAILED:.0f} points or more below BatchNorm alone, so that the adapter itself did harm: {listed(far)}. Rates "
-        "were tried on at most 540 training images per domain; for more images, in more steps, they may be too high. "
-        "Or single steps were too long: at the same rates some such runs do not fail with a bound (*What the recipe "
-        "costs*)."
+        "were tried on at most 540 training images per domain; for more images, in more steps, they may be too high."
+        + or_steps
+        * unsteered
     ]
 
 

@@ -1,6 +1,6 @@
 """The goal of the fair table in bytes: a whole domain in 20 kB, its head apart, and what that loses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pandas as pd
@@ -51,10 +51,10 @@ def smallest_domain(one: Recorded, finished: Recorded) -> list[str]:
         there = f"{finished.there:,} of {counted(finished.planned.total(), 'run')}"
         parts.append(f"Of those that are rounded while they train there are {there}.")
     parts += [*_reached(one, grid, own, lost), f"The intervals come from {bases_of(list(lost.values()))}."]
-    return [*parts, *_fresh_statistics(grid, [*lost.values()])]
+    return [*parts, *_fresh_statistics(grid)]
 
 
-def _fresh_statistics(grid: Grid, lost: Sequence[Duel]) -> list[str]:
+def _fresh_statistics(grid: Grid) -> list[str]:
     """What part of a form's distance from full MAD is its measured statistics."""
     same = "mad in 8 bits"
     if same not in grid:

@@ -100,6 +100,11 @@ class Grid:
         return rates_of_trials(FIRST_ROUND, method, stage.options.get("form")) | stage.recipe
 
 
+def files_of(record: Path) -> tuple[Path, Path]:
+    """A records file, and the one beside it with the runs of seeds that are not whole."""
+    return record, record.with_name(f"{record.stem}-begun.jsonl")
+
+
 TABLE = (
     "dtd10", "pacs_art", "caltech100", "flowers", "cars196", "pacs_sketch", "omniglot", "chars74k", "fashion_mnist",
     "gtsrb", "cifar10",

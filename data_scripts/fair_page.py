@@ -139,21 +139,24 @@ def in_short(nine: Recorded, five: Recorded, warned: list[str]) -> str:
     columns = [rows, tables[0].methods.loc[rows, "parameters"].map("{:,.0f}".format)]
     for forms in (rows, [_rounded(row, nine.forms.index) for row in rows]):
         chosen = [table.methods.reindex(forms) for table in tables]  # not every form need have been measured
-        columns.append(nine.forms["stored"].reindex(forms).map(kilobytes))
+        stored = [one.forms["stored"].reindex(forms) for one in (nine, five)]
+        columns.append(stored[0].combine(stored[1], max).map(kilobytes))
         columns += [with_spreads(own["mean"], own["mean_std"], 1) for own in chosen]
     seeds = sorted({int(number) for table in tables for number in table.methods.loc[rows, "seeds"]})
     over = f"mean ± standard deviation over {seeds[-1]} seeds" if seeds[-1] > 1 else seeds_told((nine, five))
     if seeds[0] == 1 < seeds[-1]:
         over += " (one where there is no ±)"
     what = (
-        f"Test accuracy in percent at 32 pixels on small sets, {nine.where} and {five.where}, "
+        f"Test accuracy in percent at 32 pixels, on small sets in place of the benchmarks' (the decathlon's: "
+        f"{nine.where}; Sketch's: {five.where}), "
         f"`pocket-resnet26`, {nine.runs[0].result.epochs} epochs, {over}; kB of adapter and norms, at most. Rounded: "
         f"the same runs, adapters in {ROUNDED} bits, masks coded, norms folded in 8"
     )
     if not duels_tried(nine.file.with_name("trials.jsonl")):
         what += "; trials of rates are not equal yet"
     said = _counts((nine, five))
-    said += [f"As trained, at equal bytes, on {one.where}: {one.equal_sizes.verdicts('bytes')}" for one in (nine, five)]
+    at_bytes = [f"On {one.where}: {one.equal_sizes.verdicts('bytes')}" for one in (nine, five)]
+    said.append(f"As trained, at equal bytes (the form of MAD in brackets is as large). {' '.join(at_bytes)}")
     said.append(_behind_copies((nine, five)))
     heads = [f"{head}{form}" for form in ("", ", rounded") for head in ("kB", "nine", "five")]
     table = markdown(["method", "parameters", *heads], columns)
@@ -162,19 +165,23 @@ def in_short(nine: Recorded, five: Recorded, warned: list[str]) -> str:
 
 def _counts(records: Sequence[Recorded]) -> list[str]:
     """How many rivals MAD leads, ties with and loses to within the same kilobytes."""
+    if not (rows := _by_budget(records)):
+        return []
+    return [
+        "**Within the same kilobytes**, rounded forms too, MAD leads/ties/loses against the adapters that fit, on "
+        f"{' and on '.join(one.where for one in records)}: {', '.join(rows)}."
+    ]
+
+
+def _by_budget(records: Sequence[Recorded]) -> list[str]:
+    """Of each budget the numbers of leads, ties and losses."""
     rows = []
     for size in BUDGETS:
-        own = [[duel.verdict for duel in one.in_budgets.get(size, {}).values()] for one in records]
+        own = [[duel.verdict for duel in one.against_adapters.get(size, {}).values()] for one in records]
         if all(own):
             counts = ("/".join(str(found.count(v)) for v in ("leads", "ties", "loses")) for found in own)
             rows.append(f"{size} kB {' and '.join(counts)}")
-    if not rows:
-        return []
-    where = " and on ".join(one.where for one in records)
-    return [
-        "**Within the same kilobytes**, rounded forms too, among the rivals that fit, MAD leads/ties/loses on "
-        f"{where}: {', '.join(rows)}."
-    ]
+    return rows
 
 
 def _behind_copies(records: Sequence[Recorded]) -> str:
@@ -198,13 +205,26 @@ def more_seeds(new: Sequence[Recorded], earlier: Sequence[Recorded]) -> list[str
     for one, other in ready:
         now, then = ({named(pair): duel.verdict for pair, duel in _at_bytes(found)} for found in (one, other))
         changed = [f"{rival} ({verdict})" for rival, verdict in then.items() if now.get(rival) != verdict]
-        said.append(f"on {one.where}, {listed(changed, 'none')}")
+        said += [f"on {one.where}, {listed(changed)}"] if changed else []
     told, seen = seeds_told(new), "intervals of test images alone"
     of_one = f", and {seen}" if told == "one seed" else f"; with one, they have {seen}"
+    worse: dict[str, list[str]] = {}
+    for one, other in ready:
+        for size, rival in _lost_before(one, other):
+            worse.setdefault(f"{rival} in {size} kB", []).append(one.where)
+    lost = listed(f"{what} on {'both' if len(where) > 1 else where[0]}" for what, where in worse.items())
+    told_worse = f" Within the same kilobytes MAD then loses to {lost}." if worse else ""
     return [
-        f"**These runs have {told}**{of_one}. With {seeds} seeds and an earlier recipe, small images first and steps "
-        f"of any length, these verdicts differ: {'; '.join(said)}."
+        f"**These runs have {told}**{of_one}. With {seeds} seeds and an earlier recipe these verdicts at equal bytes "
+        f"differ: {'; '.join(said) or 'none'}.{told_worse}"
     ]
+
+
+def _lost_before(new: Recorded, earlier: Recorded) -> list[tuple[int, str]]:
+    """Budgets and rivals to which MAD lost with the earlier recipe and does not lose now."""
+    budgets, now = earlier.against_adapters.items(), new.against_adapters
+    lost = [(size, rival) for size, own in budgets for rival, duel in own.items() if duel.verdict == "loses"]
+    return [(s, r) for s, r in lost if s not in now or r not in now[s] or now[s][r].verdict != "loses"]
 
 
 def _at_bytes(one: Recorded) -> list[tuple[Pair, Duel]]:
@@ -221,9 +241,9 @@ def _rounded(method: str, forms: Container[str]) -> str:
 def _answer(one: Recorded) -> str:
     so_far = f" ({one.there:,} of {one.planned.total():,} runs so far)" if one.missing else ""
     parts = [f"**On {one.where}**{so_far}: at equal bytes, as they were trained, {one.equal_sizes.verdicts('bytes')}"]
-    if one.in_budgets:
-        within = [f"in {size} kB {_kept_apart(found)}" for size, found in one.in_budgets.items()]
-        parts.append(f"Within the same kilobytes, rounded forms too, MAD leads {'; '.join(within)}.")
+    if one.against_adapters:
+        within = [f"in {size} kB {_kept_apart(found)}" for size, found in one.against_adapters.items()]
+        parts.append(f"Within the same kilobytes, rounded forms too, MAD leads {'; '.join(within)} of the adapters.")
     return " ".join(parts)
 
 

@@ -7,14 +7,14 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-from fair_grids import GRIDS, planned
+from fair_grids import GRIDS, files_of, planned
 
 from madlab.errors import MadlabError
 from madlab.runs.record import Run, read_runs
 from madlab.tables.budgets import stored_forms
 from madlab.tables.duel_report import duels_at_budgets
 from madlab.tables.duels import Duel, grid_of
-from madlab.tables.equal_size import EqualDuels, equal_duels
+from madlab.tables.equal_size import NO_RIVALS, EqualDuels, equal_duels
 from madlab.tables.outcomes import Outcome, outcomes
 from madlab.tables.report import Table, collect
 
@@ -118,6 +118,12 @@ class Recorded:
         """Kilobytes -> the duels of MAD's best form within them with the best of each rival, rounded forms too."""
         return duels_at_budgets(self.grid, self.forms, "mad")
 
+    @cached_property
+    def against_adapters(self) -> dict[int, dict[str, Duel]]:
+        """Those of them with a rival that has an adapter: frozen features and BatchNorm alone have none."""
+        budgets = self.in_budgets.items()
+        return {size: {r: duel for r, duel in own.items() if r not in NO_RIVALS} for size, own in budgets}
+
     @property
     def unsteered(self) -> bool:
         """Whether its runs have an earlier recipe: small images first, or steps of any length."""
@@ -131,7 +137,7 @@ class Recorded:
     @cached_property
     def cells(self) -> Counter[Cell]:
         """The runs that are there."""
-        return Counter((_label(run), run.result.epochs, run.result.domain, run.result.seed) for run in self.every_run)
+        return _cells(self.every_run)
 
     @cached_property
     def planned(self) -> Counter[Cell]:
@@ -142,9 +148,15 @@ class Recorded:
             if run.domain in self.domains
         )
 
+    @cached_property
+    def begun(self) -> Counter[Cell]:
+        """The runs of seeds that are not whole, which wait in a file of their own."""
+        file = files_of(self.file)[1]
+        return _cells(read_runs(file)) if file.exists() else Counter()
+
     @property
     def missing(self) -> Counter[Cell]:
-        return self.planned - self.cells
+        return self.planned - self.cells - self.begun
 
     @property
     def there(self) -> int:
@@ -164,6 +176,8 @@ class Recorded:
         if not self.missing:
             return []
         text = f"So far {self.there:,} of {counted(self.planned.total(), 'run')}."
+        if waiting := self.begun.total():
+            text += f" {counted(waiting, 'run')} of further seeds wait until every row has them on every domain."
         if lacking := [domain for domain in self.domains if domain not in self.whole_domains]:
             text += f" Not every row of the duels was run on {listed(lacking)} yet, so that no mean has them in it."
         if partly := [str(method) for method in self.table.methods.index if method not in self.table.whole.index]:
@@ -171,6 +185,10 @@ class Recorded:
         if len(set(self.seeds.values())) > 1:
             text += f" Every row of the duels has {seeds_told([self])}."
         return [text]
+
+
+def _cells(runs: Iterable[Run]) -> Counter[Cell]:
+    return Counter((_label(run), run.result.epochs, run.result.domain, run.result.seed) for run in runs)
 
 
 def _label(run: Run) -> str:

@@ -206,7 +206,10 @@ def _without_failures(one: Recorded, found: EqualDuels) -> list[str]:
             parts.append(f"{named(pair)} {difference(duel, 1)} without {listed(sorted(on))}")
     if not parts:
         return []
-    return [f"A run that failed (see below) is not a method that is worse. Without those domains: {'; '.join(parts)}."]
+    return [
+        f"A run that failed (*Runs below frozen features*) is not a method that is worse. Without those domains: "
+        f"{'; '.join(parts)}."
+    ]
 
 
 def _in_score(found: EqualDuels) -> str:

@@ -12,7 +12,8 @@ stages of each grid in turn: in `table`, the rows that take part in duels and th
 seed, then the others, then two more seeds of the duels; the domains with few images first. Each finished run is
 measured in 8, 4, 3 and 2 bits too, but for those of `goal`, which are rounded while they train. `rates` is the control
 of what the ranks of MAD owe to their rates. --fold writes what is finished into madlab/records, one file for each
-benchmark, and says what is missing; it can be asked for at any time. --restore is its opposite, for a machine that has
+benchmark, and says what is missing; it can be asked for at any time. (Seeds that not every row has on every domain lie
+beside it, in FILE-begun.jsonl, and come to it when they are whole.) --restore is its opposite, for a machine that has
 the records and not the runs: only what no record has is then trained. Restored runs have no adapters.
 
 On a machine with a GPU the same command runs there (add --workers 4 to fill it, --devices N for several). `recipe` is
@@ -34,7 +35,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fair_grids import COST, GRIDS, NO_FLIP, Grid, Planned, Stage, planned
+from fair_grids import COST, GRIDS, NO_FLIP, Grid, Planned, Stage, files_of, planned
 
 from madlab.adapters import METHODS
 from madlab.device import chosen_device
@@ -128,22 +129,33 @@ def fold(names: list[str], out: Path, records: Path) -> None:
     that it has.
     """
     for name in names:
-        every = list(planned(name, out))
-        runs = [checked(one, GRIDS[name]) for one in every if one.finished]
-        missing = len(every) - len(runs)
-        for file, domains in GRIDS[name].records.items():
+        grid, every = GRIDS[name], list(planned(name, out))
+        runs = [checked(one, grid) for one in every if one.finished]
+        for file, domains in grid.records.items():
             own = [run for domain in domains for run in runs if run.result.domain == domain]
-            if own:
-                write_record(records / f"{file}.jsonl", own)
-            print(f"{file}.jsonl: {len(own)} runs")
-        print(f"{name}: {missing} runs are missing")
+            whole, begun = apart(own, [one for one in every if one.domain in domains])
+            write_record(records / f"{file}.jsonl", whole, begun)
+            waiting = f", and {len(begun)} of seeds that are not whole" if begun else ""
+            print(f"{file}.jsonl: {len(whole)} runs{waiting}")
+        print(f"{name}: {len(every) - len(runs)} runs are missing")
+
+
+def apart(runs: Sequence[Run], every: Sequence[Planned]) -> tuple[list[Run], list[Run]]:
+    """The runs of the first seed and of those of which all planned runs are there, and all others.
+
+    Means, intervals and sentences are so over the same seeds everywhere; what was begun waits in a file of its own.
+    """
+    cells = {(run.method, run.result.domain, run.result.seed) for run in runs}
+    lacking = {one.seed for one in every if (one.method, one.domain, one.seed) not in cells} - {0}
+    return [r for r in runs if r.result.seed not in lacking], [r for r in runs if r.result.seed in lacking]
 
 
 def restore(names: list[str], data: Path, out: Path, records: Path) -> None:
     """Write the runs of each grid's records files into their places in --out, where nothing is yet."""
     for name in names:
         grid, count = GRIDS[name], 0
-        files = [file for file in (records / f"{record}.jsonl" for record in grid.records) if file.exists()]
+        every = (file for record in grid.records for file in files_of(records / f"{record}.jsonl"))
+        files = [file for file in every if file.exists()]
         known: dict[tuple[str, str, int, int], list[Run]] = defaultdict(list)
         for run in (run for file in files for run in read_runs(file)):
             known[run.result.domain, run.method, run.result.seed, run.result.epochs].append(run)
@@ -186,16 +198,23 @@ def differences(run: Run, planned: Planned, grid: Grid) -> dict[str, tuple[Any, 
     return {name: (held[name], value) for name, value in wanted.items() if held[name] != value}
 
 
-def write_record(file: Path, runs: Sequence[Run]) -> None:
-    """Write a records file; MadlabError if there is one that has runs, or rounded forms of them, which these lack."""
-    known = read_runs(file) if file.exists() else []
-    kept, new = ({cell for run in some for cell in _cells(run)} for some in (known, runs))
+def write_record(file: Path, whole: Sequence[Run], begun: Sequence[Run]) -> None:
+    """Write a records file, and beside it the runs of seeds that are not whole, where there are any.
+
+    Raises MadlabError if these files have runs, or rounded forms of them, which these lack.
+    """
+    known = [run for place in files_of(file) if place.exists() for run in read_runs(place)]
+    kept, new = ({cell for run in some for cell in _cells(run)} for some in (known, [*whole, *begun]))
     if lost := sorted({cell[:5] for cell in kept - new}):
         raise MadlabError(
             f"{file} has runs, or rounded forms of them, that are not in --out ({len(lost)}, the first is "
             f"{' '.join(map(str, lost[0][:3]))}): give the folder that has them, or remove the file if they shall go."
         )
-    write_runs(file, runs)
+    for place, runs in zip(files_of(file), (whole, begun), strict=True):
+        if runs:
+            write_runs(place, runs)
+        else:
+            place.unlink(missing_ok=True)
 
 
 def _cells(run: Run) -> Iterator[tuple[str, str, int, int, str, str]]:

@@ -3,7 +3,7 @@ r"""The second round of trials: the best rates of the first one, again with toda
     python data_scripts/finals.py --domains data/flowers data/gtsrb --no-flip gtsrb \
         --out madlab/records/trials-finals.jsonl
 
-The first round (data_scripts/tune.py) tries rates with a recipe that takes 0.4 of the time: small images first, steps
+The first round (data_scripts/tune.py) tries rates with a recipe that takes 0.6 of the time: small images first, steps
 of any length. Which rates do best may change with the recipe. So each family's best FOUR of the first round are trained
 again with RECIPE, today's, on the same images. (Many by a cheap measure, few by the true one: successive halving,
 Jamieson and Talwalkar, arXiv 1502.07943.) Then come pairs, so that this round moves to where its own recipe wants it:

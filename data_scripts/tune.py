@@ -13,7 +13,7 @@ factor of two of the best so far in all three rates, so that a best one at the e
 once and are the same for all families. If a family's best rate is still the lowest or the highest that it tried,
 --more 4 gives every family four more trials around its best, until none is. A trial that diverges has 0 %.
 
-This is the first round, with a recipe that takes 0.4 of the time of today's. The second, with that one, is
+This is the first round, with a recipe that takes 0.6 of the time of today's. The second, with that one, is
 data_scripts/finals.py, and once it has begun this one is closed. data_scripts/replicates.py tries the best places of
 the second with more seeds; METHODS has what a family's last round chose.
 

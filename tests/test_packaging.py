@@ -109,7 +109,8 @@ def test_only_records_that_something_reads_ship():
         *(ROOT / "madlab").rglob("*.py"),
     ]
     text = "".join(path.read_text() for path in readers)
-    unread = [p.name for p in (ROOT / "madlab" / "records").iterdir() if not re.search(rf"\b{p.stem}\b", text)]
+    stems = {path.stem.removesuffix("-begun") for path in (ROOT / "madlab" / "records").iterdir()}
+    unread = [stem for stem in stems if not re.search(rf"\b{stem}(\.jsonl?|\b[`\"'])", text)]
     assert unread == []
 
 
@@ -247,6 +248,7 @@ def test_the_table_of_the_readme_is_what_the_recorded_runs_say(record: str, colu
     assert len(rows) > 5
     duels = [row.replace(":", ", rank ") for row in load_script("fair_grids").DUELS]
     whole = set.intersection(*(set(found[row]) for row in duels))  # the domains on which all of them were run
+    tight: dict[str, bool] = {}
     for row in rows:
         method = row["method"].replace(":", ", rank ")
         assert row["parameters"] == size_of(found[method])
@@ -258,7 +260,11 @@ def test_the_table_of_the_readme_is_what_the_recorded_runs_say(record: str, colu
             assert row[column + form].split(" ± ")[0] == f"{over_domains(runs):.1f}", row["method"] + form
             bytes_of = (run["stored_bytes"] for own in runs.values() for run in own)
             most = max(stored["adapter"] + stored["norms"] for stored in bytes_of)
-            assert record != "fair-bounded-nine" or row["kB" + form] == f"{most / 1000:,.1f}"
+            told = float(row["kB" + form].replace(",", ""))  # the most on any domain of both records
+            assert told >= round(most / 1000, 1)
+            tight[row["method"] + form] = told == round(most / 1000, 1)
+    if record == "fair-bounded-nine":
+        assert sum(tight.values()) >= len(tight) - 2  # of WTPB and fine-tuning, rounded, the five have more
 
 
 def test_the_readme_fits_on_three_screens() -> None:

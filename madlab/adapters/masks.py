@@ -9,6 +9,7 @@ used as that of m. A domain's file stores the bits, not m. The code of both pape
 here a domain has its own, as with every other method (data_scripts/frozen_batchnorm.py measures what that changes).
 """
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
@@ -99,16 +100,13 @@ class BinaryTransform(MaskAdapter):
 
 
 def pack_bits(bits: Tensor) -> Tensor:
-    """Zeros and ones of any shape -> uint8 (ceil(n / 8),), the first in the highest bit, as numpy.packbits does it."""
-    flat = bits.flatten().to(torch.uint8)
-    flat = torch.cat([flat, flat.new_zeros(-len(flat) % 8)]).view(-1, 8)
-    return (flat << torch.arange(7, -1, -1, dtype=torch.uint8, device=flat.device)).sum(1, dtype=torch.uint8)
+    """Zeros and ones of any shape -> uint8 (ceil(n / 8),), the first in the highest bit."""
+    return torch.from_numpy(np.packbits(bits.flatten().to("cpu", torch.uint8).numpy())).to(bits.device)
 
 
 def unpack_bits(packed: Tensor, count: int) -> Tensor:
     """The first `count` bits of what `pack_bits` gave: uint8 (count,) of zeros and ones."""
-    places = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
-    return ((packed[:, None] >> places) & 1).flatten()[:count]
+    return torch.from_numpy(np.unpackbits(packed.cpu().numpy(), count=count)).to(packed.device)
 
 
 class _Step(torch.autograd.Function):

@@ -153,8 +153,3 @@ def quantise(alpha: Tensor, bits: int) -> Tensor:
     largest = away.abs().amax(1, keepdim=True).clamp(min=torch.finfo(alpha.dtype).tiny)
     units = largest / (2 ** (bits - 1) - 1)
     return 1 + units * to_levels(away, units, bits)
-
-
-def quantised_bits(alpha: Tensor, bits: int) -> int:
-    """Bits needed to store what `quantise` keeps of alpha (M, N): its numbers, and 32 for each filter's scale."""
-    return bits * alpha.numel() + 32 * alpha.shape[0]

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from madlab.adapters.rounding import quantise as quantise
-from madlab.adapters.rounding import quantised_bits as quantised_bits
 
 
 @dataclass(frozen=True)

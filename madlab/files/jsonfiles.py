@@ -39,17 +39,17 @@ def unpacked(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def read_json(path: Path | str, most: int = MOST, finite: bool = True) -> Any:
+def read_json(path: Path | str, most: int = MOST) -> Any:
     """Read a JSON file of at most `most` bytes, UTF-8 with or without a byte order mark.
 
-    MadlabError names a file that is missing, no plain file, too large or damaged. finite: NaN and infinity, which only
-    Python's JSON has, are damage too; the log of a run that diverged holds them rightly.
+    MadlabError names a file that is missing, no plain file, too large or damaged. NaN and infinity, which only Python's
+    JSON has, are damage too.
     """
-    return parse_json(read_bytes(path, most), str(path), finite)
+    return parse_json(read_bytes(path, most), str(path))
 
 
 def parse_json(data: bytes, name: str, finite: bool = True) -> Any:
-    """`data` as JSON, by the rules of `read_json`; name: what the MadlabError calls it."""
+    """`data` as JSON, by the rules of `read_json`; name: what MadlabError calls it. finite: refuse NaN and infinity."""
     rules: dict[str, Any] = {"parse_constant": _no_number, "parse_float": _finite} if finite else {}
     try:
         return json.loads(data.decode("utf-8-sig"), **rules)

@@ -69,8 +69,8 @@ def load_tensors(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote: tensors on `device`, and the metadata.
 
-    finite: refuse NaN and infinity, in tensors and metadata, for no network computes with them. A checkpoint may hold
-    them: what goes on from it must come to the same end as a run that was never stopped.
+    finite: refuse NaN and infinity, in tensors and metadata, for no network computes with them. A checkpoint of
+    pre-training may hold them: what goes on from it must come to the same end as a run that was never stopped.
     MadlabError names a file that is missing, no plain file, larger than 16 GiB, damaged, or not madlab's. One without
     a hash, as madlab 0.1 wrote them, is read with a warning.
     """

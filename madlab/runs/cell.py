@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from madlab.errors import MadlabError
+from madlab.errors import MadlabError, kind_and_reason
 from madlab.files.plain import write_bytes
 from madlab.runs.evaluate import round_run
 from madlab.runs.folder import CHECKPOINT, FAILURE
@@ -66,8 +66,7 @@ def finish_in_worker(cell: Cell, folder: str) -> str | None:
 def _told(cell: Cell, error: Exception) -> str:
     """A sentence for an error that is not a MadlabError; its traceback goes into the run folder."""
     file = cell.folder / FAILURE
-    first = next(iter(str(error).splitlines()), "")
-    told = f"{type(error).__name__}" + (f" ({first[:200]})" if first else "")
+    told = kind_and_reason(error)
     try:
         write_bytes(file, "".join(traceback.format_exception(error)).encode())
     except MadlabError as unwritten:

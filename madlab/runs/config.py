@@ -55,7 +55,7 @@ class BaseUsed:
     name: str
     """The network's own `name`; "" if it has none."""
     sha256: str
-    """Its fingerprint (`network.fingerprint`), in hexadecimal."""
+    """Its fingerprint (`guard.fingerprint`), in hexadecimal."""
     source: str | None = None
     """What `load_base` takes to make it again; None for a network object."""
 

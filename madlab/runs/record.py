@@ -28,7 +28,8 @@ from madlab.runs.config import BaseUsed, Name, RunConfig
 from madlab.runs.recipe import Share
 
 RECORDS = Path(__file__).parents[1] / "records"
-"""The runs that ship with madlab, a file per grid: `pocket` on drawn domains, `photographs` on real pictures,
+"""The recorded runs, a file per grid (not all are in a wheel): `pocket` on drawn domains, `drawn` on parts of them,
+`shipped` the runs of the adapters that ship, `photographs` on real pictures,
 `fair-*` the grids of the fair table (data_scripts/fair_table.py), `mini-decathlon-64px` and `mini-sketch-64px` nine and
 five domains at full width and 64 pixels by an older protocol, `few-images-64px` three of them again with slower heads,
 `frozen-batchnorm` with BatchNorm that does not learn, `without-norms` with none, `densenet-layers` by adapted layers,

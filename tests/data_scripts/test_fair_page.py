@@ -171,12 +171,12 @@ def test_verdicts_and_floors_of_made_runs(command: Command, records: Path, tmp_p
     said = "MAD **leads**: lora:8 (mad:4); **ties**: parallel; **loses**: nobody."
     assert f"**At equal bytes and numbers**, in mean accuracy: {said}" in page
     assert said in block
-    # In 40 kB there are frozen features and prompts, in 90 LoRA, too, in 180 parallel adapters. Against these
-    # validation sends full MAD in 4 bits, which loses an image on every domain: only with nine that is beyond doubt.
+    # In 40 kB there are prompts (frozen features have no adapter), in 90 LoRA, too, in 180 parallel adapters. Against
+    # these validation sends full MAD in 4 bits, which loses an image on every domain: only with nine that is beyond doubt.
     for verdict in ("loses to parallel", "ties with parallel"):
-        within = f"MAD leads in 40 kB 2 of 2; in 90 kB 3 of 3; in 180 kB 3 of 4 ({verdict})."
+        within = f"MAD leads in 40 kB 1 of 1; in 90 kB 2 of 2; in 180 kB 2 of 3 ({verdict}) of the adapters."
         assert f"Within the same kilobytes, rounded forms too, {within}" in page
-    assert "40 kB 2/0/0 and 2/0/0, 90 kB 3/0/0 and 3/0/0, 180 kB 3/0/1 and 3/1/0." in block
+    assert "40 kB 1/0/0 and 1/0/0, 90 kB 2/0/0 and 2/0/0, 180 kB 2/0/1 and 2/1/0." in block
     assert "At equal bytes there is no duel with prompt: no form of MAD is that near." in page
     assert "Test images: " in page and "pacs_art 400, pacs_sketch 400" in page
     assert "Below are 11 of 66 runs" in page  # prompt, on each domain
@@ -429,7 +429,7 @@ def test_the_control_of_the_recipe_says_what_each_change_gives(command, records,
         mad = next(line for line in block.splitlines() if line.startswith("| mad "))
         assert f"**These runs {'are of' if share == 60 else 'have'} {which}**" in " ".join(block.split())
         assert [float(cell.split("±")[0]) for cell in mad.split("|")[4:6]] == [share, share]
-    assert "With 2 seeds and an earlier recipe, small images first" in " ".join(block.split())
+    assert "With 2 seeds and an earlier recipe these verdicts at equal bytes differ: on" in " ".join(block.split())
     assert page.index("**On the nine domains** (153 of 459") < page.index("**On the nine domains (earlier recipe)**")
     more = [made("bounded", row, domain, 1) for domain in NINE for row in duels]
     in_nine_alone = "dtd10, omniglot, chars74k, fashion_mnist, gtsrb, cifar10"

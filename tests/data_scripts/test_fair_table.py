@@ -151,6 +151,29 @@ def test_the_command_runs_what_is_planned_goes_on_and_folds(small_grid, tmp_path
         run(fold, monkeypatch)
 
 
+def test_a_seed_comes_into_its_record_when_all_of_it_is_there(small_grid, tmp_path, monkeypatch, capsys) -> None:
+    """Till then it waits beside it, so that means, intervals and sentences are over the same seeds everywhere."""
+    stage = fair_grids.Stage(("frozen", "mad:2"), ("bright", "dark"), 2, {"epochs": 1})
+    monkeypatch.setitem(GRIDS, "small", replace(GRIDS["small"], stages=(stage,)))
+    run(small_grid, monkeypatch)
+    records = tmp_path / "records"
+    records.mkdir()
+    fold = [*small_grid, "--fold", "--records", str(records)]
+    place = tmp_path / "runs" / "small" / "bright" / "frozen" / "seed1"
+    place.rename(tmp_path / "elsewhere")
+    run(fold, monkeypatch)
+    assert "all.jsonl: 4 runs, and 3 of seeds that are not whole" in capsys.readouterr().out
+    assert {r.result.seed for r in read_runs(records / "all.jsonl")} == {0}
+    assert {r.result.seed for r in read_runs(records / "all-begun.jsonl")} == {1}
+    assert {r.result.seed for r in read_runs(records / "one.jsonl")} == {0, 1}  # of its one domain all is there
+    run([*small_grid, "--out", str(tmp_path / "again"), "--restore", *fold[-2:]], monkeypatch)
+    assert "small: 7 runs are restored" in capsys.readouterr().out
+    (tmp_path / "elsewhere").rename(place)
+    run(fold, monkeypatch)
+    assert sorted(r.result.seed for r in read_runs(records / "all.jsonl")) == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert not (records / "all-begun.jsonl").exists()
+
+
 def test_a_plan_for_domains_that_are_not_there_is_refused(small_grid, tmp_path, monkeypatch) -> None:
     (tmp_path / "data").rename(tmp_path / "elsewhere")
     with pytest.raises(SystemExit, match="give the folder of the domains as --data"):

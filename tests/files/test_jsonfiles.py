@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from madlab.errors import MadlabError
-from madlab.files.jsonfiles import read_json, write_json
+from madlab.files.jsonfiles import parse_json, read_json, write_json
 from madlab.files.schemas import validated
 
 DAMAGED = {
@@ -79,7 +79,7 @@ def test_what_is_not_finite_is_neither_written_nor_read_unless_it_is_asked_for(t
     assert not (tmp_path / "x.json").exists()
     (tmp_path / "x.json").write_text('{"loss": [NaN, 1e999]}')
     told(lambda: read_json(tmp_path / "x.json"), "x.json is damaged (NaN is no number)")
-    first, second = read_json(tmp_path / "x.json", finite=False)["loss"]
+    first, second = parse_json((tmp_path / "x.json").read_bytes(), "x.json", finite=False)["loss"]
     assert math.isnan(first) and second == math.inf
 
 

@@ -7,13 +7,13 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from madlab.analysis.bench.costs import PLAIN, Setting, build, domain_step, plain_step
 from madlab.errors import MadlabError
+from madlab.runs.epoch import peak_bytes
 
 START = """
 import json, time
@@ -59,22 +59,10 @@ def peak_of_training(setting: Setting, method: str, device: torch.device) -> flo
     else:
         net, _ = build(setting, [method], device)
         step = domain_step(net, method, setting.images(device))
-    before = _peak(device)
+    before = peak_bytes(device) or 0
     for _ in range(3):
         step()
-    return round((_peak(device) - before) / 1e6, 1)
-
-
-def _peak(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status")
-    if status.exists():  # on Linux ru_maxrss starts from the peak of the process that started this one
-        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return 1024 * int(fields["VmHWM"].split()[0])
-    import resource  # absent on Windows
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+    return round(((peak_bytes(device) or 0) - before) / 1e6, 1)
 
 
 def _seconds_of_help() -> float:

@@ -149,7 +149,7 @@ class Evidence:
         return -right * math.log(right) - (classes - 1) * other * math.log(other)
 
 
-def gather(run: Path | str, base: nn.Module | str | None = None) -> Evidence:
+def gather(run: Path | str, base: nn.Module | Path | str | None = None) -> Evidence:
     """The evidence of a run folder, finished or not; nothing is trained and no image is read.
 
     base: as in `load_run`, needed where the run was given a network object or one that had to be downloaded.
@@ -198,11 +198,11 @@ def _failure(folder: Path) -> list[str]:
     return read_bytes(folder / FAILURE, LONGEST).decode(errors="replace").strip().splitlines()
 
 
-def _trained(folder: Path, config: RunConfig, base: nn.Module | str | None) -> dict[str, Any]:
+def _trained(folder: Path, config: RunConfig, base: nn.Module | Path | str | None) -> dict[str, Any]:
     """What the adapter file, or the checkpoint of an unfinished run, shows; {} without either."""
     if not any((folder / file).exists() for file in (ADAPTER, CHECKPOINT)):
         return {}
-    network = base_of(config, folder) if base is None else load_base(base) if isinstance(base, str) else base
+    network = base_of(config, folder) if base is None else base if isinstance(base, nn.Module) else load_base(str(base))
     if fingerprint(network) != config.base.sha256:
         raise MadlabError(f"The run {folder} was trained on another base network ({config.base.name}): give that one.")
     view = _view(folder, config, network)
