@@ -172,7 +172,7 @@ def test_verdicts_and_floors_of_made_runs(command: Command, records: Path, tmp_p
     assert f"**At equal bytes and numbers**, in mean accuracy: {said}" in page
     assert said in block
     # In 40 kB there are prompts (frozen features have no adapter), in 90 LoRA, too, in 180 parallel adapters. Against
-    # these validation sends full MAD in 4 bits, which loses an image on every domain: only with nine that is beyond doubt.
+    # these validation sends full MAD in 4 bits, which loses an image on every domain: only with nine that is sure.
     for verdict in ("loses to parallel", "ties with parallel"):
         within = f"MAD leads in 40 kB 1 of 1; in 90 kB 2 of 2; in 180 kB 2 of 3 ({verdict}) of the adapters."
         assert f"Within the same kilobytes, rounded forms too, {within}" in page
