@@ -24,7 +24,8 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
-if "google.colab" in sys.modules and find_spec("madlab") is None:  # Colab lacks nothing but madlab itself
+there = getattr(find_spec("madlab"), "origin", None)  # a folder of that name is no package
+if "google.colab" in sys.modules and not there:  # Colab lacks nothing but madlab itself
     for source in ("git+https://github.com/{repository}", "madlab>=0.2"):
         if subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", source]).returncode == 0:
             break

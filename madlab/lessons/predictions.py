@@ -64,13 +64,14 @@ class Prediction:
         predicted = f"You predicted {_as_typed(guess)} {self.unit}".strip()
         if self._number(guess) == self._number(self._result):
             return f"{found} {predicted}: right."
-        distance = guess - float(f"{self._result:.{self._digits}f}")  # from what is shown
+        distance = guess - float(f"{self._result:z.{self._digits}f}")  # from what is shown
         side, points = "above" if distance > 0 else "below", _as_typed(abs(distance))
-        unit = self.unit.replace("%", "point" if points == "1" else "points")
+        unit = self.unit.replace("%", "points")
+        unit = unit.removesuffix("s") if points == "1" else unit
         return f"{found} {predicted}, which is {f'{points} {unit}'.strip()} {side} it."
 
     def _number(self, value: float) -> str:
-        return f"{value:,.{self._digits}f} {self.unit}".strip()
+        return f"{value:z,.{self._digits}f} {self.unit}".strip()
 
     def _compared(self) -> None:
         if self._shown is not None:

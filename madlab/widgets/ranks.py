@@ -53,7 +53,8 @@ def rank_slider(
         left, middle, right = (figure.add_axes(place) for place in _PLACES)
         figures.alpha_map(left, shown, span=max(0.1, float(2 * alpha.std())))
         left.set_title(f"what rank {rank} leaves out" if lost else f"α cut to rank {rank}")
-        figures.singular_values(middle, changes[layer], rank - 1, noise[layer])
+        whole = rank >= min(alpha.shape)
+        figures.singular_values(middle, changes[layer], rank if whole else rank - 1, noise[layer])
         middle.set_title("α − 1; grey: shuffled")
         figures.accuracy_by_rank(
             right,
@@ -73,9 +74,10 @@ def rank_slider(
         own, cheaper = rank * (m + n), "less" if rank * (m + n) < m * n else "not less"
         gain = (accuracy - floor) / (full - floor) if full > floor else float("nan")
         worth = f", <b>{100 * gain:.0f} %</b> of the way from BatchNorm alone ({floor:.1f} %) to full α ({full:.1f} %)"
+        ones = "One of the directions carries the table of ones; " if rank > 1 and not whole else ""
         note = (
             f"This layer: I·(M+N) = {own:,}, {cheaper} than M·N = {m * n:,} (break-even at I = {m * n / (m + n):.1f}). "
-            f"One of the {rank} carries the table of ones; <b>{100 * kept:.0f} %</b> of α's squared distance from one "
+            f"{'One of the directions carries the table of ones; ' if rank > 1 and not whole else ''}<b>{100 * kept:.0f} %</b> of α's squared distance from one "
             f"is kept. All layers: <b>{parameters:,}</b> parameters ({NUMBER * parameters / 1000:,.0f} kB), "
             f"{100 * parameters / everything:.1f} % of full α. "
             f"Held-out accuracy <b>{accuracy:.1f} %</b>" + (worth if full > floor else "") + "."

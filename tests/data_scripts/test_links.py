@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import nbformat
@@ -82,7 +83,8 @@ def run_install_cell(monkeypatch, colab, codes, tried, there) -> None:
     monkeypatch.setattr(subprocess, "run", install)
     if colab:
         monkeypatch.setitem(sys.modules, "google.colab", sys)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "madlab" and not there else sys)
+    spec = types.SimpleNamespace(origin="madlab/__init__.py" if there else None)  # without one for a folder
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
     (cell,) = tagged(nbformat.read(NOTEBOOKS[0], as_version=4), "install")
     if codes and all(codes):
         with pytest.raises(SystemExit, match="Neither the repository nor the package index has madlab"):

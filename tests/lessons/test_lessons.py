@@ -169,7 +169,7 @@ def test_a_prediction_is_compared_with_what_was_found() -> None:
         ("10", "You predicted 10 %, which is 2.3 points below"),
         (" 20,5 %", "You predicted 20.5 %, which is 8.2 points above"),
         ("12.34", "You predicted 12.34 %: right"),
-        ("11.3", "1 point below"),
+        ("11.3", "which is 1 point below"),
         ("12.24", "You predicted 12.24 %, which is 0.06 points below"),
         ("−1", "13.3 points below"),
         ("1,012.3", "You predicted 1,012.3 %, which is 1,000 points above"),
@@ -204,6 +204,15 @@ def test_the_place_of_an_answer_says_nothing_about_it() -> None:
     places = {question.shuffled().index("answer 0") for question in questions}
     assert places == {0, 1, 2, 3}
     assert all(question.shuffled() == question.shuffled() for question in questions)
+
+
+def test_what_rounds_to_minus_zero_is_zero() -> None:
+    prediction = lessons.predict("How many points does it lose?", "points")
+    prediction.compare(-0.04, digits=1)
+    prediction.box.value = "0"
+    assert prediction.comparison() == "**Found: 0.0 points.** You predicted 0 points: right."
+    prediction.box.value = "1"
+    assert prediction.comparison().endswith("You predicted 1 points, which is 1 point above it.")
 
 
 def test_runs_lie_on_the_drive_in_colab_and_where_they_are_told_elsewhere(monkeypatch) -> None:

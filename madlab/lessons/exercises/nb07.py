@@ -82,7 +82,7 @@ def _tried(count: int, budget: int, beyond: bool = True) -> list[Form]:
     large = [forms.pop()] if beyond else []
     late = [forms.pop() for _ in range(count - COUNTED)]
     for form in (*forms, *late):
-        form["bytes"] = random.randint(budget // 4, budget)
+        form["bytes"] = random.randint(budget // 4, budget - 1)
     if random.random() < 0.5:
         forms[-1]["bytes"] = budget  # as much as is allowed
     for form in large:

@@ -65,7 +65,7 @@ def prediction(data: dict[str, Any], *, page: str, pictures: str) -> str:
 
 def comparison(data: dict[str, Any], *, page: str, pictures: str) -> str:
     """What came out; the script adds how far from it the prediction was."""
-    found = f"{data['result']:,.{data['digits']}f} {data['unit']}".strip()
+    found = f"{data['result']:z,.{data['digits']}f} {data['unit']}".strip()
     return (
         f'<div class="compared" data-prediction="{data["id"]}"><p><strong>Found: {html.escape(found)}.</strong></p>'
         f"{embedded('live-data', data)}</div>"

@@ -90,6 +90,7 @@
 
   let asked = 0;
   function show(address, mine) {
+    stopCamera();
     const image = new Image(), turn = ++asked;
     image.onload = () => {
       if (turn !== asked) return; // another picture was chosen while this one was decoded
@@ -117,28 +118,35 @@
     else show(data.domains[domain].samples[0], false);
   }
 
-  // The first press shows what the camera sees, the second takes the picture.
-  async function camera() {
+  function stopCamera() {
     const video = find("video");
-    if (video.hidden) {
-      try {
-        video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-      } catch (error) {
-        find("status").textContent = `The camera cannot be used (${error.message}): choose a file instead.`;
-        return;
-      }
-      video.hidden = false;
-      find("camera").textContent = "take the picture";
-      await video.play();
-      return;
-    }
-    const frame = document.createElement("canvas");
-    [frame.width, frame.height] = [video.videoWidth, video.videoHeight];
-    frame.getContext("2d").drawImage(video, 0, 0);
-    video.srcObject.getTracks().forEach((track) => track.stop());
+    video.srcObject?.getTracks().forEach((track) => track.stop());
+    video.srcObject = null;
     video.hidden = true;
     find("camera").textContent = "camera";
-    show(frame.toDataURL(), true);
+  }
+
+  // The first press shows what the camera sees, the second takes the picture.
+  async function camera() {
+    const video = find("video"), button = find("camera");
+    if (!video.hidden) {
+      const frame = document.createElement("canvas");
+      [frame.width, frame.height] = [video.videoWidth, video.videoHeight];
+      frame.getContext("2d").drawImage(video, 0, 0);
+      show(frame.toDataURL(), true);
+      return;
+    }
+    button.disabled = true; // until there is a picture to take
+    try {
+      video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+      video.hidden = false;
+      await video.play();
+      button.textContent = "take the picture";
+    } catch (error) {
+      stopCamera();
+      find("status").textContent = `The camera cannot be used (${error.message}): choose a file instead.`;
+    }
+    button.disabled = false;
   }
 
   for (const name of Object.keys(data.domains)) find("domain").add(new Option(name, name));
@@ -146,9 +154,9 @@
   find("rank").value = data.most;
   find("domain").onchange = (event) => choose(event.target.value);
   find("rank").oninput = look;
+  find("file").onclick = (event) => { event.target.value = ""; }; // so that the same file can be chosen again
   find("file").onchange = (event) => {
     const [file] = event.target.files;
-    event.target.value = ""; // so that the same file can be chosen again
     if (file) show(URL.createObjectURL(file), true);
   };
   find("camera").onclick = camera;
