@@ -134,7 +134,8 @@ def fold(names: list[str], out: Path, records: Path) -> None:
         for file, domains in grid.records.items():
             own = [run for domain in domains for run in runs if run.result.domain == domain]
             whole, begun = apart(own, [one for one in every if one.domain in domains])
-            write_record(records / f"{file}.jsonl", whole, begun)
+            if own:
+                write_record(records / f"{file}.jsonl", whole, begun)
             waiting = f", and {len(begun)} of seeds that are not whole" if begun else ""
             print(f"{file}.jsonl: {len(whole)} runs{waiting}")
         print(f"{name}: {len(every) - len(runs)} runs are missing")

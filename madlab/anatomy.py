@@ -66,8 +66,8 @@ def anatomy_of(base: nn.Module) -> Anatomy:
     Auxiliary heads, which eval mode skips, are not part of it. Raises MadlabError if the network has no convolution,
     cannot run, does not return logits (B, classes), or does something that would let its domains change each other.
     """
-    layers = {n: m for n, m in base.named_modules() if isinstance(m, Layer) and not is_inner(n)}
-    norms = {n: m for n, m in base.named_modules() if is_norm(m) and not is_inner(n)}
+    layers = {n: m for n, m in base.named_modules() if isinstance(m, Layer) and not _is_inner(n)}
+    norms = {n: m for n, m in base.named_modules() if is_norm(m) and not _is_inner(n)}
     _refuse_unusual_weights(base)
     convs = [layer for layer in layers.values() if isinstance(layer, nn.Conv2d)]
     if not convs:
@@ -154,7 +154,7 @@ def filters(layer: Layer) -> list[nn.Parameter]:
     return [layer.get_parameter("weight")]
 
 
-def is_inner(name: str) -> bool:
+def _is_inner(name: str) -> bool:
     """Whether a module is a part of a parametrization, which belongs to its layer."""
     return "parametrizations" in name.split(".")
 

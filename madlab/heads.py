@@ -47,7 +47,7 @@ def heads_to_replace(network: nn.Module, name: str) -> list[str]:
     named = find_heads(network, name)
     try:
         found = find_heads(network)
-    except MadlabError:  # the user knows better
+    except Exception:  # the network's own code may raise anything; the user knows better
         return list(named)
     if name in found and len(found) > 1:
         raise MadlabError(

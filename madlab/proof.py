@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from madlab.adapters import Frame
+from madlab.adapters.base import Layer
 from madlab.errors import MadlabError, kind_and_reason
 from madlab.forward import aside, check_logits, leaves, nodes, same, sample, unchanged
 from madlab.view import DomainView
@@ -48,12 +49,18 @@ class _CannotRun(Exception):
 def _prove_at(view: DomainView, images: Tensor, as_new: Callable[[], None]) -> None:
     # Where a norm's gain or the head starts at zero, no adapter would show.
     _stir([p for kind, group in view.parameter_groups().items() if kind != "adapter" for p in group], 0.1)
-    with _base_asks(view) as of_base:
+    with _base_asks(view) as of_base, _second_uses(view) as second:
         before = _run(view.eval(), images)
     if hidden := sorted(of_base[tensor] for tensor in leaves(before) & of_base.keys()):
         raise MadlabError(
             f"A domain of this network computes with the base's own {hidden[0]}: the network reads it through a "
             "function that holds it (a lambda, a closure, a hook), which no copy can follow."
+        )
+    for tensor in leaves(before) & second.keys():
+        layer, place = second[tensor]
+        raise MadlabError(
+            f"The weight of layer {layer} is also {place}, where no adapter would reach it: leave the layer out with "
+            "layers=[...], or let the network hold it once."
         )
     _check_reached(view, before)
     with _restored(view), _unsaved_kept(view):
@@ -116,6 +123,30 @@ def _base_asks(view: DomainView) -> Iterator[dict[Tensor, str]]:
     finally:
         for parameter in kept:
             parameter.requires_grad_(False)
+
+
+@contextmanager
+def _second_uses(view: DomainView) -> Iterator[dict[Tensor, tuple[str, str]]]:
+    """Stand-ins for weights of adapted layers that other modules hold as well, with layer and place.
+
+    A forward within shows whether they are used there, or only kept.
+    """
+    weights = {layer.conv._parameters["weight"]: name for name, layer in view.adapted_layers().items()}
+    held = [
+        (module, key, parameter, (weights[parameter], f"{owner}.{key}".removeprefix(".")))
+        for owner, module in view.network.named_modules()
+        for key, parameter in module._parameters.items()
+        if parameter is not None and parameter in weights and not isinstance(module, Layer)
+    ]
+    found: dict[Tensor, tuple[str, str]] = {}
+    for module, key, parameter, told in held:
+        module._parameters[key] = nn.Parameter(parameter.detach().clone())
+        found[module._parameters[key]] = told
+    try:
+        yield found
+    finally:
+        for module, key, parameter, _ in held:
+            module._parameters[key] = parameter
 
 
 @contextmanager

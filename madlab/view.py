@@ -16,12 +16,11 @@ from torch.nn.utils import parametrize
 from madlab.adapters import METHODS, Adapter
 from madlab.adapters.base import Layer, filters_of
 from madlab.adapters.layer import AdaptedConv2d, rebuild, without_parametrization
-from madlab.anatomy import Anatomy, filters, is_inner
+from madlab.anatomy import Anatomy
 from madlab.errors import MadlabError
 from madlab.facts import DomainFacts
 from madlab.guard import Guard
 from madlab.heads import new_head
-from madlab.sizes import said
 
 Anything = TypeVar("Anything")
 
@@ -235,7 +234,8 @@ class DomainView(nn.Module):
         for parameter in plain.parameters():
             parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
         for key in ("class_names", "normalization", "resize", "crop"):
-            is_its_own = hasattr(plain, key) and said(plain, key) is None  # a layer or a method of that name
+            held = getattr(plain, key, None)
+            is_its_own = isinstance(held, nn.Module) or callable(held)
             if getattr(self.facts, key) is not None and not is_its_own:
                 setattr(plain, key, copy.deepcopy(getattr(self.facts, key)))
         plain.eval()
@@ -249,7 +249,6 @@ def assemble(
     method, heads = METHODS[facts.method], [base.get_submodule(name) for name in facts.heads]
     # Heads are drawn first, so that with one seed they are the same whatever numbers an adapter draws.
     replacements: dict[Any, Any] = {h: new_head(without_parametrization(h), facts.num_classes) for h in heads}
-    _refuse_second_use(base, adapted)
     adapters: dict[Tensor, Adapter] = {}  # layers that share a filter bank share its adapter
     for name, layer in adapted.items():
         options = {k: v[name] if isinstance(v, Mapping) else v for k, v in facts.options.items()}
@@ -279,18 +278,6 @@ def assemble(
         options = {"size": facts.crop or 32} | facts.options
         prompt = method.prompt(channels, **options).to(like.device, like.dtype)
     return DomainView(network, facts, list(anatomy.norms), own, guard, channels, prompt)
-
-
-def _refuse_second_use(base: nn.Module, adapted: Mapping[str, Layer]) -> None:
-    """An adapter takes a layer's place, and so does not reach other modules that hold the layer's weight."""
-    weights = {p: name for name, layer in adapted.items() for p in filters(layer)}
-    for owner, module in base.named_modules():
-        for key, parameter in module._parameters.items():
-            if parameter in weights and not isinstance(module, Layer) and not is_inner(owner):
-                raise MadlabError(
-                    f"The weight of layer {weights[parameter]} is also {f'{owner}.{key}'.removeprefix('.')}, where no "
-                    "adapter would reach it: leave the layer out with layers=[...], or let the network hold it once."
-                )
 
 
 def _by_first_name(named: Mapping[str, Anything]) -> dict[str, Anything]:

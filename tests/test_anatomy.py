@@ -472,6 +472,16 @@ class HeldTwice(Body):
         return self.head(self.norm(F.conv2d(x, self.weight, dilation=2)).mean((2, 3)))
 
 
+def test_a_weight_that_is_held_twice_and_used_once_is_no_obstacle():
+    """As a parameter kept for plots, or a list for a penalty."""
+    network = Body()
+    network.first = network.stem.weight
+    network.decayed = nn.ParameterList(conv.weight for conv in (network.stem, network.conv))
+    net = MultiDomainNet(network)
+    net.add_domain("d", 3, "finetune")
+    assert net.view("d").network.first is network.stem.weight
+
+
 def biased():
     network = Body()
     nn.utils.parametrize.register_parametrization(network.conv, "bias", nn.Softplus())

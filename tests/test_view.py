@@ -8,6 +8,7 @@ from any_networks import CLASSES, Body, sized
 from torch import nn
 from torch.nn import functional as F
 
+import madlab
 from madlab.adapters import FullModulation
 from madlab.adapters.layer import AdaptedConv2d
 from madlab.errors import MadlabError
@@ -164,3 +165,14 @@ def test_no_layers_are_no_adapters():
     net = adapted()
     with pytest.raises(MadlabError, match=r"no layer that the list names"):
         net.add_domain("e", 3, layers=[])
+
+
+def test_a_merged_network_says_what_its_base_leaves_open() -> None:
+    """An attribute that is None says nothing; a layer of that name is the network's own."""
+    base = madlab.resnet26(num_classes=4, width=8)
+    base.class_names = base.normalization = base.resize = base.crop = None
+    net = madlab.MultiDomainNet(base)
+    statistics = {"mean": [0.5] * 3, "std": [0.2] * 3}
+    net.add_domain("d", 2, class_names=["a", "b"], normalization=statistics, resize=36, crop=32)
+    plain = net.merge("d")
+    assert (plain.class_names, plain.normalization, plain.resize, plain.crop) == (["a", "b"], statistics, 36, 32)

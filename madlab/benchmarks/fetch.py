@@ -135,7 +135,8 @@ def _request(url: str, start: int, size: int, timeout: float) -> tuple[int, Iter
     length = response.headers.get("Content-Length")
     if length is None and begun and not start:
         response.close()
-        raise HostError("the host begins anew and does not say how long the file is", for_good=True)
+        told = "the host begins anew and does not say how long the file is (to let it, remove the .part file)"
+        raise HostError(told, for_good=True)
     if length is not None and start + int(length) != size:
         response.close()
         raise HostError(f"the host offers {start + int(length)} bytes instead of {size}", for_good=True)

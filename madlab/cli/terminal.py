@@ -84,15 +84,22 @@ def stopped_by_signals() -> Iterator[None]:
 def wait_for(process: subprocess.Popen[bytes]) -> int:
     """Wait for a program in the same terminal; returns its exit code.
 
-    Ctrl-C reaches it, too, and it may ask what is meant; the signals that end this process are passed on to it.
+    Ctrl-C reaches it, too, and it may ask what is meant. The signals that end this process are passed on to it, and
+    end this one when it has ended.
     """
+    stopped: Stopped | None = None
     while True:
         try:
-            return process.wait()
-        except Stopped:
+            code = process.wait()
+            break
+        except Stopped as signalled:
+            stopped = signalled
             process.terminate()
         except KeyboardInterrupt:
             continue
+    if stopped is not None:
+        raise stopped
+    return code
 
 
 class Ending:

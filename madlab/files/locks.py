@@ -75,8 +75,11 @@ def _open(folder: Path) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             lock = os.open(folder / LOCK, flags, 0o666)
-        except PermissionError:  # left by another user's process that was killed: who may read it may lock it
-            lock = os.open(folder / LOCK, flags & ~(os.O_RDWR | os.O_CREAT))
+        except PermissionError as denied:  # a killed process of another user left it: who may read it may lock it
+            try:
+                lock = os.open(folder / LOCK, flags & ~(os.O_RDWR | os.O_CREAT))
+            except FileNotFoundError:  # it is the folder that may not be written to
+                raise denied from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise MadlabError(f"{folder} cannot be written to ({reason}): choose another folder.") from error

@@ -223,7 +223,8 @@ def peak_bytes(device: torch.device) -> int | None:
     status = Path("/proc/self/status")
     if status.exists():  # on Linux ru_maxrss begins with the peak of the process that started this one
         fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return 1024 * int(fields["VmHWM"].split()[0])
+        if "VmHWM" in fields:  # not every sandbox has it
+            return 1024 * int(fields["VmHWM"].split()[0])
     try:
         import resource
     except ImportError:

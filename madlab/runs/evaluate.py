@@ -129,12 +129,13 @@ def domain_of(run: LoadedRun, domain: Domain | Path | str | None) -> Domain:
             _warn_of_another_split(run, source)
         facts = run.facts
         domain = load_domain(source, run.size.resize, run.config.flip, facts.grey_scale, facts.squash)
-    if domain.size < run.size.resize:
-        raise MadlabError(
-            f"The images of {domain.name!r} have {domain.size} pixels, and the run {run.path} was trained on "
-            f"{run.size.resize}: give larger ones."
-        )
-    domain = domain.shrunk(run.size.resize)
+    if side := run.facts.resize:  # files of madlab 0.1 have none
+        if domain.size < side:
+            raise MadlabError(
+                f"The images of {domain.name!r} have {domain.size} pixels, and the run {run.path} was trained on "
+                f"{side}: give larger ones."
+            )
+        domain = domain.shrunk(side)
     return match_classes(domain, run.class_names, f"the run {run.path}")
 
 

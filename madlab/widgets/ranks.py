@@ -77,7 +77,7 @@ def rank_slider(
         ones = "One of the directions carries the table of ones; " if rank > 1 and not whole else ""
         note = (
             f"This layer: I·(M+N) = {own:,}, {cheaper} than M·N = {m * n:,} (break-even at I = {m * n / (m + n):.1f}). "
-            f"{'One of the directions carries the table of ones; ' if rank > 1 and not whole else ''}<b>{100 * kept:.0f} %</b> of α's squared distance from one "
+            f"{ones}<b>{100 * kept:.0f} %</b> of α's squared distance from one "
             f"is kept. All layers: <b>{parameters:,}</b> parameters ({NUMBER * parameters / 1000:,.0f} kB), "
             f"{100 * parameters / everything:.1f} % of full α. "
             f"Held-out accuracy <b>{accuracy:.1f} %</b>" + (worth if full > floor else "") + "."

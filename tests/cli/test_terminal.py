@@ -106,7 +106,11 @@ def test_ctrl_c_is_left_to_the_program_that_is_waited_for():
         def terminate(self):
             told.append("terminate")
 
-    assert wait_for(Lab()) == 0 and told == ["terminate"]
+    with pytest.raises(Stopped):
+        wait_for(Lab())
+    assert told == ["terminate"]
+    Lab.ends = iter((KeyboardInterrupt(), 0))
+    assert wait_for(Lab()) == 0
 
 
 def test_handlers_come_back_and_ignored_signals_stay_ignored():
