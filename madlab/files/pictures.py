@@ -101,7 +101,8 @@ def read_image(
 def read_square(file: Path | str | BinaryIO, size: int, squash: bool = False, name: str | None = None) -> Square:
     """As `read_image`, but a deep grey image keeps its values, so that many can be scaled alike."""
     if isinstance(file, str | Path) and os.path.exists(file) and not os.path.isfile(file):
-        raise MadlabError(f"{name or file} is not a plain file: give an image.")  # a pipe would be waited for
+        # A pipe would be waited for.
+        raise MadlabError(f"{name or file} cannot be read as an image (it is no plain file): give one, or take it out.")
     try:
         with Image.open(file, formats=_formats()) as image:
             # A JPEG decodes at a half, quarter or eighth, if that is still twice as large.

@@ -235,7 +235,7 @@ def test_a_defect_in_one_run_is_one_sentence_with_its_traceback_in_a_file_and_th
     monkeypatch.setattr(cell, "train", broken)
     outcome = run(place, "broken", domains=["noise"], epochs=1)
     ((folder, failure),) = outcome.failures.items()
-    assert failure == f"RuntimeError (out of memory); the traceback is in {folder / 'failure.txt'}."
+    assert failure == f"RuntimeError: out of memory; the traceback is in {folder / 'failure.txt'}."
     traceback = (folder / "failure.txt").read_text()
     assert traceback.startswith("Traceback") and "in broken" in traceback and "RuntimeError: out of memory" in traceback
     monkeypatch.setattr(cell, "train", real)

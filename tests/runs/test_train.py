@@ -181,11 +181,11 @@ class Cosine(nn.Module):
 
 @pytest.mark.parametrize("method", ["mad", "frozen"])
 def test_a_head_that_is_read_and_not_called_is_trained_by_steps(place, method, tmp_path):
-    heads = []
+    base, heads = Cosine(), []
     for epochs in (1, 2):
         out = tmp_path / f"{epochs}"
-        madlab.train(place / "noise", method, base=Cosine(), head="fc", epochs=epochs, out=out, progress=False)
-        run = madlab.load_run(out, Cosine())
+        madlab.train(place / "noise", method, base=base, head="fc", epochs=epochs, out=out, progress=False)
+        run = madlab.load_run(out, base)
         heads.append(run.net.view(run.domain).head.weight)
     assert not torch.equal(*heads)
 
