@@ -299,9 +299,9 @@ def test_objects_instead_of_names_train_the_same_and_are_asked_for_again(place, 
     options = {"rank": 2, "epochs": EPOCHS, "batch_size": 10, "progress": False}
     result = madlab.train(domain, base=network, out=tmp_path / "run", **options)
     assert result.test_accuracy == facts(place / "whole")["test_accuracy"]
-    with pytest.raises(MadlabError, match="Domain object: give that domain"):
+    with pytest.raises(MadlabError, match="does not say where its images are: give them"):
         madlab.evaluate(tmp_path / "run")
-    with pytest.raises(MadlabError, match="network object: give that base"):
+    with pytest.raises(MadlabError, match="does not say where its base network .* is: give it"):
         madlab.evaluate(tmp_path / "run", domain=domain)
     assert madlab.evaluate(tmp_path / "run", domain=domain, base=network) == result.test_accuracy
 
