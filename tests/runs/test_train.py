@@ -301,7 +301,7 @@ def test_objects_instead_of_names_train_the_same_and_are_asked_for_again(place, 
     assert result.test_accuracy == facts(place / "whole")["test_accuracy"]
     with pytest.raises(MadlabError, match="does not say where its images are: give them"):
         madlab.evaluate(tmp_path / "run")
-    with pytest.raises(MadlabError, match="does not say where its base network .* is: give it"):
+    with pytest.raises(MadlabError, match=r"does not say where its base network .* is: give it"):
         madlab.evaluate(tmp_path / "run", domain=domain)
     assert madlab.evaluate(tmp_path / "run", domain=domain, base=network) == result.test_accuracy
 
