@@ -64,8 +64,8 @@ def completeness(records: Sequence[Recorded]) -> list[str]:
     heads = ["record", "runs", "rows with a seed on every domain", "rows with all their seeds", "missing runs"]
     return [
         markdown(heads, zip(*rows, strict=True)),
-        "A row is a method; in the study of epochs, a method with one number of epochs. Rows that take part in duels "
-        "are to have three seeds, the others one. The domains that are in the nine and in the five are the same runs.",
+        "A row is a method; in the study of epochs, a method with one number of epochs. In the tables, rows that take "
+        "part in duels are to have three seeds; all others, the controls and the study of epochs one. The domains that are in the nine and in the five are the same runs.",
     ]
 
 

@@ -23,7 +23,8 @@ def smallest_domain(one: Recorded, finished: Recorded) -> list[str]:
 
     finished: runs of MAD that were rounded while they trained.
     """
-    found = [*one.found, *_rounded_in_training(finished, one)]
+    while_trained, seeds = _rounded_in_training(finished, one), {run.result.seed for run in finished.every_run}
+    found = [*(own for own in one.found if not seeds or own.seed in seeds), *while_trained]
     grid, forms = grid_of(found), stored_forms(found)
     own = forms[forms["family"] == "mad"] if one.ready else forms
     goal = (
@@ -44,13 +45,14 @@ def smallest_domain(one: Recorded, finished: Recorded) -> list[str]:
         *one.so_far(),
         "Forms of MAD that are better on validation than every smaller one, and those that were rounded while they "
         "trained (`finish_bits`, straight through, in the last fifth of the epochs). Adapter and norms are means over "
-        "the domains; what counts is the most that a domain takes:",
+        "the domains; what counts is the most that a domain takes. "
+        + ("All are of the seeds that those have:" if one.seeds > len(seeds) > 0 else "All have the same seeds:"),
         _sizes_and_losses(own.loc[shown].sort_values("stored"), lost),
     ]
     if finished.missing:
         there = f"{finished.there:,} of {counted(finished.planned.total(), 'run')}"
         parts.append(f"Of those that are rounded while they train there are {there}.")
-    parts += [*_reached(one, grid, own, lost), f"The intervals come from {bases_of(list(lost.values()))}."]
+    parts += [*_reached(one.where, grid, forms, lost), f"The intervals come from {bases_of(list(lost.values()))}."]
     return [*parts, *_fresh_statistics(grid)]
 
 
@@ -93,8 +95,9 @@ def _sizes_and_losses(forms: pd.DataFrame, lost: Mapping[str, Duel]) -> str:
     )
 
 
-def _reached(one: Recorded, grid: Grid, own: pd.DataFrame, lost: Mapping[str, Duel]) -> list[str]:
+def _reached(where: str, grid: Grid, forms: pd.DataFrame, lost: Mapping[str, Duel]) -> list[str]:
     """Whether the goal is reached, what the chosen form loses by its form and by its rounding, and what would do."""
+    own = forms[forms["family"] == "mad"]
     form = _within_goal(own)
     if form is None:
         least = own["stored"].idxmin()
@@ -102,7 +105,7 @@ def _reached(one: Recorded, grid: Grid, own: pd.DataFrame, lost: Mapping[str, Du
         return [f"**Not reached:** the smallest form, {least}, takes {size} kB, of which {norms} are norms."]
     duel = lost[form]
     parts = [
-        f"**{_judged(duel)}** On {one.where} the best on validation within {GOAL} kB is {form}: "
+        f"**{_judged(duel)}** On {where} the best on validation within {GOAL} kB is {form}: "
         f"{difference(duel, 2)} points."
     ]
     exact = form.partition(" in ")[0]
@@ -115,10 +118,10 @@ def _reached(one: Recorded, grid: Grid, own: pd.DataFrame, lost: Mapping[str, Du
         )
     if duel.difference < -LOSS:
         parts.append(_in_the_way(own, lost))
-    rivals = {family: found for family, found in best_forms(one.forms, GOAL).items() if family != "mad"}
+    rivals = {family: found for family, found in best_forms(forms, GOAL).items() if family != "mad"}
     if rivals:
-        best = max(rivals.values(), key=lambda name: float(one.forms.loc[name, "validation"]))
-        (against,) = (d for d in duels(one.grid, [(best, "mad")]) if d.kind == MEAN)
+        best = max(rivals.values(), key=lambda name: float(forms.loc[name, "validation"]))
+        (against,) = (d for d in duels(grid, [(best, "mad")]) if d.kind == MEAN)
         parts.append(f"The best of the other methods within {GOAL} kB is {best}: {difference(against, 2)} points.")
     return parts
 

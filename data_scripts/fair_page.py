@@ -142,10 +142,9 @@ def in_short(nine: Recorded, five: Recorded, warned: list[str]) -> str:
         stored = [one.forms["stored"].reindex(forms) for one in (nine, five)]
         columns.append(stored[0].combine(stored[1], max).map(kilobytes))
         columns += [with_spreads(own["mean"], own["mean_std"], 1) for own in chosen]
-    seeds = sorted({int(number) for table in tables for number in table.methods.loc[rows, "seeds"]})
-    over = f"mean ± standard deviation over {seeds[-1]} seeds" if seeds[-1] > 1 else seeds_told((nine, five))
-    if seeds[0] == 1 < seeds[-1]:
-        over += " (one where there is no ±)"
+    over = seeds_told((nine, five))
+    if max(nine.seeds, five.seeds) > 1:
+        over += ", ± the standard deviation over them"
     what = (
         f"Test accuracy in percent at 32 pixels, on small sets in place of the benchmarks' (the decathlon's: "
         f"{nine.where}; Sketch's: {five.where}), "
@@ -196,35 +195,24 @@ def _behind_copies(records: Sequence[Recorded]) -> str:
 
 
 def more_seeds(new: Sequence[Recorded], earlier: Sequence[Recorded]) -> list[str]:
-    """What to know of verdicts with one seed: which are others with the earlier recipe, where there are more seeds."""
+    """What to know of verdicts with few seeds: which are others with the earlier recipe, where there are more seeds."""
     ready = [(one, other) for one, other in zip(new, earlier, strict=True) if other.ready]
-    seeds = max((int(other.table.methods["seeds"].max()) for _, other in ready), default=1)
-    if seeds <= min(number for one in new for number in one.seeds.values()):
+    seeds = max((other.seeds for _, other in ready), default=1)
+    fewest = min(one.seeds for one in new)
+    if seeds <= fewest:
         return []
     said = []
     for one, other in ready:
         now, then = ({named(pair): duel.verdict for pair, duel in _at_bytes(found)} for found in (one, other))
         changed = [f"{rival} ({verdict})" for rival, verdict in then.items() if now.get(rival) != verdict]
         said += [f"on {one.where}, {listed(changed)}"] if changed else []
-    told, seen = seeds_told(new), "intervals of test images alone"
-    of_one = f", and {seen}" if told == "one seed" else f"; with one, they have {seen}"
-    worse: dict[str, list[str]] = {}
-    for one, other in ready:
-        for size, rival in _lost_before(one, other):
-            worse.setdefault(f"{rival} in {size} kB", []).append(one.where)
-    lost = listed(f"{what} on {'both' if len(where) > 1 else where[0]}" for what, where in worse.items())
-    told_worse = f" Within the same kilobytes MAD then loses to {lost}." if worse else ""
+    alone = ", and intervals of test images alone where there is one" if fewest == 1 else ""
+    within = _by_budget([other for _, other in ready])
+    told_within = f" Within the same kilobytes they are {', '.join(within)}." if within else ""
     return [
-        f"**These runs have {told}**{of_one}. With {seeds} seeds and an earlier recipe these verdicts at equal bytes "
-        f"differ: {'; '.join(said) or 'none'}.{told_worse}"
+        f"**These runs have {seeds_told(new)}**{alone}. With {seeds} seeds and an earlier recipe these verdicts at equal bytes "
+        f"differ: {'; '.join(said) or 'none'}.{told_within}"
     ]
-
-
-def _lost_before(new: Recorded, earlier: Recorded) -> list[tuple[int, str]]:
-    """Budgets and rivals to which MAD lost with the earlier recipe and does not lose now."""
-    budgets, now = earlier.against_adapters.items(), new.against_adapters
-    lost = [(size, rival) for size, own in budgets for rival, duel in own.items() if duel.verdict == "loses"]
-    return [(s, r) for s, r in lost if s not in now or r not in now[s] or now[s][r].verdict != "loses"]
 
 
 def _at_bytes(one: Recorded) -> list[tuple[Pair, Duel]]:
@@ -233,7 +221,7 @@ def _at_bytes(one: Recorded) -> list[tuple[Pair, Duel]]:
 
 
 def _rounded(method: str, forms: Container[str]) -> str:
-    """A mask, which is coded and has no numbers to round, is recorded with its folded norms in 8 bits alone."""
+    """The rounded form that the README shows of a method, and where it was not recorded, that in 8 bits."""
     name = f"{method} in {ROUNDED} bits"
     return name if name in forms else f"{method} in 8 bits"
 

@@ -56,7 +56,8 @@ def rank_or_rates(one: Recorded, swapped: Recorded) -> list[str]:
     return [
         "The ranks of a family share the rates that won its trials, which were drawn at random, so that a family may "
         "have been lucky or not: a larger rank may be behind a smaller one for its rates alone. The control: the same "
-        "ranks with the rates of either family, everything else the same, first seed. Mean test accuracy in percent "
+        "ranks with the rates of either family, everything else the same but for a repair of the statistics from which "
+        "heads start (CHANGELOG, committed numbers), first seed. Mean test accuracy in percent "
         f"on {one.where}, and points with intervals:",
         markdown(list(columns), columns.values()),
         f"So with the other rates {listed(f'{rank} is at {told(fought[pair], 1)}' for rank, pair in swaps.items())}, "

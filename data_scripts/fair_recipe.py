@@ -64,10 +64,10 @@ def caution(one: Recorded, bounded: Recorded) -> list[str]:
     """What to know of verdicts that are of the earlier recipe; nothing while its control is not complete."""
     if one.missing:
         return []
-    found, rows = _found(one), {run.method for run in one.every_run}
+    found, rows = _found(one), {(run.method, run.result.seed) for run in one.every_run}
     new, rates = found[BOUNDED], "at the same rates"
     if bounded.on_every_domain:
-        new = [outcome for outcome in _found(bounded)[BOUNDED] if outcome.method in rows]
+        new = [outcome for outcome in _found(bounded)[BOUNDED] if (outcome.method, outcome.seed) in rows]
         rates = "at rates of its own"
     return [
         "**These runs are of an earlier recipe**: small images first, steps of any length. On "

@@ -69,14 +69,10 @@ class Recorded:
         return len(self.whole_domains) == len(self.domains)
 
     @cached_property
-    def seeds(self) -> dict[str, int]:
-        """With how many seeds every row of the duels was run, by domain of `whole_domains`."""
-        counts = {
-            (row, domain): sum((*row, domain, seed) in self.cells for seed in {cell[-1] for cell in self.cells})
-            for row in self.duelists
-            for domain in self.whole_domains
-        }
-        return {domain: min(counts[row, domain] for row in self.duelists) for domain in self.whole_domains}
+    def seeds(self) -> int:
+        """With how many seeds every row of the duels was run on each of `whole_domains`."""
+        of_cell: dict[tuple[str, int, str], int] = Counter(cell[:3] for cell in self.cells)
+        return min((of_cell[*row, domain] for row in self.duelists for domain in self.whole_domains), default=0)
 
     @property
     def where(self) -> str:
@@ -182,8 +178,6 @@ class Recorded:
             text += f" Not every row of the duels was run on {listed(lacking)} yet, so that no mean has them in it."
         if partly := [str(method) for method in self.table.methods.index if method not in self.table.whole.index]:
             text += f" Left out, because a domain is missing: {listed(partly)}."
-        if len(set(self.seeds.values())) > 1:
-            text += f" Every row of the duels has {seeds_told([self])}."
         return [text]
 
 
@@ -202,13 +196,11 @@ def counted(number: int, what: str) -> str:
 
 
 def seeds_told(records: Sequence[Recorded]) -> str:
-    """With how many seeds the rows of the duels were run, and on which domains with more: "one seed, 2 on dtd10"."""
-    domains = dict.fromkeys(domain for one in records for domain in one.seeds)
-    seeds = {domain: min(one.seeds[domain] for one in records if domain in one.seeds) for domain in domains}
-    fewest = min(seeds.values())
-    more = sorted({number for number in seeds.values() if number > fewest})
-    parts = [f"{number} on {listed(d for d, own in seeds.items() if own == number)}" for number in more]
-    return ", ".join(["one seed" if fewest == 1 else f"{fewest} seeds", *parts])
+    """With how many seeds the rows of the duels were run: "one seed", or "one seed on the nine domains, 2 on ..."."""
+    numbers = ["one seed" if one.seeds == 1 else f"{one.seeds} seeds" for one in records]
+    if len(set(numbers)) == 1:
+        return numbers[0]
+    return listed(f"{number} on {one.where}" for number, one in zip(numbers, records, strict=True))
 
 
 def listed(names: Iterable[str], nobody: str = "nobody") -> str:

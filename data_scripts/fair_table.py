@@ -46,6 +46,9 @@ from madlab.runs.record import RECORDS, Run, read_runs, write_log, write_runs
 from madlab.runs.sweep import sweep
 from madlab.runs.train import method_and_options
 
+FEWER = "at-most-"
+"""How the folder of copies with fewer images begins."""
+
 
 def folders(grid: Grid, domains: tuple[str, ...], args: argparse.Namespace) -> list[Path]:
     """The folders of the domains or, where the grid says so and there is no GPU, of copies with fewer images."""
@@ -53,7 +56,7 @@ def folders(grid: Grid, domains: tuple[str, ...], args: argparse.Namespace) -> l
         return [args.data / name for name in domains]
     for name in domains:
         training_images(args.data / name)
-    place = args.data / f"at-most-{grid.most_images}"
+    place = args.data / f"{FEWER}{grid.most_images}"
     return [fewer(args.data / name, place / name, grid.most_images) for name in domains]
 
 
@@ -130,7 +133,7 @@ def fold(names: list[str], out: Path, records: Path) -> None:
     """
     for name in names:
         grid, every = GRIDS[name], list(planned(name, out))
-        runs = [checked(one, grid) for one in every if one.finished]
+        runs = [at_home(checked(one, grid)) for one in every if one.finished]
         for file, domains in grid.records.items():
             own = [run for domain in domains for run in runs if run.result.domain == domain]
             whole, begun = apart(own, [one for one in every if one.domain in domains])
@@ -139,6 +142,13 @@ def fold(names: list[str], out: Path, records: Path) -> None:
             waiting = f", and {len(begun)} of seeds that are not whole" if begun else ""
             print(f"{file}.jsonl: {len(whole)} runs{waiting}")
         print(f"{name}: {len(every) - len(runs)} runs are missing")
+
+
+def at_home(run: Run) -> Run:
+    """The run with its images where the documented commands have them, wherever they are on this machine."""
+    *_, place, domain = Path(str(run.config.source)).parts
+    kept = [part for part in (place, domain) if part == domain or part.startswith(FEWER)]
+    return replace(run, config=replace(run.config, source="/".join(["data", *kept])))
 
 
 def apart(runs: Sequence[Run], every: Sequence[Planned]) -> tuple[list[Run], list[Run]]:

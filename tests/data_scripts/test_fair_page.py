@@ -421,7 +421,7 @@ def test_the_control_of_the_recipe_says_what_each_change_gives(command, records,
     assert "### On the five domains\n" in page and "## The nine domains\n" not in page
 
     new = [made("bounded", row, domain) for row in duels for domain in NINE]
-    sketch = [made("earlier", row, domain, seed) for row in duels for domain in FIVE for seed in range(2)]
+    sketch = [made("earlier", row, domain, seed) for row in duels for domain in FIVE for seed in range(3)]
     write_runs(records / "fair-sketch.jsonl", sketch)
     for runs, (which, share) in ((new[:-1], ("an earlier recipe", 60)), (new, ("one seed", 70))):
         write_runs(records / "fair-bounded-nine.jsonl", runs)
@@ -429,18 +429,17 @@ def test_the_control_of_the_recipe_says_what_each_change_gives(command, records,
         mad = next(line for line in block.splitlines() if line.startswith("| mad "))
         assert f"**These runs {'are of' if share == 60 else 'have'} {which}**" in " ".join(block.split())
         assert [float(cell.split("±")[0]) for cell in mad.split("|")[4:6]] == [share, share]
-    assert "With 2 seeds and an earlier recipe these verdicts at equal bytes differ: on" in " ".join(block.split())
+    assert "With 3 seeds and an earlier recipe these verdicts at equal bytes differ: on" in " ".join(block.split())
     assert page.index("**On the nine domains** (153 of 459") < page.index("**On the nine domains (earlier recipe)**")
-    more = [made("bounded", row, domain, 1) for domain in NINE for row in duels]
-    in_nine_alone = "dtd10, omniglot, chars74k, fashion_mnist, gtsrb, cifar10"
-    for count, where in ((len(duels) + 1, "dtd10"), (len(more), in_nine_alone)):
-        write_runs(records / "fair-bounded-nine.jsonl", [*new, *more[:count]])
-        _, block = command(records, tmp_path)
-        assert f"**These runs have one seed, 2 on {where}**; with one" in " ".join(block.split())
-    both = [made("bounded", row, domain, seed) for seed in range(2) for domain in FIVE for row in duels]
-    write_runs(records / "fair-bounded-five.jsonl", both)
-    _, block = command(records, tmp_path)
-    assert "These runs have" not in block and "standard deviation over 2 seeds" in " ".join(block.split())
+    apart = "one seed on the nine domains, 2 seeds on the five domains"
+    for of_nine, of_five, told in ((1, 2, apart), (2, 2, "2 seeds"), (3, 3, "3 seeds")):
+        for name, domains, seeds in (("nine", NINE, of_nine), ("five", FIVE, of_five)):
+            runs = [made("bounded", row, domain, seed) for seed in range(seeds) for domain in domains for row in duels]
+            write_runs(records / f"fair-bounded-{name}.jsonl", runs)
+        block = " ".join(command(records, tmp_path)[1].split())
+        assert f"6 epochs, {told}, ± the standard deviation over them; kB" in block
+        assert (f"**These runs have {told}**" in block) == (of_nine < 3)
+        assert ("of test images alone where there is one" in block) == (of_nine == 1)
 
 
 def test_the_bound_on_few_images_is_told_as_it_is_recorded() -> None:

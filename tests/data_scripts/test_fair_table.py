@@ -208,7 +208,7 @@ def test_a_grid_of_the_first_round_runs_each_method_with_the_best_rates_of_its_t
 def test_every_recorded_run_is_one_that_its_grid_plans(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the same rates, too, wherever they were given: as if the runs lay where the grid has them."""
     planned = list(fair_grids.planned(name, Path("runs")))
-    files = [RECORDS / f"{record}.jsonl" for record in GRIDS[name].records]
+    files = [file for record in GRIDS[name].records for file in fair_grids.files_of(RECORDS / f"{record}.jsonl")]
     for one in (one for file in files if file.exists() for one in read_runs(file)):
         monkeypatch.setattr(fair_table.Run, "read", lambda _, one=one: one)
         cell = one.result.domain, one.method, one.result.seed
