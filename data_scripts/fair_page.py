@@ -210,8 +210,8 @@ def more_seeds(new: Sequence[Recorded], earlier: Sequence[Recorded]) -> list[str
     within = _by_budget([other for _, other in ready])
     told_within = f" Within the same kilobytes they are {', '.join(within)}." if within else ""
     return [
-        f"**These runs have {seeds_told(new)}**{alone}. With {seeds} seeds and an earlier recipe these verdicts at equal bytes "
-        f"differ: {'; '.join(said) or 'none'}.{told_within}"
+        f"**These runs have {seeds_told(new)}**{alone}. With {seeds} seeds and an earlier recipe these verdicts at "
+        f"equal bytes differ: {'; '.join(said) or 'none'}.{told_within}"
     ]
 
 

@@ -57,8 +57,8 @@ from madlab.errors import MadlabError
 from madlab.files.jsonfiles import write_json
 from madlab.files.pictures import square_of
 from madlab.files.tensors import load_tensors, save_tensors
+from madlab.forward import shrink
 from madlab.guard import fingerprint
-from madlab.view import shrink
 
 IMAGENET72 = "imagenet72"
 DEFAULTS = {

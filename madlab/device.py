@@ -55,5 +55,6 @@ def no_modes(network: nn.Module) -> Iterator[None]:
 
 def _device_counts() -> dict[str, int]:
     """How many devices of each kind this machine has."""
-    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0  # a driver may count what it cannot run
+    counts = {"cpu": 1, "cuda": gpus, "mps": int(torch.backends.mps.is_available())}
     return {kind: count for kind, count in counts.items() if count}

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from madlab.adapters.layer import rebuild
@@ -19,10 +20,34 @@ SIDES = (64, 224, 299, 32, 28)
 
 
 def sample(channels: int, side: int, like: Tensor) -> Tensor:
-    """Two images of noise (2, channels, side, side), always the same, in the number format of a network's tensor."""
+    """Two images of noise (2, channels, side, side), always the same, in the number format of a network's tensor.
+
+    They lie in channels_last memory, as the images of a training do.
+    """
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(2, channels, side, side, generator=generator, device=generator.device)
-    return noise.to(like.device, like.dtype)
+    return noise.to(like.device, like.dtype, memory_format=torch.channels_last)
+
+
+def lies_channels_last(network: nn.Module) -> bool:
+    """Whether filter banks of a network lie in channels_last memory, as all do that can; then its images may, too.
+
+    A network that joins channels with height and width by Tensor.view runs in PyTorch's default format alone, so that
+    `anatomy_of` leaves its filters there.
+    """
+    banks = (parameter for parameter in network.parameters() if parameter.ndim == 4)
+    return any(p.is_contiguous(memory_format=torch.channels_last) and not p.is_contiguous() for p in banks)
+
+
+def laid_out(images: Tensor, channels_last: bool) -> Tensor:
+    """The images, which may lie in channels_last memory, in a format that the network takes (`lies_channels_last`)."""
+    return images if channels_last else images.contiguous()
+
+
+def shrink(images: Tensor, side: int) -> Tensor:
+    """float (B, C, H, W) -> (B, C, side, side), anti-aliased, in channels_last memory."""
+    small = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+    return small.contiguous(memory_format=torch.channels_last)
 
 
 @contextmanager
@@ -81,45 +106,59 @@ def try_out(
 ) -> tuple[int, tuple[int, ...], set[Tensor | nn.Module]]:
     """Channels and sides of images that the network runs on, and the parameters and modules that it uses."""
     twin = rebuild(base, {}, [*base.parameters(), *base.buffers()])
+    twin.eval()  # a graph of torch.fx is in training mode when it was copied
     tensors = dict(base.named_parameters()) | dict(base.named_buffers())
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     crop, config = said(base, "crop"), getattr(base, "pretrained_cfg", None)
     declared = config.get("input_size") if isinstance(config, dict) else None  # (channels, height, width), of timm
     last = (timm_size(config).crop,) if isinstance(config, dict) and isinstance(declared, tuple | list) else ()
     sides = (crop,) if crop else tuple(dict.fromkeys((*SIDES, *last)))
-    failures = []
+    failures: list[Exception] = []
+    channels_last = lies_channels_last(base)
     for parameter in parameters:
         parameter.requires_grad_(True)
     try:
-        for side, planes in product(sides, dict.fromkeys((channels, 3, 1))):
+        # Of colour first: what makes grey of it by itself would run on one channel as well.
+        for side, planes in product(sides, dict.fromkeys((3, channels, 1))):
+            images = laid_out(sample(planes, side, parameters[0]), channels_last)
             with aside(parameters[0].device) as called:
                 try:
-                    logits = twin(sample(planes, side, parameters[0]))
+                    logits = twin(images.clone())
+                    check_logits(logits)
                 except Exception as error:  # the network's own code may raise anything; the sentence passes it on
-                    failures.append(kind_and_reason(error))
+                    failures.append(error)
                     continue
-            check_logits(logits)
             break
         else:
+            if own := next((error for error in failures if isinstance(error, MadlabError)), None):
+                raise own
             raise MadlabError(
-                f"The base network does not run on images of {', '.join(map(str, sides))} pixels ({failures[0]}): set "
-                "its attribute `crop` to the size that it takes."
+                f"The base network does not run on images of {', '.join(map(str, sides))} pixels "
+                f"({kind_and_reason(failures[0])}): set its attribute `crop` to the size that it takes."
             )
         with aside(parameters[0].device):
-            again = twin(sample(planes, side, parameters[0]))
+            torch.manual_seed(1)  # other random numbers than before
+            again = twin(images.clone())
+            _check_one_image(twin, images[:1], logits.shape[1])
     finally:
         base.requires_grad_(False)
     _refuse_moving_tensors(tensors, before)
     if not same(logits, again):
         raise MadlabError(
             "The base network gives the same images other logits when it runs again, in eval mode: whatever it keeps "
-            "from one forward to the next must change in training mode only."
+            "from one forward to the next, and whatever it draws at random (F.dropout wants training=self.training), "
+            "must change in training mode only."
+        )
+    if logits.shape[1] > 1 and (logits >= 0).all() and same(logits.sum(1), torch.ones_like(logits[:, 0])):
+        raise MadlabError(
+            "The base network returns probabilities, not logits, and every loss would take the softmax of a softmax: "
+            "leave its last softmax out."
         )
     _refuse_what_a_copy_does_not_reach(base, twin, called)
     names = {module: name for name, module in twin.named_modules()}
     used: set[Tensor | nn.Module] = {base.get_submodule(names[module]) for module in called if module in names}
     used |= leaves(logits)
-    _refuse_hidden_use(base, used, sample(planes, side, parameters[0]), logits)
+    _refuse_hidden_use(base, used, images, logits)
     return planes, sides[sides.index(side) :], used
 
 
@@ -135,6 +174,21 @@ def check_logits(logits: object, num_classes: int | None = None) -> None:
     if not logits.requires_grad:
         raise MadlabError(
             "The network runs without gradients (torch.no_grad or detach), so no adapter could be trained."
+        )
+
+
+def _check_one_image(network: nn.Module, image: Tensor, num_classes: int) -> None:
+    """Refuse a network that gives a single image's logits another shape."""
+    try:
+        shape = tuple(network(image).shape)
+    except Exception as error:  # the network's own code may raise anything
+        raise MadlabError(
+            f"The base network does not run on a single image ({kind_and_reason(error)}), in eval mode."
+        ) from error
+    if shape != (1, num_classes):
+        raise MadlabError(
+            f"For a single image the base network returns the shape {shape}, not (1, {num_classes}): where it "
+            "squeezes, let it name the axes, as in squeeze((2, 3)) or flatten(1)."
         )
 
 

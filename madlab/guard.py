@@ -48,9 +48,15 @@ def structure(base: nn.Module) -> list[tuple[str, type, dict[str, Any]]]:
     What others keep in their attributes may be a counter, and is then no setting.
     """
     return [
-        (name, type(module), _settings(module) if type(module).__module__.startswith("torch.nn.") else {})
+        (name, type(module), _settings(module) if _is_layer_of_pytorch(module) else {})
         for name, module in base.named_modules()
     ]
+
+
+def _is_layer_of_pytorch(module: nn.Module) -> bool:
+    """Whether its attributes are settings. Of a container they are what people tell of a network, as its `crop`."""
+    place = type(module).__module__
+    return place.startswith("torch.nn.") and place != nn.Sequential.__module__ and type(module) is not nn.Module
 
 
 def _settings(module: nn.Module) -> dict[str, Any]:

@@ -121,8 +121,13 @@ def _declared(network: nn.Module, candidates: dict[str, nn.Module]) -> list[str]
     get_classifier = getattr(network, "get_classifier", None)
     if not callable(get_classifier):
         return None
-    classifier = get_classifier()
+    try:
+        classifier = get_classifier()
+    except TypeError:  # one that wants arguments is not timm's
+        return None
     parts = classifier if isinstance(classifier, tuple | list) else (classifier,)
+    if not all(isinstance(part, nn.Module) for part in parts):
+        return None
     if all(isinstance(part, nn.Identity) for part in parts):
         raise MadlabError("The network was made without a classifier head (num_classes=0): make it with one.")
     within = {module for part in parts for module in part.modules()}

@@ -161,6 +161,8 @@ class MultiDomainNet(nn.Module):
             return self.view(domain)(images)
         if not isinstance(domain, Sequence):
             raise MadlabError(f"The domain of images is a name, or one name per sample, not {domain!r:.60}: name it.")
+        if not isinstance(images, Tensor):
+            raise MadlabError(f"Images must be a tensor (B, C, H, W), not a {type(images).__name__}: stack them.")
         if len(domain) != len(images):
             raise MadlabError(f"{len(images)} images came with {len(domain)} domain names: give one name per sample.")
         places: dict[str, list[int]] = {}
@@ -186,8 +188,8 @@ class MultiDomainNet(nn.Module):
 
     def train(self, mode: bool = True) -> "MultiDomainNet":
         """Training mode for what the domains own; see `DomainView.train` for what that leaves out."""
-        super().train(mode)
-        self.base.eval()
+        self.training = mode
+        self.views.train(mode)
         return self
 
     def trainable_parameters(self, domain: str) -> Iterator[nn.Parameter]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from madlab.adapters import Frame
 from madlab.adapters.base import Layer
 from madlab.errors import MadlabError, kind_and_reason
-from madlab.forward import aside, check_logits, leaves, nodes, same, sample, unchanged
+from madlab.forward import aside, check_logits, laid_out, leaves, nodes, same, sample, unchanged
 from madlab.view import DomainView
 
 
@@ -27,7 +27,7 @@ def prove(view: DomainView, sides: tuple[int, ...]) -> None:
         failure = None
         for side in (view.prompt.side,) if isinstance(view.prompt, Frame) else sides:
             try:
-                _prove_at(view, sample(view.channels, side, view.like), as_new)
+                _prove_at(view, _finite_on(view, sample(view.channels, side, view.like)), as_new)
                 return
             except _CannotRun as error:
                 failure = failure or error
@@ -36,6 +36,11 @@ def prove(view: DomainView, sides: tuple[int, ...]) -> None:
                 f"The network does not run as domain {view.facts.name!r} with {view.facts.num_classes} classes "
                 f"({kind_and_reason(failure.error)})."
             ) from failure.error
+
+
+def _finite_on(view: DomainView, images: Tensor) -> Tensor:
+    """Images of noise, with negative pixels only if the logits are numbers for them: a logarithm has none there."""
+    return images if _run(view.eval(), images).isfinite().all() else images.abs()
 
 
 class _CannotRun(Exception):
@@ -65,6 +70,8 @@ def _prove_at(view: DomainView, images: Tensor, as_new: Callable[[], None]) -> N
     _check_reached(view, before)
     with _restored(view), _unsaved_kept(view):
         _check_reached(view, _run(view.train(), images))
+        if view.own:
+            _check_second_step(view, images)
     if not same(before, _run(view.eval(), images)):
         raise MadlabError(
             "The network keeps something from training that is neither a parameter nor a buffer, and that the file of "
@@ -80,6 +87,20 @@ def _prove_at(view: DomainView, images: Tensor, as_new: Callable[[], None]) -> N
     if view.prompt is None:
         as_new()
         _check_merged(view, images, after)
+
+
+def _check_second_step(view: DomainView, images: Tensor) -> None:
+    """Two steps, because what is computed from a parameter and kept, as an attention's biases, leads back only once."""
+    try:
+        for _ in range(2):
+            view(images.clone()).sum().backward()
+    except RuntimeError as error:
+        raise MadlabError(
+            f"A second step of {view.method.name!r} fails ({kind_and_reason(error)}): the network keeps what it "
+            "computed from a parameter, as in eval mode an attention keeps its biases; choose another method."
+        ) from error
+    finally:
+        view.zero_grad()
 
 
 def _check_reached(view: DomainView, logits: Tensor) -> None:
@@ -171,7 +192,7 @@ def _check_merged(view: DomainView, images: Tensor, logits: Tensor) -> None:
     plain = view.merged(shared=True)
     with aside(images.device):
         # Two ways to the same filters round differently, and stirred filters enlarge that from layer to layer.
-        if not same(logits, plain(images), rounding=1e-2):
+        if not same(logits, plain(laid_out(images, view.channels_last).clone()), rounding=1e-2):
             raise MadlabError(
                 "The logits of a domain are not those of a plain network with its weights: the network asks for the "
                 "type of its layers (isinstance) while it runs, or keeps what it computed from weights that then "
@@ -194,7 +215,7 @@ def _run(view: DomainView, images: Tensor) -> Tensor:
     """The logits of a domain, checked, from a forward that stays among the domain's own modules."""
     with aside(images.device) as called:
         try:
-            logits = view(images)
+            logits = view(images.clone())  # which the network may change in place
         except MadlabError:
             raise
         except Exception as error:  # the network's own code may raise anything; the sentence passes it on

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from madlab.errors import MadlabError
 
 
 def said(network: nn.Module, name: str) -> Any:
-    """What a network says in an attribute; None where there is none, or where it is a layer or a method of its own."""
+    """What a network says in an attribute; None where there is none, or a layer, a tensor or a method of its own."""
     value = getattr(network, name, None)
-    return None if isinstance(value, nn.Module) or callable(value) else value
+    return None if isinstance(value, nn.Module | Tensor) or callable(value) else value
 
 
 def name_of(network: nn.Module) -> str:

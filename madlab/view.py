@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from madlab.adapters import METHODS, Adapter
@@ -19,6 +18,7 @@ from madlab.adapters.layer import AdaptedConv2d, rebuild, without_parametrizatio
 from madlab.anatomy import Anatomy
 from madlab.errors import MadlabError
 from madlab.facts import DomainFacts
+from madlab.forward import laid_out, lies_channels_last, shrink
 from madlab.guard import Guard
 from madlab.heads import new_head
 
@@ -29,6 +29,8 @@ IMAGES = "images"
 NO_BATCHES = -1
 """`num_batches_tracked` of a norm that was stored as scale and shift: its statistics are none, and it must not gather
 any. A whole number, because no change of the number format rounds it and every file and state holds it."""
+TOLD: dict[str, Any] = {"class_names": (list, tuple), "normalization": dict, "resize": int, "crop": int}
+"""What a merged network says of its images, by attribute, and of which kind that is."""
 
 
 class DomainView(nn.Module):
@@ -58,6 +60,7 @@ class DomainView(nn.Module):
         self.own = dict(own)
         self.guard = guard
         self.channels = channels
+        self.channels_last = lies_channels_last(network)
         self.prompt = prompt
         self.folded: frozenset[str] = frozenset()
         self.register_load_state_dict_pre_hook(refuse_assigned)
@@ -75,7 +78,7 @@ class DomainView(nn.Module):
             self.guard.check_before_forward(images)
         if self.prompt is not None:
             images = self.prompt(images)
-        return self.network(images if side is None else shrink(images, side))
+        return self.network(laid_out(images if side is None else shrink(images, side), self.channels_last))
 
     def _checked(self, images: Tensor) -> Tensor:
         if not isinstance(images, Tensor):
@@ -135,14 +138,18 @@ class DomainView(nn.Module):
         return self
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "DomainView":
-        """What `to`, `half` and the like do: another number format is for a whole MultiDomainNet alone."""
+        """What `to`, `half` and the like do: another number format or device is for a whole MultiDomainNet alone."""
         shared = next(tensor for tensor in self.guard.tensors if tensor.is_floating_point())
-        if not self.guard.moving and fn(shared).dtype != shared.dtype:
+        moved = fn(shared)
+        if not self.guard.moving and (moved.dtype, moved.device) != (shared.dtype, shared.device):
             raise MadlabError(
                 f"Domain {self.facts.name!r} shares its filters with the base and with all domains, so that it cannot "
-                "have a number format of its own: convert the MultiDomainNet, or what its merge returns."
+                "have a number format or a device of its own: convert or move the MultiDomainNet, or what its merge "
+                "returns."
             )
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)
+        self.channels_last = lies_channels_last(self.network)
+        return self
 
     def adapted_layers(self) -> dict[str, AdaptedConv2d]:
         """Name of the layer in the base network -> the adapted layer."""
@@ -215,30 +222,30 @@ class DomainView(nn.Module):
     def merged(self, shared: bool = False) -> nn.Module:
         """A plain network of its own with the adapted weights, in eval mode, with what one must know of its images.
 
-        Its attributes `normalization`, `class_names`, `resize` and `crop` are the domain's, unless it has a layer of
-        that name; all its parameters can be trained. shared: let it hold the domain's own tensors where nothing adapts
-        them, only to be run and forgotten.
+        Its attributes `normalization`, `class_names`, `resize` and `crop` are the domain's, unless it has something
+        else of that name, as a layer; all its parameters can be trained. shared: let it hold the domain's own tensors
+        where nothing adapts them, only to be run and forgotten.
         """
         modules = self.network.modules()
         replacements = {m: without_parametrization(m) for m in modules if parametrize.is_parametrized(m)}
         weights: dict[Adapter, nn.Parameter] = {}  # layers that share one go on sharing it
         for layer in self.adapted_layers().values():
             replacements[layer] = layer.merged(weights.setdefault(layer.adapter, nn.Parameter(layer.weight.detach())))
+        plain = rebuild(self.network, replacements, [*self.parameters(), *self.buffers()] if shared else ())
+        for key, kind in TOLD.items():
+            held, fact = getattr(plain, key, None), getattr(self.facts, key)
+            free = (held is None or isinstance(held, kind)) and not isinstance(
+                getattr(type(plain), key, None), property
+            )
+            if fact is not None and free:
+                setattr(plain, key, copy.deepcopy(fact))
+        plain.eval()  # whose return value some networks forget
         if shared:
-            plain = rebuild(self.network, replacements, [*self.parameters(), *self.buffers()])
-            plain.eval()  # whose return value some networks forget
             return plain
-        plain = rebuild(self.network, replacements)
         for name in self.folded:
             plain.get_buffer(f"{name}.num_batches_tracked").zero_()
         for parameter in plain.parameters():
             parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
-        for key in ("class_names", "normalization", "resize", "crop"):
-            held = getattr(plain, key, None)
-            is_its_own = isinstance(held, nn.Module) or callable(held)
-            if getattr(self.facts, key) is not None and not is_its_own:
-                setattr(plain, key, copy.deepcopy(getattr(self.facts, key)))
-        plain.eval()
         return plain
 
 
@@ -286,12 +293,6 @@ def _by_first_name(named: Mapping[str, Anything]) -> dict[str, Anything]:
     for name, value in named.items():
         first.setdefault(value, name)
     return {name: value for value, name in first.items()}
-
-
-def shrink(images: Tensor, side: int) -> Tensor:
-    """float (B, C, H, W) -> (B, C, side, side), anti-aliased, in channels_last memory."""
-    small = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
-    return small.contiguous(memory_format=torch.channels_last)
 
 
 def _kind(tensor: Tensor) -> tuple[torch.Size, bool | torch.dtype]:

@@ -182,7 +182,7 @@ def test_a_view_has_no_number_format_of_its_own(net, method):
     net.add_domain("other", CLASSES, method)
     expected, view = net(X, domain="d"), net.view("other")
     for convert in (lambda: view.half(), lambda: nn.Sequential(view).to(torch.float64)):
-        with pytest.raises(MadlabError, match=r"shares its filters .* convert the MultiDomainNet"):
+        with pytest.raises(MadlabError, match=r"shares its filters .* convert or move the MultiDomainNet"):
             convert()
     assert view.to("cpu") is view and view.float() is view  # nothing to do
     net.check_base()

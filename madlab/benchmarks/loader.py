@@ -64,14 +64,21 @@ def crop_and_flip(
         top, left = torch.full((count,), (height - crop) // 2), torch.full((count,), (width - crop) // 2)
     half = torch.rand(count, **drawn) < 0.5  # drawn in any case, so that a seed means the same windows
     mirrored = (half & flip).nonzero()[:, 0]
-    # Copies to a GPU that do not block: the next batch is on its way while the device works on this one.
-    top, left, mirrored = (choice.to(device, non_blocking=True) for choice in (top, left, mirrored))
+    top, left, mirrored = (on_its_way(choice, device) for choice in (top, left, mirrored))
     # All windows of all images, as a view (N, top, left, crop, crop, 3): taking some copies whole rows of pixels, which
     # is more than twice as fast as taking each pixel by its place.
     windows = images.unfold(1, crop, 1).unfold(2, crop, 1).permute(0, 1, 2, 4, 5, 3)
     cut = windows[index, top, left]
     cut[mirrored] = cut[mirrored].flip(2)
     return cut.permute(0, 3, 1, 2)
+
+
+def on_its_way(tensor: Tensor, device: torch.device) -> Tensor:
+    """A copy on the device; on a GPU of NVIDIA without waiting, so that the next batch travels while it works on this.
+
+    On MPS such a copy may read memory that has been given away by then (PyTorch's issues 139550 and 189690).
+    """
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def normalise(images: Tensor, normalization: dict[str, list[float]]) -> Tensor:
@@ -81,7 +88,7 @@ def normalise(images: Tensor, normalization: dict[str, list[float]]) -> Tensor:
     # Whole rows of pixels beside means and deviations as long as a row: several times as fast as three at a time.
     rows = images.permute(0, 2, 3, 1).reshape(count, height, width * channels).float()
     mean, std = (255 * torch.tensor(normalization[key]).repeat(width) for key in ("mean", "std"))
-    rows.sub_(mean.to(device, non_blocking=True)).div_(std.to(device, non_blocking=True))
+    rows.sub_(on_its_way(mean, device)).div_(on_its_way(std, device))
     return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
@@ -109,7 +116,7 @@ def batches(
     if chances is not None:
         order = torch.multinomial(chances.cpu(), count, replacement=True, generator=generator)
     for start in range(0, count, batch_size):
-        index = order[start : start + batch_size].to(images.device, non_blocking=True)
+        index = on_its_way(order[start : start + batch_size], images.device)
         if generator is not None and len(index) == 1:
             return
         cut = crop_and_flip(images, index, crop, flip and how.mirrors, generator, how.moves)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from madlab.adapters.layer import rebuild
+from madlab.benchmarks.walk import hidden
 from madlab.errors import MadlabError
 from madlab.facts import DomainFacts
 from madlab.files.plain import check_writable, read_bytes, write_bytes
@@ -136,7 +137,7 @@ def staged_folder(path: Path, mark: str, says: str) -> Iterator[Path]:
     if os.path.lexists(path) and not path.is_dir():
         raise MadlabError(f"{path} is not a folder: choose another name.")
     ours = (path / mark).is_file() and says.encode() in read_bytes(path / mark, LONGEST)
-    if path.is_dir() and os.listdir(path) and not ours:
+    if path.is_dir() and not all(map(hidden, os.listdir(path))) and not ours:
         raise MadlabError(f"The folder {path} holds something else: choose another name, or empty it.")
     check_writable(path / mark)
     with tempfile.TemporaryDirectory() as folder:

@@ -47,14 +47,14 @@ def write_peft(net: MultiDomainNet, domain: str, deployable: Deployable, path: P
     config = _config(view)
     import peft
     from peft.utils.save_and_load import get_peft_model_state_dict
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     model: Any = peft.get_peft_model(with_new_heads(net, domain), config)
     _copy(view, model)
     config.inference_mode = True
     with staged_folder(path, CONFIG, says="peft_type") as place:
         state: dict[str, Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
-        save_file({name: t.detach().clone().contiguous() for name, t in state.items()}, place / WEIGHTS)
+        (place / WEIGHTS).write_bytes(save({name: t.detach().clone().contiguous() for name, t in state.items()}))
         config.save_pretrained(place)
         write_json(place / ABOUT, deployable.about())
         loaded: Any = peft.PeftModel.from_pretrained(with_new_heads(net, domain), place).float()

@@ -3,6 +3,7 @@
 import json
 import logging
 import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ def write_program(deployable: Deployable, path: Path) -> None:
     """
     note = {NOTE: json.dumps(deployable.metadata(), ensure_ascii=False)}
     with staged(path) as place:
-        torch.export.save(traced(deployable), place, extra_files=note)
+        archive = BytesIO()  # what PyTorch writes into a file itself fails with no OSError where the disk is full
+        torch.export.save(traced(deployable), archive, extra_files=note)
+        place.write_bytes(archive.getbuffer())
         with weights_only():  # of what was written this moment, in a folder of our own
             program = torch.export.load(place)
         deployable.check(program.module(), f"the archive {path.name}")

@@ -144,9 +144,10 @@ def _temporary(target: Path, old: os.stat_result | None) -> Iterator[tuple[IO[by
     file = open(descriptor, "wb")  # noqa: SIM115  # it must be closed before its name goes, and even when that fails
     try:
         if old is not None and hasattr(os, "fchown"):
-            with contextlib.suppress(PermissionError):
+            with contextlib.suppress(OSError):  # not every place knows owners, or lets us name them
                 os.fchown(descriptor, old.st_uid, old.st_gid)
-            os.fchmod(descriptor, stat.S_IMODE(old.st_mode) & 0o777)
+            with contextlib.suppress(OSError):
+                os.fchmod(descriptor, stat.S_IMODE(old.st_mode) & 0o777)
         yield file, temporary
     finally:
         with contextlib.suppress(OSError):  # a full disk has been told by then

@@ -63,7 +63,7 @@ def check(name: str, answer: Any) -> CheckResult:
 
 def _place(error: Exception, answer: Any) -> str:
     """Where the answer stopped. The lines of the check itself are not shown, because they contain the solution."""
-    code = getattr(answer, "__code__", None)
+    code = getattr(answer, "__code__", None) or getattr(getattr(answer, "forward", None), "__code__", None)
     if code is not None:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == code.co_filename]
         if frames:

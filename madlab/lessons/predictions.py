@@ -66,7 +66,7 @@ class Prediction:
             return f"{found} {predicted}: right."
         distance = guess - float(f"{self._result:z.{self._digits}f}")  # from what is shown
         side, points = "above" if distance > 0 else "below", _as_typed(abs(distance))
-        unit = self.unit.replace("%", "points")
+        unit = self.unit.replace("%", "points").replace("times", "")  # "3 times below it" would be a ratio
         unit = unit.removesuffix("s") if points == "1" else unit
         return f"{found} {predicted}, which is {f'{points} {unit}'.strip()} {side} it."
 

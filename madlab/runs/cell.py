@@ -38,9 +38,12 @@ class Cell:
         return self.trained and (not self.bits or {*map(str, self.bits)} <= Result.read(self.folder).rounded.keys())
 
     def epochs_done(self) -> int:
-        """How many epochs it has logged."""
+        """How many epochs it has logged, as far as that can be read: on a network disk it may just be replaced."""
         metrics = self.folder / METRICS
-        return len(metrics.read_bytes().splitlines()) if metrics.is_file() else 0
+        try:
+            return len(metrics.read_bytes().splitlines()) if metrics.is_file() else 0
+        except OSError:
+            return 0
 
 
 def finish(cell: Cell, on_epoch: Callable[[Any], None] | None = None) -> str | None:

@@ -5,15 +5,18 @@ best on validation, and result.json is written last: a folder that has it is fin
 """
 
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from pydantic.dataclasses import dataclass as schema
 from torch import Tensor
 
 from madlab.benchmarks import is_folder
 from madlab.benchmarks.domain import Domain, match_classes
+from madlab.benchmarks.walk import hidden
 from madlab.errors import MadlabError
 from madlab.files.locks import LOCK
 from madlab.files.plain import check_writable
@@ -31,6 +34,7 @@ BATCH = "batch.png"
 FAILURE = "failure.txt"
 """Why a run ended early: a loss that is no number, or the traceback of a defect that ended it in a sweep. It goes when
 the run goes on."""
+REMEDY = "it is damaged, or of another version of madlab: remove it to begin anew"
 
 
 def check_place(folder: Path, source: str) -> None:
@@ -55,7 +59,8 @@ def claim(folder: Path, config: RunConfig, resume: bool) -> None:
     """
     for name in (METRICS, RESULT, ADAPTER, BATCH, CHECKPOINT, FAILURE):
         check_writable(folder / name)  # a folder or a FIFO of that name is found now, not after the work
-    held = {path.name for path in folder.iterdir() if path.suffix != ".tmp"} - {LOCK, FAILURE, BATCH}
+    names = {path.name for path in folder.iterdir() if path.suffix != ".tmp" and not hidden(path.name)}
+    held = names - {LOCK, FAILURE, BATCH}
     if held and CONFIG not in held:
         raise MadlabError(f"The folder {folder} holds something else than a run: choose another one.")
     if held <= {CONFIG}:  # nothing came of it yet, as after a rank that was too large: there is nothing to lose
@@ -66,7 +71,7 @@ def claim(folder: Path, config: RunConfig, resume: bool) -> None:
         raise MadlabError(f"The run folder {folder} exists: resume it (--resume) or choose another one.")
     else:
         check_config(folder, config)
-        (folder / FAILURE).unlink(missing_ok=True)  # why it ended the last time
+    (folder / FAILURE).unlink(missing_ok=True)  # why it ended the last time
 
 
 def clear_leftovers(folder: Path) -> None:
@@ -86,22 +91,21 @@ class CheckpointFacts:
 
     config: of its run. images: how many there were in "train" and "val". class_names: what the labels mean. log: the
     epochs so far; seconds: the time that they took. rates: the peak learning rates, which are the method's own where
-    the config has none, and may be others in another version of madlab; None in files older than this entry. start:
-    validation accuracy before the first step, in percent, where it was measured. filter_factors: as in `Result`.
-    digests: sha256 of "train" and "val", pixels and labels; {} in older files. head_factor: `rates.head_factor` before
-    the first step, which statistics that moved would change; None in older files.
+    the config has none, and may be others in another version of madlab. start: validation accuracy before the first
+    step, in percent, where it was measured. filter_factors: as in `Result`. digests: sha256 of "train" and "val",
+    pixels and labels. head_factor: `rates.head_factor` before the first step, which statistics that moved would change.
     """
 
     config: RunConfig
     images: dict[str, int]
     class_names: tuple[str, ...]
     log: tuple[Epoch, ...]
-    seconds: float
-    rates: dict[str, float] | None = None
-    start: Percent | None = None
-    filter_factors: dict[str, Share] = field(default_factory=dict)
-    digests: dict[str, str] = field(default_factory=dict)
-    head_factor: float | None = None
+    seconds: Annotated[float, Field(ge=0)]
+    rates: dict[str, float]
+    start: Percent | None
+    filter_factors: dict[str, Share]
+    digests: dict[str, str]
+    head_factor: float
 
     def matched(self, config: RunConfig, domain: Domain, folder: Path) -> Domain:
         """The domain in the order of these classes; MadlabError if a run of `config` on it would not be the same run.
@@ -119,7 +123,7 @@ class CheckpointFacts:
                 "bring them back, or choose another folder."
             )
         domain = match_classes(domain, self.class_names, f"the run in {folder}")
-        if self.digests and self.digests != digests_of(domain):
+        if self.digests != digests_of(domain):
             raise MadlabError(
                 f"Since the run in {folder} was stopped, images or labels of domain {domain.name!r} have changed: "
                 "bring the old ones back, or choose another folder."
@@ -175,7 +179,7 @@ class Checkpoint:
             if part not in parts:
                 raise MadlabError(f"{path} is not a checkpoint of a run: remove it and train again.")
             parts[part][name] = tensor
-        return Checkpoint(**parts, facts=validated(CheckpointFacts, facts, str(path)))
+        return Checkpoint(**parts, facts=validated(CheckpointFacts, facts, str(path), REMEDY))
 
     def restore(self, view: DomainView, optimiser: torch.optim.Optimizer) -> None:
         """Put a view and its optimiser where they were; MadlabError if the tensors are not those of this domain."""

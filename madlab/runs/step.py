@@ -204,10 +204,12 @@ class RecordedStep(Step):
         except MadlabError:
             raise
         except Exception as error:  # a network may do anything that cannot be recorded
-            warn(not_recorded(error), MadlabWarning, stacklevel=2)
-            self.recorder = None
-            self.recordings.clear()
-            return super().run(images, labels, kind)
+            failure = not_recorded(error)
+        # Only here the failed attempt is forgotten, with everything on the device that its traceback kept.
+        warn(failure, MadlabWarning, stacklevel=2)
+        self.recorder = None
+        self.recordings.clear()
+        return super().run(images, labels, kind)
 
     def _filled(self, images: Tensor, labels: Tensor, kind: Kind) -> Recording:
         key = images.shape, kind

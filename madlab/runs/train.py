@@ -17,7 +17,7 @@ from torch import nn
 from madlab.adapters import METHODS
 from madlab.adapters.base import split_method
 from madlab.backbones import load_base
-from madlab.benchmarks import load_domain, source_of, split_digest, split_source
+from madlab.benchmarks import flips, load_domain, source_of, split_digest, split_source
 from madlab.benchmarks.domain import Domain
 from madlab.device import chosen_device
 from madlab.errors import MadlabError, MadlabWarning
@@ -113,14 +113,20 @@ def train(
     )
 
     def run() -> Result:
-        with torch.random.fork_rng():
-            training = Training(config, data.to(where), network.to(where), folder)
+        # By name, because PyTorch would ask the driver of every GPU, also of one that it cannot use.
+        with torch.random.fork_rng([where] if where.type == "cuda" else []):
             try:
+                training = Training(config, data.to(where), network.to(where), folder)
                 return training.run(progress, [write_log] if on_epoch is None else [write_log, on_epoch])
             except Diverged as error:
                 if folder is not None:
                     write_bytes(folder / FAILURE, f"{error}\n".encode())
                 raise
+            except torch.OutOfMemoryError as error:
+                raise MadlabError(
+                    f"The training does not fit into the memory of {where}: choose a smaller batch size, with "
+                    "accumulate for the same step, smaller images, or the CPU."
+                ) from error
 
     if folder is None:
         return run()
@@ -226,6 +232,8 @@ def repeat(config: Path | str, out: Path | str | None = None, **changes: Any) ->
         **asdict(before.recipe),
     }
     arguments |= _method(before, changes) | changes
+    if "domain" in changes and "flip" not in changes and before.source and before.flip == flips(before.source):
+        arguments["flip"] = None  # nobody asked for it: the other domain has its own
     if "base" not in changes:
         arguments["base"] = before.base.source
         if fingerprint(base_of(before, config)) != before.base.sha256:

@@ -60,7 +60,7 @@ class Training:
     """
 
     def __init__(self, config: RunConfig, domain: Domain, base: nn.Module, folder: Path | None):
-        self.began, self.config, self.folder = time.time(), config, folder
+        self.began, self.config, self.folder = time.monotonic(), config, folder
         if config.recipe.trainval:
             domain = with_validation(domain)
         self.device = domain.train.images.device
@@ -78,15 +78,10 @@ class Training:
         check_sides(self.view, first, config.recipe)
         linear = has_linear_head(self.view, first)
         self.probed = linear and trains_head_alone(self.view)
-        self.filter_factors: dict[str, float] = {}
-        if not self.probed and stopped is None:
-            if linear:
-                start_head(self.view, domain, config.recipe, self.crop)
-            self.filter_factors = filter_factors(self.view, domain, config.recipe, self.crop)
-        elif stopped is not None:
-            self.filter_factors = stopped.facts.filter_factors
-        known = None if stopped is None else stopped.facts.head_factor
-        self.head_factor = self._head_factor() if known is None else known
+        if stopped is None:
+            self.filter_factors, self.head_factor = self._begin(linear)
+        else:  # measured again, after some epochs, they would be others
+            self.filter_factors, self.head_factor = stopped.facts.filter_factors, stopped.facts.head_factor
         self.optimiser = make_optimiser(self.view, config.recipe, self.head_factor, self.filter_factors)
         weights = loss_weights(domain, config.recipe)
         self.step = (
@@ -174,8 +169,14 @@ class Training:
             raise diverged(f"The validation loss became {measured.loss}", self.view, recipe, epoch)
         return measured.loss, measured.accuracy
 
-    def _head_factor(self) -> float:
-        return 1.0 if self.probed else head_factor(self.view, self.domain, self.config.recipe, self.crop)
+    def _begin(self, linear: bool) -> tuple[dict[str, float], float]:
+        """Fit a linear head, from which all else is trained; the factors of the filters' rates, and of the head's."""
+        if self.probed:
+            return {}, 1.0
+        asked = self.view, self.domain, self.config.recipe, self.crop
+        if linear:
+            start_head(*asked)
+        return filter_factors(*asked), head_factor(*asked)
 
     def _first_images(self) -> Tensor:
         """Two training images, normalised."""
@@ -201,7 +202,7 @@ class Training:
         return Checkpoint.read(path, self.device) if path and path.exists() else None
 
     def _take_up(self, stopped: Checkpoint) -> None:
-        if stopped.facts.rates not in (None, self._rates()):
+        if stopped.facts.rates != self._rates():
             before, now = (
                 ", ".join(f"{kind} {rate:g}" for kind, rate in rates.items())
                 for rates in (stopped.facts.rates, self._rates())
@@ -321,7 +322,7 @@ class Training:
         return measure(network, split, self.domain.normalization, self.crop)
 
     def _elapsed(self) -> float:
-        return self.seconds + time.time() - self.began
+        return self.seconds + time.monotonic() - self.began
 
 
 def network_for(config: RunConfig, domain: Domain, base: nn.Module, crop: int) -> MultiDomainNet:

@@ -16,7 +16,8 @@ EDGES = torch.linspace(-6, 6, 61)
 def activation_browser(base: nn.Module, images: Mapping[str, Tensor]) -> Panel:
     """Choose a BatchNorm layer, and see what each domain sends into it, measured by the statistics that it holds.
 
-    images: name -> normalised batch (B, C, H, W); the first is the reference, the domain that the base was trained on.
+    images: name -> normalised batch (B, C, H, W); the first is the reference, the domain that is nearest to what the
+    base was trained on.
     The panel's `state` has three dicts by name: shift (root mean square over channels of the mean's shift, in expected
     deviations), ratio (median over channels of the deviation, as a multiple of the expected one) and density (60,).
     """

@@ -42,9 +42,10 @@ def budget_calculator() -> Panel:
         total = filters + (domains - 1) * adapter
 
         left, right = figure.add_axes((0.17, 0.17, 0.43, 0.68)), figure.add_axes((0.69, 0.17, 0.29, 0.68))
-        bars = {"one network": filters, "base + adapters": total, f"{domains} networks": domains * filters}
+        plural = "" if domains == 1 else "s"
+        bars = {"one network": filters, "base + adapters": total, f"{domains} network{plural}": domains * filters}
         figures.parameter_bars(left, bars, unit=filters)
-        left.set_title(f"{network}, {domains} domains: {total / filters:.2f} networks' worth")
+        left.set_title(f"{network}, {domains} domain{plural}: {total / filters:.2f} networks' worth")
         if adapted:
             figures.cost_by_rank(right, per_rank, full, rank if factorise else None, HIGHEST)
             right.set_title(f"pays below I = {break_even(adapted):.1f}")

@@ -78,7 +78,7 @@ def results_explorer(tables: Mapping[str, Sequence[Entry]]) -> Panel:
         "method": choice("open", methods(first)),
     }
     opened = [method for table in tables for method in methods(table)[:SHOWN_METHODS]]
-    states = {"show": quantities(first)[:2], "limit": (1.5, NO_LIMIT), "method": opened}
+    states = {"show": quantities(first)[:2], "limit": (1.3, NO_LIMIT), "method": opened}
     return Panel(draw, controls, size=(9.5, 4.4), before=before, states=states)
 
 

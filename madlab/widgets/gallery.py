@@ -1,5 +1,6 @@
 """The pocket domains, to look through; used in notebook 00."""
 
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -26,12 +27,18 @@ def domain_gallery() -> Panel:
     def draw(figure: Figure, domain: str, label: str) -> dict[str, Any]:
         spec, first = SPECS[domain], place["first"]
         names = spec.class_names
+        # There are no more scans of a class than the domain has images of it: from then on they come again.
+        scans = sum(spec.counts) if spec.from_scans else sys.maxsize
+
+        def number_of(place: int, per_image: int = 1) -> int:
+            return place // per_image % scans
+
         if label == EVERY:
-            wanted = [((first + i) % len(names), (first + i) // len(names)) for i in range(COLUMNS * LINES)]
+            wanted = [((first + i) % len(names), number_of(first + i, len(names))) for i in range(COLUMNS * LINES)]
             some = "" if len(names) <= len(wanted) else f"{len(wanted)} of "
             title = f"{domain}: {some}its {len(names)} classes in turn"
         else:
-            wanted = [(names.index(label), first + i) for i in range(COLUMNS * LINES)]
+            wanted = [(names.index(label), number_of(first + i)) for i in range(COLUMNS * LINES)]
             title = f"{domain}, class {label!r}: no two images are the same"
         images = np.stack([_image(domain, class_number, number) for class_number, number in wanted])
 

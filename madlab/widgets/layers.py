@@ -76,4 +76,4 @@ def layer_picker(points: Mapping[str, LayerPoints]) -> Panel:
         "rank": slider("rank I", 1, HIGHEST, 8, continuous=True),
         "domain": choice("accuracy on", list(points)),
     }
-    return Panel(draw, controls, size=(9.5, 4.2), before=before, states={"rank": (2, 8, 32)})
+    return Panel(draw, controls, size=(9.5, 4.2), before=before, states={"rank": (2, 5, 8, 32)})

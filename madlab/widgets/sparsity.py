@@ -102,7 +102,7 @@ MEASURES: dict[str, tuple[Callable[[Any], float], str | None]] = {
     "numbers that moved (%)": (lambda row: 100 * row["moved"], None),
     "numbers at exactly one (%)": (lambda row: 100 * row["at_one"], None),
     "accuracy (points from usual)": (lambda row: row["accuracy"], "usual"),
-    "cost of keeping a tenth (points)": (lambda row: row["accuracy_of_cut"] - row["accuracy"], None),
+    "what a cut to a tenth changes (points)": (lambda row: row["accuracy_of_cut"] - row["accuracy"], None),
     "a tenth, in its places or shuffled (points)": (
         lambda row: row["accuracy_of_cut"] - row["accuracy_of_shuffled"],
         None,

@@ -118,6 +118,7 @@ RIGHT = {
         lambda w, t: (w * t).sum((2, 3)) / w.square().sum((2, 3)),
         lambda w, t: torch.einsum("mnij,mnij->mn", w, t) / torch.einsum("mnij,mnij->mn", w, w),
         closest_in_loops,
+        lambda w, t: (w * t).sum((2, 3)) / (w.square().sum((2, 3)) + 1e-8),
         lambda w, t: torch.from_numpy((w.double() * t).sum((2, 3)).numpy() / w.double().square().sum((2, 3)).numpy()),
     ],
 }

@@ -208,7 +208,10 @@ WRONG = {
             "bias",
         ),
         (in_place, "frozen"),
-        (without_gradient, "gradient"),
+        (without_gradient, "reaches β and γ"),
+        (lambda x, conv, beta, gamma: by_broadcast(x, conv, beta.detach(), gamma.detach()), "reaches β and γ"),
+        (lambda x, conv, beta, gamma: by_broadcast(x, conv, beta.data, gamma), "reaches β. "),
+        (lambda x, conv, beta, gamma: by_einsum(x, conv, beta, gamma.detach()), "reaches γ. "),
         (without_stride, "shape"),
     ],
     "refresh": [

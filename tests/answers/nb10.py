@@ -66,6 +66,7 @@ WRONG = {
         (lambda shapes, w, d, n: max(0, rank_in(shapes, w, d - 1, n - 1) - 2), "still fits"),
         (lambda shapes, w, d, n: int((n - 1) * w / (d - 1) / sum(m * n for m, n in shapes)), "still fits"),
         (lambda shapes, w, d, n: int(((n - 1) * w + 1e-6) // ((d - 1) * sum(map(sum, shapes)))), "no rank is negative"),
+        (lambda shapes, w, d, n: int((n - 1) * w / ((d - 1) * sum(map(sum, shapes)))), "no rank is negative"),
     ],
     "error_left": [
         (lambda s, d: 2 - 2 * (s / d / 1000) ** 0.5, "take them out first"),

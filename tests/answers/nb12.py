@@ -2,6 +2,8 @@
 
 import random
 
+import torch
+
 
 def diagnose(moved, loss, full_loss, finetune_loss, gap=0.5, low=0.01, high=5, base=1.5):
     if moved < low:
@@ -76,10 +78,20 @@ def by_merging(batches):
 
 
 def of_batches(batches, weighted):
-    sizes = [len(batch) if weighted else 1 for batch in batches]
+    sizes = [batch[:, 0].numel() if weighted else 1 for batch in batches]
     means = [batch.mean((0, 2, 3)) for batch in batches]
     variances = [batch.var((0, 2, 3), correction=0) for batch in batches]
     return tuple(sum(s * one for s, one in zip(sizes, of, strict=True)) / sum(sizes) for of in (means, variances))
+
+
+def joined(batches):
+    x = torch.cat(batches)
+    return x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
+
+
+def of_images(batches):
+    every = torch.cat([batch.mean((2, 3)) for batch in batches])
+    return every.mean(0), every.var(0, correction=0)
 
 
 def deal(files, order=sorted, test=1, val=1):
@@ -149,6 +161,8 @@ WRONG = {
         (lambda batches: (by_sums(batches)[0], by_sums(batches)[1].sqrt()), "standard deviation"),
         (lambda batches: (by_sums(batches)[0], by_sums(batches)[1] + by_sums(batches)[0] ** 2), "mean of the squares"),
         (lambda batches: by_sums(batches)[0], "two tensors"),
+        (joined, "Sizes of tensors must match"),
+        (of_images, "Every image counts the same"),
     ],
     "split": [
         (lambda files: by_chance(files, of_objects=False), "the test would be too easy"),

@@ -210,6 +210,7 @@ def test_a_damaged_run_of_a_grid_is_told_before_anything_is_started(place: Path,
 @pytest.mark.parametrize("name", ["cuda:256", "cuda:999", "cpu:-1", "cpu:1", "tpu", "cpu\n"])
 def test_an_index_is_not_wrapped_into_eight_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(MadlabError, match="There is no device"):
         chosen_device(name)
     assert chosen_device("cuda:1") == torch.device("cuda", 1)

@@ -126,6 +126,7 @@ def closest(answer: Callable[[torch.Tensor, torch.Tensor], Any]) -> str:
     """closest(weight, target) -> the alpha (M, N) for which alpha * weight is nearest to target."""
     for conv, _ in random_convs(3):
         weight = conv.weight.detach()
+        weight += 0.3 * torch.where(weight < 0, -1, 1)  # a little beside Σ W², against division by zero, is no fault
         target = weight + 0.5 * torch.randn_like(weight)
         expected = torch.zeros(weight.shape[:2])
         for m, n in product(range(conv.out_channels), range(conv.in_channels)):

@@ -15,7 +15,7 @@ def factorised(answer: Callable[[torch.Tensor, torch.nn.Conv2d, torch.Tensor, to
     cases: list[tuple[int, dict[str, Any]]] = [(3, {}), (1, {"bias": False}), (3, {"stride": 2, "dilation": 2})]
     for kernel, options in cases:
         inputs, outputs, rank = random.randint(2, 5), random.randint(6, 9), random.randint(2, 4)
-        conv = torch.nn.Conv2d(inputs, outputs, kernel, padding=1, **options)
+        conv = torch.nn.Conv2d(inputs, outputs, kernel, padding=1, **options).requires_grad_(False)
         x = torch.randn(2, inputs, 9, 8)
         beta, gamma = torch.randn(outputs, rank, requires_grad=True), torch.randn(rank, inputs, requires_grad=True)
         expected = _by_slices(x, conv, beta.detach(), gamma.detach())
@@ -26,8 +26,10 @@ def factorised(answer: Callable[[torch.Tensor, torch.nn.Conv2d, torch.Tensor, to
         if isinstance(got, torch.Tensor) and got.shape == expected.shape:
             _name_the_layer(got.detach(), x, conv, beta.detach(), gamma.detach())
         same_tensor(got, expected, f"the output of a {kernel} × {kernel} layer", tolerance=1e-4)
-        if not got.requires_grad:
-            raise Wrong("No gradient reaches β and γ. Do not detach them, and do not use torch.no_grad.")
+        factors = (beta, gamma)
+        reached = torch.autograd.grad(got.sum(), factors, allow_unused=True) if got.requires_grad else (None, None)
+        if cut := [name for name, gradient in zip("βγ", reached, strict=True) if gradient is None]:
+            raise Wrong(f"No gradient reaches {' and '.join(cut)}. Do not detach them, and do not use torch.no_grad.")
     return "M · N numbers that act, I · (M + N) numbers that are learned."
 
 

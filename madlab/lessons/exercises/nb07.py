@@ -175,20 +175,29 @@ def paired(answer: Callable[[dict[int, float], dict[int, float]], Any]) -> str:
         mean, deviation = (
             number_in(value, name) for value, name in zip(got, ("the mean", "the deviation"), strict=True)
         )
-        if abs(mean + statistics.mean(leads)) < CLOSE:
-            raise Wrong("The lead is the wrong way round: ours minus theirs.")
-        if abs(mean - statistics.mean(ours.values()) + statistics.mean(theirs.values())) < CLOSE:
-            raise Wrong("These means are over different seeds: leave out those that only one of the two has.")
-        same_number(mean, statistics.mean(leads), "the mean lead", CLOSE)
-        if abs(deviation - statistics.pstdev(leads)) < CLOSE:
-            raise Wrong("Divide by n − 1: the mean was taken from the same few seeds.")
-        alone = [statistics.stdev(row[seed] for seed in seeds[1:5]) for row in (ours, theirs)]
-        if abs(deviation - (alone[0] ** 2 + alone[1] ** 2) ** 0.5) < CLOSE:
-            raise Wrong(
-                "Both had the same seeds, and so the same luck. Subtract seed by seed before you measure spread."
-            )
-        same_number(deviation, statistics.stdev(leads), "the standard deviation of the lead", CLOSE)
+        if abs(mean - statistics.mean(leads)) > CLOSE:
+            _name_the_mean(mean, leads, ours, theirs)
+        if abs(deviation - statistics.stdev(leads)) > CLOSE:
+            _name_the_deviation(deviation, leads, [[row[seed] for seed in seeds[1:5]] for row in (ours, theirs)])
     return "A pair shares its start and its order of images, so the luck of a seed cancels."
+
+
+def _name_the_mean(got: float, leads: list[float], ours: dict[int, float], theirs: dict[int, float]) -> None:
+    """Raise Wrong with what the wrong mean comes from."""
+    if abs(got + statistics.mean(leads)) < CLOSE:
+        raise Wrong("The lead is the wrong way round: ours minus theirs.")
+    if abs(got - statistics.mean(ours.values()) + statistics.mean(theirs.values())) < CLOSE:
+        raise Wrong("These means are over different seeds: leave out those that only one of the two has.")
+    same_number(got, statistics.mean(leads), "the mean lead", CLOSE)
+
+
+def _name_the_deviation(got: float, leads: list[float], rows: list[list[float]]) -> None:
+    """Raise Wrong with what the wrong deviation comes from. rows: the accuracies of either side, seed by seed."""
+    if abs(got - statistics.pstdev(leads)) < CLOSE:
+        raise Wrong("Divide by n − 1: the mean was taken from the same few seeds.")
+    if abs(got - sum(statistics.variance(row) for row in rows) ** 0.5) < CLOSE:
+        raise Wrong("Both had the same seeds, and so the same luck. Subtract seed by seed before you measure spread.")
+    same_number(got, statistics.stdev(leads), "the standard deviation of the lead", CLOSE)
 
 
 EXERCISES = {"lora_rank": lora_rank, "paired": paired, "duel": duel}

@@ -129,7 +129,7 @@ QUIZ = (
         right="They were worth about 4 points",
     ),
     Question(
-        "One row of α (all inputs of one output) is halved. BatchNorm follows. What happens in training?",
+        "One row of α (all inputs of one output) is halved. BatchNorm follows. What happens to its output in training?",
         {
             "The output channel is halved, too": "Before BatchNorm it is. Then it is divided by its spread.",
             "Nothing: BatchNorm divides it out": (

@@ -60,22 +60,26 @@ def statistics(answer: Callable[[list[torch.Tensor]], Any]) -> str:
     """statistics(batches) -> mean (C,), variance (C,) of all pixels of all batches (B, C, H, W) together."""
     for _ in range(5):
         channels = random.randint(2, 5)
-        batches = []
+        batches: list[torch.Tensor] = []
         for size in (1, random.randint(4, 6), random.randint(2, 3)):  # so few that a count minus one shows
-            batches.append(3 * torch.randn(1, channels, 1, 1) + (1 + torch.rand(1)) * torch.randn(size, channels, 2, 3))
-        together = torch.cat(batches).double().permute(1, 0, 2, 3).flatten(1)
+            pixels = torch.randn(size, channels, len(batches) + 1, 3)  # of images that nobody can join
+            batches.append(3 * torch.randn(1, channels, 1, 1) + (1 + torch.rand(1)) * pixels)
+        rows = [batch.double().permute(1, 0, 2, 3).flatten(1) for batch in batches]
+        together = torch.cat(rows, 1)
         mean, variance = together.mean(1), together.var(1, correction=0)
         got = answer([batch.clone() for batch in batches])
         present(got, "the pair of mean and variance")
         if not isinstance(got, tuple | list) or len(got) != 2:
             raise Wrong("Return two tensors: `return mean, variance`.")
 
-        rows = [batch.double().permute(1, 0, 2, 3).flatten(1) for batch in batches]
         means = torch.stack([row.mean(1) for row in rows])
         variances = torch.stack([row.var(1, correction=0) for row in rows])
         sizes = torch.tensor([[row.shape[1]] for row in rows], dtype=torch.float64)
         if _near(got[0], means.mean(0)):
-            raise Wrong("Every batch counts the same in this mean, but they have different numbers of images.")
+            raise Wrong("Every batch counts the same in this mean, but they have different numbers of pixels.")
+        images = torch.tensor([[len(batch)] for batch in batches], dtype=torch.float64)
+        if _near(got[0], (means * images).sum(0) / images.sum()):
+            raise Wrong("Every image counts the same in this mean, but they have different numbers of pixels.")
         same_tensor(got[0], mean.float(), "the mean", tolerance=1e-4)
         if _near(got[1], (variances * sizes).sum(0) / sizes.sum()) or _near(got[1], variances.mean(0)):
             raise Wrong("This is the mean of the batches' variances. It ignores that the batches' means differ, too.")

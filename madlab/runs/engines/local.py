@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -69,9 +70,23 @@ def _start(cell: Cell, gpu: str | None) -> tuple[Any, Any]:
     answer, sender = context.Pipe(duplex=False)
     arguments = (cell, os.getcwd(), gpu, sender)
     process = context.Process(target=_send_outcome, name=str(cell.folder), args=arguments, daemon=True)
-    process.start()
+    with _without_interrupts():
+        process.start()
     sender.close()
     return process, answer
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """What starts in here is not reached by Ctrl-C, which goes to the whole group: the parent ends it itself."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _outcome(process: Any, answer: Any) -> str | None:

@@ -3,9 +3,11 @@
 import importlib.util
 import math
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from logging import ERROR
 from types import ModuleType
@@ -46,7 +48,10 @@ def ray_engine(address: str | None, workers: int | None, gpus_per_run: float | N
 def _on_ray(
     address: str | None, workers: int | None, gpus_per_run: float | None, cells: list[Cell], show: Callable[[], None]
 ) -> Iterator[tuple[Cell, str | None]]:
+    ends = signal.getsignal(signal.SIGTERM)
     ray = _connect(address, workers)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, ends)  # Ray has put its own in that place, which ends without a word
     try:
         gpus = _gpu_share(ray.cluster_resources().get("GPU", 0.0), gpus_per_run)
         work = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(finish_in_worker)

@@ -108,7 +108,7 @@
     draw(place, state, values, { highest }) {
       const { filters, total, networks, full, perRank } = state, million = count => `${(count / 1e6).toFixed(1)} M = ${(count / filters).toFixed(2)}×`;
       const title = `${values.network}, ${values.domains} domain${values.domains > 1 ? 's' : ''}: ${state.ratio.toFixed(2)} networks’ worth`;
-      const rows = [['one network', filters, 'plain'], ['base + adapters', total, 'good'], [`${values.domains} networks`, networks, 'strong']];
+      const rows = [['one network', filters, 'plain'], ['base + adapters', total, 'good'], [`${values.domains} network${values.domains > 1 ? 's' : ''}`, networks, 'strong']];
       const left = element('div', {}, element('strong', { textContent: title }),
         bars(rows.map(([name, count, kind]) => [name, count, million(count), kind]), Math.max(total, networks, filters)));
       const most = endOf(Math.max(full, highest * perRank, 1) / 1e3), dot = values.factorise ? [[values.rank, values.rank * perRank / 1e3]] : [];
