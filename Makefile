@@ -23,10 +23,13 @@ BIN := $(VENV)/bin
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(8, os.cpu_count() or 1))")
 PYTEST = $(BIN)/pytest -q -n $(WORKERS) --dist loadfile
 
+# As root, as in many containers, JupyterLab starts only if it is told to.
+AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
+
 .PHONY: lab check style test test-slow test-browser test-site test-trust test-whole test-colab site handouts links clean
 
 lab: $(VENV)/installed-lab
-	$(BIN)/jupyter lab notebooks/00_*.ipynb
+	$(BIN)/jupyter lab $(AS_ROOT) notebooks/00_*.ipynb
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff check .

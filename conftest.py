@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 os.environ["TQDM_DISABLE"] = "1"  # nbval compares stderr
+os.environ["MADLAB_TIER"] = "quick"  # whatever this machine has or its user prefers
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
 if WORKER:
     os.environ["OMP_NUM_THREADS"] = "1"  # with all threads each, workers would slow each other down

@@ -25,13 +25,13 @@ import sys
 from importlib.util import find_spec
 
 there = getattr(find_spec("madlab"), "origin", None)  # a folder of that name is no package
-if "google.colab" in sys.modules and not there:  # Colab lacks nothing but madlab itself
-    for source in ("git+https://github.com/{repository}", "madlab>=0.2"):
-        if subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", source]).returncode == 0:
-            break
-    else:
-        raise SystemExit("Neither the repository nor the package index has madlab: upload its wheel and install it.")"""
-"""The first code cell of every notebook. The package index has another project of this name, in versions below 0.1."""
+source = "git+https://github.com/{repository}"
+if not there and "google.colab" in sys.modules:  # which lacks nothing but madlab itself
+    if subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", source]).returncode:
+        raise SystemExit("The repository cannot be reached: upload madlab's wheel and install that with pip.")
+elif not there:
+    raise SystemExit(f"madlab is not installed here: pip install {source}")"""
+"""The first code cell of every notebook. The package index has another project of this name: no cell installs that."""
 
 
 def repository(root: Path) -> str:

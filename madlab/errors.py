@@ -1,5 +1,7 @@
 """What madlab says of input: an exception for what it cannot use, a warning for what it interpreted; both printable."""
 
+import sys
+import warnings
 from collections.abc import Iterable
 
 LONGEST = 200
@@ -29,6 +31,14 @@ class MadlabWarning(UserWarning):
 
     def __init__(self, message: str):
         super().__init__(printable(message))
+
+
+def remark(sentence: str) -> None:
+    """Give a MadlabWarning, at the line outside of madlab that led here."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("madlab", "contextlib"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(sentence, MadlabWarning, stacklevel=level)
 
 
 def printable(text: str) -> str:

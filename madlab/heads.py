@@ -6,7 +6,6 @@ have several, whose logits it adds up or averages, as distilled networks do; the
 """
 
 import math
-import warnings
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -18,7 +17,7 @@ from torch.nn import functional as F
 from madlab.adapters.base import is_plain
 from madlab.adapters.layer import rebuild, without_parametrization
 from madlab.device import no_modes
-from madlab.errors import MadlabError, MadlabWarning, kind_and_reason
+from madlab.errors import MadlabError, kind_and_reason, remark
 from madlab.forward import SIDES, leaves
 from madlab.sizes import image_size
 
@@ -72,11 +71,9 @@ def tell_if_unusual(name: str, head: nn.Module) -> None:
     """Warn of a base's head that computes anything but its layer, such as a cosine or a temperature."""
     assert isinstance(head, nn.Linear | nn.Conv2d)
     if not is_plain(head) and not _answers_like_a_plain_one(without_parametrization(head)):
-        warnings.warn(
+        remark(
             f"The base's head {name} ({type(head).__name__}) does more than its layer, in a forward of its own or in a "
-            "hook; a domain's own head is a plain layer.",
-            MadlabWarning,
-            stacklevel=3,
+            "hook; a domain's own head is a plain layer."
         )
 
 

@@ -10,7 +10,6 @@ What has two meanings is refused: pixels of other ranges, and shapes in which th
 """
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from madlab.adapters.base import whole_number
-from madlab.errors import MadlabError, MadlabWarning, reason
+from madlab.errors import MadlabError, reason, remark
 from madlab.files.pictures import HALF_A_STEP, GreyScale, read_image, square_of
 from madlab.sizes import ImageSize, image_size
 from madlab.view import DomainView
@@ -60,7 +59,7 @@ def predict(
     for name, own in places.items():
         size, facts = prepared_size(views[name]), views[name].facts
         if not size.declared:
-            warnings.warn(size.notice, MadlabWarning, stacklevel=3)
+            remark(size.notice)
         for some in (own[start : start + BATCH] for start in range(0, len(own), BATCH)):
             numbered = ((f"picture {place + 1}", pictures[place]) for place in some)
             made = [as_square(one, size.resize, what, facts.squash, facts.grey_scale) for what, one in numbered]

@@ -13,9 +13,11 @@ FILES = [*PAGES, *(ROOT / "notebooks" / "site").glob("*.*"), *NOTEBOOKS]
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_every_mention_of_the_repository_is_the_same(path: Path) -> None:
-    mentioned = re.findall(r"github(?:\.com)?/([\w.-]+/madlab)\b", path.read_text())
+    name = REPOSITORY.partition("/")[2]
+    mentioned = re.findall(rf"github(?:\.com)?/([\w.-]+/{re.escape(name)})\b", path.read_text())
     assert set(mentioned) <= {REPOSITORY}
-    assert len(mentioned) >= (2 if path in NOTEBOOKS else 0)  # the badge and the install cell
+    # The badge and the install cell of a notebook; the address itself.
+    assert len(mentioned) >= (2 if path in NOTEBOOKS else path.name in ("README.md", "pyproject.toml"))
 
 
 def test_the_citation_names_the_repository() -> None:

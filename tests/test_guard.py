@@ -211,25 +211,30 @@ def test_a_whole_net_may_be_moved_whatever_holds_it(net):
 
 
 def test_what_another_thread_runs_meanwhile_is_not_the_networks(net):
-    running, done = threading.Event(), threading.Event()
+    running, done, failures = threading.Event(), threading.Event(), []
+    expected = net(X, domain="d").detach()
 
     def work() -> None:
-        with torch.no_grad():
-            while not done.is_set():
-                net(X, domain="d")
-                net.base(X)
-                running.set()
+        try:
+            with torch.no_grad():
+                while not done.is_set():
+                    assert torch.equal(net(X, domain="d"), expected)
+                    net.base(X)
+                    running.set()
+        except Exception as error:
+            failures.append(error)
 
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        running.wait(10)
+        assert running.wait(60), failures
         for number in range(5):
             MultiDomainNet(Body()).add_domain("d", CLASSES)
             net.add_domain(f"meanwhile {number}", CLASSES)
     finally:
         done.set()
         thread.join()
+    assert not failures
 
 
 def test_the_same_values_written_again_are_no_change(net):

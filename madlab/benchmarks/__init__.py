@@ -1,7 +1,6 @@
 """Domains as data: pocket (generated, offline), folder (yours), and the real benchmarks."""
 
 import os
-import warnings
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +9,7 @@ from madlab.benchmarks.dividing import divide, division_digest
 from madlab.benchmarks.domain import Domain
 from madlab.benchmarks.fetch import cache_folder
 from madlab.benchmarks.folder import folder_name
-from madlab.errors import MadlabError, MadlabWarning
+from madlab.errors import MadlabError, remark
 from madlab.files.pictures import GreyScale, is_image
 
 PREPARED = {"decathlon": "decathlon", "sketch": "sketch", "open": "open_data"}
@@ -43,10 +42,8 @@ def load_domain(
         known = ", ".join(_pocket_names())
         raise MadlabError(f"There is no domain or folder {source!r}: give a folder's path, or one of {known}.")
     if _holds_images(source):
-        warnings.warn(
-            f"{source!r} is taken for the domain of that name that comes with madlab: write ./{source} for the folder.",
-            MadlabWarning,
-            stacklevel=2,
+        remark(
+            f"{source!r} is taken for the domain of that name that comes with madlab: write ./{source} for the folder."
         )
     benchmark, colon, prepared = source.partition(":")
     room = import_module(f"madlab.benchmarks.{PREPARED[benchmark] if colon else 'pocket'}")

@@ -1,14 +1,14 @@
 """Images that nobody has split yet, split into train, val and test: by class, at random, and once for all.
 
-What is in which part is written down beside the images and used from then on, by every run. Images that look alike
-(`lookalikes`) stay together. A class keeps its share in every part as far as that goes, and at least one image.
+What is in which part is written down beside the images and used from then on, by every run. Images of a class that look
+alike (`lookalikes`) stay together. A class keeps its share in every part as far as that goes, and at least one image.
 """
 
 import hashlib
 import os
 import re
-import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from madlab.benchmarks.listing import has_splits, list_classes
 from madlab.benchmarks.schemas import STRICT
 from madlab.benchmarks.split import SPLITS
 from madlab.benchmarks.table import by_class, is_table, read_table
-from madlab.benchmarks.walk import SPLIT_FILE, named_splits
-from madlab.errors import MadlabError, MadlabWarning, printable, reason, some
+from madlab.benchmarks.walk import SPLIT_FILE, holds_folders, named_splits
+from madlab.errors import MadlabError, printable, reason, remark, some
 from madlab.files.jsonfiles import read_json, write_json
 from madlab.files.pictures import read_image
 from madlab.files.plain import check_writable
@@ -76,6 +76,7 @@ def divide(place: Path | str, shares: str = "70/15/15", seed: int = 0) -> Path:
     _check_to_divide(place, classes, images)
     _check_keepable(place, file)
     hashes = _hashes(place, images)
+    _tell_several_labels(place, classes, hashes)
     rng = np.random.default_rng(seed)
     files: dict[str, dict[str, list[str]]] = {split: {} for split in SPLITS}
     for name, paths in classes.items():
@@ -91,6 +92,23 @@ def divide(place: Path | str, shares: str = "70/15/15", seed: int = 0) -> Path:
     unreadable = [_kept(path, file.parent) for path in images if path not in hashes]
     write_json(file, Division(shares=shares, seed=seed, files=files, unreadable=unreadable).model_dump())
     return file
+
+
+def _tell_several_labels(place: Path, classes: Mapping[str, Sequence[Path]], hashes: dict[Path, np.ndarray]) -> None:
+    """Warn of images that look the same and are of several classes: the parts are chosen class by class."""
+    from madlab.benchmarks.lookalikes import groups_of
+
+    known = [(name, path) for name, paths in classes.items() for path in paths if path in hashes]
+    together: dict[int, list[tuple[str, Path]]] = defaultdict(list)
+    for one, number in zip(known, groups_of(np.stack([hashes[path] for _, path in known]), alike=0), strict=True):
+        together[int(number)].append(one)
+    if mixed := [group for group in together.values() if len({name for name, _ in group}) > 1]:
+        named = some(f"{path.name} in {name}" for name, path in mixed[0])
+        more = f", and {len(mixed) - 1} times more" if len(mixed) > 1 else ""
+        remark(
+            f"{place}: images that look the same have several classes ({named}{more}): if they are copies, keep them "
+            "in one."
+        )
 
 
 def _check_to_divide(place: Path, classes: Collection[str], images: Sequence[Path]) -> None:
@@ -154,7 +172,7 @@ def divided_files(place: Path) -> dict[str, dict[str, list[Path]]]:
     there = {os.path.relpath(path, file.parent): name for name, paths in classes.items() for path in paths}
     anew = f"remove {file} to have all split anew."
     if later := [Path(path).name for path in there if path not in known]:
-        _warn(f"{place} has images that came after its split ({some(later)}) and are left out: {anew}")
+        remark(f"{place} has images that came after its split ({some(later)}) and are left out: {anew}")
     gone = labels.keys() - there
     if gone and not is_table(place):
         raise MadlabError(
@@ -164,12 +182,10 @@ def divided_files(place: Path) -> dict[str, dict[str, list[Path]]]:
         if corrected := [path for path, name in there.items() if labels.get(path, name) != name]:
             raise MadlabError(f"{place} has other labels than when it was split ({some(corrected)}): {anew}")
         if gone:
-            _warn(f"{place} no longer has {len(gone)} images of its split ({some(gone)}), which are used still: {anew}")
+            remark(
+                f"{place} no longer has {len(gone)} images of its split ({some(gone)}), which are used still: {anew}"
+            )
     return files
-
-
-def _warn(sentence: str) -> None:
-    warnings.warn(sentence, MadlabWarning, stacklevel=7)
 
 
 def division_digest(place: Path | str) -> str | None:
@@ -201,31 +217,42 @@ def _check_undivided(place: Path) -> None:
         (lacking,) = set(SPLITS) - parts.keys()
         remedies.append(f"move some images of each class into {lacking}")
         raise MadlabError(f"{place} has {' and '.join(parts.values())}, but no {lacking}: {', and '.join(remedies)}.")
+    if len(parts) == 1 and holds_folders(place / (lone := parts[next(iter(parts))])):
+        raise MadlabError(
+            f"{place} has {lone}, which holds folders, and would be taken for a class: give {place / lone} to have "
+            "that split, and move what lies beside it elsewhere."
+        )
     if len(parts) == 3 or (is_table(place) and any(row.split for row in read_table(place))):
         remedies.append("leave the split out")
         raise MadlabError(f"{place} is split already: {', and '.join(remedies)}.")
 
 
 def _hashes(place: Path, files: list[Path]) -> dict[Path, np.ndarray]:
-    """The perceptual hash of every image that can be read; a warning names the others."""
+    """The perceptual hash of every image that can be read; a warning names the others.
+
+    Raises MadlabError if none can be read.
+    """
     from madlab.benchmarks.lookalikes import SIDE, perceptual_hash  # SciPy takes a while, and only a new split needs it
+
+    reasons: dict[Path, str] = {}
 
     def hashed(file: Path) -> np.ndarray | None:
         try:
             return perceptual_hash(read_image(file, SIDE))
-        except MadlabError:
+        except MadlabError as error:
+            reasons[file] = str(error)
             return None
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         found: Iterable[np.ndarray | None] = threads.map(hashed, files)
         found = list(track(found, "look for images that are alike", len(files), "images", show=len(files) > BAR_FROM))
     if broken := [file for file, one in zip(files, found, strict=True) if one is None]:
-        warnings.warn(
-            f"{place}: of {len(files)} images {len(broken)} cannot be read and {'is' if len(broken) == 1 else 'are'} "
-            f"left out ({some(file.name for file in broken)}).",
-            MadlabWarning,
-            stacklevel=4,
-        )
+        first = reasons[broken[0]].rstrip(".")
+        if len(broken) == len(files):
+            hint = ", whose paths are relative to the table" if is_table(place) else ""
+            raise MadlabError(f"No image of {place} can be read{hint}; of the first: {first}.")
+        left = "1 cannot be read and is" if len(broken) == 1 else f"{len(broken)} cannot be read and are"
+        remark(f"{place}: of {len(files)} images {left} left out ({some(file.name for file in broken)}): {first}.")
     return {file: one for file, one in zip(files, found, strict=True) if one is not None}
 
 

@@ -1,6 +1,5 @@
 """A visual domain: images and labels in three splits, and what training has to know about them."""
 
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from torch import Tensor
 from madlab.benchmarks.folder import folder_name, read_folder
 from madlab.benchmarks.schemas import Normalization
 from madlab.benchmarks.split import SPLITS, Split, check_size
-from madlab.errors import MadlabError, MadlabWarning, some
+from madlab.errors import MadlabError, remark, some
 from madlab.files.pictures import GreyScale
 from madlab.files.schemas import validated
 
@@ -64,17 +63,13 @@ class Domain:
 
     def _warn_of_doubts(self) -> None:
         if _sample(self.train.images).max() <= 1:
-            self._warn(
+            remark(
                 f"No training image of domain {self.name!r} has a pixel above 1 of 255: were floats from 0 to 1 turned "
                 "into bytes without multiplying them by 255?"
             )
         count = torch.bincount(self.train.labels, minlength=self.num_classes).tolist()
         if absent := [name for name, images in zip(self.class_names, count, strict=True) if not images]:
-            self._warn(f"Domain {self.name!r} has no training image of {some(absent)}: no network can learn that.")
-
-    def _warn(self, sentence: str) -> None:
-        # The level is past __post_init__ and __init__, at whoever made the domain.
-        warnings.warn(sentence, MadlabWarning, stacklevel=5)
+            remark(f"Domain {self.name!r} has no training image of {some(absent)}: no network can learn that.")
 
     @property
     def num_classes(self) -> int:

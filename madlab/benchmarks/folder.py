@@ -6,7 +6,6 @@ interpreted, is told in a `MadlabWarning`; what cannot be used is named in a Mad
 
 import hashlib
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from madlab.benchmarks.listing import check_classes, has_splits, list_images
 from madlab.benchmarks.split import SPLITS, Split, check_size
 from madlab.benchmarks.table import by_class, is_table, read_table
 from madlab.benchmarks.walk import SPLIT_FILE
-from madlab.errors import MadlabError, MadlabWarning, reason, some
+from madlab.errors import MadlabError, reason, remark, some
 from madlab.files.pictures import GreyScale, Square, read_square, scale_of
 from madlab.progress import track
 
@@ -149,7 +148,7 @@ def _check_all_read(folder: Path, readings: Iterable[_Reading]) -> None:
 def _scale_deep(folder: Path, readings: Sequence[_Reading], scale: GreyScale | None) -> GreyScale | None:
     """Give all deep greys of the folder one scale, so that their brightness can be compared; returns it."""
     if halved := [file for reading in readings for file in reading.halved]:
-        _warn(
+        remark(
             f"{folder} has colour images of 16 bits ({len(halved)}), of which only the upper 8 are read: where fewer "
             f"are in use they come out dark, so convert those to 8 bits first ({some(file.name for file in halved)})."
         )
@@ -157,7 +156,7 @@ def _scale_deep(folder: Path, readings: Sequence[_Reading], scale: GreyScale | N
     if not found:
         return None
     scale = scale or scale_of(found)
-    _warn(f"{folder} has grey images of more than 8 bits ({len(found)}): in all of them {scale}.")
+    remark(f"{folder} has grey images of more than 8 bits ({len(found)}): in all of them {scale}.")
     for reading in readings:
         for place, square in reading.deep.items():
             reading.images[place] = scale.bytes_of(square.pixels)
@@ -171,7 +170,7 @@ def _tell_copies(folder: Path, readings: Mapping[str, _Reading]) -> None:
         prints = [hashlib.sha256(image).digest() for image in reading.images]
         if copies := [file for file, known in zip(reading.files, prints, strict=True) if known in seen]:
             names = some(_below(folder, file) for file in copies)
-            _warn(
+            remark(
                 f"{folder}: {len(copies)} of the {len(prints)} images in {split} look exactly like one in an earlier "
                 f"split ({names}): keep each in one split only, for a network may know them by heart."
             )
@@ -181,7 +180,3 @@ def _tell_copies(folder: Path, readings: Mapping[str, _Reading]) -> None:
 def _below(place: Path, file: Path) -> str:
     """How a message calls a file: by its path below a folder, or as a table has it."""
     return file.relative_to(place).as_posix() if file.is_relative_to(place) else str(file)
-
-
-def _warn(sentence: str) -> None:
-    warnings.warn(sentence, MadlabWarning, stacklevel=5)

@@ -2,7 +2,6 @@
 
 import os
 import unicodedata
-import warnings
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from madlab.benchmarks.split import SPLITS
 from madlab.benchmarks.walk import check_layout, files_below, hidden, identity, unreadable
-from madlab.errors import MadlabError, MadlabWarning, some
+from madlab.errors import MadlabError, remark, some
 from madlab.files.pictures import is_image
 
 NO_IMAGE = "in no format that Pillow can read"
@@ -88,13 +87,13 @@ def _class_folders(place: Path) -> tuple[dict[str, Path], list[Path]]:
     folders: dict[str, Path] = {}
     seen: dict[tuple[int, int], str] = {}
     others = []
-    for entry in sorted(place.iterdir(), key=lambda entry: (_composed(entry.name), entry.name)):
+    for entry in sorted(place.iterdir(), key=lambda entry: (composed(entry.name), entry.name)):
         if hidden(entry.name):
             continue
         if not entry.is_dir() or identity(entry) in above:
             others.append(entry)
             continue
-        name = _composed(entry.name)
+        name = composed(entry.name)
         if name in folders:
             raise MadlabError(
                 f"{place} has two class folders {name!r}, once with accents composed and once not: make them one."
@@ -105,7 +104,8 @@ def _class_folders(place: Path) -> tuple[dict[str, Path], list[Path]]:
     return folders, others
 
 
-def _composed(name: str) -> str:
+def composed(name: str) -> str:
+    """A name with its accents composed, however a system writes them."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -114,8 +114,8 @@ def _list_class(folder: Path, elsewhere: Iterable[tuple[int, int]], listing: Lis
     images = [file for file in files if is_image(file)]
     if not images:
         raise MadlabError(
-            f"The class folder {folder} has no images that Pillow can open ({_content(files)}): fill it, or remove the "
-            "class from all three splits."
+            f"The class folder {folder} has no images that Pillow can open ({_content(files)}): fill it, or remove "
+            "the class."
         )
     for file in set(files).difference(images):
         listing.left_out[NO_IMAGE if file.exists() else NO_WAY].append(file)
@@ -147,18 +147,23 @@ def _tell(listing: Listing, folder: Path) -> None:
     """One warning for each reason why something was left out, and for folders that look like classes and are none."""
     for reason, places in listing.left_out.items():
         if places:
-            warnings.warn(left_out(folder, places, reason), MadlabWarning, stacklevel=6)
+            remark(left_out(folder, places, reason))
     if listing.nested:
         _warn(
             f"{folder}: folders inside of class folders are no classes of their own, their images belong to the class "
             "folder they lie in",
             _below(folder, listing.nested),
         )
+    tell_alike(folder, listing.files["train"])
+
+
+def tell_alike(place: Path, classes: Iterable[str]) -> None:
+    """Warn of classes whose names are the same but for case and spaces."""
     alike = defaultdict(list)
-    for name in listing.files["train"]:
+    for name in classes:
         alike[name.casefold().strip()].append(name)
     if pairs := [" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1]:
-        _warn(f"{folder}: classes that differ only in case or spaces are different classes", pairs)
+        _warn(f"{place}: classes that differ only in case or spaces are different classes", pairs)
 
 
 def left_out(folder: Path, places: list[Path], reason: str) -> str:
@@ -172,4 +177,4 @@ def _below(folder: Path, places: Iterable[Path]) -> list[str]:
 
 
 def _warn(sentence: str, places: list[str]) -> None:
-    warnings.warn(f"{sentence} ({some(places)}).", MadlabWarning, stacklevel=7)
+    remark(f"{sentence} ({some(places)}).")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from madlab.benchmarks.listing import composed, tell_alike
 from madlab.benchmarks.split import SPLITS
 from madlab.errors import MadlabError, some
 from madlab.files.plain import read_bytes
@@ -59,6 +60,7 @@ def read_table(path: Path) -> list[Row]:
     except csv.Error as error:
         raise MadlabError(f"{path}, line {reader.line_num}, is not CSV ({error}): correct it.") from error
     _check_rows(path, rows)
+    tell_alike(path, dict.fromkeys(row.label for row in rows))
     return rows
 
 
@@ -85,6 +87,7 @@ def _cells(path: Path, number: int, line: dict[Any, Any], found: dict[str, str |
 
 def _row(path: Path, line: int, cells: dict[str, str | None]) -> Row:
     file, label, split = ((cells[key] or "").strip() for key in COLUMNS)
+    label = composed(label)
     if not file or not label:
         raise MadlabError(f"{path}, line {line}, lacks a {'label' if file else 'path'}: complete the row or remove it.")
     if split and split not in SPLITS:

@@ -89,14 +89,15 @@ def named_splits(folder: Path) -> dict[str, str]:
             for split in SPLITS:
                 if entry.name == split and entry.is_dir():
                     found[split] = split
-                elif entry.name.lower() in OTHER_NAMES[split] and entry.is_dir() and _holds_folders(entry):
+                elif entry.name.lower() in OTHER_NAMES[split] and entry.is_dir() and holds_folders(entry):
                     found.setdefault(split, entry.name)
     except OSError as error:
         raise unreadable(error) from error
     return {split: found[split] for split in SPLITS if split in found}
 
 
-def _holds_folders(place: Path) -> bool:
+def holds_folders(place: Path) -> bool:
+    """Whether there is a folder in a folder."""
     return any(entry.is_dir() for entry in place.iterdir())
 
 

@@ -231,9 +231,9 @@ def bench(json: Path | None, figure: Path | None, **options: Any) -> None:
     )
     if json is not None:
         write_json(json, record)
+    tell(*as_text(record).split("\n"))
     if figure is not None:
         draw(record, figure)
-    tell(*as_text(record).split("\n"))
 
 
 def _certainty(result: Any) -> str:

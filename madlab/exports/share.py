@@ -57,6 +57,7 @@ def share_run(
     loaded, whole = load_run(run, base, "cpu"), _without_paths(Run.read(run))
     size, source = (Path(run) / ADAPTER).stat().st_size, whole.config.base.source
     base_used, names = source or _file_of(Run.read(run).config.base), loaded.class_names
+    low, high = whole.result.interval or (None, None)
     card = TEMPLATES.get_template("card.md.j2").render(
         title=f"{whole.config.domain}, {whole.method}",
         license=license,
@@ -64,6 +65,7 @@ def share_run(
         equation=METHODS[whole.config.method].equation,
         result=whole.result,
         tested=f" of {whole.result.test_images:,} images" if whole.result.test_images else "",
+        interval=f", between {low:.1f} and {high:.1f} % (95 % confidence)" if low is not None else "",
         file_bytes=size,
         facts=loaded.facts,
         size=loaded.size,
@@ -71,6 +73,7 @@ def share_run(
         base=base_used,
         shared_source=source,
         train=train_command(whole.config, CONFIG, "again", **({} if source else {"base": base_used})),
+        split_by_madlab=whole.config.split is not None,
         data=data,
         intended_use=intended_use,
         classes=names[:MOST_CLASSES],

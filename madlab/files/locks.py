@@ -6,11 +6,10 @@ import os
 import re
 import socket
 import stat
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from madlab.errors import MadlabError, MadlabWarning
+from madlab.errors import MadlabError, remark
 
 try:
     import fcntl
@@ -106,11 +105,9 @@ def _lock(lock: int, folder: Path, wait: Callable[[str], object] | None) -> bool
     except OSError as error:
         if error.errno not in CANNOT_LOCK:
             raise MadlabError(f"{folder} cannot be locked ({error.strerror}): choose another folder.") from error
-        warnings.warn(
+        remark(
             f"{folder} cannot be locked ({error.strerror}), so nothing stops a second process from writing into it: "
-            "start only one.",
-            MadlabWarning,
-            stacklevel=5,
+            "start only one."
         )
         return False
     return True

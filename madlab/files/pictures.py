@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.utils import make_grid
 
@@ -31,6 +31,17 @@ HALF_A_STEP = 0.5 / 255
 """By how much floats may leave 0 to 1 and still round to bytes, as interpolation makes them do."""
 LARGE = 1 << 25
 """Pixels from which on images are decoded one at a time, because several side by side may not fit into memory."""
+TURN = Image.Transpose
+TURNS = {
+    2: TURN.FLIP_LEFT_RIGHT,
+    3: TURN.ROTATE_180,
+    4: TURN.FLIP_TOP_BOTTOM,
+    5: TURN.TRANSPOSE,
+    6: TURN.ROTATE_270,
+    7: TURN.TRANSVERSE,
+    8: TURN.ROTATE_90,
+}
+"""EXIF's orientation -> what makes an image upright; it is upright with 1, and with anything else."""
 _one_large_at_a_time = threading.Lock()
 
 
@@ -163,7 +174,7 @@ def _scaled(square: Square, grey: GreyScale | None) -> np.ndarray:
 
 def _cut(image: Image.Image, size: int, squash: bool) -> Square:
     stored = str(getattr(image, "tile", ""))  # how Pillow will decode the file, such as "RGB;16B"
-    upright, deep = ImageOps.exif_transpose(image), None
+    upright, deep = _upright(image), None
     if upright.mode == "F" or upright.mode.startswith("I"):
         values = np.asarray(upright)
         deep, upright = _range(values), Image.fromarray(values.astype(np.float32))
@@ -178,6 +189,16 @@ def _cut(image: Image.Image, size: int, squash: bool) -> Square:
         box = (left, top, left + side, top + side)
     pixels = np.asarray(upright.resize((size, size), Image.Resampling.LANCZOS, box=box))
     return Square(pixels, deep, halved=deep is None and ";16" in stored)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF orientation has it. Other tags do not count, whatever rubbish a camera wrote there."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # damaged tags make Pillow raise nearly anything, and say nothing about the pixels
+        orientation = 1
+    how = TURNS.get(orientation)
+    return image if how is None else image.transpose(how)
 
 
 def _range(values: np.ndarray) -> Deep:

@@ -7,7 +7,6 @@ is not a signature: whoever can write a file can write its hash.
 import hashlib
 import json
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from safetensors import SafetensorError, deserialize
 from safetensors.torch import save
 from torch import Tensor
 
-from madlab.errors import MadlabError, MadlabWarning
+from madlab.errors import MadlabError, remark
 from madlab.files.jsonfiles import dump_json, parse_json
 from madlab.files.plain import read_bytes, write_bytes
 
@@ -107,11 +106,9 @@ def _check_content(path: Path | str, stored: Mapping[str, Stored], facts: dict[s
     """Compare the hash, which is taken out of `facts`; MadlabError if it is not that of the content."""
     number, expected = (facts.pop(mark, None) for mark in MARKS)
     if number is None and expected is None:
-        warnings.warn(
+        remark(
             f"{path} carries no hash, so nobody can tell whether its values are as they were written: "
-            "save it again to give it one.",
-            MadlabWarning,
-            stacklevel=3,
+            "save it again to give it one."
         )
     elif isinstance(number, int) and number > FORMAT:
         raise MadlabError(f"{path} was written by a newer madlab: bring madlab up to date.")

@@ -1,5 +1,6 @@
 """The course as an installed package carries it: copy its notebooks into a folder and open JupyterLab on the first."""
 
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -56,4 +57,6 @@ def open_course(folder: Path | str) -> subprocess.Popen[bytes]:
             "or open the notebooks in the editor of your choice."
         )
     first = next(iter(notebooks()))
-    return subprocess.Popen([sys.executable, "-m", "jupyterlab", first], cwd=folder)
+    # As root, as in many containers, JupyterLab starts only if it is told to.
+    as_root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    return subprocess.Popen([sys.executable, "-m", "jupyterlab", *as_root, first], cwd=folder)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from warnings import warn
 
 import torch
 from torch import nn
@@ -15,7 +14,7 @@ from madlab.benchmarks import is_name, load_domain, source_of, split_digest
 from madlab.benchmarks.domain import Domain, match_classes, with_validation
 from madlab.benchmarks.walk import SPLIT_FILE
 from madlab.device import chosen_device
-from madlab.errors import MadlabError, MadlabWarning
+from madlab.errors import MadlabError, remark
 from madlab.files.locks import hold
 from madlab.runs.config import RunConfig
 from madlab.runs.epoch import Measured, measure
@@ -121,6 +120,7 @@ def domain_of(run: LoadedRun, domain: Domain | Path | str | None) -> Domain:
 
     domain: others in their place, or the same from elsewhere: a Domain, or what `load_domain` takes.
     """
+    source = None
     if not isinstance(domain, Domain):
         source = source_of(domain) if domain is not None else None
         if source is None or _is_own(run, source):
@@ -136,7 +136,13 @@ def domain_of(run: LoadedRun, domain: Domain | Path | str | None) -> Domain:
                 f"{side}: give larger ones."
             )
         domain = domain.shrunk(side)
-    return match_classes(domain, run.class_names, f"the run {run.path}")
+    domain = match_classes(domain, run.class_names, f"the run {run.path}")
+    if source is not None and _is_own(run, source) and run.result.test_sha256 not in ("", domain.test.sha256()):
+        remark(
+            f"The test images of {source} are not, to the last bit, those that the run {run.path} was tested on: if "
+            "images moved between its parts, it may have been trained on some of these."
+        )
+    return domain
 
 
 def _is_own(run: LoadedRun, source: str) -> bool:
@@ -149,11 +155,9 @@ def _is_own(run: LoadedRun, source: str) -> bool:
 
 def _warn_of_another_split(run: LoadedRun, source: str) -> None:
     if run.config.split is not None and split_digest(source) not in (None, run.config.split):
-        warn(
+        remark(
             f"The images of {source} were split in another way than those of the run {run.path}: if they are the same "
-            f"images, it was trained on some that are test images here; copy its {SPLIT_FILE} there then.",
-            MadlabWarning,
-            stacklevel=5,
+            f"images, it was trained on some that are test images here; copy its {SPLIT_FILE} there then."
         )
 
 

@@ -8,13 +8,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from warnings import warn
 
 import numpy as np
 
 from madlab.benchmarks.listing import NO_IMAGE, NO_WAY, left_out
 from madlab.benchmarks.walk import files_below
-from madlab.errors import MadlabError, MadlabWarning
+from madlab.errors import MadlabError, remark
 from madlab.files.pictures import is_image, read_image
 from madlab.prediction import BATCH, Guess, prepared_size, probabilities, top_classes
 from madlab.runs.loaded import LoadedRun
@@ -39,7 +38,7 @@ def image_files(places: Iterable[Path]) -> tuple[list[Path], list[MadlabError]]:
             continue
         for reason, others in ((NO_IMAGE, sorted({*below} - {*found})), (NO_WAY, not_followed)):
             if others:
-                warn(left_out(place, others, reason), MadlabWarning, stacklevel=2)
+                remark(left_out(place, others, reason))
         if not found:
             failures.append(MadlabError(f"The folder {place} has no images: give one that has some."))
         files += found

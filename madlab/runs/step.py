@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Protocol
-from warnings import warn
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from madlab.adapters.rounding import rounded
 from madlab.device import autocast
-from madlab.errors import MadlabError, MadlabWarning, kind_and_reason
+from madlab.errors import MadlabError, kind_and_reason, remark
 from madlab.runs.recipe import Recipe
 from madlab.stored import numbers
 from madlab.view import DomainView
@@ -206,7 +205,7 @@ class RecordedStep(Step):
         except Exception as error:  # a network may do anything that cannot be recorded
             failure = not_recorded(error)
         # Only here the failed attempt is forgotten, with everything on the device that its traceback kept.
-        warn(failure, MadlabWarning, stacklevel=2)
+        remark(failure)
         self.recorder = None
         self.recordings.clear()
         return super().run(images, labels, kind)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Unpack
-from warnings import warn
 
 import torch
 from pydantic import ValidationError
@@ -20,7 +19,7 @@ from madlab.backbones import load_base
 from madlab.benchmarks import flips, load_domain, source_of, split_digest, split_source
 from madlab.benchmarks.domain import Domain
 from madlab.device import chosen_device
-from madlab.errors import MadlabError, MadlabWarning
+from madlab.errors import MadlabError, remark
 from madlab.files.locks import hold
 from madlab.files.plain import check_writable, write_bytes
 from madlab.files.schemas import sentence
@@ -204,7 +203,7 @@ def _load(domain: Domain | Path | str, network: nn.Module, flip: bool | None, re
         return data
     size = image_size(network)
     if not size.declared:
-        warn(size.notice, MadlabWarning, stacklevel=3)
+        remark(size.notice)
     return load_domain(domain, size=size.resize, flip=flip)
 
 

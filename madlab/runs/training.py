@@ -11,7 +11,6 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
-from warnings import warn
 
 import torch
 import torchvision
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from madlab.adapters.rounding import rounded
 from madlab.benchmarks.domain import Domain, Split, with_validation
 from madlab.benchmarks.loader import batches
-from madlab.errors import MadlabError, MadlabWarning
+from madlab.errors import MadlabError, remark
 from madlab.files.pictures import write_picture
 from madlab.network import MultiDomainNet
 from madlab.progress import progress_bar
@@ -270,12 +269,10 @@ class Training:
             exact = max((entry.val_accuracy or 0.0 for entry in before), default=0.0)
             by_rounding = f"Before it was rounded, {exact:.1f} % were: choose more bits (finish_bits)."
             by_rate = "Lower the learning rates; `madlab diagnose` says which."
-            warn(
+            remark(
                 f"Training made {self.config.method!r} on {self.domain.name!r} worse: {best:.1f} % of the validation "
                 f"images are right, and {self.start:.1f} % were before the first step. "
-                f"{by_rounding if exact >= self.start else by_rate}",
-                MadlabWarning,
-                stacklevel=6,
+                f"{by_rounding if exact >= self.start else by_rate}"
             )
 
     def _result(self, tested: Measured) -> Result:

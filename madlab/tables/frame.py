@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
@@ -13,7 +12,7 @@ import pandas as pd
 from madlab.adapters import METHODS
 from madlab.analysis.counting import NUMBER
 from madlab.backbones import WEIGHTS, load_base
-from madlab.errors import MadlabError, MadlabWarning
+from madlab.errors import MadlabError, remark
 from madlab.guard import fingerprint
 from madlab.network import MultiDomainNet
 from madlab.runs.recipe import Recipe
@@ -122,11 +121,9 @@ def _check_same_data(runs: Iterable[Run]) -> None:
                 if getattr(run.config, name) != getattr(own[0].config, name):
                     raise MadlabError(f"The images of {domain} {what} ({own[0].path}, {run.path}): report them apart.")
         if len({run.result.test_sha256 for run in own} - {""}) > 1:
-            warnings.warn(
+            remark(
                 f"The runs on {domain} were not tested on the same pixels: report those apart whose pictures are "
-                "others, for tables and duels take them for the same.",
-                MadlabWarning,
-                stacklevel=3,
+                "others, for tables and duels take them for the same."
             )
 
 

@@ -176,7 +176,8 @@ def test_a_class_may_be_called_train(flat: Path) -> None:
             ("train/cat", "train/dog", "valid/cat", "valid/dog", "test/cat", "test/dog"),
             "is split already: rename valid to val, and leave the split out",
         ),
-        (("train/cat", "train/dog"), r"has one class \(train\)"),
+        (("train/cat", "train/dog"), r"has train, which holds folders, .* give .*pets/train to have that split"),
+        (("Train/cat", "Train/dog", "Test"), r"has Train, which holds folders, .* move what lies beside it"),
     ],
 )
 def test_folders_that_are_split_in_part_are_told_and_get_no_split_file(tmp_path: Path, folders, sentence) -> None:
@@ -340,3 +341,43 @@ def test_a_table_that_changes_after_its_split_is_told(flat: Path) -> None:
 def test_shares_that_are_no_text_are_told(flat: Path) -> None:
     with pytest.raises(MadlabError, match="70 is no split"):
         divide(flat, 70)  # type: ignore[arg-type]
+
+
+def test_where_no_image_can_be_read_the_first_reason_is_given(tmp_path: Path) -> None:
+    rows = "".join(f"{name}/{number}.png,{name}\n" for name in ("cat", "dog") for number in range(4))
+    (tmp_path / "pets.csv").write_text(f"path,label\n{rows}")
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(4):
+            picture(number + 10 * len(name + name[0])).save(tmp_path / "images" / name / f"{number}.png")
+    with pytest.raises(
+        MadlabError, match=r"No image of .* paths are relative to the table; of the first: .*No such file"
+    ):
+        divide(tmp_path / "pets.csv")
+
+
+def test_the_same_picture_in_two_classes_is_told(flat: Path) -> None:
+    Image.open(flat / "cat/00.png").save(flat / "dog/copy.png")
+    with pytest.warns(MadlabWarning, match=r"have several classes .00.png in cat, copy.png in dog.: if they"):
+        divide(flat)
+
+
+def test_labels_of_a_table_are_compared_as_names_of_folders_are(tmp_path: Path) -> None:
+    """Accents composed or not are one class, another case is another one and told."""
+    labels = ["caf\u00e9"] * 2 + ["cafe\u0301"] * 2 + ["Caf\u00e9"] * 4
+    for number in range(len(labels)):
+        picture(number).save(tmp_path / f"{number}.png")
+    rows = "".join(f"{number}.png,{label}\n" for number, label in enumerate(labels))
+    (tmp_path / "drinks.csv").write_text(f"path,label\n{rows}", encoding="utf-8")
+    with pytest.warns(MadlabWarning, match="differ only in case or spaces"):
+        divide(tmp_path / "drinks.csv")
+    with pytest.warns(MadlabWarning, match="differ only in case or spaces"):
+        assert sorted(load_domain(tmp_path / "drinks.csv").class_names) == ["Caf\u00e9", "caf\u00e9"]
+
+
+def test_a_warning_names_the_line_that_led_to_it_whichever_way_it_took(flat: Path) -> None:
+    (flat / "cat" / "notes.txt").write_text("no image")
+    divide(flat)
+    with pytest.warns(MadlabWarning, match="left out") as caught:
+        load_domain(flat)
+    assert {warning.filename for warning in caught} == {__file__}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -204,6 +205,8 @@ def test_a_forked_process_ends_by_the_signal_itself():
 @pytest.mark.parametrize("body", [MANY.format(say="tell"), "tell('x')", "print('x')"])
 @pytest.mark.parametrize("fate", ["closed", "full"])
 def test_a_standard_output_that_takes_nothing(fate, body, flags):
+    if fate == "full" and not Path("/dev/full").exists():
+        pytest.skip("only Linux has a device that is always full")
     if (fate, body, flags) == ("full", "print('x')", ("-u",)):
         pytest.skip("without a buffer only `tell` can know what failed")
     if fate == "full":
@@ -239,10 +242,10 @@ def test_help_for_a_reader_that_has_gone():
 
 
 def test_bad_input_keeps_its_code_when_nobody_reads():
-    body = "print('x'); raise MadlabError('rank 0')"
-    process = start(body, stdout=open("/dev/full", "w"))  # noqa: SIM115
-    _, said = process.communicate()
-    assert process.returncode == 2 and "madlab: rank 0\n" in said and "Traceback" not in said
+    if Path("/dev/full").exists():  # as on Linux
+        process = start("print('x'); raise MadlabError('rank 0')", stdout=open("/dev/full", "w"))  # noqa: SIM115
+        _, said = process.communicate()
+        assert process.returncode == 2 and "madlab: rank 0\n" in said and "Traceback" not in said
     for descriptor in (1, 2):  # closed by who started it
         program = PROGRAM.format(body="tell('x'); raise MadlabError('rank 0')").replace("flush=True", "flush=False")
         program = program.replace('print("tidied', 'sys.stderr and print("tidied')

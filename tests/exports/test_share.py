@@ -106,6 +106,8 @@ def test_the_card_has_what_a_hub_reads_and_what_a_reader_asks(place: Path) -> No
     (metric,) = facts["model-index"][0]["results"][0]["metrics"]
     assert metric["value"] == pytest.approx(result["test_accuracy"] / 100)
     assert "scaled to 0..1 and normalised with mean" in body and "| validation accuracy |" in body
+    assert f"| balanced accuracy, the mean over the classes | {result['balanced_accuracy']:.2f} % |" in body
+    assert "% (95 % confidence) |" in body and "in a folder of train/, val/ and test/" in body
     assert result["base"]["sha256"] in body and "\n0. class0\n1. class1\n2. class2\n" in body
     assert r"Noise, \*made\* by \<b\>code\</b\>." in body  # a text is no markup
     for heading in ("Results", "Use", "Base network", "Data", "Intended use", "Licence"):

@@ -35,8 +35,10 @@ def test_jupyterlab_opens_on_the_first_notebook_in_the_folder(tmp_path, monkeypa
         started.append((command[1:], cwd))
 
     monkeypatch.setattr(course.subprocess, "Popen", run)
-    course.open_course(tmp_path)
-    assert started == [(["-m", "jupyterlab", NOTEBOOKS[0].name], tmp_path)]
+    for user, more in ((1000, []), (0, ["--allow-root"])):
+        monkeypatch.setattr(course.os, "geteuid", lambda user=user: user)
+        course.open_course(tmp_path)
+        assert started.pop() == (["-m", "jupyterlab", *more, NOTEBOOKS[0].name], tmp_path)
 
 
 def test_what_is_missing_is_named(tmp_path, monkeypatch, capsys):

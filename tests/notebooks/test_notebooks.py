@@ -72,7 +72,7 @@ def test_card(path: Path, notebook: NotebookNode) -> None:
 def test_installs_in_colab_only_and_replaces_nothing(notebook: NotebookNode) -> None:
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
     assert first.metadata.tags == ["install"]
-    assert 'if "google.colab" in sys.modules and not there:' in first.source
+    assert 'if not there and "google.colab" in sys.modules:' in first.source
     assert first.source == links.INSTALL.replace("{repository}", REPOSITORY)
     others = [cell.source for cell in notebook.cells if cell.cell_type == "code" and cell is not first]
     assert not any(re.search(r"^\s*[%!]", source, re.MULTILINE) for source in others)

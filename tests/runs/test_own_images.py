@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.metrics import balanced_accuracy_score
-from tiny import write_base
+from tiny import write_base, write_folder
 from torch.nn import functional as F
 from torchvision.transforms import functional as TF
 
@@ -236,3 +236,16 @@ def test_logs_that_cannot_be_are_told(place: Path) -> None:
         train(place, "xml", log="xml")
     with pytest.raises(MadlabError, match="needs a run folder"):
         madlab.train("signs", log="csv")
+
+
+def test_test_images_that_came_from_training_are_noticed(place: Path, tmp_path: Path) -> None:
+    write_folder(tmp_path / "noise")
+    options = {"base": write_base(tmp_path / "small.safetensors"), "epochs": 1, "progress": False}
+    result = madlab.train(tmp_path / "noise", "frozen", out=tmp_path / "run", **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert madlab.evaluate(tmp_path / "run") == result.test_accuracy
+    seen = tmp_path / "noise/train/class0/0.png"
+    seen.rename(tmp_path / "noise/test/class0/moved.png")
+    with pytest.warns(MadlabWarning, match="it may have been trained on some of these"):
+        madlab.evaluate(tmp_path / "run")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
-from warnings import warn
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from madlab.adapters.base import split_method
 from madlab.analysis.bench.clock import Task, interleave, relative_times
 from madlab.backbones import load_base, resnet26
 from madlab.device import autocast
-from madlab.errors import MadlabError, MadlabWarning
+from madlab.errors import MadlabError, remark
 from madlab.network import MultiDomainNet
 from madlab.runs.rates import make_optimiser
 from madlab.runs.recipe import Recipe
@@ -126,7 +125,7 @@ def _recorded(step: Callable[[], Tensor], device: torch.device) -> Task:
             graphs.aside(step)
         return graphs.record(step)
     except Exception as error:
-        warn(not_recorded(error), MadlabWarning, stacklevel=2)
+        remark(not_recorded(error))
         return step
 
 

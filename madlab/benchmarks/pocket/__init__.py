@@ -9,7 +9,6 @@ import hashlib
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from warnings import warn
 
 import numpy as np
 import torch
@@ -34,7 +33,7 @@ from madlab.benchmarks.pocket import (
 from madlab.benchmarks.pocket.drawing import SIZE
 from madlab.benchmarks.pocket.spec import PocketSpec
 from madlab.benchmarks.split import SPLITS, Split
-from madlab.errors import MadlabError, MadlabWarning
+from madlab.errors import MadlabError, remark
 from madlab.files.tensors import load_tensors, save_tensors
 
 DOMAINS = (
@@ -73,7 +72,7 @@ def load(name: str, root: Path | str | None = None) -> Domain:
             save_tensors(path, tensors, {"version": version()})
         except MadlabError as error:
             again = f"{name} is drawn anew each time, as it could not be kept: set MADLAB_DATA to another folder"
-            warn(f"{again} ({error})", MadlabWarning, stacklevel=3)
+            remark(f"{again} ({error})")
     train, val, test = (Split(tensors[f"{split}_images"], tensors[f"{split}_labels"]) for split in SPLITS)
     return Domain(name, list(spec.class_names), train, val, test, spec.flip)
 
