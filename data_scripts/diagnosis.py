@@ -19,13 +19,13 @@ import torch
 import madlab
 from madlab.adapters import METHODS
 from madlab.analysis.diagnosis import Trial, filter_change, read_trials
+from madlab.facts import method_and_options
 from madlab.files.plain import write_bytes
 from madlab.lessons import few
 from madlab.runs.config import RunConfig
 from madlab.runs.epoch import Diverged
 from madlab.runs.folder import ADAPTER
 from madlab.runs.record import Run, read_log
-from madlab.runs.train import method_and_options
 
 DOMAIN = "glyphs"
 PART = {"train": 14, "val": 4, "test": 8, "classes": 20, "size": 24}

@@ -41,10 +41,10 @@ from madlab.analysis.diagnosis.signatures import (
     TOO_HIGH,
     TOO_LOW,
 )
+from madlab.facts import method_and_options
 from madlab.files.plain import write_bytes
 from madlab.lessons import few
 from madlab.runs.epoch import Diverged
-from madlab.runs.train import method_and_options
 
 DOMAINS = ("signs", "digits")
 PART = {"train": 20, "val": 8, "test": 30, "classes": 10, "size": 24}

@@ -78,7 +78,7 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Grid:
+class Campaign:
     """A grid of runs on one base network. records: file in madlab/records -> the domains that it holds.
 
     most_images: of training, where the machine has no GPU; milliseconds: of one image in one epoch on one core of the
@@ -129,7 +129,7 @@ def rates_of(method: str) -> dict[str, float]:
 
 
 GRIDS = {
-    "table": Grid(
+    "table": Campaign(
         "pocket-resnet26",
         (
             Stage((*DUELS, *DRAWN), TABLE, 1, SIX),
@@ -141,14 +141,14 @@ GRIDS = {
         2.0,
         first_round=True,
     ),
-    "epochs": Grid(
+    "epochs": Campaign(
         "pocket-resnet26",
         tuple(Stage(LENGTHS, FOUR, 1, {"epochs": epochs} | EARLIER, place=f"{epochs}") for epochs in (6, 15, 30)),
         {"fair-epochs": FOUR},
         2.0,
         first_round=True,
     ),
-    "goal": Grid(
+    "goal": Campaign(
         "pocket-resnet26",
         (
             Stage(("mad",), NINE, 1, BOUNDED | {"finish_bits": 2}, place="2"),
@@ -157,7 +157,7 @@ GRIDS = {
         {"fair-goal": NINE},
         8.0,
     ),
-    "rates": Grid(
+    "rates": Campaign(
         "pocket-resnet26",
         (
             Stage(("mad:13",), NINE, 1, BOUNDED | rates_of("mad:8"), place="8"),
@@ -166,7 +166,7 @@ GRIDS = {
         {"fair-rates": NINE},
         8.0,
     ),
-    "recipe": Grid(
+    "recipe": Campaign(
         "pocket-resnet26",
         (
             Stage(("frozen", *STEERED), MIXED, 1, SIX, place="earlier"),
@@ -178,20 +178,20 @@ GRIDS = {
         2.5,
         first_round=True,
     ),
-    "bounded": Grid(
+    "bounded": Campaign(
         "pocket-resnet26",
         tuple(Stage(DUELS, domains, seeds, BOUNDED) for seeds in (1, 2, 3) for domains in (MIXED, FIVE, NINE)),
         {"fair-bounded": MIXED, "fair-bounded-five": FIVE, "fair-bounded-nine": NINE},
         8.0,
     ),
-    "densenet": Grid(
+    "densenet": Campaign(
         "pocket-densenet",
         (Stage(DUELS, FIVE, 1, SIX), Stage(DUELS, FIVE, 3, SIX)),
         {"fair-densenet": FIVE},
         2.0,
         first_round=True,
     ),
-    "full-width": Grid(
+    "full-width": Campaign(
         "resnet26-tinyimagenet",
         (Stage(LENGTHS, NINE, 1, {"epochs": 6}), Stage(LENGTHS, NINE, 3, {"epochs": 6})),
         {"fair-full-width": NINE},

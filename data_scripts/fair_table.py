@@ -35,22 +35,22 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fair_grids import COST, GRIDS, NO_FLIP, Grid, Planned, Stage, files_of, planned
+from fair_grids import COST, GRIDS, NO_FLIP, Campaign, Planned, Stage, files_of, planned
 
 from madlab.adapters import METHODS
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
+from madlab.facts import method_and_options
 from madlab.runs.rates import peak_rates
 from madlab.runs.recipe import make_recipe
 from madlab.runs.record import RECORDS, Run, read_runs, write_log, write_runs
 from madlab.runs.sweep import sweep
-from madlab.runs.train import method_and_options
 
 FEWER = "at-most-"
 """How the folder of copies with fewer images begins."""
 
 
-def folders(grid: Grid, domains: tuple[str, ...], args: argparse.Namespace) -> list[Path]:
+def folders(grid: Campaign, domains: tuple[str, ...], args: argparse.Namespace) -> list[Path]:
     """The folders of the domains or, where the grid says so and there is no GPU, of copies with fewer images."""
     if grid.most_images is None or chosen_device(args.device).type == "cuda":
         return [args.data / name for name in domains]
@@ -182,7 +182,7 @@ def restore(names: list[str], data: Path, out: Path, records: Path) -> None:
         print(f"{name}: {count} runs are restored")
 
 
-def checked(planned: Planned, grid: Grid) -> Run:
+def checked(planned: Planned, grid: Campaign) -> Run:
     """The finished run of a place; MadlabError if it is another one than the plan has there."""
     run = Run.read(planned.folder)
     for name, (held, wanted) in differences(run, planned, grid).items():
@@ -193,7 +193,7 @@ def checked(planned: Planned, grid: Grid) -> Run:
     return run
 
 
-def differences(run: Run, planned: Planned, grid: Grid) -> dict[str, tuple[Any, Any]]:
+def differences(run: Run, planned: Planned, grid: Campaign) -> dict[str, tuple[Any, Any]]:
     """What a run has and the plan of a place wants, by name, where the two are not the same."""
     stage = planned.stage
     name, options = method_and_options(planned.method, options=stage.options)

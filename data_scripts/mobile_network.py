@@ -34,9 +34,10 @@ from madlab.adapters import METHODS
 from madlab.benchmarks import load_domain
 from madlab.benchmarks.domain import Domain
 from madlab.benchmarks.split import Split
+from madlab.facts import method_and_options
 from madlab.network import MultiDomainNet
 from madlab.runs.record import RESULT, Run, read_runs, unpack_correct, write_runs
-from madlab.runs.train import method_and_options, train
+from madlab.runs.train import train
 from madlab.statistics import bootstrap_interval, resampled_accuracies
 from madlab.tables.output import markdown
 

@@ -38,6 +38,7 @@ from madlab.analysis.cutting import auto_ranks, cut_domain, spending
 from madlab.analysis.diagnosis import filter_change, filter_turn
 from madlab.benchmarks.domain import Domain
 from madlab.benchmarks.split import Split
+from madlab.facts import method_and_options
 from madlab.files.jsonfiles import read_json, write_json
 from madlab.network import MultiDomainNet
 from madlab.runs.epoch import measure, train_epoch
@@ -45,7 +46,6 @@ from madlab.runs.probe import features_of, start_head
 from madlab.runs.rates import head_factor, make_optimiser, peak_rates
 from madlab.runs.recalibrate import recalibrate
 from madlab.runs.recipe import Recipe
-from madlab.runs.train import method_and_options
 
 NINE = ("dtd10", "caltech100", "flowers", "cars196", "omniglot", "chars74k", "fashion_mnist", "gtsrb", "cifar10")
 FAR, PHOTOGRAPHS = "chest_xray", "tinyimagenet36"

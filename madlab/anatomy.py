@@ -113,7 +113,8 @@ def _taken_in(
 
     layers = {name: layer for name, layer in layers.items() if runs(layer)}
     norms = {name: norm for name, norm in norms.items() if runs(norm)}
-    taken = {p for norm in norms.values() for p in norm.parameters()} | {p for m in layers.values() for p in filters(m)}
+    taken = {parameter for norm in norms.values() for parameter in norm.parameters()}
+    taken |= {parameter for layer in layers.values() for parameter in filter_parameters(layer)}
     others = {n: p for n, p in base.named_parameters() if p in used and p not in taken}
     return Anatomy(channels, sides, layers, norms, others)
 
@@ -146,7 +147,7 @@ def _is_of_kind(layer: Layer, kind: str) -> bool:
     return tuple(filters_of(layer).shape[2:]) == (size, size)
 
 
-def filters(layer: Layer) -> list[nn.Parameter]:
+def filter_parameters(layer: Layer) -> list[nn.Parameter]:
     """The parameters that make a layer's filter bank: its weight, or what a parametrization computes it from."""
     if parametrize.is_parametrized(layer, "weight"):
         parametrization = layer.get_submodule("parametrizations.weight")

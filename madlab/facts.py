@@ -9,7 +9,7 @@ from pydantic import Field, InstanceOf, ValidationError
 from pydantic.dataclasses import dataclass
 
 from madlab.adapters import METHODS
-from madlab.adapters.base import Method, whole_number
+from madlab.adapters.base import Method, split_method, whole_number
 from madlab.adapters.modulation import FORMS
 from madlab.errors import MadlabError
 from madlab.files.pictures import GreyScale
@@ -89,18 +89,45 @@ def make_facts(given: Mapping[str, Any]) -> DomainFacts:
     _check_class_names(facts)
     _check_normalization(facts.normalization)
     _check_images(facts)
-    return replace(facts, options=_checked_options(METHODS[facts.method], facts.options))
+    return replace(facts, options=with_defaults(facts.method, _given(METHODS[facts.method], facts.options)))
 
 
-def _checked_options(method: Method, options: Mapping[str, Any]) -> dict[str, Any]:
+def method_and_options(
+    method: str, rank: int | Mapping[str, int] | None = None, options: Mapping[str, Any] | None = None
+) -> tuple[str, dict[str, Any]]:
+    """A method's plain name and all options that were given, the rank among them, wherever that was given.
+
+    Raises MadlabError for an unknown method, for options that it does not have or cannot have so, and for a rank that
+    was given twice.
+    """
+    name, written = split_method(method) if isinstance(method, str) else (method, None)
+    if not isinstance(name, str) or name not in METHODS:
+        raise MadlabError(f"Unknown method {method!r:.60}: choose one of {', '.join(METHODS)}.")
+    if not isinstance(options, Mapping | None):
+        raise MadlabError(f"The options of a method are a mapping from name to value, not {options!r:.60}.")
+    given = _given(METHODS[name], options or {})
+    ranks = [one for one in (written, rank, given.get("rank")) if one is not None]
+    if len(ranks) > 1:
+        told = " and ".join(str(one) for one in ranks)
+        raise MadlabError(f"The rank was given twice, as {told}: write it once.")
+    return name, given | ({"rank": ranks[0]} if ranks else {})
+
+
+def with_defaults(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a method, with its own in place of those that are missing or None."""
     given = {key: value for key, value in options.items() if value is not None}
-    for key in given:
+    return {key: value for key, value in METHODS[method].options.items() if value is not None} | given
+
+
+def _given(method: Method, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are not None; MadlabError for those that the method does not have, or not so."""
+    given = {key: value for key, value in options.items() if value is not None}
+    for key, value in given.items():
         if key not in method.options:
-            raise MadlabError(
-                f"Method {method.name!r} takes no option {key!r}; it has {list(method.options) or 'none'}."
-            )
-        _check_option(key, given[key])
-    return {key: value for key, value in method.options.items() if value is not None} | given
+            has = ", ".join(method.options) or "none"
+            raise MadlabError(f"Method {method.name!r} takes no option {key!r:.60}: leave it out; it has {has}.")
+        _check_option(key, value)
+    return given
 
 
 def _check_option(key: str, value: Any) -> None:

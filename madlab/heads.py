@@ -82,7 +82,7 @@ def _answers_like_a_plain_one(head: nn.Linear | nn.Conv2d) -> bool:
     """As timm's Linear does, which has a forward of its own for TorchScript."""
     if head.weight.is_meta:
         return True
-    shape = (2, features_of(head), *[1] * (head.weight.ndim - 2))
+    shape = (2, *head.weight.shape[1:])  # of two images' features
     features = torch.linspace(-1, 2, math.prod(shape), dtype=head.weight.dtype, device=head.weight.device).view(shape)
     operation = F.conv2d if isinstance(head, nn.Conv2d) else F.linear
     try:
@@ -95,12 +95,6 @@ def classes_of(head: nn.Module) -> int:
     """The number of classes that a head distinguishes."""
     assert isinstance(head, nn.Linear | nn.Conv2d)
     return head.out_channels if isinstance(head, nn.Conv2d) else head.out_features
-
-
-def features_of(head: nn.Module) -> int:
-    """The number of features per image that a head takes."""
-    assert isinstance(head, nn.Linear | nn.Conv2d)
-    return head.in_channels if isinstance(head, nn.Conv2d) else head.in_features
 
 
 def _could_be_head(module: nn.Module) -> bool:

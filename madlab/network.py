@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from madlab.adapters import METHODS
-from madlab.adapters.base import Layer, checked_ranks, split_method
+from madlab.adapters.base import Layer, checked_ranks
 from madlab.adapters.layer import uncompiled
 from madlab.anatomy import anatomy_of
 from madlab.device import no_modes
 from madlab.errors import MadlabError
-from madlab.facts import DomainFacts, make_facts
+from madlab.facts import DomainFacts, make_facts, method_and_options
 from madlab.files.tensors import load_tensors, save_tensors
 from madlab.guard import Guard, fingerprint
 from madlab.heads import find_heads, heads_to_replace, tell_if_unusual
@@ -115,12 +115,8 @@ class MultiDomainNet(nn.Module):
         names that do not fit, fewer than two classes, or a rank below 1 or above min(M, N) of every adapted layer; and
         if the base was changed since the first domain was added.
         """
-        method, rank = split_method(method) if isinstance(method, str) else (method, None)
-        if rank is not None:
-            if options.get("rank") is not None:
-                raise MadlabError(f"The rank is given twice, {method}:{rank} and rank={options['rank']}: drop one.")
-            options["rank"] = rank
         self._check_base()  # first of all: an edited one has another head
+        method, options = method_and_options(method, options=options)
         given = {
             "name": name,
             "layers": [],

@@ -148,7 +148,7 @@ def test_a_rank_may_stand_in_the_methods_name():
     assert net.view("a").facts.options == net.view("b").facts.options == {"rank": 2}
     assert net.view("a").facts.method == "mad"
     for rank in (2, 3):
-        with pytest.raises(MadlabError, match=f"given twice, mad:2 and rank={rank}"):
+        with pytest.raises(MadlabError, match=f"given twice, as 2 and {rank}: write it once"):
             net.add_domain("c", 3, "mad:2", rank=rank)
     with pytest.raises(MadlabError, match="Rank -1"):
         net.add_domain("c", 3, "mad:-1")

@@ -490,7 +490,7 @@ WRONG = [
     ({"rank": True}, "Rank True"),
     ({"rank": {"conv": 2}}, "exactly the adapted layers"),
     ({"rank": {"conv": 4}, "layers": ["conv"]}, "Rank 4 .* from 1 to 3, the limit of layer conv"),
-    ({"method": None}, "method is None; it should be a valid string"),
+    ({"method": None}, "Unknown method None: choose one of"),
     ({"layers": None}, "Unknown layers None: choose one of all, conv, 3x3, 1x1, or list layers"),
     ({"layers": "5x5"}, "Unknown layers '5x5'"),
     ({"layers": "1x1"}, "no layers of the kind .1x1."),

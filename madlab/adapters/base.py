@@ -26,9 +26,6 @@ class Adapter(nn.Module):
     learns.
     """
 
-    def __init__(self, conv: Layer):
-        super().__init__()
-
     def forward(self, weight: Tensor) -> Tensor:
         raise NotImplementedError
 

@@ -19,7 +19,7 @@ class HadamardLowRank(Adapter):
     """W_d = W * (1 + B o A): I * (k^2 * N + M) parameters. In a grouped convolution every group uses the same A."""
 
     def __init__(self, conv: nn.Conv2d, rank: int):
-        super().__init__(conv)
+        super().__init__()
         self.a = nn.Parameter(torch.empty(rank, *conv.weight.shape[1:]))
         self.b = nn.Parameter(torch.zeros(conv.out_channels, rank))
         nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))

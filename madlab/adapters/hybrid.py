@@ -16,7 +16,7 @@ class ModulatedTransform(Adapter):
     """Masks on modulated filters; size and start are those of `mad` (with or without `rank`) and `wtpb` together."""
 
     def __init__(self, conv: nn.Conv2d, rank: int | None = None):
-        super().__init__(conv)
+        super().__init__()
         self.mad = build_modulation(conv, rank)
         self.wtpb = BinaryTransform(conv)
 

@@ -24,7 +24,7 @@ class KernelMask(MaskAdapter):
 
     def __init__(self, conv: nn.Conv2d):
         shape = conv.weight.shape[:2]
-        super().__init__(conv, torch.full(shape, 1e-2))
+        super().__init__(torch.full(shape, 1e-2))
         self.scale = nn.Parameter(torch.ones(shape))
 
     def forward(self, weight: Tensor) -> Tensor:

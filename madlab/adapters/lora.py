@@ -21,7 +21,7 @@ class LowRankDelta(Adapter):
     """
 
     def __init__(self, conv: nn.Conv2d, rank: int, alpha: float | None = None):
-        super().__init__(conv)
+        super().__init__()
         self.a = nn.Parameter(torch.empty(rank, *conv.weight.shape[1:]))
         self.b = nn.Parameter(torch.zeros(conv.out_channels, rank))
         nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))

@@ -28,8 +28,8 @@ class MaskAdapter(Adapter):
     threshold: float
     margin: float
 
-    def __init__(self, conv: nn.Conv2d, mask: Tensor):
-        super().__init__(conv)
+    def __init__(self, mask: Tensor):
+        super().__init__()
         self.mask = nn.Parameter(mask)
 
     def binary(self) -> Tensor:
@@ -65,7 +65,7 @@ class Piggyback(MaskAdapter):
     margin = 5e-3
 
     def __init__(self, conv: nn.Conv2d):
-        super().__init__(conv, torch.full_like(conv.weight, 1e-2))
+        super().__init__(torch.full_like(conv.weight, 1e-2))
 
     def forward(self, weight: Tensor) -> Tensor:
         return weight * self.binary()
@@ -83,7 +83,7 @@ class BinaryTransform(MaskAdapter):
     margin = 1.5e-5
 
     def __init__(self, conv: nn.Conv2d):
-        super().__init__(conv, torch.empty_like(conv.weight).uniform_(1e-5, 2e-5))
+        super().__init__(torch.empty_like(conv.weight).uniform_(1e-5, 2e-5))
         self.k = nn.Parameter(torch.tensor([1.0, 0, 0, 0]))
         self.register_buffer("scale", conv.weight.detach().square().mean().sqrt(), persistent=False)
 

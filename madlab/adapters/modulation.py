@@ -48,7 +48,7 @@ class FullModulation(Modulation):
     """W_d[m, n] = alpha[m, n] * W[m, n]: M * N parameters for one convolution."""
 
     def __init__(self, conv: nn.Conv2d):
-        super().__init__(conv)
+        super().__init__()
         self.alpha = nn.Parameter(torch.ones(conv.weight.shape[:2]))
 
     def modulation(self) -> Tensor:
@@ -71,7 +71,7 @@ class FactorisedModulation(Modulation):
     """
 
     def __init__(self, conv: nn.Conv2d, rank: int):
-        super().__init__(conv)
+        super().__init__()
         out_channels, in_channels = conv.weight.shape[:2]
         self.beta = nn.Parameter(torch.randn(out_channels, rank) / math.sqrt(rank))
         self.gamma = nn.Parameter(torch.zeros(rank, in_channels))
@@ -97,7 +97,7 @@ class ResidualModulation(Modulation):
     """
 
     def __init__(self, conv: nn.Conv2d, rank: int):
-        super().__init__(conv)
+        super().__init__()
         out_channels, in_channels = conv.weight.shape[:2]
         self.beta = nn.Parameter(torch.randn(out_channels, rank) / math.sqrt(max(rank, 1)))
         self.gamma = nn.Parameter(torch.zeros(rank, in_channels))

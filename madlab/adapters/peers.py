@@ -55,7 +55,7 @@ class PeftAdapter(Adapter):
     def __init__(
         self, layer: Layer, kind: str, rank: int | None = None, alpha: float | None = None, block: int | None = None
     ):
-        super().__init__(layer)
+        super().__init__()
         peft = _peft(kind)
         _check_fits(kind, layer, rank)
         block = None if block is None else _divisor(layer.weight[0].numel(), block)

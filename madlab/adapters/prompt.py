@@ -24,7 +24,7 @@ class Frame(Adapter):
     positions: Tensor
 
     def __init__(self, channels: int, frame: int, size: int):
-        nn.Module.__init__(self)  # there is no layer that it adapts
+        super().__init__()
         self.side = size
         if not isinstance(frame, int) or not 1 <= frame <= self.side // 2:
             raise MadlabError(

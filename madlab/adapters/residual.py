@@ -23,7 +23,7 @@ class ParallelAdapter(Adapter):
     """
 
     def __init__(self, conv: nn.Conv2d):
-        super().__init__(conv)
+        super().__init__()
         self.a = nn.Parameter(torch.zeros(conv.weight.shape[:2]))
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class SeriesAdapter(Adapter):
     """
 
     def __init__(self, conv: nn.Conv2d):
-        super().__init__(conv)
+        super().__init__()
         size = conv.out_channels // conv.groups
         self.a = nn.Parameter(torch.zeros(conv.groups, size, size))
 

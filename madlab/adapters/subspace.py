@@ -25,7 +25,7 @@ class FilterSubspace(Adapter):
     """
 
     def __init__(self, conv: nn.Conv2d):
-        super().__init__(conv)
+        super().__init__()
         taps = conv.weight[0, 0].numel()
         self.delta = nn.Parameter(torch.zeros(taps, taps))
 

@@ -16,7 +16,6 @@ import numpy as np
 from pydantic import BaseModel
 
 from madlab.benchmarks.listing import has_splits, list_classes
-from madlab.benchmarks.schemas import STRICT
 from madlab.benchmarks.split import SPLITS
 from madlab.benchmarks.table import by_class, is_table, read_table
 from madlab.benchmarks.walk import SPLIT_FILE, holds_folders, named_splits
@@ -24,7 +23,7 @@ from madlab.errors import MadlabError, printable, reason, remark, some
 from madlab.files.jsonfiles import read_json, write_json
 from madlab.files.pictures import read_image
 from madlab.files.plain import check_writable
-from madlab.files.schemas import validated
+from madlab.files.schemas import STRICT, validated
 from madlab.progress import track
 
 MOST = 2**30
@@ -40,7 +39,7 @@ class Division(BaseModel):
     that both can be moved together, but for those of a table that lead elsewhere and are absolute.
     """
 
-    model_config = STRICT | {"extra": "forbid"}
+    model_config = STRICT
     shares: str
     seed: int
     files: dict[str, dict[str, list[str]]]

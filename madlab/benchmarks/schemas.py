@@ -6,12 +6,11 @@ so that files may say more than we need.
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
-from madlab.files.schemas import Deviation, Mean
+from madlab.files.schemas import OPEN, STRICT, Deviation, Mean
 
-STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 Count = Annotated[int, Field(ge=0, lt=2**62)]
 """A count, a label or an id: it fits NumPy's int64."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -21,7 +20,7 @@ ArrayFile = Annotated[str, Field(pattern=r"^(train|val|test)_(images|labels|ids)
 class Normalization(BaseModel):
     """Statistics of the three channels, for pixels scaled to 0..1."""
 
-    model_config = STRICT | {"extra": "forbid"}
+    model_config = STRICT
     mean: Annotated[list[Mean], Field(min_length=3, max_length=3)]
     std: Annotated[list[Deviation], Field(min_length=3, max_length=3)]
 
@@ -29,7 +28,7 @@ class Normalization(BaseModel):
 class StoredArray(BaseModel):
     """One array of a packed domain. sample: sha256 of some of its blocks, which domains packed earlier do not have."""
 
-    model_config = STRICT
+    model_config = OPEN
     bytes: Count
     sha256: Sha256
     sample: Sha256 | None = None
@@ -38,7 +37,7 @@ class StoredArray(BaseModel):
 class SplitCounts(BaseModel):
     """Images of each split."""
 
-    model_config = STRICT
+    model_config = OPEN
     train: Count
     val: Count
     test: Count
@@ -47,7 +46,7 @@ class SplitCounts(BaseModel):
 class Manifest(BaseModel):
     """manifest.json of a packed domain; see `madlab.benchmarks.packed`."""
 
-    model_config = STRICT
+    model_config = OPEN
     version: int
     name: Annotated[str, Field(min_length=1)]
     class_names: Annotated[list[str], Field(min_length=2)]
@@ -83,7 +82,7 @@ class Category(TypedDict):
 class AnnotationFile(BaseModel):
     """DOMAIN_train.json and its like of the Visual Decathlon, in the manner of COCO."""
 
-    model_config = STRICT
+    model_config = OPEN
     images: list[AnnotatedImage]
     categories: list[Category] = []
     annotations: list[Annotation] = []

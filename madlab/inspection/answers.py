@@ -11,7 +11,7 @@ from madlab.errors import MadlabError
 from madlab.runs.epoch import measure
 from madlab.runs.loaded import LoadedRun
 
-SPLITS = ("test", "val")
+JUDGED = ("test", "val")
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,18 @@ class Answers:
         return right[np.argsort(self.confidence[right], kind="stable")][:most]
 
 
+def check_split(split: str) -> None:
+    """Raise MadlabError unless a run can be judged by this split."""
+    if split not in JUDGED:
+        raise MadlabError(f"There are no answers to look at in {split!r:.60}: choose one of {', '.join(JUDGED)}.")
+
+
 def answers_of(run: LoadedRun, domain: Domain, split: str = "test") -> Answers:
     """A run's answers on "test" or "val" images of its domain, whose classes are in the run's order.
 
     Raises MadlabError for another split.
     """
-    if split not in SPLITS:
-        raise MadlabError(f"There are no answers to look at in {split!r:.60}: choose one of {', '.join(SPLITS)}.")
+    check_split(split)
     part, crop = getattr(domain, split), run.crop(domain.size)
     here = part.to(run.net.view(run.domain).like.device)
     measured = measure(run.network, here, run.normalization, crop)

@@ -14,7 +14,7 @@ from madlab.errors import MadlabError
 from madlab.files.plain import check_writable, write_bytes
 from madlab.hub import ADAPTER
 from madlab.inspection import numbers
-from madlab.inspection.answers import SPLITS, Answers, answers_of
+from madlab.inspection.answers import Answers, answers_of, check_split
 from madlab.inspection.change import MOVED, LayerChange, alphas_of, by_layer, stored
 from madlab.inspection.pictures import Figure, answered, figure
 from madlab.runs.config import command_again
@@ -93,8 +93,7 @@ def finished(
     device: str | None,
 ) -> tuple[LoadedRun, Answers]:
     """A finished run and its answers on a split; MadlabError for whatever stands in the way of a page about it."""
-    if split not in SPLITS:
-        raise MadlabError(f"There are no answers to look at in {split!r:.60}: choose one of {', '.join(SPLITS)}.")
+    check_split(split)
     if page.suffix.lower() not in (".html", ".htm"):
         raise MadlabError(f"The page is HTML, and {page} does not end in .html: choose such a name.")
     check_finished(run)

@@ -124,7 +124,7 @@ class _Free(Adapter):
     """Filters of their own in place of an adapter's, in the shape of the layer's: what the loss is derived by."""
 
     def __init__(self, conv: Layer, weight: Tensor):
-        super().__init__(conv)
+        super().__init__()
         self.free = nn.Parameter(weight.detach().clone())
 
     def adapted_weight(self, layer: Layer) -> Tensor:
@@ -135,7 +135,7 @@ class _Scaled(Adapter):
     """An adapter's filters times one number, which is 1: what the logits are derived by."""
 
     def __init__(self, conv: Layer, weight: Tensor):
-        super().__init__(conv)
+        super().__init__()
         self.scale, self.held = nn.Parameter(weight.new_ones(())), weight.detach()
 
     def adapted_weight(self, layer: Layer) -> Tensor:

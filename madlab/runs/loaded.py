@@ -4,16 +4,14 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from madlab.adapters import METHODS
 from madlab.backbones import load_base
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
-from madlab.facts import DomainFacts
+from madlab.facts import DomainFacts, with_defaults
 from madlab.hub import NotHere
 from madlab.network import MultiDomainNet
 from madlab.prediction import Guess, Picture, prepared_size
@@ -116,17 +114,12 @@ def _check_adapter(config: RunConfig, facts: DomainFacts, file: Path) -> None:
     same = {
         "domain": config.domain == facts.name,
         "method": config.method == facts.method,
-        "options": _with_defaults(config) == _with_defaults(facts),
+        "options": with_defaults(facts.method, config.options) == with_defaults(facts.method, facts.options),
         "head": config.head is None or config.head in facts.heads,
         "crop": facts.crop is None or config.recipe.crop in (None, facts.crop),
     }
     if differing := [name for name, alike in same.items() if not alike]:
         raise MadlabError(f"{file} is not of the run that its config.json asks for ({', '.join(differing)}): train it.")
-
-
-def _with_defaults(one: RunConfig | DomainFacts) -> dict[str, Any]:
-    given = {name: value for name, value in one.options.items() if value is not None}
-    return dict(METHODS[one.method].options) | given if one.method in METHODS else given
 
 
 def base_of(config: RunConfig, where: Path | str) -> nn.Module:

@@ -23,7 +23,7 @@ from madlab.runs.recipe import Recipe
 from madlab.stored import numbers
 from madlab.view import DomainView
 
-PLAIN = "none"
+NO_GRAPH = "none"
 """The value of `compile` that switches graphs off."""
 LEAST_LOSS = 1e-12
 """By which a promise is divided at least: a loss of zero allows no step, and no promise beside it is no fault."""
@@ -234,7 +234,7 @@ def not_recorded(error: Exception) -> str:
     cause = error.__context__ if isinstance(error.__context__, Exception) else error
     return (
         f"The training step could not be recorded as a CUDA graph ({kind_and_reason(cause)}), so its kernels are "
-        f"launched one by one, with the same result more slowly: ask for that (--compile {PLAIN}) to be spared this "
+        f"launched one by one, with the same result more slowly: ask for that (--compile {NO_GRAPH}) to be spared this "
         "warning."
     )
 
@@ -248,13 +248,13 @@ def make_step(
 ) -> Step:
     """How a run takes its steps: on a GPU as CUDA graphs, elsewhere kernel by kernel.
 
-    compile: PLAIN for kernel by kernel on a GPU, too; a backend of torch.compile for that instead. Several batches per
-    update (`Recipe.accumulate`) are not recorded.
+    compile: NO_GRAPH for kernel by kernel on a GPU, too; a backend of torch.compile for that instead. Several batches
+    per update (`Recipe.accumulate`) are not recorded.
     """
     device = view.like.device
     if compile is None and device.type == "cuda" and recipe.accumulate == 1:
         return RecordedStep(view, recipe, optimiser, weights, Graphs(device))
-    if compile not in (None, PLAIN):
+    if compile not in (None, NO_GRAPH):
         view.compile(backend=compile, dynamic=False)
     return Step(view, recipe, optimiser, weights)
 

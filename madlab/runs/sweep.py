@@ -19,6 +19,7 @@ from madlab.backbones import load_base
 from madlab.benchmarks import flips, load_domain, short_name, source_of, split_digest, split_source
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
+from madlab.facts import method_and_options
 from madlab.files.plain import check_writable
 from madlab.guard import fingerprint
 from madlab.network import MultiDomainNet
@@ -31,14 +32,14 @@ from madlab.runs.live import State, watched
 from madlab.runs.logs import make_log
 from madlab.runs.recipe import RecipeOptions, make_recipe
 from madlab.runs.record import Result, Run
-from madlab.runs.train import check_backend, checked_layers, method_and_options
+from madlab.runs.train import check_backend, checked_layers
 from madlab.sizes import image_size, name_of
 
 MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Swept:
     """The outcome of a sweep, by run folder: results, old and new, and what went wrong in runs that failed."""
 
     results: dict[Path, Result]
@@ -46,7 +47,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Grid:
+class Plan:
     """What all runs of a sweep have in common, and which runs there are; see `sweep`."""
 
     domains: list[str]
@@ -150,7 +151,7 @@ def sweep(
     progress: bool = True,
     round_to: Sequence[int] = (),
     **recipe: Unpack[RecipeOptions],
-) -> Outcome:
+) -> Swept:
     """Train every method on every domain with every seed: `madlab sweep`.
 
     domains: names or folders, as `train` takes them. methods: "mad", or with its rank "mad:8". seeds: how many; they
@@ -188,7 +189,7 @@ def sweep(
     make_log(log, Path(out))
     given = {name: value for name, value in (options or {}).items() if value is not None}
     sources = [source_of(domain) for domain in domains]
-    grid = Grid(sources, list(methods), seeds, Path(out), no_flip, given, common, dict(recipe), bits)
+    grid = Plan(sources, list(methods), seeds, Path(out), no_flip, given, common, dict(recipe), bits)
     bring_to_end = choose_engine(engine, workers, address, gpus_per_run, devices)
     network, cells = load_base(base), grid.cells()
     for source in sources if split is not None else ():
@@ -202,10 +203,10 @@ def sweep(
     failures = _follow(bring_to_end, pending, images, progress) if pending else {}
     results = {cell.folder: Result.read(cell.folder) for cell in cells if cell.finished}
     # What failed here because another sweep was writing it may have been finished by that one.
-    return Outcome(results, {folder: failure for folder, failure in failures.items() if folder not in results})
+    return Swept(results, {folder: failure for folder, failure in failures.items() if folder not in results})
 
 
-def _try_methods(network: nn.Module, grid: Grid) -> None:
+def _try_methods(network: nn.Module, grid: Plan) -> None:
     """Raise MadlabError unless every method can be added to the network, with the window of the grid's images."""
     net, size, recipe = MultiDomainNet(network), image_size(network), make_recipe(grid.recipe)
     crop = crop_of(size, recipe.size or size.resize, recipe)

@@ -13,13 +13,12 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from madlab.adapters import METHODS
-from madlab.adapters.base import split_method
 from madlab.backbones import load_base
 from madlab.benchmarks import flips, load_domain, source_of, split_digest, split_source
 from madlab.benchmarks.domain import Domain
 from madlab.device import chosen_device
 from madlab.errors import MadlabError, remark
+from madlab.facts import method_and_options
 from madlab.files.locks import hold
 from madlab.files.plain import check_writable, write_bytes
 from madlab.files.schemas import sentence
@@ -31,7 +30,7 @@ from madlab.runs.loaded import base_of
 from madlab.runs.logs import make_log
 from madlab.runs.recipe import Recipe, RecipeOptions, make_recipe
 from madlab.runs.record import RESULT, Epoch, Result, Run
-from madlab.runs.step import PLAIN
+from madlab.runs.step import NO_GRAPH
 from madlab.runs.training import Training
 from madlab.sizes import image_size, name_of
 
@@ -136,37 +135,13 @@ def train(
         return result
 
 
-def method_and_options(
-    method: str, rank: int | Mapping[str, int] | None = None, options: Mapping[str, Any] | None = None
-) -> tuple[str, dict[str, Any]]:
-    """A method's plain name and all its options, the rank among them, wherever that was given.
-
-    Raises MadlabError for an unknown method, for options that it does not have, and for a rank that was given twice.
-    """
-    name, written = split_method(method) if isinstance(method, str) else (method, None)
-    if not isinstance(name, str) or name not in METHODS:
-        raise MadlabError(f"Unknown method {method!r:.60}: choose one of {', '.join(METHODS)}.")
-    if not isinstance(options, Mapping | None):
-        raise MadlabError(f"The options of a method are a mapping from name to value, not {options!r:.60}.")
-    given = {key: value for key, value in (options or {}).items() if value is not None}
-    for key in given:
-        if key not in METHODS[name].options:
-            has = ", ".join(METHODS[name].options) or "none"
-            raise MadlabError(f"Method {name!r} takes no option {key!r:.60}: leave it out; it has {has}.")
-    ranks = [one for one in (written, rank, given.get("rank")) if one is not None]
-    if len(ranks) > 1:
-        told = " and ".join(str(one) for one in ranks)
-        raise MadlabError(f"The rank was given twice, as {told}: write it once.")
-    return name, given | ({"rank": ranks[0]} if ranks else {})
-
-
 def check_backend(compile: str | None) -> None:
-    """Raise MadlabError for what is neither PLAIN nor a backend of torch.compile; graphs are our own (runs.step)."""
-    if compile in (None, PLAIN):  # not even asked, because loading the backends takes seconds
+    """Raise MadlabError for what is neither NO_GRAPH nor a backend of torch.compile; graphs are our own (runs.step)."""
+    if compile in (None, NO_GRAPH):  # not even asked, because loading the backends takes seconds
         return
     if compile in torch.compiler.list_backends(exclude_tags=()) and compile != "cudagraphs":
         return
-    choices = ", ".join([PLAIN, *(name for name in torch.compiler.list_backends() if name != "cudagraphs")])
+    choices = ", ".join([NO_GRAPH, *(name for name in torch.compiler.list_backends() if name != "cudagraphs")])
     raise MadlabError(
         f"There is no backend {compile!r:.60} for a step: choose one of {choices}, or leave it out, which on a GPU "
         "records each step as one CUDA graph."

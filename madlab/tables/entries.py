@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as schema
 
 from madlab.backbones import WEIGHTS
 from madlab.benchmarks.score import DECATHLON_BASELINE, SKETCH_BASELINE, decathlon_score, domain_scores, published_rows
 from madlab.errors import MadlabError
 from madlab.files.jsonfiles import read_json
-from madlab.files.schemas import validated
+from madlab.files.schemas import OPEN, validated
 from madlab.runs.record import Percent
 from madlab.tables.report import Table
 
@@ -26,7 +25,7 @@ BASE_DOMAINS = {"decathlon": "imagenet12", "sketch": "imagenet"}
 NETWORKS = {"resnet50": "ResNet-50", "densenet121": "DenseNet-121"}
 
 
-@schema(frozen=True, config=ConfigDict(extra="ignore", strict=True, allow_inf_nan=False))
+@schema(frozen=True, config=OPEN)
 class Pretraining:
     """What is used of the log that data_scripts/pretrain_base.py writes beside a base network's weights."""
 

@@ -14,7 +14,7 @@ from madlab.tables.outcomes import Outcome
 from madlab.widgets.panel import Panel, choice, offer, switch
 
 ANY = float("inf")
-BUDGETS = (("any number of bytes", ANY), ("at most 220 kB", 220.0), ("at most 100 kB", 100.0), ("at most 60 kB", 60.0))
+LIMITS = (("any number of bytes", ANY), ("at most 220 kB", 220.0), ("at most 100 kB", 100.0), ("at most 60 kB", 60.0))
 ALL = "mean of all domains"
 
 
@@ -83,7 +83,7 @@ def duel_explorer(tables: Mapping[str, Sequence[Outcome]], method: str = "mad") 
     controls = {
         "table": choice("table", list(tables)),
         "method": choice("method", families(first), method),
-        "budget": choice("budget", list(BUDGETS)),
+        "budget": choice("budget", list(LIMITS)),
         "where": choice("on", places(first)),
         "holm": switch("count all duels together (Holm)", True),
     }

@@ -135,6 +135,16 @@ def test_the_evidence_is_what_the_files_say(place: Path) -> None:
     assert found.rates == result["rates"]
 
 
+def test_the_rates_are_those_that_the_run_had(place: Path, tmp_path: Path) -> None:
+    """Not those that its method has by now, in another version of madlab."""
+    shutil.copytree(place / "runs/done", tmp_path / "run")
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    had = {kind: 10 * rate for kind, rate in result["rates"].items()}
+    (tmp_path / "run/result.json").write_text(json.dumps(result | {"rates": had}))
+    found = gather(tmp_path / "run")
+    assert found.rates == had and found.own_rates == result["rates"]
+
+
 def test_lowered_rates_are_told(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "runs/done", tmp_path / "run")
     assert not gather(tmp_path / "run").lowered

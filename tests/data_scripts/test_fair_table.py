@@ -67,7 +67,7 @@ def small_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         fair_grids.Stage(("frozen", "mad:2"), both, 1, {"epochs": 1}),
         fair_grids.Stage(("mad:2",), ("dark",), 2, {"epochs": 1}),
     )
-    grid = fair_grids.Grid(base, stages, {"all": both, "one": ("dark",)}, 2.0)
+    grid = fair_grids.Campaign(base, stages, {"all": both, "one": ("dark",)}, 2.0)
     monkeypatch.setitem(GRIDS, "small", grid)
     return ["fair_table.py", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "runs"), "--grids", "small"]
 

@@ -20,7 +20,7 @@ from madlab.network import MultiDomainNet
 from madlab.runs.epoch import train_epoch
 from madlab.runs.rates import make_optimiser
 from madlab.runs.recipe import Recipe
-from madlab.runs.step import PLAIN, make_step
+from madlab.runs.step import NO_GRAPH, make_step
 
 CLASSICAL = "classical"
 OURS = "madlab"
@@ -41,7 +41,7 @@ def time_epochs(
     domain = Domain("bench", [str(i) for i in range(CLASSES)], split, split, split).to(device)
     tasks: dict[str, Task] = {OURS: _ours(setting, domain, device)}
     if device.type == "cuda":
-        tasks[LAUNCHED] = _ours(setting, domain, device, PLAIN)
+        tasks[LAUNCHED] = _ours(setting, domain, device, NO_GRAPH)
     with tempfile.TemporaryDirectory() as folder:
         write_pictures(images, labels, Path(folder))
         workers = min(4, os.cpu_count() or 4) if workers is None else workers

@@ -51,7 +51,7 @@ class Evidence:
     log: tuple[Epoch, ...]
     finished: bool
     rates: dict[str, float]
-    """Peak learning rates of "adapter", "batchnorm" and "head"."""
+    """Peak learning rates of "adapter", "batchnorm" and "head", which the run had, whatever its method has today."""
     own_rates: dict[str, float]
     """Those that the method has by itself."""
     lowered: dict[str, float] = Field(default_factory=dict)
@@ -168,14 +168,14 @@ def gather(run: Path | str, base: nn.Module | Path | str | None = None) -> Evide
             f"The run {folder} was trained on its validation images too, so there is nothing to diagnose it by: "
             "diagnose the run whose epochs it repeats."
         )
-    lowered = _lowered(folder, finished)
+    rates, lowered = _recorded(folder, finished)
     if finished:
         for file, lost in ((METRICS, "how its loss went"), (ADAPTER, "what it trained")):
             if not (folder / file).exists() or (file == METRICS and not log):
                 raise MadlabError(f"The run {folder} is finished but has no {file}, so nobody knows {lost}: repeat it.")
     method, options = METHODS[config.method], config.options
     facts: dict[str, Any] = {
-        "rates": peak_rates(method, options, config.recipe),
+        "rates": rates if any(rates.values()) else peak_rates(method, options, config.recipe),
         "own_rates": peak_rates(method, options, Recipe()),
         "lowered": lowered,
     }
@@ -184,11 +184,15 @@ def gather(run: Path | str, base: nn.Module | Path | str | None = None) -> Evide
     return Evidence(str(folder), config, log, finished, **facts)
 
 
-def _lowered(folder: Path, finished: bool) -> dict[str, float]:
+def _recorded(folder: Path, finished: bool) -> tuple[dict[str, float], dict[str, float]]:
+    """The rates that a run had, and what those of its filters were multiplied by; {} where no file says so."""
     if finished:
-        return Result.read(folder).filter_factors
-    unfinished = (folder / CHECKPOINT).exists()
-    return Checkpoint.read(folder / CHECKPOINT, torch.device("cpu")).facts.filter_factors if unfinished else {}
+        result = Result.read(folder)
+        return result.rates, result.filter_factors
+    if not (folder / CHECKPOINT).exists():
+        return {}, {}
+    facts = Checkpoint.read(folder / CHECKPOINT, torch.device("cpu")).facts
+    return facts.rates, facts.filter_factors
 
 
 def _failure(folder: Path) -> list[str]:
