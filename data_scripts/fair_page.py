@@ -206,11 +206,13 @@ def more_seeds(new: Sequence[Recorded], earlier: Sequence[Recorded]) -> list[str
         now, then = ({named(pair): duel.verdict for pair, duel in _at_bytes(found)} for found in (one, other))
         changed = [f"{rival} ({verdict})" for rival, verdict in then.items() if now.get(rival) != verdict]
         said += [f"on {one.where}, {listed(changed)}"] if changed else []
-    alone = ", and intervals of test images alone where there is one" if fewest == 1 else ""
+    told = seeds_told(new)
+    alone = ", and" if told == "one seed" else "; with one, they have"
+    alone = f"{alone} intervals of test images alone" if fewest == 1 else ""
     within = _by_budget([other for _, other in ready])
-    told_within = f" Within the same kilobytes they are {', '.join(within)}." if within else ""
+    told_within = f" Within the same kilobytes: {', '.join(within)}." if within else ""
     return [
-        f"**These runs have {seeds_told(new)}**{alone}. With {seeds} seeds and an earlier recipe these verdicts at "
+        f"**These runs have {told}**{alone}. With {seeds} seeds and an earlier recipe these verdicts at "
         f"equal bytes differ: {'; '.join(said) or 'none'}.{told_within}"
     ]
 

@@ -146,9 +146,9 @@ def fold(names: list[str], out: Path, records: Path) -> None:
 
 def at_home(run: Run) -> Run:
     """The run with its images where the documented commands have them, wherever they are on this machine."""
-    *_, place, domain = Path(str(run.config.source)).parts
-    kept = [part for part in (place, domain) if part == domain or part.startswith(FEWER)]
-    return replace(run, config=replace(run.config, source="/".join(["data", *kept])))
+    *place, domain = Path(str(run.config.source)).parts[-2:]
+    fewer = [part for part in place if part.startswith(FEWER)]
+    return replace(run, config=replace(run.config, source="/".join(["data", *fewer, domain])))
 
 
 def apart(runs: Sequence[Run], every: Sequence[Planned]) -> tuple[list[Run], list[Run]]:

@@ -26,7 +26,8 @@ LAYERS = ("all", "conv", "3x3", "1x1")
 class Anatomy:
     """The parts of a base network that its forward in eval mode uses, by name.
 
-    channels, sides: of images it runs on, in pixels; no sides on the meta device, where nothing runs.
+    channels, sides: of images it runs on, in pixels; no sides on the meta device, where nothing runs. channels_last:
+    whether it runs on images in that memory format, too.
     layers: its filter banks: convolutions and every nn.Linear, the head among them. norms: its normalisation layers.
     others: all parameters besides those two, such as biases, position embeddings and the packed projection of
     nn.MultiheadAttention.
@@ -37,6 +38,7 @@ class Anatomy:
     layers: dict[str, Layer]
     norms: dict[str, nn.Module]
     others: dict[str, nn.Parameter]
+    channels_last: bool
 
     def body(self, heads: Collection[str]) -> dict[str, Layer]:
         """The filter banks without the heads."""
@@ -98,15 +100,16 @@ def _taken_in(
     base.requires_grad_(False).eval()
     as_brought = _lay_out(convs)
     parameters = [p for p in base.parameters() if p.is_floating_point()]
-    channels, sides = convs[0].in_channels, tuple[int, ...]()
+    channels, sides, channels_last = convs[0].in_channels, tuple[int, ...](), True
     used = set[Tensor | nn.Module](parameters) | set(base.modules())
     if not any(parameter.is_meta for parameter in parameters):
         try:
-            channels, sides, used = try_out(base, channels, parameters)
+            channels, sides, used = try_out(base, channels, parameters, channels_last)
         except MadlabError:  # the network's code may count on PyTorch's default format, as Tensor.view does
             for weight, data in as_brought.items():
                 weight.data = data
-            channels, sides, used = try_out(base, channels, parameters)
+            channels_last = False
+            channels, sides, used = try_out(base, channels, parameters, channels_last)
 
     def runs(module: nn.Module) -> bool:
         return module in used or any(parameter in used for parameter in module.parameters())
@@ -116,7 +119,7 @@ def _taken_in(
     taken = {parameter for norm in norms.values() for parameter in norm.parameters()}
     taken |= {parameter for layer in layers.values() for parameter in filter_parameters(layer)}
     others = {n: p for n, p in base.named_parameters() if p in used and p not in taken}
-    return Anatomy(channels, sides, layers, norms, others)
+    return Anatomy(channels, sides, layers, norms, others, channels_last)
 
 
 def is_norm(module: nn.Module) -> bool:

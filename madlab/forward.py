@@ -29,19 +29,12 @@ def sample(channels: int, side: int, like: Tensor) -> Tensor:
     return noise.to(like.device, like.dtype, memory_format=torch.channels_last)
 
 
-def lies_channels_last(network: nn.Module) -> bool:
-    """Whether filter banks of a network lie in channels_last memory, as all do that can; then its images may, too.
+def laid_out(images: Tensor, network: nn.Module) -> Tensor:
+    """The images in a memory format that a network takes: in any, unless it says `channels_last = False`.
 
-    A network that joins channels with height and width by Tensor.view runs in PyTorch's default format alone, so that
-    `anatomy_of` leaves its filters there.
+    A network that joins channels with height and width by Tensor.view runs in PyTorch's default format alone.
     """
-    banks = (parameter for parameter in network.parameters() if parameter.ndim == 4)
-    return any(p.is_contiguous(memory_format=torch.channels_last) and not p.is_contiguous() for p in banks)
-
-
-def laid_out(images: Tensor, channels_last: bool) -> Tensor:
-    """The images, which may lie in channels_last memory, in a format that the network takes (`lies_channels_last`)."""
-    return images if channels_last else images.contiguous()
+    return images if getattr(network, "channels_last", True) is not False else images.contiguous()
 
 
 def shrink(images: Tensor, side: int) -> Tensor:
@@ -102,9 +95,12 @@ def unchanged(tensor: Tensor, before: Tensor) -> bool:
 
 
 def try_out(
-    base: nn.Module, channels: int, parameters: list[nn.Parameter]
+    base: nn.Module, channels: int, parameters: list[nn.Parameter], channels_last: bool
 ) -> tuple[int, tuple[int, ...], set[Tensor | nn.Module]]:
-    """Channels and sides of images that the network runs on, and the parameters and modules that it uses."""
+    """Channels and sides of images that the network runs on, and the parameters and modules that it uses.
+
+    channels_last: whether the images lie in that memory format.
+    """
     twin = rebuild(base, {}, [*base.parameters(), *base.buffers()])
     twin.eval()  # a graph of torch.fx is in training mode when it was copied
     tensors = dict(base.named_parameters()) | dict(base.named_buffers())
@@ -113,33 +109,36 @@ def try_out(
     declared = config.get("input_size") if isinstance(config, dict) else None  # (channels, height, width), of timm
     last = (timm_size(config).crop,) if isinstance(config, dict) and isinstance(declared, tuple | list) else ()
     sides = (crop,) if crop else tuple(dict.fromkeys((*SIDES, *last)))
-    failures: list[Exception] = []
-    channels_last = lies_channels_last(base)
+    failures: dict[int, str] = {}  # by channels; no errors, whose tracebacks would keep all that the forwards made
+    wrong: str | None = None
     for parameter in parameters:
         parameter.requires_grad_(True)
     try:
         # Of colour first: what makes grey of it by itself would run on one channel as well.
         for side, planes in product(sides, dict.fromkeys((3, channels, 1))):
-            images = laid_out(sample(planes, side, parameters[0]), channels_last)
+            images = sample(planes, side, parameters[0])
+            images = images if channels_last else images.contiguous()
             with aside(parameters[0].device) as called:
                 try:
                     logits = twin(images.clone())
                     check_logits(logits)
+                except MadlabError as error:
+                    wrong = wrong or str(error)
+                    continue
                 except Exception as error:  # the network's own code may raise anything; the sentence passes it on
-                    failures.append(error)
+                    failures.setdefault(planes, kind_and_reason(error))
                     continue
             break
         else:
-            if own := next((error for error in failures if isinstance(error, MadlabError)), None):
-                raise own
             raise MadlabError(
-                f"The base network does not run on images of {', '.join(map(str, sides))} pixels "
-                f"({kind_and_reason(failures[0])}): set its attribute `crop` to the size that it takes."
+                wrong
+                or f"The base network does not run on images of {', '.join(map(str, sides))} pixels "
+                f"({failures[channels]}): set its attribute `crop` to the size that it takes."
             )
         with aside(parameters[0].device):
-            torch.manual_seed(1)  # other random numbers than before
+            _reseed(parameters[0].device)
             again = twin(images.clone())
-            _check_one_image(twin, images[:1], logits.shape[1])
+            _check_one_image(twin, images[:1].clone(), logits.shape[1])
     finally:
         base.requires_grad_(False)
     _refuse_moving_tensors(tensors, before)
@@ -175,6 +174,12 @@ def check_logits(logits: object, num_classes: int | None = None) -> None:
         raise MadlabError(
             "The network runs without gradients (torch.no_grad or detach), so no adapter could be trained."
         )
+
+
+def _reseed(device: torch.device) -> None:
+    """Other random numbers on one device; torch.manual_seed would seed all of them."""
+    own = torch.default_generator if device.type != "cuda" else torch.cuda.default_generators[device.index or 0]
+    own.manual_seed(1)
 
 
 def _check_one_image(network: nn.Module, image: Tensor, num_classes: int) -> None:

@@ -185,6 +185,7 @@ class MultiDomainNet(nn.Module):
     def train(self, mode: bool = True) -> "MultiDomainNet":
         """Training mode for what the domains own; see `DomainView.train` for what that leaves out."""
         self.training = mode
+        self.base.eval()
         self.views.train(mode)
         return self
 

@@ -90,17 +90,13 @@ def _prove_at(view: DomainView, images: Tensor, as_new: Callable[[], None]) -> N
 
 
 def _check_second_step(view: DomainView, images: Tensor) -> None:
-    """Two steps, because what is computed from a parameter and kept, as an attention's biases, leads back only once."""
-    try:
-        for _ in range(2):
-            view(images.clone()).sum().backward()
-    except RuntimeError as error:
+    """Two forwards must share no operation: what is computed from a parameter and kept leads back to it only once."""
+    once, again = _run(view, images), _run(view, images)
+    if any(not hasattr(node, "variable") for node in nodes(once) & nodes(again)):
         raise MadlabError(
-            f"A second step of {view.method.name!r} fails ({kind_and_reason(error)}): the network keeps what it "
-            "computed from a parameter, as in eval mode an attention keeps its biases; choose another method."
-        ) from error
-    finally:
-        view.zero_grad()
+            f"The network keeps what it computed from a parameter, as an attention keeps its biases in eval mode, so "
+            f"that a second step of {view.method.name!r} would fail: choose another method."
+        )
 
 
 def _check_reached(view: DomainView, logits: Tensor) -> None:
@@ -192,7 +188,7 @@ def _check_merged(view: DomainView, images: Tensor, logits: Tensor) -> None:
     plain = view.merged(shared=True)
     with aside(images.device):
         # Two ways to the same filters round differently, and stirred filters enlarge that from layer to layer.
-        if not same(logits, plain(laid_out(images, view.channels_last).clone()), rounding=1e-2):
+        if not same(logits, plain(laid_out(images, view).clone()), rounding=1e-2):
             raise MadlabError(
                 "The logits of a domain are not those of a plain network with its weights: the network asks for the "
                 "type of its layers (isinstance) while it runs, or keeps what it computed from weights that then "

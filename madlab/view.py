@@ -6,8 +6,10 @@ domain's own. `assemble` makes one of the base's parts. Built in notebook 03.
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -18,7 +20,7 @@ from madlab.adapters.layer import AdaptedConv2d, rebuild, without_parametrizatio
 from madlab.anatomy import Anatomy
 from madlab.errors import MadlabError
 from madlab.facts import DomainFacts
-from madlab.forward import laid_out, lies_channels_last, shrink
+from madlab.forward import laid_out, shrink
 from madlab.guard import Guard
 from madlab.heads import new_head
 
@@ -29,7 +31,12 @@ IMAGES = "images"
 NO_BATCHES = -1
 """`num_batches_tracked` of a norm that was stored as scale and shift: its statistics are none, and it must not gather
 any. A whole number, because no change of the number format rounds it and every file and state holds it."""
-TOLD: dict[str, Any] = {"class_names": (list, tuple), "normalization": dict, "resize": int, "crop": int}
+TOLD: dict[str, Any] = {
+    "class_names": (list, tuple, np.ndarray),
+    "normalization": Mapping,
+    "resize": Integral,
+    "crop": Integral,
+}
 """What a merged network says of its images, by attribute, and of which kind that is."""
 
 
@@ -38,8 +45,9 @@ class DomainView(nn.Module):
 
     network: the base's structure with the domain's adapters, norms and head. facts: what the domain's file says of it
     besides the tensors. norms: names of the normalisation layers. own: the domain's copies of the base's other
-    parameters, by their name there (only `finetune` has any). guard: of the base. channels: of the images. prompt: an
-    adapter of the images, or None. folded: names of norms that were stored as scale and shift, and stay that.
+    parameters, by their name there (only `finetune` has any). guard: of the base. channels: of the images.
+    channels_last: whether these may lie in that memory format. prompt: an adapter of the images, or None. folded: names
+    of norms that were stored as scale and shift, and stay that.
     """
 
     def __init__(
@@ -50,6 +58,7 @@ class DomainView(nn.Module):
         own: Mapping[str, nn.Parameter],
         guard: Guard,
         channels: int,
+        channels_last: bool,
         prompt: Adapter | None = None,
     ):
         super().__init__()
@@ -60,7 +69,7 @@ class DomainView(nn.Module):
         self.own = dict(own)
         self.guard = guard
         self.channels = channels
-        self.channels_last = lies_channels_last(network)
+        self.channels_last = channels_last
         self.prompt = prompt
         self.folded: frozenset[str] = frozenset()
         self.register_load_state_dict_pre_hook(refuse_assigned)
@@ -78,7 +87,7 @@ class DomainView(nn.Module):
             self.guard.check_before_forward(images)
         if self.prompt is not None:
             images = self.prompt(images)
-        return self.network(laid_out(images if side is None else shrink(images, side), self.channels_last))
+        return self.network(laid_out(images if side is None else shrink(images, side), self))
 
     def _checked(self, images: Tensor) -> Tensor:
         if not isinstance(images, Tensor):
@@ -147,9 +156,7 @@ class DomainView(nn.Module):
                 "have a number format or a device of its own: convert or move the MultiDomainNet, or what its merge "
                 "returns."
             )
-        super()._apply(fn, recurse)
-        self.channels_last = lies_channels_last(self.network)
-        return self
+        return super()._apply(fn, recurse)
 
     def adapted_layers(self) -> dict[str, AdaptedConv2d]:
         """Name of the layer in the base network -> the adapted layer."""
@@ -239,6 +246,8 @@ class DomainView(nn.Module):
             )
             if fact is not None and free:
                 setattr(plain, key, copy.deepcopy(fact))
+        if not self.channels_last:
+            setattr(plain, "channels_last", False)  # noqa: B010 - no tensor, as types take it for
         plain.eval()  # whose return value some networks forget
         if shared:
             return plain
@@ -284,7 +293,7 @@ def assemble(
         like = next(heads[0].parameters())
         options = {"size": facts.crop or 32} | facts.options
         prompt = method.prompt(channels, **options).to(like.device, like.dtype)
-    return DomainView(network, facts, list(anatomy.norms), own, guard, channels, prompt)
+    return DomainView(network, facts, list(anatomy.norms), own, guard, channels, anatomy.channels_last, prompt)
 
 
 def _by_first_name(named: Mapping[str, Anything]) -> dict[str, Anything]:

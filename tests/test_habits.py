@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 import madlab
 from madlab.errors import MadlabError
+from madlab.exports.deployable import deployable
+from madlab.exports.program import write_program
 
 CLASSES = 3
 
@@ -168,6 +170,28 @@ def test_what_a_network_calls_by_madlabs_names_stays_its_own() -> None:
     assert torch.allclose(merged(x), net.view("d").eval()(x), atol=1e-5)
 
 
+def test_what_a_networks_filters_lie_in_says_nothing_of_its_images() -> None:
+    """1x1 and depthwise banks lie in both formats at once; only a failure tells."""
+    narrow = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, groups=4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, CLASSES)
+    )
+    for base, expected in ((narrow, True), (made(Net), True), (made(LeNet), False), (made(Patches), False)):
+        net = madlab.MultiDomainNet(base)
+        net.add_domain("d", CLASSES)
+        assert net.view("d").channels_last is expected
+        assert getattr(net.merge("d"), "channels_last", True) is expected
+
+
+@pytest.mark.parametrize("kind", [LeNet, InPlace, Logarithm])
+def test_it_is_exported_as_the_plain_network(kind: type[Net], tmp_path: Path) -> None:
+    net = madlab.MultiDomainNet(made(kind))
+    net.add_domain("d", CLASSES, normalization={"mean": [0.5] * 3, "std": [0.2] * 3}, resize=32)
+    write_program(deployable(net, "d"), tmp_path / "d.pt2")
+    program = torch.export.load(tmp_path / "d.pt2").module()
+    x = torch.rand(2, 3, 32, 32)
+    assert torch.allclose(program(x.clone()), net.merge("d")(x.clone()), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "kind, words",
     [
@@ -187,7 +211,7 @@ def test_it_is_refused_in_a_sentence_that_says_what_to_write(kind: type[Net], wo
 def test_what_is_kept_from_a_parameter_is_refused_where_that_is_trained_and_only_there() -> None:
     net = madlab.MultiDomainNet(made(KeepsBiases))
     net.add_domain("mad", CLASSES)
-    with pytest.raises(MadlabError, match=r"second step of 'finetune' fails .*keeps what it computed"):
+    with pytest.raises(MadlabError, match=r"keeps what it computed from a parameter.*a second step of 'finetune'"):
         net.add_domain("tuned", CLASSES, "finetune")
     assert list(net.domains) == ["mad"]
 

@@ -61,7 +61,7 @@ def divide(place: Path | str, shares: str = "70/15/15", seed: int = 0) -> Path:
     """
     place, file = Path(place), division_file(place)
     wanted = _parsed(shares)
-    _check_undivided(place)
+    _check_place(place)
     if os.path.exists(file):  # unlike Path.exists, no error for a name that is too long
         before = read_division(file)
         if (_parsed(before.shares), before.seed) != (wanted, seed):
@@ -70,6 +70,7 @@ def divide(place: Path | str, shares: str = "70/15/15", seed: int = 0) -> Path:
                 "have it split anew."
             )
         return file
+    _check_undivided(place)
     classes = by_class(read_table(place)) if is_table(place) else list_classes(place)
     images = [path for paths in classes.values() for path in paths]
     _check_to_divide(place, classes, images)
@@ -95,12 +96,11 @@ def divide(place: Path | str, shares: str = "70/15/15", seed: int = 0) -> Path:
 
 def _tell_several_labels(place: Path, classes: Mapping[str, Sequence[Path]], hashes: dict[Path, np.ndarray]) -> None:
     """Warn of images that look the same and are of several classes: the parts are chosen class by class."""
-    from madlab.benchmarks.lookalikes import groups_of
-
-    known = [(name, path) for name, paths in classes.items() for path in paths if path in hashes]
-    together: dict[int, list[tuple[str, Path]]] = defaultdict(list)
-    for one, number in zip(known, groups_of(np.stack([hashes[path] for _, path in known]), alike=0), strict=True):
-        together[int(number)].append(one)
+    together: dict[bytes, list[tuple[str, Path]]] = defaultdict(list)
+    for name, paths in classes.items():
+        for path in paths:
+            if path in hashes:
+                together[hashes[path].tobytes()].append((name, path))
     if mixed := [group for group in together.values() if len({name for name, _ in group}) > 1]:
         named = some(f"{path.name} in {name}" for name, path in mixed[0])
         more = f", and {len(mixed) - 1} times more" if len(mixed) > 1 else ""
@@ -205,11 +205,14 @@ def _parsed(shares: str) -> tuple[float, ...]:
     return tuple(part / sum(parts) for part in parts)
 
 
-def _check_undivided(place: Path) -> None:
+def _check_place(place: Path) -> None:
     if not os.path.exists(place):  # unlike Path.exists, no error for a name that is too long
         raise MadlabError(f"There is no folder or table {place} to split: give one of your own images.")
     if not is_table(place) and not place.is_dir():
         raise MadlabError(f"{place} is neither a folder nor a .csv file: give a folder of class folders, or a table.")
+
+
+def _check_undivided(place: Path) -> None:
     parts = named_splits(place) if place.is_dir() else {}
     remedies = [f"rename {name} to {split}" for split, name in parts.items() if name != split]
     if len(parts) == 2:

@@ -98,7 +98,7 @@ def named_splits(folder: Path) -> dict[str, str]:
 
 def holds_folders(place: Path) -> bool:
     """Whether there is a folder in a folder."""
-    return any(entry.is_dir() for entry in place.iterdir())
+    return any(entry.is_dir() and not hidden(entry.name) for entry in place.iterdir())
 
 
 LAYOUT = (

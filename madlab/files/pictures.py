@@ -193,6 +193,7 @@ def _cut(image: Image.Image, size: int, squash: bool) -> Square:
 
 def _upright(image: Image.Image) -> Image.Image:
     """The image as its EXIF orientation has it. Other tags do not count, whatever rubbish a camera wrote there."""
+    image.load()  # Pillow turns TIFFs by itself when it loads them, and then takes their tag away
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # damaged tags make Pillow raise nearly anything, and say nothing about the pixels

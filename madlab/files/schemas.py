@@ -15,9 +15,9 @@ from madlab.errors import MadlabError
 from madlab.files.jsonfiles import unpacked
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+"""No unknown field, no text for a number, no NaN; the docstring under a field becomes its description."""
 OPEN: ConfigDict = {**STRICT, "extra": "ignore"}
 """As `STRICT`, for files that may say more than we need."""
-"""No unknown field, no text for a number, no NaN; the docstring under a field becomes its description."""
 
 WORDING = {
     "Input should": "it should",

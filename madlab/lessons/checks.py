@@ -4,6 +4,7 @@ A check is a function that takes the answer and raises `Wrong` with a sentence t
 notebook 02 are in exercises/nb02.py, where the dict EXERCISES maps names to checks: `lessons.check("02.merge", merge)`.
 """
 
+import math
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -105,9 +106,12 @@ def number_in(got: Any, what: str) -> float:
     try:
         if isinstance(got, str):
             raise TypeError
-        return float(got)
+        number = float(got)
     except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor with several values
         raise Wrong(f"{what} should be a number, not {type(got).__name__}.") from None
+    if math.isnan(number):  # which no comparison would find
+        raise Wrong(f"{what} is not a number (nan).")
+    return number
 
 
 def same_number(got: Any, want: float, what: str, tolerance: float = 1e-6) -> None:

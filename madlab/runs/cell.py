@@ -54,7 +54,7 @@ def finish(cell: Cell, on_epoch: Callable[[Any], None] | None = None) -> str | N
             round_run(cell.folder, cell.bits, base=cell.options["base"], device=cell.options["device"])
     except MadlabError as error:
         return str(error)
-    except Exception as error:  # a full GPU or a defect of ours: it is told at the end, and the other runs go on
+    except Exception as error:  # a defect of ours: it is told at the end, and the other runs go on
         return _told(cell, error)
     return None
 

@@ -166,7 +166,7 @@ def _forward(view: DomainView, images: Tensor) -> Tensor:
     """Logits in float32 precision, with the same dropout every time."""
     with torch.random.fork_rng([images.device] if images.is_cuda else []):
         torch.manual_seed(0)
-        return view(images).float()
+        return view(images.clone()).float()  # which the network may change in place
 
 
 def _length(tensors: Iterable[Tensor]) -> Tensor:

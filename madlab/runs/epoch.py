@@ -16,7 +16,7 @@ from madlab.benchmarks.domain import Domain, Split
 from madlab.benchmarks.loader import batches
 from madlab.device import autocast
 from madlab.errors import MadlabError, kind_and_reason
-from madlab.forward import laid_out, lies_channels_last
+from madlab.forward import laid_out
 from madlab.runs.rates import peak_rates, warmup_cosine
 from madlab.runs.recipe import Recipe
 from madlab.runs.step import Kind, Step
@@ -174,10 +174,9 @@ class Measured:
 def measure(network: nn.Module, split: Split, normalization: dict[str, list[float]], crop: int) -> Measured:
     """Run a network in eval mode on the centre crops of a split."""
     correct, probabilities, loss = [], [], torch.zeros((), device=split.images.device)
-    channels_last = lies_channels_last(network)
     for images, labels in batches(split.images, split.labels, 250, crop, normalization=normalization):
         with autocast(images.device):
-            logits = network(laid_out(images, channels_last))
+            logits = network(laid_out(images, network))
         correct.append(logits.argmax(1) == labels)
         probabilities.append(logits.float().softmax(1))
         loss = loss + F.cross_entropy(logits.float(), labels, reduction="sum")

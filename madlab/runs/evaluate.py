@@ -20,7 +20,7 @@ from madlab.runs.config import RunConfig
 from madlab.runs.epoch import Measured, measure
 from madlab.runs.loaded import LoadedRun, load_run
 from madlab.runs.recalibrate import round_domain
-from madlab.runs.record import Result, Rounded, Run, pack_correct
+from madlab.runs.record import RESULT, Result, Rounded, Run, pack_correct
 
 
 def evaluate(
@@ -137,7 +137,8 @@ def domain_of(run: LoadedRun, domain: Domain | Path | str | None) -> Domain:
             )
         domain = domain.shrunk(side)
     domain = match_classes(domain, run.class_names, f"the run {run.path}")
-    if source is not None and _is_own(run, source) and run.result.test_sha256 not in ("", domain.test.sha256()):
+    finished = (run.path / RESULT).exists()  # config and adapter alone will do
+    if source and _is_own(run, source) and finished and run.result.test_sha256 not in ("", domain.test.sha256()):
         remark(
             f"The test images of {source} are not, to the last bit, those that the run {run.path} was tested on: if "
             "images moved between its parts, it may have been trained on some of these."

@@ -4,6 +4,7 @@ What a run does depends on its config alone: random numbers are drawn anew for e
 run that was killed and resumed ends, on a CPU, with the same bytes as one that ran through.
 """
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -112,7 +113,7 @@ def train(
 
     def run() -> Result:
         # By name, because PyTorch would ask the driver of every GPU, also of one that it cannot use.
-        with torch.random.fork_rng([where] if where.type == "cuda" else []):
+        with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_available() else []):
             try:
                 training = Training(config, data.to(where), network.to(where), folder)
                 return training.run(progress, [write_log] if on_epoch is None else [write_log, on_epoch])
@@ -121,6 +122,8 @@ def train(
                     write_bytes(folder / FAILURE, f"{error}\n".encode())
                 raise
             except torch.OutOfMemoryError as error:
+                if folder is not None:
+                    write_bytes(folder / FAILURE, traceback.format_exc().encode())
                 raise MadlabError(
                     f"The training does not fit into the memory of {where}: choose a smaller batch size, with "
                     "accumulate for the same step, smaller images, or the CPU."

@@ -18,6 +18,7 @@ from madlab.benchmarks.score import decathlon_score
 from madlab.benchmarks.split import Split
 from madlab.device import autocast, chosen_device
 from madlab.errors import MadlabError
+from madlab.forward import laid_out
 from madlab.runs.config import RunConfig
 from madlab.runs.loaded import load_run
 
@@ -75,5 +76,5 @@ def _predict(
     classes = []
     for batch, _ in batches(images, no_labels, 250, crop, normalization=normalization):
         with autocast(images.device):
-            classes.append(network(batch).argmax(1).cpu())
+            classes.append(network(laid_out(batch, network)).argmax(1).cpu())
     return torch.cat(classes)

@@ -117,6 +117,8 @@ WRONG = {
     ],
     "paired": [
         (lambda ours, theirs: paired(theirs, ours), "wrong way round"),
+        (lambda ours, theirs: (float("nan"), paired(ours, theirs)[1]), "is not a number"),
+        (lambda ours, theirs: (paired(ours, theirs)[0], float("nan")), "is not a number"),
         (
             lambda ours, theirs: (statistics.mean(ours.values()) - statistics.mean(theirs.values()), 1.0),
             "different seeds",

@@ -161,7 +161,7 @@ WRONG = {
         (lambda batches: (by_sums(batches)[0], by_sums(batches)[1].sqrt()), "standard deviation"),
         (lambda batches: (by_sums(batches)[0], by_sums(batches)[1] + by_sums(batches)[0] ** 2), "mean of the squares"),
         (lambda batches: by_sums(batches)[0], "two tensors"),
-        (joined, "Sizes of tensors must match"),
+        (joined, "Do not join the batches"),
         (of_images, "Every image counts the same"),
     ],
     "split": [

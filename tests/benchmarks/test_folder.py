@@ -110,12 +110,13 @@ def test_exif_orientation_is_honoured(tmp_path):
     assert got[2:14].min() > 240 and got[18:30].max() < 15
 
 
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif"])
 @pytest.mark.parametrize("orientation", range(10))
-def test_every_orientation_is_pillows(tmp_path, orientation):
+def test_every_orientation_is_pillows(tmp_path, orientation, ending):
     pixels = np.random.default_rng(orientation).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    file = saved(tmp_path / "turned.png", Image.fromarray(pixels), exif=exif)
+    file = saved(tmp_path / f"turned.{ending}", Image.fromarray(pixels), exif=exif)
     with Image.open(file) as image:
         assert np.array_equal(read_image(file, 32), np.asarray(ImageOps.exif_transpose(image)))
 

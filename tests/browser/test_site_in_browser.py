@@ -275,7 +275,7 @@ def in_python(found: Any, typed: str) -> str:
     return prediction.comparison().replace("*", "")
 
 
-@pytest.mark.parametrize("unit", ["%", "kB", ""])
+@pytest.mark.parametrize("unit", ["%", "kB", "times", ""])
 def test_a_prediction_is_read_and_written_as_in_python(unit: str, open_page: Any) -> None:
     page, rng = open_page(LIVE[0]), random.Random(0)
     typed = [

@@ -439,7 +439,7 @@ def test_the_control_of_the_recipe_says_what_each_change_gives(command, records,
         block = " ".join(command(records, tmp_path)[1].split())
         assert f"6 epochs, {told}, ± the standard deviation over them; kB" in block
         assert (f"**These runs have {told}**" in block) == (of_nine < 3)
-        assert ("of test images alone where there is one" in block) == (of_nine == 1)
+        assert ("; with one, they have intervals of test images alone" in block) == (of_nine == 1)
 
 
 def test_the_bound_on_few_images_is_told_as_it_is_recorded() -> None:

@@ -146,7 +146,7 @@ QUIZ = (
             "Inference with fewer trained parameters is faster": "The number of trained parameters says nothing about "
             "speed: a merged adapter and a fine-tuned network run exactly the same convolutions.",
             "Fewer parameters always give a higher test accuracy": "Frozen features train the fewest, and they lose on "
-            "most domains of the decathlon, most of all on those that are far from photographs.",
+            "most domains of the decathlon, by 53 points on house numbers and 37 on aircraft.",
         },
         right="What is not trained stays borrowed from the base",
     ),

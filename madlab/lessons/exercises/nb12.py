@@ -67,7 +67,14 @@ def statistics(answer: Callable[[list[torch.Tensor]], Any]) -> str:
         rows = [batch.double().permute(1, 0, 2, 3).flatten(1) for batch in batches]
         together = torch.cat(rows, 1)
         mean, variance = together.mean(1), together.var(1, correction=0)
-        got = answer([batch.clone() for batch in batches])
+        try:
+            got = answer([batch.clone() for batch in batches])
+        except RuntimeError as error:
+            if "Sizes of tensors must match" not in str(error):
+                raise
+            raise Wrong(
+                "Do not join the batches: their images differ in height, and would not fit into memory."
+            ) from None
         present(got, "the pair of mean and variance")
         if not isinstance(got, tuple | list) or len(got) != 2:
             raise Wrong("Return two tensors: `return mean, variance`.")

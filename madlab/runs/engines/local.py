@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -70,6 +71,7 @@ def _start(cell: Cell, gpu: str | None) -> tuple[Any, Any]:
     answer, sender = context.Pipe(duplex=False)
     arguments = (cell, os.getcwd(), gpu, sender)
     process = context.Process(target=_send_outcome, name=str(cell.folder), args=arguments, daemon=True)
+    resource_tracker.ensure_running()  # whose start would let interrupts through again
     with _without_interrupts():
         process.start()
     sender.close()

@@ -33,7 +33,7 @@
     const predicted = `You predicted ${asTyped(guess)} ${unit}`.trim();
     if (rounded(guess, digits) === shown) return `${predicted}: right.`;
     const distance = asTyped(Math.abs(guess - shown));
-    const many = unit.replace('%', 'points'), points = `${distance} ${distance === '1' ? many.replace(/s$/, '') : many}`.trim();
+    const many = unit.replace('%', 'points').replace('times', ''), points = `${distance} ${distance === '1' ? many.replace(/s$/, '') : many}`.trim();
     return `${predicted}, which is ${points} ${guess > shown ? 'above' : 'below'} it.`;
   }
 
