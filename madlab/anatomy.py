@@ -16,7 +16,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from madlab.adapters.base import Layer, filters_of, is_plain
 from madlab.errors import MadlabError
-from madlab.forward import try_out
+from madlab.forward import used_by_forward
 
 LAYERS = ("all", "conv", "3x3", "1x1")
 """Kinds of filter banks that can be adapted; an nn.Linear is a "1x1", but not a "conv"."""
@@ -104,12 +104,12 @@ def _taken_in(
     used = set[Tensor | nn.Module](parameters) | set(base.modules())
     if not any(parameter.is_meta for parameter in parameters):
         try:
-            channels, sides, used = try_out(base, channels, parameters, channels_last)
+            channels, sides, used = used_by_forward(base, channels, parameters, channels_last)
         except MadlabError:  # the network's code may count on PyTorch's default format, as Tensor.view does
             for weight, data in as_brought.items():
                 weight.data = data
             channels_last = False
-            channels, sides, used = try_out(base, channels, parameters, channels_last)
+            channels, sides, used = used_by_forward(base, channels, parameters, channels_last)
 
     def runs(module: nn.Module) -> bool:
         return module in used or any(parameter in used for parameter in module.parameters())

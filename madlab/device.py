@@ -40,6 +40,14 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device has no memory left; MPS and the CPU have no kind of their own for it."""
+    told = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in told)
+    )
+
+
 @contextmanager
 def no_modes(network: nn.Module) -> Iterator[None]:
     """With gradients, and without the caller's inference mode and autocast.

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
 from threading import get_ident
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,10 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from madlab.adapters.layer import rebuild
 from madlab.errors import MadlabError, kind_and_reason
-from madlab.sizes import said, timm_size
+from madlab.sizes import image_size, said
 
 SIDES = (64, 224, 299, 32, 28)
-"""Pixels of the images that are tried on a network without a `crop`; then comes what timm declares."""
+"""Pixels of the images that are tried on a network that does not say its own; then comes what timm declares."""
 
 
 def sample(channels: int, side: int, like: Tensor) -> Tensor:
@@ -89,54 +89,49 @@ def same(logits: Tensor, others: Tensor, rounding: float = 1e-4) -> bool:
 
 def unchanged(tensor: Tensor, before: Tensor) -> bool:
     """Whether a tensor holds what it held; a NaN is what it was."""
+    if tensor.shape != before.shape:
+        return False
     if torch.equal(tensor, before):
         return True
     return bool(((tensor == before) | ((tensor != tensor) & (before != before))).all())
 
 
-def try_out(
-    base: nn.Module, channels: int, parameters: list[nn.Parameter], channels_last: bool
-) -> tuple[int, tuple[int, ...], set[Tensor | nn.Module]]:
-    """Channels and sides of images that the network runs on, and the parameters and modules that it uses.
+def sides_to_try(network: nn.Module) -> tuple[int, ...]:
+    """Sides, in pixels, of images to run a network on: its own, where an attribute says it; else SIDES, then timm's."""
+    size = image_size(network)
+    if not size.declared:
+        return SIDES
+    by_attribute = said(network, "resize") is not None or said(network, "crop") is not None
+    return (size.crop,) if by_attribute else tuple(dict.fromkeys((*SIDES, size.crop)))
 
-    channels_last: whether the images lie in that memory format.
+
+class Used(NamedTuple):
+    """What a small forward shows of a network."""
+
+    channels: int
+    sides: tuple[int, ...]
+    """Of images that it runs on, in pixels, from the first that worked."""
+    parts: set[Tensor | nn.Module]
+    """The parameters and modules that it uses."""
+
+
+def used_by_forward(base: nn.Module, channels: int, parameters: list[nn.Parameter], channels_last: bool) -> Used:
+    """What the network uses when it runs on two images of noise; MadlabError for what would spoil its domains.
+
+    channels: how many its first layer takes, tried after three. channels_last: whether the images lie in that memory
+    format.
     """
     twin = rebuild(base, {}, [*base.parameters(), *base.buffers()])
     twin.eval()  # a graph of torch.fx is in training mode when it was copied
     tensors = dict(base.named_parameters()) | dict(base.named_buffers())
     before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-    crop, config = said(base, "crop"), getattr(base, "pretrained_cfg", None)
-    declared = config.get("input_size") if isinstance(config, dict) else None  # (channels, height, width), of timm
-    last = (timm_size(config).crop,) if isinstance(config, dict) and isinstance(declared, tuple | list) else ()
-    sides = (crop,) if crop else tuple(dict.fromkeys((*SIDES, *last)))
-    failures: dict[int, str] = {}  # by channels; no errors, whose tracebacks would keep all that the forwards made
-    wrong: str | None = None
+    sides, device = sides_to_try(base), parameters[0].device
     for parameter in parameters:
         parameter.requires_grad_(True)
     try:
-        # Of colour first: what makes grey of it by itself would run on one channel as well.
-        for side, planes in product(sides, dict.fromkeys((3, channels, 1))):
-            images = sample(planes, side, parameters[0])
-            images = images if channels_last else images.contiguous()
-            with aside(parameters[0].device) as called:
-                try:
-                    logits = twin(images.clone())
-                    check_logits(logits)
-                except MadlabError as error:
-                    wrong = wrong or str(error)
-                    continue
-                except Exception as error:  # the network's own code may raise anything; the sentence passes it on
-                    failures.setdefault(planes, kind_and_reason(error))
-                    continue
-            break
-        else:
-            raise MadlabError(
-                wrong
-                or f"The base network does not run on images of {', '.join(map(str, sides))} pixels "
-                f"({failures[channels]}): set its attribute `crop` to the size that it takes."
-            )
-        with aside(parameters[0].device):
-            _reseed(parameters[0].device)
+        images, logits, called = _first_forward(twin, sides, channels, parameters[0], channels_last)
+        with aside(device):
+            _reseed(device)
             again = twin(images.clone())
             _check_one_image(twin, images[:1].clone(), logits.shape[1])
     finally:
@@ -155,10 +150,38 @@ def try_out(
         )
     _refuse_what_a_copy_does_not_reach(base, twin, called)
     names = {module: name for name, module in twin.named_modules()}
-    used: set[Tensor | nn.Module] = {base.get_submodule(names[module]) for module in called if module in names}
-    used |= leaves(logits)
-    _refuse_hidden_use(base, used, images, logits)
-    return planes, sides[sides.index(side) :], used
+    parts: set[Tensor | nn.Module] = {base.get_submodule(names[module]) for module in called if module in names}
+    parts |= leaves(logits)
+    _refuse_hidden_use(base, parts, images, logits)
+    _, planes, side, _ = images.shape
+    return Used(planes, sides[sides.index(side) :], parts)
+
+
+def _first_forward(
+    network: nn.Module, sides: tuple[int, ...], channels: int, like: Tensor, channels_last: bool
+) -> tuple[Tensor, Tensor, set[nn.Module]]:
+    """The first images that the network runs on, its logits, and the modules that it called for them."""
+    failures: dict[int, str] = {}  # by channels; no errors, whose tracebacks would keep all that the forwards made
+    wrong: str | None = None
+    # Of colour first: what makes grey of it by itself would run on one channel as well.
+    for side, planes in product(sides, dict.fromkeys((3, channels, 1))):
+        images = sample(planes, side, like)
+        images = images if channels_last else images.contiguous()
+        with aside(like.device) as called:
+            try:
+                logits = network(images.clone())
+                check_logits(logits)
+            except MadlabError as error:
+                wrong = wrong or str(error)
+            except Exception as error:  # the network's own code may raise anything; the sentence passes it on
+                failures.setdefault(planes, kind_and_reason(error))
+            else:
+                return images, logits, called
+    raise MadlabError(
+        wrong
+        or f"The base network does not run on images of {', '.join(map(str, sides))} pixels ({failures[channels]}): "
+        "set its attribute `crop` to the size that it takes."
+    )
 
 
 def check_logits(logits: object, num_classes: int | None = None) -> None:
@@ -201,7 +224,7 @@ def _check_one_image(network: nn.Module, image: Tensor, num_classes: int) -> Non
 def _refuse_moving_tensors(tensors: dict[str, Tensor], before: dict[str, Tensor]) -> None:
     moved = [name for name, tensor in tensors.items() if not unchanged(tensor, before[name])]
     for name in moved:
-        tensors[name].copy_(before[name])
+        tensors[name].resize_(before[name].shape).copy_(before[name])
     if moved:
         raise MadlabError(
             f"The base network changes its own {moved[0]} even in eval mode, so that its domains would change each "

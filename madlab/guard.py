@@ -103,7 +103,7 @@ class Guard:
 
     def is_changed(self) -> bool:
         """Whether a value or a layer of the base differs from what it was."""
-        return fingerprint(self.base) != self.sha256 or structure(self.base) != self.structure
+        return fingerprint(self.base) != self.sha256 or not self._is_built_as_before()
 
     def check_values(self) -> None:
         """The complete check: raises MadlabError if a value or a layer of the base differs from what it was."""
@@ -113,6 +113,13 @@ class Guard:
                 "change, or make a new MultiDomainNet of the changed base and train its domains anew. (Take a moving "
                 "average of a domain's weights of its `own_state()` alone.)"
             )
+
+    def _is_built_as_before(self) -> bool:
+        """Whether the layers and their settings are what they were; what users hang on layers since is no setting."""
+        now = structure(self.base)
+        return [layer[:2] for layer in now] == [layer[:2] for layer in self.structure] and all(
+            before.items() <= settings.items() for (*_, before), (*_, settings) in zip(self.structure, now, strict=True)
+        )
 
     def _count(self) -> list[tuple[int, int]]:
         return [(tensor._version, tensor.data_ptr()) for tensor in self.tensors]

@@ -18,8 +18,7 @@ from madlab.adapters.base import is_plain
 from madlab.adapters.layer import rebuild, without_parametrization
 from madlab.device import no_modes
 from madlab.errors import MadlabError, kind_and_reason, remark
-from madlab.forward import SIDES, leaves
-from madlab.sizes import image_size
+from madlab.forward import SIDES, leaves, sides_to_try
 
 
 def find_heads(network: nn.Module, name: str | None = None) -> dict[str, nn.Module]:
@@ -179,8 +178,7 @@ def _trace(network: nn.Module, candidates: dict[str, nn.Module]) -> tuple[Any, s
 def _small_forward(network: nn.Module, candidates: dict[str, nn.Module], cuts: dict[Tensor, str]) -> Any:
     """What the network returns for two images of the first size that it can run on; `cuts` are of that forward."""
     like = next(p for p in network.parameters() if p.is_floating_point())
-    own = image_size(network)
-    sides = dict.fromkeys((own.crop, *SIDES) if own.declared else SIDES)
+    sides = dict.fromkeys((*sides_to_try(network), *SIDES))
     defined_first = next((m.in_channels for m in network.modules() if isinstance(m, nn.Conv2d)), 3)
     failures = []
     for channels, side in product(dict.fromkeys((defined_first, 3, 1)), sides):

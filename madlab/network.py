@@ -29,7 +29,7 @@ from madlab.prediction import Guess, Picture, predict
 from madlab.proof import prove
 from madlab.sizes import name_of, said
 from madlab.stored import Form, StoredBytes, decode, encode, lost, settled, stored_bytes
-from madlab.view import DomainView, assemble, refuse_assigned
+from madlab.view import DomainView, assemble, buffers_shared, refuse_assigned, refuse_domains
 
 
 class MultiDomainNet(nn.Module):
@@ -46,6 +46,7 @@ class MultiDomainNet(nn.Module):
             raise MadlabError(
                 f"A base network is an nn.Module, not {base!r:.60}: madlab.load_base makes one of a name."
             )
+        refuse_domains(base)
         self.base = uncompiled(base)
         self.views = nn.ModuleList()
         self._position: dict[str, int] = {}
@@ -161,12 +162,12 @@ class MultiDomainNet(nn.Module):
             raise MadlabError(f"Images must be a tensor (B, C, H, W), not a {type(images).__name__}: stack them.")
         if len(domain) != len(images):
             raise MadlabError(f"{len(images)} images came with {len(domain)} domain names: give one name per sample.")
-        places: dict[str, list[int]] = {}
+        places: dict[int, list[int]] = {}
         for i, name in enumerate(domain):
-            places.setdefault(name, []).append(i)
+            places.setdefault(self._place(name), []).append(i)
         logits: list[Tensor] = [images] * len(images)
-        for name, positions in places.items():
-            for i, row in zip(positions, self.view(name)(images[positions]), strict=True):
+        for place, positions in places.items():
+            for i, row in zip(positions, self.views[place](images[positions]), strict=True):
                 logits[i] = row
         return logits
 
@@ -277,15 +278,13 @@ class MultiDomainNet(nn.Module):
         before, had_values = [tensor.dtype for tensor in self.guard.tensors], not self._is_meta()
         self.guard.moving = True
         try:
-            super()._apply(fn, recurse)
+            with buffers_shared(self.base, self.views):
+                super()._apply(fn, recurse)
         finally:
             self.guard.moving = False
         self.guard.accept_writes()
         if not had_values and not self._is_meta():
-            raise MadlabError(
-                "This network was made on the meta device, where no domain could be tried: make it anew of a base "
-                "that has values."
-            )
+            raise MadlabError("This network was made on the meta device, where no domain could be tried: make it anew.")
         if [tensor.dtype for tensor in self.guard.tensors] != before:
             self.guard.sha256 = fingerprint(self.base)
         return self
@@ -342,6 +341,7 @@ class MultiDomainNet(nn.Module):
         return view
 
     def _place(self, domain: str) -> int:
-        if domain not in self._position:
-            raise MadlabError(f"Unknown domain {domain!r}: this network has {', '.join(self._position) or 'none yet'}.")
+        if not isinstance(domain, str) or domain not in self._position:
+            known = ", ".join(self._position) or "none yet"
+            raise MadlabError(f"Unknown domain {domain!r:.60}: this network has {known}.")
         return self._position[domain]

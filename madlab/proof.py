@@ -19,9 +19,9 @@ def prove(view: DomainView, sides: tuple[int, ...]) -> None:
 
     sides: pixels of the images that may be tried, for networks too deep for the smallest in training mode. Afterwards
     random numbers, tensors, modes and whatever else modules hold as attributes are as they were. Raises MadlabError if
-    the domain does not run, returns other logits than (2, num_classes), calls a layer of the base instead of its own,
-    does not use an adapter or the head, returns the same logits with other adapters, or others than when it is merged,
-    or keeps from training what is no tensor of a file.
+    the domain does not run, returns other logits than (2, num_classes) or such as are no logits, calls a layer of the
+    base instead of its own, does not use an adapter or the head, returns the same logits with other adapters, or others
+    when it is merged or runs without gradients, or keeps from training what is no tensor of a file.
     """
     with _attributes_kept(view) as as_new, _restored(view):
         failure = None
@@ -67,6 +67,7 @@ def _prove_at(view: DomainView, images: Tensor, as_new: Callable[[], None]) -> N
             f"The weight of layer {layer} is also {place}, where no adapter would reach it: leave the layer out with "
             "layers=[...], or let the network hold it once."
         )
+    _check_without_gradients(view, images, before)
     _check_reached(view, before)
     with _restored(view), _unsaved_kept(view):
         _check_reached(view, _run(view.train(), images))
@@ -84,9 +85,11 @@ def _prove_at(view: DomainView, images: Tensor, as_new: Callable[[], None]) -> N
         raise MadlabError(
             f"Other adapters of {', '.join(adapters)} give the same logits: name layers that the logits depend on."
         )
+    _check_without_gradients(view, images, after)
     if view.prompt is None:
         as_new()
         _check_merged(view, images, after)
+    _check_unbounded(view, images)
 
 
 def _check_second_step(view: DomainView, images: Tensor) -> None:
@@ -180,6 +183,32 @@ def _unsaved_kept(view: DomainView) -> Iterator[None]:
                 f"A {type(module).__name__} of the network changes its buffer {key} in training, which no file would "
                 "hold: register it with persistent=True."
             )
+
+
+@torch.no_grad()
+def _check_without_gradients(view: DomainView, images: Tensor, logits: Tensor) -> None:
+    """Evaluation, which asks for no gradients, must see the parameters as they are."""
+    with aside(images.device):
+        if not same(logits, view(images.clone()), rounding=1e-2):
+            raise MadlabError(
+                "Without gradients (torch.no_grad) the network gives other logits: it keeps what it computed from its "
+                "weights there, so that evaluation would not see what training does; let it compute that each time."
+            )
+
+
+@torch.no_grad()
+def _check_unbounded(view: DomainView, images: Tensor) -> None:
+    """However large the head's weights, a last sigmoid, tanh or softmax answers between -1 and 1."""
+    for head in view.heads().values():
+        for parameter in head.parameters():
+            parameter.mul_(1e6)
+    with aside(images.device):
+        logits = view(images.clone())
+    if logits.isfinite().all() and logits.abs().max() <= 1:
+        raise MadlabError(
+            "What follows the head keeps the network's answers between -1 and 1 (a sigmoid, a tanh, a softmax), and "
+            "the loss needs logits: leave that out."
+        )
 
 
 @torch.no_grad()

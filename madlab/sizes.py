@@ -59,7 +59,9 @@ def image_size(network: nn.Module) -> ImageSize:
     resize, crop = said(network, "resize"), said(network, "crop")
     if resize is None and crop is None:
         config = getattr(network, "pretrained_cfg", None)
-        return timm_size(config) if isinstance(config, dict) and config.get("input_size") else DEFAULT_SIZE
+        if isinstance(config, dict) and isinstance(config.get("input_size"), tuple | list):  # (channels, height, width)
+            return timm_size(config)
+        return DEFAULT_SIZE
     resize, crop = _pixels(crop if resize is None else resize), _pixels(resize if crop is None else crop)
     if crop > resize:
         raise MadlabError(f"The network's crop of {crop} pixels is larger than its resize of {resize}: set them anew.")

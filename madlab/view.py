@@ -5,7 +5,8 @@ domain's own. `assemble` makes one of the base's parts. Built in notebook 03.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Any, TypeVar
 
@@ -160,7 +161,9 @@ class DomainView(nn.Module):
 
     def adapted_layers(self) -> dict[str, AdaptedConv2d]:
         """Name of the layer in the base network -> the adapted layer."""
-        return {name: m for name, m in self.network.named_modules() if isinstance(m, AdaptedConv2d)}
+        # Looked up by name: a layer inside of an adapted one has another path here.
+        found = ((name, self.network.get_submodule(name)) for name in self.facts.layers)
+        return {name: layer for name, layer in found if isinstance(layer, AdaptedConv2d)}
 
     def adapters(self) -> dict[str, Adapter]:
         """Name of the layer in the base network (or "images") -> its adapter; the first name, where layers share it."""
@@ -282,6 +285,11 @@ def assemble(
         of_heads = {parameter for head in heads for parameter in head.parameters()}
         others = {n: p for n, p in anatomy.others.items() if p not in of_heads}
         own = {name: nn.Parameter(parameter.detach().clone()) for name, parameter in others.items()}
+    for name, norm in anatomy.norms.items():
+        if odd := [key for key, value in norm.state_dict().items() if not isinstance(value, Tensor)]:
+            raise MadlabError(
+                f"The norm {name} keeps a {odd[0]} that is not a tensor, which no file of a domain holds."
+            )
     of_norms = {t for norm in anatomy.norms.values() for t in (*norm.parameters(), *norm.buffers())}
     shared = [t for t in (*base.parameters(), *base.buffers()) if t not in of_norms]
     replacements |= {base.get_parameter(name): parameter for name, parameter in own.items()}
@@ -312,6 +320,22 @@ def _kind(tensor: Tensor) -> tuple[torch.Size, bool | torch.dtype]:
 def _is_folded(norm: nn.Module) -> bool:
     batches = getattr(norm, "num_batches_tracked", None)
     return batches is not None and not batches.is_meta and int(batches) == NO_BATCHES
+
+
+def refuse_domains(base: nn.Module) -> None:
+    """Raise MadlabError for a base that is, or contains, a domain of another base."""
+    if any(isinstance(module, DomainView | AdaptedConv2d) for module in base.modules()):
+        raise MadlabError("This network is a domain of another base network: hand over what its `merge` returns.")
+
+
+@contextmanager
+def buffers_shared(base: nn.Module, views: nn.Module) -> Iterator[None]:
+    """Afterwards the views hold the base's buffers where they did, though PyTorch moves each by itself."""
+    places = {id(b): (m, key) for m in base.modules() for key, b in m._buffers.items() if b is not None}
+    shared = [(m, key, places[id(b)]) for m in views.modules() for key, b in m._buffers.items() if id(b) in places]
+    yield
+    for module, key, (owner, name) in shared:
+        module._buffers[key] = owner._buffers[name]
 
 
 def refuse_assigned(net: nn.Module, state: dict[str, Any], prefix: str, how: dict[str, Any], *_: Any) -> None:

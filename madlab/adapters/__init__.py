@@ -24,7 +24,7 @@ from madlab.adapters.modulation import (
     build_modulation,
     modulate,
 )
-from madlab.adapters.peers import PEERS
+from madlab.adapters.peers import PEER_METHODS
 from madlab.adapters.prompt import Frame
 from madlab.adapters.residual import ParallelAdapter, SeriesAdapter
 from madlab.adapters.subspace import FilterSubspace
@@ -86,7 +86,7 @@ METHODS: dict[str, Method] = {
             rates=Rates(0.247, 4.5, 0.218),
         ),
         Method("prompt", "W; x + frame", "arXiv 2203.17274", None, FRAME, Rates(18.9, 0.756, 0.063), prompt=Frame),
-        *PEERS,
+        *PEER_METHODS,
     )
 }
 

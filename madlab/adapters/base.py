@@ -202,7 +202,7 @@ def check_rank(rank: Any, largest: int, where: str, least: int = 1) -> int:
     number = whole_number(rank)
     if number is None or not least <= number <= largest:
         raise MadlabError(
-            f"Rank {rank} is not possible: choose a whole number from {least} to {largest}, the limit of {where}."
+            f"Rank {rank!r} is not possible: choose a whole number from {least} to {largest}, the limit of {where}."
         )
     return number
 

@@ -1,7 +1,9 @@
 """A layer of the base that runs with a domain's filters, and how a network is copied around such layers."""
 
 import copy
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -19,7 +21,8 @@ class AdaptedConv2d(nn.Module):
 
     conv: the layer, whose weight is shared with the base; any stride, groups, padding and bias. It may be an nn.Linear,
     which is a 1x1 convolution of vectors. Code that reads the layer's attributes instead of calling it, as
-    nn.MultiheadAttention does with its output projection, sees the adapted `weight`; all others are the layer's own.
+    nn.MultiheadAttention does with its output projection, sees the adapted `weight`; all others are the layer's own,
+    also where code sets one (a padding that follows the image's size).
     """
 
     conv: Layer
@@ -48,6 +51,13 @@ class AdaptedConv2d(nn.Module):
             if name == "conv" or name.startswith("__"):  # asked for while a copy of this module is being made
                 raise
             return getattr(self.conv, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        layer = self.__dict__.get("_modules", {}).get("conv")
+        if layer is not None and name in vars(layer) and name not in vars(self):
+            setattr(layer, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def merged(self, weight: nn.Parameter) -> Layer:
         """The plain layer with the adapted weight; everything but the weight is shared with `conv`."""
@@ -94,7 +104,8 @@ def rebuild(network: nn.Module, replacements: Mapping[Any, Any], shared: Iterabl
     memo: dict[int, Any] = {id(tensor): tensor for tensor in shared}
     memo |= {id(old): new for old, new in replacements.items()}
     # A tensor that the last forward left behind (a recorded feature) has a history; deepcopy refuses such tensors.
-    left = {id(tensor): tensor.detach() for module in network.modules() for tensor in _computed(vars(module))}
+    seen: set[int] = set()
+    left = {id(tensor): tensor.detach() for module in network.modules() for tensor in _computed(vars(module), seen)}
     memo |= left
     try:
         copied = copy.deepcopy(network, memo)
@@ -103,21 +114,29 @@ def rebuild(network: nn.Module, replacements: Mapping[Any, Any], shared: Iterabl
                 new.__dict__ = copy.deepcopy(vars(new), memo)
     except Exception as error:  # an attribute of a foreign network may raise anything when it is copied
         raise MadlabError(
-            f"The network cannot be copied, which adding a domain requires ({reason(error)}): remove whatever cannot "
-            "be copied from its attributes."
+            f"The network cannot be copied, which its domains require ({reason(error)}): remove whatever cannot be "
+            "copied from its attributes."
         ) from error
     return copied
 
 
-def _computed(value: Any) -> Iterator[Tensor]:
-    """The tensors with a history among a module's attributes, also inside lists and dicts."""
+def _computed(value: Any, seen: set[int]) -> Iterator[Tensor]:
+    """The tensors with a history among a module's attributes, also inside containers and dataclasses.
+
+    seen: the ids of the containers that were looked into.
+    """
     if isinstance(value, Tensor):
         if not value.is_leaf:
             yield value
-    elif isinstance(value, dict):
-        for key, part in value.items():
-            if key != "_modules":
-                yield from _computed(part)
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _computed(part)
+        return
+    parts: Iterable[Any] = ()
+    if isinstance(value, dict):
+        parts = [part for key, part in value.items() if key != "_modules"]
+    elif isinstance(value, list | tuple | set | frozenset | deque):
+        parts = value
+    elif is_dataclass(value) and not isinstance(value, type):
+        parts = [vars(value)] if hasattr(value, "__dict__") else [getattr(value, each.name) for each in fields(value)]
+    if id(value) not in seen:
+        seen.add(id(value))
+        for part in parts:
+            yield from _computed(part, seen)

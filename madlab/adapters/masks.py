@@ -112,9 +112,15 @@ def unpack_bits(packed: Tensor, count: int) -> Tensor:
 class _Step(torch.autograd.Function):
     """1[m > threshold] with the gradient of the identity (straight-through)."""
 
+    generate_vmap_rule = True  # gradients per image (torch.func) work as with all other methods
+
     @staticmethod
-    def forward(ctx: FunctionCtx, mask: Tensor, threshold: float) -> Tensor:
+    def forward(mask: Tensor, threshold: float) -> Tensor:
         return (mask > threshold).to(mask.dtype)
+
+    @staticmethod
+    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, float], output: Tensor) -> None:
+        """Nothing: the gradient asks for neither."""
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:

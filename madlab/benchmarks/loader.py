@@ -4,6 +4,7 @@ A classical loader decodes and augments one picture at a time in worker processe
 device as uint8, and a batch is one gather: every sample has its own crop and its own flip, and no worker is needed.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -90,6 +91,11 @@ def normalise(images: Tensor, normalization: dict[str, list[float]]) -> Tensor:
     mean, std = (255 * torch.tensor(normalization[key]).repeat(width) for key in ("mean", "std"))
     rows.sub_(on_its_way(mean, device)).div_(on_its_way(std, device))
     return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
+
+
+def steps_of(images: int, batch_size: int) -> int:
+    """How many batches `batches` gives for training, where a last one of a single image is left out."""
+    return math.ceil((images - 1) / batch_size)
 
 
 def batches(

@@ -152,8 +152,9 @@ def listed(paths: Iterable[Path]) -> Iterator[Path]:
 def ending() -> Iterator[Ending]:
     """Run a command within this: what ends it early is told on standard error, and `code` says how it ended.
 
-    2: bad input (MadlabError). 130, 143, 129: Ctrl-C, SIGTERM, SIGHUP. 141: whoever read standard output has gone, as
-    `head` does, which needs no words. 1: standard output cannot be written to, on a full disk for example.
+    2: bad input (MadlabError), and what no memory is left for. 130, 143, 129: Ctrl-C, SIGTERM, SIGHUP. 141: whoever
+    read standard output has gone, as `head` does, which needs no words. 1: standard output cannot be written to, on a
+    full disk for example.
     """
     end = Ending()
     with stopped_by_signals():
@@ -175,6 +176,13 @@ def ending() -> Iterator[Ending]:
                     raise
                 end.code = BAD_INPUT
                 warn(f"{error.filename or 'A file'} cannot be used ({error.strerror}): {OF_THE_PLACE[error.errno]}.")
+        except (RuntimeError, MemoryError) as error:
+            from madlab.device import out_of_memory  # here, because it takes PyTorch, which then is loaded already
+
+            if not out_of_memory(error):
+                raise
+            end.code = BAD_INPUT
+            warn("The memory of the device is not enough for this: choose smaller images, or the CPU (--device cpu).")
         except SystemExit:  # --help, after which argparse ends the process
             if _failed_flush() is None:
                 raise

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from madlab.adapters.peers import EQUATIONS, PeftAdapter, peft_config
+from madlab.adapters.peers import PEERS, PeftAdapter, peft_config
 from madlab.errors import MadlabError
 from madlab.exports.deployable import Deployable, staged_folder
 from madlab.exports.weights import with_new_heads
@@ -21,17 +21,14 @@ from madlab.view import DomainView
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 ABOUT = "madlab.json"
 """What PEFT's own files have no place for: class names, sizes and normalisation."""
-KINDS = {f"peft:{kind}": kind for kind in EQUATIONS} | {"lora": "lora", "hira": "hira"}
+KINDS = {f"peft:{kind}": kind for kind in PEERS} | {"lora": "lora", "hira": "hira"}
 """Method -> PEFT's; madlab's own LoRA and HiRA have the same parameters in the same shapes."""
 OWN_NAMES = {
     "lora": {"a": "lora_A.default.weight", "b": "lora_B.default.weight"},
     "hira": {"a": "hira_A.default", "b": "hira_B.default"},
 }
 """Parameters of madlab's own LoRA and HiRA, and what PEFT calls them."""
-PATTERNS = {"lora": ("rank_pattern", "alpha_pattern"), "hira": ("rank_pattern",)}
-PATTERNS |= dict.fromkeys(("dora", "loha", "lokr"), PATTERNS["lora"])
-"""What PEFT's configurations can say layer by layer."""
-MERGE_FIRST = ("peft:oft", "peft:hra")
+MERGE_FIRST = tuple(f"peft:{kind}" for kind, peer in PEERS.items() if peer.through_filters)
 """Methods whose forward in PEFT is not what it merges to (`madlab.adapters.peers`)."""
 
 
@@ -69,12 +66,12 @@ def _config(view: DomainView) -> Any:
     rank, alpha = options.get("rank"), options.get("alpha")
     more: dict[str, Any] = {"modules_to_save": [*view.norms, *view.facts.heads]}
     if isinstance(rank, dict):
-        if kind not in PATTERNS:
+        if not PEERS[kind].by_layer:
             raise MadlabError(f"PEFT's {kind} cannot have a rank for each layer: export the weights.")
         # "^": PEFT's patterns match the end of a name otherwise.
         ranks = {f"^{re.escape(name)}": number for name, number in rank.items()}
         patterns = {"rank_pattern": ranks, "alpha_pattern": {name: alpha or r for name, r in ranks.items()}}
-        more |= {name: patterns[name] for name in PATTERNS[kind]}
+        more |= {name: patterns[name] for name in PEERS[kind].by_layer}
         rank = max(rank.values())
     names = "|".join(map(re.escape, layers))
     return peft_config(kind, f"({names})", rank, alpha, _block(view), **more)

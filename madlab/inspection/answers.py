@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from madlab.benchmarks.domain import Domain
 from madlab.benchmarks.loader import crop_and_flip
 from madlab.errors import MadlabError
-from madlab.runs.epoch import measure
 from madlab.runs.loaded import LoadedRun
 
 JUDGED = ("test", "val")
@@ -63,7 +62,7 @@ def answers_of(run: LoadedRun, domain: Domain, split: str = "test") -> Answers:
     check_split(split)
     part, crop = getattr(domain, split), run.crop(domain.size)
     here = part.to(run.net.view(run.domain).like.device)
-    measured = measure(run.network, here, run.normalization, crop)
+    measured = run.measure(here, crop)
     every = part.labels.new_tensor(range(len(part)))
     seen = crop_and_flip(part.images, every, crop, False, None).permute(0, 2, 3, 1)
     return Answers(seen.cpu().numpy(), part.labels.cpu().numpy(), measured.probabilities.cpu().numpy(), run.class_names)

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from madlab.benchmarks.domain import Domain, Split
-from madlab.benchmarks.loader import batches
+from madlab.benchmarks.loader import batches, steps_of
 from madlab.device import autocast
 from madlab.errors import MadlabError, kind_and_reason
 from madlab.forward import laid_out
 from madlab.runs.rates import peak_rates, warmup_cosine
-from madlab.runs.recipe import Recipe
+from madlab.runs.recipe import MOST_AT_ONCE, Recipe
 from madlab.runs.step import Kind, Step
 from madlab.sizes import ImageSize, image_size
 from madlab.view import DomainView
@@ -100,7 +100,7 @@ def train_epoch(
     """
     view.train()
     train, crop = domain.train, crop_of(image_size(view.network), domain.size, recipe)
-    steps = math.ceil((len(train) - 1) / recipe.batch_size)  # the loader leaves out a last batch of a single image
+    steps = steps_of(len(train), recipe.batch_size)
     loader = training_batches(domain, recipe, crop, epoch, domain.normalization)
     step = step or Step(view, recipe, optimiser, loss_weights(domain, recipe))
     side = round(COARSE_SIDE * crop) if epoch < recipe.coarse * recipe.epochs else None
@@ -171,15 +171,28 @@ class Measured:
 
 
 @torch.no_grad()
-def measure(network: nn.Module, split: Split, normalization: dict[str, list[float]], crop: int) -> Measured:
-    """Run a network in eval mode on the centre crops of a split."""
-    correct, probabilities, loss = [], [], torch.zeros((), device=split.images.device)
-    for images, labels in batches(split.images, split.labels, 250, crop, normalization=normalization):
+def logits_of(
+    network: nn.Module, images: Tensor, normalization: dict[str, list[float]], crop: int, at_once: int = MOST_AT_ONCE
+) -> Iterator[Tensor]:
+    """Logits (B, classes) of the centre crops of uint8 images (N, H, W, 3), in their order, `at_once` at a time."""
+    no_labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+    for batch, _ in batches(images, no_labels, at_once, crop, normalization=normalization):
         with autocast(images.device):
-            logits = network(laid_out(images, network))
+            logits = network(laid_out(batch, network))
+        yield logits.float()
+
+
+@torch.no_grad()
+def measure(
+    network: nn.Module, split: Split, normalization: dict[str, list[float]], crop: int, at_once: int = MOST_AT_ONCE
+) -> Measured:
+    """Run a network in eval mode on the centre crops of a split, `at_once` images at a time."""
+    correct, probabilities, loss = [], [], torch.zeros((), device=split.images.device)
+    parts = logits_of(network, split.images, normalization, crop, at_once)
+    for logits, labels in zip(parts, split.labels.split(at_once), strict=True):
         correct.append(logits.argmax(1) == labels)
-        probabilities.append(logits.float().softmax(1))
-        loss = loss + F.cross_entropy(logits.float(), labels, reduction="sum")
+        probabilities.append(logits.softmax(1))
+        loss = loss + F.cross_entropy(logits, labels, reduction="sum")
     return Measured(torch.cat(correct), loss.item() / len(split), split.labels, torch.cat(probabilities))
 
 

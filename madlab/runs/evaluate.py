@@ -17,7 +17,8 @@ from madlab.device import chosen_device
 from madlab.errors import MadlabError, remark
 from madlab.files.locks import hold
 from madlab.runs.config import RunConfig
-from madlab.runs.epoch import Measured, measure
+from madlab.runs.epoch import Measured
+from madlab.runs.folder import check_same_split
 from madlab.runs.loaded import LoadedRun, load_run
 from madlab.runs.recalibrate import round_domain
 from madlab.runs.record import RESULT, Result, Rounded, Run, pack_correct
@@ -48,7 +49,7 @@ def tested(
     trained = load_run(run, base, device)
     data = domain_of(trained, domain)
     test = data.test.to(chosen_device(device))
-    return measure(trained.network, test, trained.normalization, trained.crop(data.size))
+    return trained.measure(test, trained.crop(data.size))
 
 
 def round_run(
@@ -87,15 +88,22 @@ def round_run(
 def _rounded(run: LoadedRun, bits: int, domain: Domain, file: Path) -> Rounded:
     name, recipe = f"{run.domain} in {bits} bits", run.config.recipe
     trained_on = with_validation(domain) if recipe.trainval else domain
-    round_domain(run.net, run.domain, name, bits, trained_on, run.crop(domain.size), recipe.batch_size, recipe.seed)
+    round_domain(
+        run.net,
+        run.domain,
+        name,
+        bits,
+        trained_on,
+        run.crop(domain.size),
+        recipe.batch_size,
+        recipe.seed,
+        recipe.moves,
+    )
     run.net.save_domain(name, file, bits=bits, norms="folded")
     stored = asdict(run.net.stored_bytes(name, bits, "folded"))
     run.net.remove_domain(name)
     loaded = replace(run, domain=run.net.load_domain(file, name=name))
-    val, test = (
-        measure(loaded.network, split, loaded.normalization, loaded.crop(domain.size))
-        for split in (domain.val, domain.test)
-    )
+    val, test = (loaded.measure(split, loaded.crop(domain.size)) for split in (domain.val, domain.test))
     run.net.remove_domain(name)
     validation = None if run.config.recipe.trainval else val.accuracy
     return Rounded(stored, validation, test.accuracy, pack_correct(test.correct.cpu()))
@@ -164,11 +172,6 @@ def _warn_of_another_split(run: LoadedRun, source: str) -> None:
 
 def _own_images(run: LoadedRun) -> str:
     """Where the images are that a run was trained on; MadlabError if they have been split anew since."""
-    source = run.config.source
-    assert source is not None
-    if run.config.split not in (None, split_digest(source)):
-        raise MadlabError(
-            f"The images of {source} were split anew since the run {run.path}, which may have trained on what are test "
-            "images now: bring the old split file back, or train again."
-        )
-    return source
+    assert run.config.source is not None
+    check_same_split(run.config, run.path)
+    return run.config.source

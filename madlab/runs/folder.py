@@ -14,7 +14,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as schema
 from torch import Tensor
 
-from madlab.benchmarks import is_folder
+from madlab.benchmarks import is_folder, split_digest
 from madlab.benchmarks.domain import Domain, match_classes
 from madlab.benchmarks.walk import hidden
 from madlab.errors import MadlabError
@@ -44,6 +44,18 @@ def check_place(folder: Path, source: str) -> None:
     """
     if is_folder(source) and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(source)):
         raise MadlabError(f"{folder} lies inside the data of {source}, where folders are classes: choose another one.")
+
+
+def check_same_split(config: RunConfig, where: Path | str) -> None:
+    """Raise MadlabError if the images of a run have been split in another way since; where: its folder or file."""
+    source = config.source
+    if source is None or config.split is None or not os.path.exists(source):
+        return
+    if split_digest(source) != config.split:
+        raise MadlabError(
+            f"The images of {source} were split anew since the run {where}, which may have trained on what are test "
+            "images now: bring the old split file back, or train again."
+        )
 
 
 def check_config(folder: Path, config: RunConfig) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from madlab.backbones import load_base
+from madlab.benchmarks.split import Split
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
 from madlab.facts import DomainFacts, with_defaults
@@ -16,7 +17,7 @@ from madlab.hub import NotHere
 from madlab.network import MultiDomainNet
 from madlab.prediction import Guess, Picture, prepared_size
 from madlab.runs.config import RunConfig
-from madlab.runs.epoch import crop_of
+from madlab.runs.epoch import Measured, crop_of, measure
 from madlab.runs.folder import ADAPTER
 from madlab.runs.record import RESULT, Epoch, Result, read_log
 from madlab.runs.training import network_to_evaluate
@@ -74,6 +75,10 @@ class LoadedRun:
         """Side of the window, in pixels, of images whose short side is `side` pixels."""
         return crop_of(self.size, side, self.config.recipe)
 
+    def measure(self, split: Split, crop: int) -> Measured:
+        """What the network does on a split of images, in windows of `crop` pixels."""
+        return measure(self.network, split, self.normalization, crop, self.config.recipe.at_once)
+
     def predict(self, images: Picture | list[Picture], top: int = 3) -> list[list[Guess]]:
         """The most probable classes of pictures, as `MultiDomainNet.predict` takes them and returns them."""
         return self.net.predict(images, self.domain, top)
@@ -95,8 +100,7 @@ def load_run(
     config, where = RunConfig.read(run), chosen_device(device)
     if not os.path.lexists(Path(run) / ADAPTER):
         check_finished(run)
-    network = base_of(config, run) if base is None else base if isinstance(base, nn.Module) else load_base(str(base))
-    net = MultiDomainNet(network)
+    net = MultiDomainNet(network_of(base, config, run))
     name = net.load_domain(Path(run) / ADAPTER)
     _check_adapter(config, net.view(name).facts, Path(run) / ADAPTER)
     return LoadedRun(Path(run), config, net.to(where), name)
@@ -120,6 +124,13 @@ def _check_adapter(config: RunConfig, facts: DomainFacts, file: Path) -> None:
     }
     if differing := [name for name, alike in same.items() if not alike]:
         raise MadlabError(f"{file} is not of the run that its config.json asks for ({', '.join(differing)}): train it.")
+
+
+def network_of(base: nn.Module | Path | str | None, config: RunConfig, where: Path | str) -> nn.Module:
+    """The base network that was given, or what `load_base` makes of a name; without one, the config's (`base_of`)."""
+    if base is None:
+        return base_of(config, where)
+    return base if isinstance(base, nn.Module) else load_base(str(base))
 
 
 def base_of(config: RunConfig, where: Path | str) -> nn.Module:

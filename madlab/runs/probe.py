@@ -88,7 +88,7 @@ def start_head(view: DomainView, domain: Domain, recipe: Recipe, crop: int) -> N
     other. All else is left as it was. crop: side of the images in pixels.
     """
     if view.method.adapts_batchnorm:
-        recalibrate(view, domain, crop, recipe.batch_size, recipe.seed)
+        recalibrate(view, domain, crop, recipe.batch_size, recipe.seed, recipe.moves)
     features, labels = features_of(view.eval(), domain, recipe, crop, epoch=0, limit=ENOUGH)
     fit(view.head, features, labels, START, recipe.smoothing, loss_weights(domain, recipe))
 

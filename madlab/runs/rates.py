@@ -86,7 +86,9 @@ def head_factor(view: DomainView, domain: Domain, recipe: Recipe, crop: int) -> 
 def first_batches(domain: Domain, recipe: Recipe, crop: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Training images, normalised, and their labels, in an order of the recipe's seed, to measure a rate on."""
     generator, train = torch.Generator().manual_seed(recipe.seed), domain.train
-    return batches(train.images, train.labels, recipe.batch_size, crop, domain.flip, generator, domain.normalization)
+    augment = "crop" if recipe.augment == "trivial" else recipe.augment  # colours move no rate, and take long
+    how = domain.flip, generator, domain.normalization, augment
+    return batches(train.images, train.labels, recipe.batch_size, crop, *how)
 
 
 @contextmanager

@@ -20,15 +20,26 @@ from madlab.network import MultiDomainNet
 from madlab.view import DomainView
 
 
-def recalibrate(view: DomainView, domain: Domain, crop: int, batch_size: int = 64, seed: int = 0) -> None:
+def old_share(view: DomainView, steps: int) -> float:
+    """How much of a domain's running statistics is older than the last `steps` batches, at most; 0 without any.
+
+    A norm with momentum m takes in a share m of each batch; one without averages all batches that it ever saw.
+    """
+    norms = [norm for norm in view.norm_layers().values() if isinstance(norm, _BatchNorm)]
+    return max((1.0 if norm.momentum is None else (1 - norm.momentum) ** steps for norm in norms), default=0.0)
+
+
+def recalibrate(
+    view: DomainView, domain: Domain, crop: int, batch_size: int = 64, seed: int = 0, moves: bool = True
+) -> None:
     """Measure the running statistics of a domain's BatchNorm layers anew, on its training images; no label is read.
 
     Mean and variance of every layer become the averages over the batches of one pass, as PyTorch's `update_bn` takes
     them (Izmailov et al., arXiv 1803.05407). They are all of one size, at most batch_size, because a last one of two
     images would count as much as the others; what does not divide, fewer images than there are batches, is left out.
     The images come in random order, because batches of one class each would have other means and smaller variances,
-    normalised as the domain's network expects them, and their windows, `crop` pixels wide, are cut at random as in
-    training. Dropout and the like stay off, as in use.
+    normalised as the domain's network expects them, and their windows, `crop` pixels wide, are cut at random, unless
+    `moves` is False, which takes the centre. Dropout and the like stay off, as in use.
 
     Nothing else of the domain changes, and nothing at all if there is an error; it is in eval mode afterwards. Raises
     MadlabError for a method whose BatchNorm is the base's own, for norms that were stored folded, for windows wider
@@ -46,7 +57,15 @@ def recalibrate(view: DomainView, domain: Domain, crop: int, batch_size: int = 6
     count = math.ceil(len(train) / batch_size)
     batch_size = max(2, len(train) // count)
     normalization = dict(view.facts.normalization) or domain.normalization
-    images = batches(train.images, train.labels, batch_size, crop, generator=generator, normalization=normalization)
+    images = batches(
+        train.images,
+        train.labels,
+        batch_size,
+        crop,
+        generator=generator,
+        normalization=normalization,
+        augment="crop" if moves else "none",
+    )
     norms = [norm for norm in view.norm_layers().values() if isinstance(norm, _BatchNorm)]
     momenta, before = [norm.momentum for norm in norms], [copy.deepcopy(norm.state_dict()) for norm in norms]
     try:
@@ -94,13 +113,14 @@ def round_domain(
     crop: int,
     batch_size: int = 64,
     seed: int = 0,
+    moves: bool = True,
 ) -> None:
     """Add a domain: a trained one with its adapter rounded to so many bits, and its statistics measured anew.
 
     Those of the exact filters do not fit the rounded ones. A method that keeps the base's BatchNorm keeps it here, too.
     `net.save_domain(name, path, bits, "folded")` stores the new domain and takes no more of its adapter. data, crop,
-    batch_size, seed: as in `recalibrate`. Raises MadlabError where `save_domain`, `load_domain` and `recalibrate` do;
-    then no domain is added.
+    batch_size, seed, moves: as in `recalibrate`. Raises MadlabError where `save_domain`, `load_domain` and
+    `recalibrate` do; then no domain is added.
     """
     if name in net.domains:
         raise MadlabError(f"There is already a domain {name!r}: choose another name or remove it first.")
@@ -111,7 +131,7 @@ def round_domain(
     view = net.view(name)
     if view.method.adapts_batchnorm:
         try:
-            recalibrate(view, data, crop, batch_size, seed)
+            recalibrate(view, data, crop, batch_size, seed, moves)
         except BaseException:
             net.remove_domain(name)  # statistics that fit nothing look like any others
             raise

@@ -12,6 +12,8 @@ from madlab.files.schemas import STRICT, Whole, sentence
 
 Rate = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+MOST_AT_ONCE = 250
+"""Images of a batch in evaluation, at most."""
 FINISH = 0.2
 """Share of the epochs, the last ones, in which `Recipe.finish_bits` rounds."""
 
@@ -80,6 +82,16 @@ class Recipe:
         straight-through gradients (`adapters.rounding.rounded`).
         """
         return self.finish_bits if epoch >= self.epochs - max(1, round(FINISH * self.epochs)) else None
+
+    @property
+    def moves(self) -> bool:
+        """Whether the windows of training images are cut at random, and not from the centre."""
+        return self.augment in ("crop", "trivial")
+
+    @property
+    def at_once(self) -> int:
+        """Images of a batch in evaluation, which needs a fraction of a step's memory per image."""
+        return min(MOST_AT_ONCE, 4 * self.batch_size)
 
     def may_keep(self, epoch: int) -> bool:
         """Whether this epoch, counted from 0, may be the best: of a run that rounds, only those that were rounded."""

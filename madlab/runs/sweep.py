@@ -6,7 +6,7 @@ that fails does not stop the others.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -16,7 +16,7 @@ from madlab.adapters import METHODS
 from madlab.adapters.base import join_method, split_method, whole_number
 from madlab.adapters.rounding import check_bits
 from madlab.backbones import load_base
-from madlab.benchmarks import flips, load_domain, short_name, source_of, split_digest, split_source
+from madlab.benchmarks import flips, load_domain, short_name, source_of, split_source
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
 from madlab.facts import method_and_options
@@ -32,7 +32,7 @@ from madlab.runs.live import State, watched
 from madlab.runs.logs import make_log
 from madlab.runs.recipe import RecipeOptions, make_recipe
 from madlab.runs.record import Result, Run
-from madlab.runs.train import check_backend, checked_layers
+from madlab.runs.train import check_backend, checked_layers, config_for
 from madlab.sizes import image_size, name_of
 
 MOST_SEEDS = 1000
@@ -105,25 +105,20 @@ class Plan:
                     cells[folder] = Cell(folder, domain, given, recipe.epochs, self.bits)
         return list(cells.values())
 
-    def check_started(self, cell: Cell, network: nn.Module) -> None:
+    def check_started(self, cell: Cell, base: BaseUsed) -> None:
         """Raise MadlabError if the run is on disk already, but damaged or started with other options."""
         if cell.trained:
             Run.read(cell.folder)
         elif not cell.epochs_done():
             return
-        before, options = RunConfig.read(cell.folder), cell.options
-        config = replace(
-            before,
-            source=cell.domain,
-            base=BaseUsed(name_of(network), fingerprint(network), options["base"]),
-            method=options["method"],
-            options=options["options"],
-            layers=options["layers"],
-            head=options["head"],
-            compile=options["compile"],
-            flip=options.get("flip", before.flip or flips(cell.domain)),
-            recipe=make_recipe(self.recipe | {"seed": options["seed"]}),
-            split=split_digest(cell.domain),
+        options = cell.options
+        config = config_for(
+            RunConfig.read(cell.folder).domain,  # what a folder is called is known once it is loaded
+            cell.domain,
+            options.get("flip", flips(cell.domain)),
+            base,
+            make_recipe(self.recipe | {"seed": options["seed"]}),
+            **{field: options[field] for field in ("method", "options", "layers", "head", "compile")},
         )
         check_config(cell.folder, config)
 
@@ -195,8 +190,9 @@ def sweep(
     for source in sources if split is not None else ():
         split_source(source, str(split))
     _try_methods(network, grid)
+    used = BaseUsed(name_of(network), fingerprint(network), base)
     for cell in cells:
-        grid.check_started(cell, network)
+        grid.check_started(cell, used)
     pending = [cell for cell in cells if not cell.finished]
     size = recipe.get("size") or image_size(network).resize
     images = {name: len(load_domain(name, size).train) for name in dict.fromkeys(cell.domain for cell in pending)}

@@ -17,8 +17,8 @@ from torch import nn
 from madlab.backbones import load_base
 from madlab.benchmarks import flips, load_domain, source_of, split_digest, split_source
 from madlab.benchmarks.domain import Domain
-from madlab.device import chosen_device
-from madlab.errors import MadlabError, remark
+from madlab.device import chosen_device, out_of_memory
+from madlab.errors import MadlabError, reason, remark
 from madlab.facts import method_and_options
 from madlab.files.locks import hold
 from madlab.files.plain import check_writable, write_bytes
@@ -26,7 +26,7 @@ from madlab.files.schemas import sentence
 from madlab.guard import fingerprint
 from madlab.runs.config import CONFIG, BaseUsed, RunConfig
 from madlab.runs.epoch import Diverged
-from madlab.runs.folder import FAILURE, check_place, claim, clear_leftovers
+from madlab.runs.folder import FAILURE, check_place, check_same_split, claim, clear_leftovers
 from madlab.runs.loaded import base_of
 from madlab.runs.logs import make_log
 from madlab.runs.recipe import Recipe, RecipeOptions, make_recipe
@@ -34,6 +34,9 @@ from madlab.runs.record import RESULT, Epoch, Result, Run
 from madlab.runs.step import NO_GRAPH
 from madlab.runs.training import Training
 from madlab.sizes import image_size, name_of
+
+DEBUGGING = ("eager", "aot_eager")
+"""Backends of torch.compile that trace a step and compile nothing, which PyTorch does not list."""
 
 
 def train(
@@ -97,19 +100,9 @@ def train(
     network = base if isinstance(base, nn.Module) else load_base(str(base))
     check_precision(network)
     data = _load(domain, network, flip, settings.size)
-    config = _config(
-        domain=data.name,
-        source=source,
-        flip=data.flip,
-        base=BaseUsed(name_of(network), fingerprint(network), named),
-        method=method,
-        options=options,
-        layers=layers,
-        head=head,
-        compile=compile,
-        recipe=settings,
-        split=None if source is None else split_digest(source),
-    )
+    used = BaseUsed(name_of(network), fingerprint(network), named)
+    asked = {"method": method, "options": options, "layers": layers, "head": head, "compile": compile}
+    config = config_for(data.name, source, data.flip, used, settings, **asked)
 
     def run() -> Result:
         # By name, because PyTorch would ask the driver of every GPU, also of one that it cannot use.
@@ -121,13 +114,12 @@ def train(
                 if folder is not None:
                     write_bytes(folder / FAILURE, f"{error}\n".encode())
                 raise
-            except torch.OutOfMemoryError as error:
+            except (RuntimeError, MemoryError) as error:
+                if (sentence := _remedy(error, where)) is None:
+                    raise
                 if folder is not None:
                     write_bytes(folder / FAILURE, traceback.format_exc().encode())
-                raise MadlabError(
-                    f"The training does not fit into the memory of {where}: choose a smaller batch size, with "
-                    "accumulate for the same step, smaller images, or the CPU."
-                ) from error
+                raise MadlabError(sentence) from error
 
     if folder is None:
         return run()
@@ -138,13 +130,28 @@ def train(
         return result
 
 
+def _remedy(error: Exception, device: torch.device) -> str | None:
+    """What to do about an error of PyTorch that the training's own settings can help; None for all others."""
+    if out_of_memory(error):
+        remedy = "smaller images" if device.type == "cpu" else "smaller images, or the CPU"
+        return (
+            f"The training does not fit into the memory of {device}: choose a smaller batch size, with accumulate for "
+            f"the same step, or {remedy}."
+        )
+    if type(error).__module__.startswith(("torch._dynamo.", "torch._inductor.")):
+        cause = reason(getattr(error, "inner_exception", error))
+        return f'The step cannot be compiled here ({cause}): choose another backend, or compile="none".'
+    return None
+
+
 def check_backend(compile: str | None) -> None:
     """Raise MadlabError for what is neither NO_GRAPH nor a backend of torch.compile; graphs are our own (runs.step)."""
     if compile in (None, NO_GRAPH):  # not even asked, because loading the backends takes seconds
         return
-    if compile in torch.compiler.list_backends(exclude_tags=()) and compile != "cudagraphs":
+    backends = [name for name in torch.compiler.list_backends() if name != "cudagraphs"]
+    if compile in backends or compile in DEBUGGING:
         return
-    choices = ", ".join([NO_GRAPH, *(name for name in torch.compiler.list_backends() if name != "cudagraphs")])
+    choices = ", ".join([NO_GRAPH, *backends])
     raise MadlabError(
         f"There is no backend {compile!r:.60} for a step: choose one of {choices}, or leave it out, which on a GPU "
         "records each step as one CUDA graph."
@@ -185,9 +192,14 @@ def _load(domain: Domain | Path | str, network: nn.Module, flip: bool | None, re
     return load_domain(domain, size=size.resize, flip=flip)
 
 
-def _config(recipe: Recipe, **fields: Any) -> RunConfig:
+def config_for(domain: str, source: str | None, flip: bool, base: BaseUsed, recipe: Recipe, **fields: Any) -> RunConfig:
+    """The config of a run on the domain as it is now; MadlabError where it is not possible.
+
+    fields: method, options, layers, head and compile, as `RunConfig` has them.
+    """
+    split = None if source is None else split_digest(source)
     try:
-        return RunConfig(recipe=recipe, **fields)
+        return RunConfig(domain=domain, source=source, flip=flip, base=base, recipe=recipe, split=split, **fields)
     except ValidationError as error:
         raise MadlabError(f"The run is not possible: {sentence(error)}.") from None
 
@@ -197,7 +209,7 @@ def repeat(config: Path | str, out: Path | str | None = None, **changes: Any) ->
 
     config: the file, or its run folder. changes: arguments of `train` that replace what the config says; another method
     begins with its own options. Raises MadlabError if the base network is not the one of the config, unless `changes`
-    name one, and where `train` does.
+    name one, if its images were split in another way since, and where `train` does.
     """
     before = RunConfig.read(config)
     arguments: dict[str, Any] = {
@@ -218,6 +230,8 @@ def repeat(config: Path | str, out: Path | str | None = None, **changes: Any) ->
                 f"{before.base.source} is not the base network of {config} any more: name one (--base NAME) if another "
                 "will do."
             )
+    if not {"domain", "split"} & changes.keys():
+        check_same_split(before, config)
     if arguments["domain"] is None:
         raise MadlabError(f"{config} does not say where the images are: give them (--domain FOLDER, or domain=...).")
     return train(out=out, **arguments)

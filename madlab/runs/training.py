@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from madlab.adapters.rounding import rounded
 from madlab.benchmarks.domain import Domain, Split, with_validation
-from madlab.benchmarks.loader import batches
+from madlab.benchmarks.loader import batches, steps_of
 from madlab.errors import MadlabError, remark
 from madlab.files.pictures import write_picture
 from madlab.network import MultiDomainNet
@@ -39,16 +39,16 @@ from madlab.runs.epoch import (
 from madlab.runs.folder import ADAPTER, BATCH, CHECKPOINT, Checkpoint, CheckpointFacts, digests_of, images_of
 from madlab.runs.probe import fit_epoch, has_linear_head, start_head, trains_head_alone
 from madlab.runs.rates import head_factor, make_optimiser, peak_rates
-from madlab.runs.recalibrate import recalibrate
+from madlab.runs.recalibrate import old_share, recalibrate
 from madlab.runs.record import Epoch, Result, best_epoch, pack_correct, write_log
 from madlab.runs.step import make_step
 from madlab.sizes import image_size
 from madlab.stored import Form, decode, encode, numbers, settled, stored_bytes
 from madlab.view import DomainView
 
-FEW_STEPS = 7
-"""Per epoch: with fewer, more than half of BatchNorm's running statistics, which take in a tenth of each batch, are of
-the filters before the epoch. On tiny folders they lagged so far behind that the validation loss doubled."""
+MOST_OLD = 0.5
+"""Share of BatchNorm's running statistics that may be of the filters before the epoch. Seven steps get below it, where
+a norm takes in a tenth of each batch. On tiny folders they lagged so far behind that the validation loss doubled."""
 
 
 class Training:
@@ -120,8 +120,8 @@ class Training:
 
     @property
     def steps(self) -> int:
-        """Batches of an epoch; the loader leaves out a last one of a single image."""
-        return math.ceil((len(self.domain.train) - 1) / self.config.recipe.batch_size)
+        """Batches of an epoch."""
+        return steps_of(len(self.domain.train), self.config.recipe.batch_size)
 
     def _look(self) -> None:
         """Compute the validation loss before the first step, so that a fault shows now and not in an hour."""
@@ -154,9 +154,9 @@ class Training:
     def _refresh(self, epoch: int) -> None:
         """Measure BatchNorm's statistics anew where an epoch, counted from 0, has too few steps to keep them fresh."""
         recipe = self.config.recipe
-        if self.view.method.adapts_batchnorm and self.steps < FEW_STEPS:
+        if self.view.method.adapts_batchnorm and old_share(self.view, self.steps) > MOST_OLD:
             with rounded(numbers(self.view).values(), recipe.bits(epoch)):
-                recalibrate(self.view, self.domain, self.crop, recipe.batch_size, recipe.seed)
+                recalibrate(self.view, self.domain, self.crop, recipe.batch_size, recipe.seed, recipe.moves)
 
     def _validate(self, epoch: int) -> tuple[float, float]:
         """Loss and accuracy on validation, in the form in which the recipe trains in this epoch."""
@@ -316,7 +316,7 @@ class Training:
 
     def _measure(self, split: Split) -> Measured:
         network = network_to_evaluate(self.net, self.domain.name)
-        return measure(network, split, self.domain.normalization, self.crop)
+        return measure(network, split, self.domain.normalization, self.crop, self.config.recipe.at_once)
 
     def _elapsed(self) -> float:
         return self.seconds + time.monotonic() - self.began

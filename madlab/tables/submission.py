@@ -12,14 +12,13 @@ import torch
 from madlab.benchmarks.annotations import submission_accuracies, write_results
 from madlab.benchmarks.decathlon import DECATHLON, test_images
 from madlab.benchmarks.fetch import cache_folder
-from madlab.benchmarks.loader import batches
 from madlab.benchmarks.protocol import Protocol
 from madlab.benchmarks.score import decathlon_score
 from madlab.benchmarks.split import Split
-from madlab.device import autocast, chosen_device
+from madlab.device import chosen_device
 from madlab.errors import MadlabError
-from madlab.forward import laid_out
 from madlab.runs.config import RunConfig
+from madlab.runs.epoch import logits_of
 from madlab.runs.loaded import load_run
 
 
@@ -49,8 +48,9 @@ def write_submission(
         trained = load_run(run, base, device)
         split = Split(*test_images(name, root, protocol)).shrunk(trained.size.resize)
         crop = trained.crop(min(split.images.shape[1:3]))
-        images = split.images.to(device)
-        predictions[name] = split.labels, _predict(trained.network, images, trained.normalization, crop)
+        at_once = trained.config.recipe.at_once
+        logits = logits_of(trained.network, split.images.to(device), trained.normalization, crop, at_once)
+        predictions[name] = split.labels, torch.cat([part.argmax(1).cpu() for part in logits])
     write_results(path, predictions, protocol)
     return list(predictions)
 
@@ -65,16 +65,3 @@ def score_submission(path: Path | str, labels: Path | str, protocol: Protocol = 
     return "\n".join(
         [*lines, f"S over {len(accuracies)} of {len(protocol.domains)} domains: {decathlon_score(accuracies):.0f}"]
     )
-
-
-@torch.no_grad()
-def _predict(
-    network: torch.nn.Module, images: torch.Tensor, normalization: dict[str, list[float]], crop: int
-) -> torch.Tensor:
-    """The most likely class of each centre crop, int64 (N,) on the CPU; images: uint8 (N, H, W, 3)."""
-    no_labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-    classes = []
-    for batch, _ in batches(images, no_labels, 250, crop, normalization=normalization):
-        with autocast(images.device):
-            classes.append(network(laid_out(batch, network)).argmax(1).cpu())
-    return torch.cat(classes)

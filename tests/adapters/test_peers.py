@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from madlab.adapters import METHODS, LowRankDelta
-from madlab.adapters.peers import EQUATIONS, PeftAdapter
+from madlab.adapters.peers import PEERS, PeftAdapter
 from madlab.backbones import pocket_densenet, resnet26
 from madlab.errors import MadlabError
 from madlab.guard import fingerprint
@@ -252,8 +252,8 @@ def test_our_lora_agrees_with_peft_on_the_same_matrices(peft, kernel, alpha):
 def test_peft_is_listed_but_not_imported_and_its_absence_is_told(monkeypatch):
     code = "import sys, madlab; print([name for name in madlab.METHODS if ':' in name]); print('peft' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert printed.splitlines() == [str([f"peft:{kind}" for kind in EQUATIONS]), "False"]
-    assert sorted(EQUATIONS) == sorted([*KINDS, *THROUGH_FILTERS])
+    assert printed.splitlines() == [str([f"peft:{kind}" for kind in PEERS]), "False"]
+    assert sorted(PEERS) == sorted([*KINDS, *THROUGH_FILTERS])
     monkeypatch.setitem(sys.modules, "peft", None)
     net = MultiDomainNet(small())
     for name in [name for name in METHODS if name.startswith("peft:")]:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 import madlab
 from madlab import cli
 from madlab.adapters import METHODS
+from madlab.adapters.base import split_method
 from madlab.analysis.diagnosis import diagnose, filter_change, filter_turn, gather
 from madlab.analysis.diagnosis.change import batchnorm_change, has_statistics_of_base, head_growth
 from madlab.analysis.diagnosis.signatures import BATCHNORM, DIVERGED, EPOCHS, SIGNATURES, TOO_HIGH, UNFINISHED
@@ -255,9 +256,11 @@ def test_a_config_of_an_unknown_or_of_another_method(place: Path, tmp_path: Path
     file = tmp_path / "run/config.json"
     for method, words in (
         ("magic", "unknown method 'magic'"),
-        ("finetune", r"is of the method mad, its config\.json of"),
+        ("finetune", r"is not of the run that its config\.json asks for \(method"),
+        ("mad:1", r"is not of the run that its config\.json asks for \(options"),
     ):
-        config = json.loads(file.read_text()) | {"method": method, "options": {}}
+        name, rank = split_method(method)
+        config = json.loads(file.read_text()) | {"method": name, "options": {} if rank is None else {"rank": rank}}
         file.write_text(json.dumps(config))
         with pytest.raises(MadlabError, match=words):
             diagnose(tmp_path / "run")

@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from torch import nn
 
 import madlab
 from madlab.benchmarks import loader
+from madlab.cli.terminal import ending
 from madlab.device import chosen_device
 from madlab.errors import MadlabError
+from madlab.runs import training
 from madlab.runs.cell import Cell
-from madlab.runs.train import repeat
+from madlab.runs.recalibrate import old_share
+from madlab.runs.train import check_backend, repeat
 from madlab.runs.training import Training
 
 
@@ -53,13 +57,89 @@ def test_a_gpu_that_is_counted_and_cannot_be_used_is_left_alone(place: Path, mon
         chosen_device("cuda")
 
 
-def test_a_gpu_that_is_too_small_is_told_in_a_sentence(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+NO_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 9.07 GB, other allocations: 1 MB, max allowed: 9.07 GB)."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+    MemoryError(),
+]
+"""As CUDA, MPS and the CPU say it, and Python."""
+
+
+@pytest.mark.parametrize("error", NO_MEMORY)
+def test_a_device_that_is_too_small_is_told_in_a_sentence(
+    error: Exception, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def full(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        raise error
 
     monkeypatch.setattr(Training, "_epoch", full)
     with pytest.raises(MadlabError, match="does not fit into the memory of cpu: choose a smaller batch size"):
-        run(place, "small GPU")
+        run(place, "too small")
+    with ending() as end:
+        full()
+    assert end.code == 2 and "madlab: The memory of the device is not enough" in capsys.readouterr().err
+
+
+def test_an_error_that_no_memory_would_help_stays_one(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("shape '[2, 3]' is invalid for input of size 5")
+
+    monkeypatch.setattr(Training, "_epoch", fail)
+    with pytest.raises(RuntimeError, match="is invalid for input"):
+        run(place, "a fault")
+    with pytest.raises(RuntimeError, match="is invalid for input"), ending():
+        fail()
+
+
+def test_a_step_that_cannot_be_compiled_is_told_in_a_sentence(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine without a C++ compiler."""
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    def fail(*_: object) -> None:
+        raise BackendCompilerFailed("inductor", RuntimeError("no C++ compiler"), None)
+
+    monkeypatch.setattr(Training, "_epoch", fail)
+    with pytest.raises(MadlabError, match=r"cannot be compiled here .*no C\+\+ compiler.*compile=\"none\""):
+        run(place, "no compiler", compile="inductor")
+
+
+@pytest.mark.parametrize("name", ["relu_compile_error_TESTING_ONLY", "cudagraphs", "inductors"])
+def test_a_backend_is_one_of_those_that_are_listed(name: str) -> None:
+    with pytest.raises(MadlabError, match=f"no backend '{name}'"):
+        check_backend(name)
+
+
+@pytest.mark.parametrize(
+    "momentum, steps, share",
+    [(0.1, 6, 0.531441), (0.1, 7, 0.4782969), (0.01, 60, 0.547157), (None, 10**6, 1), (1, 1, 0)],
+)
+def test_how_old_running_statistics_are(momentum: float | None, steps: int, share: float) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=momentum), nn.AdaptiveAvgPool2d(1))
+    net = madlab.MultiDomainNet(nn.Sequential(*network, nn.Flatten(), nn.Linear(4, 2)))
+    net.add_domain("own", 2)
+    assert old_share(net.view("own"), steps) == pytest.approx(share, abs=1e-5)
+
+
+def test_norms_that_take_in_little_of_each_batch_are_measured_anew(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten steps an epoch are enough where each batch counts for a tenth, and not where it counts for a hundredth."""
+    measured: list[bool] = []
+
+    def noted(*given: Any) -> None:
+        measured.append(given[-1])
+
+    monkeypatch.setattr(training, "recalibrate", noted)
+    for momentum, augment in ((0.1, "crop"), (0.01, "crop"), (0.01, "flip")):
+        base = madlab.load_base(str(place / "small.safetensors"))
+        for module in base.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = momentum
+        madlab.train(
+            place / "noise", "mad:2", base=base, epochs=1, batch_size=2, augment=augment, progress=False, device="cpu"
+        )
+    assert measured == [True, False]
 
 
 @pytest.mark.parametrize("kind, waits", [("cuda", False), ("mps", True), ("cpu", True)])

@@ -23,6 +23,7 @@ from madlab.errors import MadlabError, MadlabWarning
 from madlab.runs.config import RunConfig
 from madlab.runs.epoch import class_weights, training_batches
 from madlab.runs.recipe import Recipe
+from madlab.runs.train import repeat
 
 SHORT = {"epochs": 1, "batch_size": 8, "progress": False, "device": "cpu"}
 
@@ -76,6 +77,8 @@ def test_a_run_is_not_tested_on_images_that_it_may_have_seen(place: Path, tmp_pa
         madlab.divide(place / "pets", "70/15/15", seed=3)
         with pytest.raises(MadlabError, match="split anew since the run"):
             madlab.evaluate(place / "seen")
+        with pytest.raises(MadlabError, match="split anew since the run"):
+            repeat(place / "seen")
         with pytest.raises(MadlabError, match=r"other options \(split [0-9a-f]{8}, now"):
             train(place, "seen", resume=True)
         # The same images elsewhere may be split in another way as well; with the run's own split nothing is said.

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import madlab
-from madlab.adapters.peers import LIMITS
+from madlab.adapters.peers import PEERS
 from madlab.benchmarks.domain import Domain, Split
 from madlab.errors import MadlabError
 from madlab.runs.config import BaseUsed, RunConfig
@@ -65,7 +65,8 @@ def noise(names=("a", "b", "c")):
 def base(method):
     torch.manual_seed(0)
     network = Small()
-    if method in {f"peft:{kind}" for kind in LIMITS}:  # PEFT cannot adapt or merge grouped convolutions
+    peer = PEERS.get(method.removeprefix("peft:"))
+    if method.startswith("peft:") and peer is not None and peer.limits:  # PEFT cannot adapt or merge grouped ones
         network.body[6] = nn.Conv2d(12, 12, 3, padding=1)
     return network
 

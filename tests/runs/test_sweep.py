@@ -131,6 +131,13 @@ def test_a_finished_run_of_another_recipe_is_not_taken_for_this_one(place, here)
     assert times(place / "here") == before
 
 
+def test_a_mirrored_run_is_not_taken_for_one_of_a_domain_that_is_not_mirrored(tmp_path):
+    given = {"epochs": 1, "crop": 8, "progress": False, "device": "cpu"}
+    madlab.train("signs", "frozen", out=tmp_path / "signs/frozen/seed0", flip=True, **given)
+    with pytest.raises(MadlabError, match=r"other options \(flip True, now False\)"):
+        sweep(["signs"], ["frozen"], 1, tmp_path, **given)
+
+
 @pytest.mark.parametrize(
     "name", ["signs", "walkers", "decathlon:svhn", "decathlon:aircraft", "sketch:cubs", "open:gtsrb"]
 )

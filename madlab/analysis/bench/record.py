@@ -140,7 +140,12 @@ def run_bench(
 
 
 def bars(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each bar of the project for which this record has a value: what, value, limit, met (to two digits)."""
+    """Each bar of the project for which this record has a value: what, value, limit, met (to two digits).
+
+    There are bars for CPUs and for GPUs of NVIDIA.
+    """
+    if record["machine"]["device"] == "MPS":
+        return []
     found, on_gpu = [], record["machine"]["device"] != "CPU"
     for part in record["settings"]:
         setting = part["setting"]

@@ -19,7 +19,6 @@ from madlab.analysis.diagnosis.change import (
     has_statistics_of_base,
     head_growth,
 )
-from madlab.backbones import load_base
 from madlab.errors import MadlabError
 from madlab.files.plain import read_bytes
 from madlab.files.schemas import STRICT, Whole
@@ -28,7 +27,7 @@ from madlab.network import MultiDomainNet
 from madlab.runs.config import CONFIG, RunConfig
 from madlab.runs.epoch import crop_of
 from madlab.runs.folder import ADAPTER, CHECKPOINT, FAILURE, Checkpoint
-from madlab.runs.loaded import base_of
+from madlab.runs.loaded import load_run, network_of
 from madlab.runs.rates import peak_rates
 from madlab.runs.recipe import Recipe
 from madlab.runs.record import METRICS, RESULT, Epoch, Result, best_epoch, read_log
@@ -70,6 +69,8 @@ class Evidence:
     """`head_growth`."""
     batchnorm: float | None = None
     """`batchnorm_change`; None where the method does not learn it."""
+    fitted: bool = False
+    """Whether the run fitted a head to features that stand still: its epochs are weight decays, each to convergence."""
     stale: bool = False
     """Whether BatchNorm still has the base's running averages, which the domain should have measured anew."""
 
@@ -85,11 +86,6 @@ class Evidence:
         """What limits the adapter, infinite where nothing does, as in MAD's full form."""
         rank: Any = self.config.options.get("rank", METHODS[self.config.method].options.get("rank"))
         return math.inf if rank is None else rank
-
-    @property
-    def fitted(self) -> bool:
-        """Whether the run fitted a head to frozen features: its epochs are weight decays, each to convergence."""
-        return self.config.method == "frozen"
 
     @property
     def fastest(self) -> str:
@@ -178,6 +174,8 @@ def gather(run: Path | str, base: nn.Module | Path | str | None = None) -> Evide
         "rates": rates if any(rates.values()) else peak_rates(method, options, config.recipe),
         "own_rates": peak_rates(method, options, Recipe()),
         "lowered": lowered,
+        # L-BFGS has no rates (runs.probe).
+        "fitted": not any(rates.values()) if rates else config.method == "frozen",
     }
     lines = _failure(folder)
     facts |= {"failure": lines[-1] if lines else "", "crashed": len(lines) > 1} | _trained(folder, config, base)
@@ -206,7 +204,7 @@ def _trained(folder: Path, config: RunConfig, base: nn.Module | Path | str | Non
     """What the adapter file, or the checkpoint of an unfinished run, shows; {} without either."""
     if not any((folder / file).exists() for file in (ADAPTER, CHECKPOINT)):
         return {}
-    network = base_of(config, folder) if base is None else base if isinstance(base, nn.Module) else load_base(str(base))
+    network = network_of(base, config, folder)
     if fingerprint(network) != config.base.sha256:
         raise MadlabError(f"The run {folder} was trained on another base network ({config.base.name}): give that one.")
     view = _view(folder, config, network)
@@ -222,13 +220,10 @@ def _trained(folder: Path, config: RunConfig, base: nn.Module | Path | str | Non
 
 
 def _view(folder: Path, config: RunConfig, network: nn.Module) -> DomainView:
-    net = MultiDomainNet(network)
     if (folder / ADAPTER).exists():
-        view = net.view(net.load_domain(folder / ADAPTER))
-        if view.facts.method != config.method:
-            told = f"is of the method {view.facts.method}, its {CONFIG} of {config.method}"
-            raise MadlabError(f"The adapter of {folder} {told}: one of the two files is another run's.")
-        return view
+        run = load_run(folder, network, "cpu")
+        return run.net.view(run.domain)
+    net = MultiDomainNet(network)
     checkpoint = Checkpoint.read(folder / CHECKPOINT, torch.device("cpu"))
     names, options = checkpoint.facts.class_names, cast(dict[str, Any], config.options)
     size = image_size(network)

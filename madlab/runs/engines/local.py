@@ -71,7 +71,6 @@ def _start(cell: Cell, gpu: str | None) -> tuple[Any, Any]:
     answer, sender = context.Pipe(duplex=False)
     arguments = (cell, os.getcwd(), gpu, sender)
     process = context.Process(target=_send_outcome, name=str(cell.folder), args=arguments, daemon=True)
-    resource_tracker.ensure_running()  # whose start would let interrupts through again
     with _without_interrupts():
         process.start()
     sender.close()
@@ -84,6 +83,7 @@ def _without_interrupts() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    resource_tracker.ensure_running()  # whose start would let interrupts through again; Windows has none
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
