@@ -95,9 +95,14 @@ def same_tensor(got: Any, want: Tensor, what: str, tolerance: float = 1e-5) -> N
     if distance.numel() and distance.max() > tolerance * max(1.0, float(want.abs().max())):
         place = tuple(int(index) for index in torch.unravel_index(distance.argmax(), distance.shape))
         where = f" at {list(place)}" if place else ""
-        wrong, right = float(got[place]), float(want[place])
-        digits = 4 if f"{wrong:.4g}" != f"{right:.4g}" else 8
-        raise Wrong(f"{what} is wrong{where}: {wrong:.{digits}g} instead of {right:.{digits}g}.")
+        wrong, right = apart(float(got[place]), float(want[place]))
+        raise Wrong(f"{what} is wrong{where}: {wrong} instead of {right}.")
+
+
+def apart(wrong: float, right: float) -> tuple[str, str]:
+    """Two numbers for a message, in as many digits as it takes to see that they differ."""
+    digits = next((digits for digits in (4, 6, 8) if f"{wrong:.{digits}g}" != f"{right:.{digits}g}"), 10)
+    return f"{wrong:.{digits}g}", f"{right:.{digits}g}"
 
 
 def number_in(got: Any, what: str) -> float:

@@ -37,7 +37,7 @@ def made(path: str, method: str = "mad", *, fit: float = 0.1, val: float = 0.4, 
     log = (*early, Epoch(config.recipe.epochs, FLOOR + fit, val, best))
     rates = {"adapter": recipe.get("adapter_lr", 0.05), "batchnorm": 0.3, "head": recipe.get("head_lr", 0.1)}
     usual: dict[str, Any] = {"finished": True, "rates": rates, "own_rates": {**rates, "adapter": 0.05}, "classes": 10}
-    usual |= {"turn": 0.5, "change": 1.0, "head": 2.0, "batchnorm": 0.1}
+    usual |= {"turn": 0.5, "change": 1.0, "head": 2.0, "batchnorm": 0.1, "fitted": name == "frozen"}
     return Evidence(path, config, log, **(usual | given))
 
 

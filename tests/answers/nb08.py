@@ -23,7 +23,11 @@ def bits_from_numpy(alpha, threshold):
 
 
 def changes(tables):
-    return torch.cat([(tables[layer] - 1).flatten() for layer in tables])
+    return torch.cat([(tables[layer] - 1).flatten() for layer in sorted(tables)])
+
+
+def as_they_come(tables):
+    return torch.cat([(alpha - 1).flatten() for alpha in tables.values()])
 
 
 def cosine(one, other):
@@ -78,6 +82,7 @@ WRONG = {
             "mean over layers",
         ),
         (lambda one, other: float(changes(one) @ changes(other)), "inner product"),
+        (lambda one, other: F.cosine_similarity(as_they_come(one), as_they_come(other), 0), "look them up by name"),
     ],
     "shrink": [
         (lambda alpha, s: torch.where((alpha - 1).abs() < s, torch.ones(()), alpha), "by s too"),

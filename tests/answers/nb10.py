@@ -27,6 +27,14 @@ def by_counting(shapes, filters, domains, networks):
     return rank
 
 
+def by_strict_counting(shapes, filters, domains, networks):
+    """Misses what fits exactly."""
+    rank = 0
+    while filters + (domains - 1) * (rank + 1) * sum(map(sum, shapes)) < networks * filters:
+        rank += 1
+    return rank
+
+
 def left(score, domains):
     return 2 * (1 - ((score - 250) / (domains - 1) / 1000) ** 0.5)
 
@@ -64,6 +72,7 @@ WRONG = {
         (lambda shapes, w, d, n: (n - 1) * w / (d - 1) / sum(map(sum, shapes)), "round down"),
         (lambda shapes, w, d, n: rank_in(shapes, w, d - 1, n - 1, round), "adapters"),
         (lambda shapes, w, d, n: max(0, rank_in(shapes, w, d - 1, n - 1) - 2), "still fits"),
+        (by_strict_counting, "still fits"),
         (lambda shapes, w, d, n: int((n - 1) * w / (d - 1) / sum(m * n for m, n in shapes)), "still fits"),
         (lambda shapes, w, d, n: int(((n - 1) * w + 1e-6) // ((d - 1) * sum(map(sum, shapes)))), "no rank is negative"),
         (lambda shapes, w, d, n: int((n - 1) * w / ((d - 1) * sum(map(sum, shapes)))), "no rank is negative"),
@@ -75,5 +84,6 @@ WRONG = {
         (lambda s, d: 2 - 2 * (s - 250) / (d - 1) / 1000, "take the root"),
         (lambda s, d: 2 - left(s, d), "removed"),
         (lambda s, d: 100 * left(s, d), "is the square of"),
+        (lambda s, d: round(left(s, d), 4), "is the square of"),
     ],
 }

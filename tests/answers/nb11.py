@@ -136,7 +136,12 @@ def uniform(shares, prices, budget):
 
 RIGHT = {
     "bits": [lambda m, n, rank, width: width * min(rank * (m + n), m * n), by_form, by_break_even],
-    "mixed": [mixed, mixed_with_masks, mixed_sorted],
+    "mixed": [
+        mixed,
+        mixed_with_masks,
+        mixed_sorted,
+        lambda *given: [logits.double() for logits in mixed(*given)],
+    ],
     "best_ranks": [best, best_by_recursion, best_by_table],
 }
 
@@ -153,6 +158,9 @@ WRONG = {
         (all_on_all, "its own images only"),
         (neighbours, "run it once"),
         (within_turned, "belongs to another image"),
+        (lambda *given: dict(enumerate(mixed(*given))), "one row of logits for each image"),
+        (lambda *given: iter(mixed(*given)), "one row of logits for each image"),
+        (lambda *given: [*mixed(*given)[:1], *[None] * (len(given[2]) - 1)], "nswer 1 is missing"),
     ],
     "best_ranks": [
         (greedy, "Did you try all"),
@@ -163,6 +171,7 @@ WRONG = {
         (lambda shares, prices, budget: best(shares, prices, budget - 1e-9), "Did you try all"),
         (lambda shares, prices, budget: best(shares, prices, budget + 8), "the budget is"),
         (lambda shares, prices, budget: [0, *best(shares, prices, budget)[1:]], "rank 0"),
+        (lambda shares, prices, budget: best(shares, prices, budget, first=0), "rank 0"),
         (lambda shares, prices, budget: 3, "whole number for each layer"),
     ],
 }

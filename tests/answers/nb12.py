@@ -137,6 +137,14 @@ def by_files_of_each_class(files):
     return parts
 
 
+def by_names_alone(files):
+    """No class is asked for: objects in the order of their names are dealt out in turn."""
+    objects = sorted({thing for _, _, thing in files})
+    part = dict(enumerate(("test", "val")))
+    home = {thing: part.get(i % 5, "train") for i, thing in enumerate(objects)}
+    return {part: [file for file, _, thing in files if home[thing] == part] for part in ("train", "val", "test")}
+
+
 RIGHT = {
     "diagnose": [diagnose, diagnose_by_table, diagnose_backwards],
     "statistics": [by_sums, in_two_passes, by_merging],
@@ -161,6 +169,8 @@ WRONG = {
         (lambda batches: (by_sums(batches)[0], by_sums(batches)[1].sqrt()), "standard deviation"),
         (lambda batches: (by_sums(batches)[0], by_sums(batches)[1] + by_sums(batches)[0] ** 2), "mean of the squares"),
         (lambda batches: by_sums(batches)[0], "two tensors"),
+        (lambda batches: (by_sums(batches)[0], ...), "replace the"),
+        (lambda batches: (by_sums(batches)[0], None), "The variance is missing"),
         (joined, "Do not join the batches"),
         (of_images, "Every image counts the same"),
     ],
@@ -168,6 +178,8 @@ WRONG = {
         (lambda files: by_chance(files, of_objects=False), "the test would be too easy"),
         (lambda files: by_chance(files, of_objects=True), "needs every class"),
         (by_files_of_each_class, "the test would be too easy"),
+        (by_names_alone, "needs every class"),
+        (lambda files: dict.fromkeys(("train", "val", "test"), ...), "replace the"),
         (lambda files: deal(files, test=2, val=2), "more than half"),
         (lambda files: deal(files, val=0), "needs every class"),
         (lambda files: {part: [f for f in files if f[0] in own] for part, own in deal(files).items()}, "first entry"),

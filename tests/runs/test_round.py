@@ -94,7 +94,7 @@ def test_a_rounded_run_tells_what_its_rounded_file_gives(place, tmp_path):
 
 def test_what_was_measured_is_not_measured_again(place, monkeypatch):
     first = round_run(place / "run", bits=(8,))
-    monkeypatch.setattr("madlab.runs.evaluate.measure", None)
+    monkeypatch.setattr("madlab.runs.loaded.measure", None)
     assert round_run(place / "run", bits=(8,)) == first
 
 

@@ -48,7 +48,8 @@ def similarity(answer: Callable[[dict[str, torch.Tensor], dict[str, torch.Tensor
         sizes = [(4, 3), (9, 5), (16, 8)]
         one = {f"layer {i}": 1 + 0.3 ** (i + 1) * torch.randn(*size) for i, size in enumerate(sizes)}
         side = -1 if turn % 2 else 1  # domains may pull apart, too
-        other = {name: 1 + side * (alpha - 1) + 0.1 * torch.randn(alpha.shape) for name, alpha in one.items()}
+        # In another order, as dicts of two runs may be: layers go by their names.
+        other = {n: 1 + side * (a - 1) + 0.1 * torch.randn(a.shape) for n, a in reversed(one.items())}
         dot = square_one = square_other = 0.0
         by_layer = []
         for name in one:
@@ -64,9 +65,12 @@ def similarity(answer: Callable[[dict[str, torch.Tensor], dict[str, torch.Tensor
         if turn % 2 and abs(got + expected) < 1e-4:
             raise Wrong("The sign is lost. Domains that pull in opposite directions have a negative cosine.")
         if abs(got - expected) > 1e-4:
-            a, b = (torch.cat([alpha.flatten() for alpha in alphas.values()]) for alphas in (one, other))
+            a, b = (torch.cat([alphas[name].flatten() for name in one]) for alphas in (one, other))
             if abs(float(got) - float(torch.cosine_similarity(a, b, 0))) < 1e-5:
                 raise Wrong("That is the cosine of α itself. Every α is near one, so all domains would look alike.")
+            a, b = (torch.cat([alpha.flatten() for alpha in alphas.values()]) - 1 for alphas in (one, other))
+            if abs(float(got) - float(torch.cosine_similarity(a, b, 0))) < 1e-5:
+                raise Wrong("The layers of the two dicts may come in another order: look them up by name.")
             if abs(float(got) - sum(by_layer) / len(by_layer)) < 1e-5:
                 raise Wrong(
                     "That is the mean over layers. A layer that hardly moved should not count as much as others."
@@ -114,7 +118,7 @@ QUIZ = (
             "To 0, so that the slice is switched off": (
                 "Ordinary decay pulls towards zero, and for a multiplier zero means “off”, not “as before”."
             ),
-            "To −1": "Decay makes values smaller in size; it never changes their sign.",
+            "To −1": "Nothing pulls it there: decay alone ends at zero. (Momentum may carry it a little beyond.)",
         },
         right="To 0, so that the slice is switched off",
     ),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from madlab.lessons.checks import Wrong, number_in, present, same_number
+from madlab.lessons.checks import Wrong, apart, number_in, present, same_number
 from madlab.lessons.quizzes import Question
 
 
@@ -81,8 +81,9 @@ def networks(answer: Callable[[int, int, int], float]) -> str:
         ):
             if abs(got - other) < 1e-9 * max(1.0, abs(other)):
                 raise Wrong(reason)
+        yours, ours = apart(got, want)
         raise Wrong(
-            f"For {bits:,} bits beside {weights:,} weights and {domains} domains you have {got:.4g}, not {want:.4g}. "
+            f"For {bits:,} bits beside {weights:,} weights and {domains} domains you have {yours}, not {ours}. "
             f"One mask is {share:.4g} of the base's bits, and {domains - 1} of them stand beside the base."
         )
     return "Correct. With one bit per weight and ten domains: 1.28."

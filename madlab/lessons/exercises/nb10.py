@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from madlab.lessons.checks import Wrong, in_format_of, number_in, same_tensor
+from madlab.lessons.checks import Wrong, apart, in_format_of, number_in, same_tensor
 from madlab.lessons.quizzes import Question
 
 
@@ -36,8 +36,8 @@ def reach(answer: Callable[[Tensor, Tensor], Any]) -> str:
 
 def largest(answer: Callable[[list[tuple[int, int]], int, int, float], Any]) -> str:
     """largest(shapes, filters, domains, networks) -> the largest rank whose base and adapters fit into `networks`."""
-    # Nothing fits; exactly three fit; three and a half; and networks of any shape. All these divisions are exact.
-    cases = [([(8, 8)], 256, 10, 1.25), ([(8, 8)], 256, 5, 1.75), ([(8, 8)], 256, 5, 1.875)]
+    # Nothing fits; exactly nine fit; three and a half; and networks of any shape. All these divisions are exact.
+    cases = [([(8, 8)], 256, 10, 1.25), ([(8, 8)], 256, 3, 2.125), ([(8, 8)], 256, 5, 1.875)]
     for _ in range(6):
         shapes = [(random.randint(4, 64), random.randint(4, 64)) for _ in range(random.randint(2, 6))]
         filters = 4 * sum(m * n for m, n in shapes)
@@ -100,8 +100,9 @@ def error_left(answer: Callable[[float, int], Any]) -> str:
         ):  # fmt: skip
             if abs(got - other) < 1e-6:
                 raise Wrong(reason)
+        yours, ours = apart(got, want)
         raise Wrong(
-            f"For S = {score:.0f} over {domains} domains you have {got:.4g}, not {want:.4g}. Each of the other domains "
+            f"For S = {score:.0f} over {domains} domains you have {yours}, not {ours}. Each of the other domains "
             f"has {points:.0f} points, and points / 1000 is the square of 1 - E / Emax."
         )
     return "Correct. For 1,500 points over six domains it is 1: fine-tuning itself."

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from madlab.lessons.checks import Wrong, number_in, present, same_number, same_tensor
+from madlab.lessons.checks import Wrong, in_format_of, number_in, present, same_number, same_tensor
 from madlab.lessons.quizzes import Question
 
 
@@ -51,6 +51,8 @@ def mixed(answer: Callable[[dict[str, Any], torch.Tensor, list[str]], Any]) -> s
         images = torch.randn(len(names), 6)
         got = answer(networks, images.clone(), list(names))
         present(got, "the list of logits")
+        if not isinstance(got, list | tuple | torch.Tensor):
+            raise Wrong("Return a list with one row of logits for each image.")
         if len(got) != len(names):
             raise Wrong(f"There are {len(names)} images, but {len(got)} answers.")
         if max(calls.values()) > 1:
@@ -64,11 +66,12 @@ def mixed(answer: Callable[[dict[str, Any], torch.Tensor, list[str]], Any]) -> s
 
         expected = [image @ weights[name] for image, name in zip(images, names, strict=True)]
         for place, want in enumerate(expected):
-            logits = torch.as_tensor(got[place])
-            others = [other for other in expected if other is not want and other.shape == logits.shape]
-            if any(torch.allclose(logits, other, atol=1e-4) for other in others):
-                raise Wrong(f"Answer {place} belongs to another image: put the logits back where their images were.")
-            same_tensor(got[place], want, f"answer {place}", tolerance=1e-4)
+            logits = in_format_of(want, got[place])
+            if isinstance(logits, torch.Tensor):
+                others = [other for other in expected if other is not want and other.shape == logits.shape]
+                if any(torch.allclose(logits.to(other), other, atol=1e-4) for other in others):
+                    raise Wrong(f"Answer {place} belongs to another image: put logits back where their images were.")
+            same_tensor(logits, want, f"answer {place}", tolerance=1e-4)
     return "Each network ran once, however the batch was mixed. This is what `net(images, domain=names)` does."
 
 
@@ -81,6 +84,7 @@ def best_ranks(answer: Callable[[list[list[float]], list[int], int], Any]) -> st
         ([[0.93, 0.06, 0.01], [0.8, 0.19, 0.01]], [4, 16], 36),
         ([[0.9, 0.1], [0.9, 0.1], [0.75, 0.25]], [8, 8, 16], 48),
         ([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1]], [3, 5], 24),
+        ([[0.6, 0.5, 0.4], [0.1, 0.05, 0.01]], [4, 8], 12),  # where a layer of rank 0 would explain most
     ]
     for _ in range(8):
         shares = [sorted((random.random() for _ in range(3)), reverse=True) for _ in range(3)]

@@ -78,6 +78,8 @@ def statistics(answer: Callable[[list[torch.Tensor]], Any]) -> str:
         present(got, "the pair of mean and variance")
         if not isinstance(got, tuple | list) or len(got) != 2:
             raise Wrong("Return two tensors: `return mean, variance`.")
+        for value, what in zip(got, ("the mean", "the variance"), strict=True):
+            present(value, what)
 
         means = torch.stack([row.mean(1) for row in rows])
         variances = torch.stack([row.var(1, correction=0) for row in rows])
@@ -110,12 +112,13 @@ def split(answer: Callable[[list[tuple[str, str, str]]], Any]) -> str:
 
     files: (file, class, object) of each photograph; the answer lists files.
     """
-    for trial in range(8):  # a split by luck has to succeed eight times
+    for _ in range(8):  # a split by luck has to succeed eight times
         files = []
+        numbers = random.sample(range(100, 1000), 36)  # names say nothing of the class
         for label in ("bolt", "nut", "washer", "screw"):
-            for number in range(random.randint(6, 9)):
-                name = f"{label}-{number}"
-                files += [(f"{trial}-{name}-{shot}.png", label, name) for shot in range(random.randint(2, 4))]
+            for _ in range(random.randint(6, 9)):
+                name = f"object {numbers.pop()}"
+                files += [(f"{name}, {shot}.png", label, name) for shot in range(random.randint(2, 4))]
         random.shuffle(files)
 
         got = answer(list(files))
@@ -124,6 +127,8 @@ def split(answer: Callable[[list[tuple[str, str, str]]], Any]) -> str:
             raise Wrong(f"The answer should be a dict with the keys train, val and test, not {type(got).__name__}.")
         if set(got) != {"train", "val", "test"}:
             raise Wrong(f"The answer has the keys {sorted(map(str, got))}; it should have train, val and test.")
+        for part, names in got.items():
+            present(names, f"the list of {part}")
         label_of = {file: label for file, label, _ in files}
         object_of = {file: thing for file, _, thing in files}
         given = [file for part in got.values() for file in part]
