@@ -92,12 +92,15 @@ links: $(VENV)/installed-test
 OLD := "madlab needs Python 3.11 or newer, but $(PYTHON) is %d.%d: choose another one, as in: make lab PYTHON=python3.12"
 CHECK := 'import sys; sys.exit(sys.version_info < (3, 11) and $(OLD) % sys.version_info[:2])'
 
+# As a path, and not by a hook, which type checkers do not follow.
+EDITABLE := --config-settings editable_mode=compat
+
 $(VENV)/installed-%: pyproject.toml constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { $(PYTHON) -c $(CHECK) && $(PYTHON) -m venv --clear $(VENV); }
 	@echo "Installing madlab into $(VENV). This happens once and can take a few minutes, because of PyTorch."
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt $(EDITABLE) -e '.[$*]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(COLAB) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(COLAB) build dist *.egg-info .hypothesis .pytest_cache .ruff_cache .mypy_cache
 	find madlab tests notebooks data_scripts -name __pycache__ -prune -exec rm -rf {} +

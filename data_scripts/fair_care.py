@@ -65,8 +65,8 @@ def completeness(records: Sequence[Recorded]) -> list[str]:
     return [
         markdown(heads, zip(*rows, strict=True)),
         "A row is a method; in the study of epochs, a method with one number of epochs. In the tables, rows that take "
-        "part in duels are to have three seeds; all others, the controls and the study of epochs one. The domains that "
-        "are in the nine and in the five are the same runs.",
+        "part in duels are to have three seeds; all others, the controls and the study of epochs one. Domains that "
+        "are in several records have the same runs in them.",
     ]
 
 

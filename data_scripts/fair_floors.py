@@ -89,20 +89,23 @@ def _star(duel: Duel) -> str:
 
 
 def _kept(found: Mapping[Key, Outcome], pairs: Mapping[Key, Outcome]) -> str:
-    """What remains below frozen features where they are kept if they are better on validation."""
-    gaps = {
-        key: found[key].test_accuracy - floor.test_accuracy
-        for key, floor in pairs.items()
-        if (found[key].val_accuracy or 0.0) > (floor.val_accuracy or 0.0)
-    }
-    below = [gap for gap in gaps.values() if gap < 0]
+    """What keeping frozen features wherever they are better on validation would change on test images."""
+    better = {k for k, floor in pairs.items() if (found[k].val_accuracy or 0.0) > (floor.val_accuracy or 0.0)}
+    gains = {k: floor.test_accuracy - found[k].test_accuracy for k, floor in pairs.items()}
+    changed = [gains[key] for key in pairs if key not in better]
+    left = [gains[key] for key in better if gains[key] > 0]
     text = (
-        "**The remedy:** fit frozen features as well, which takes seconds, and keep them where the training is not "
-        f"better on validation. That would be so for {len(pairs) - len(gaps)} of these runs; "
+        "**A safeguard:** fit frozen features as well, which takes seconds, and keep them where the training is not "
+        f"better on validation. That would be so for {len(changed)} of these runs"
     )
-    if not below:
-        return f"{text}of the others none is below frozen features on test images."
-    return f"{text}of the others {len(below)} would still be below on test images, by {-min(below):.1f} points at most."
+    if changed:
+        more, less = (sum(sign * gain > 0 for gain in changed) for sign in (1, -1))
+        mean = sum(changed) / len(changed)
+        worth = "it helps" if mean > 0 else "it costs more than it saves"
+        text += f", {more} of them better on test images and {less} worse, {mean:+.1f} points on average: {worth}"
+    if not left:
+        return f"{text}. Of the others none is below frozen features on test images."
+    return f"{text}. Of the others {len(left)} would still be below on test images, by {max(left):.1f} points at most."
 
 
 def _failed(found: Mapping[Key, Outcome], unsteered: bool) -> list[str]:

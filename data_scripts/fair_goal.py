@@ -14,6 +14,8 @@ from madlab.tables.output import markdown
 from madlab.tables.report import kilobytes
 
 IN_TRAINING = ", in training"
+SAME = "mad in 8 bits"
+"""Full MAD with statistics that were measured anew, as those of all rounded forms."""
 GOAL, LOSS = 20, 1.0
 """Kilobytes that a domain may take, and points of mean accuracy that it may lose against exact full MAD."""
 
@@ -52,21 +54,25 @@ def smallest_domain(one: Recorded, finished: Recorded) -> list[str]:
     if finished.missing:
         there = f"{finished.there:,} of {counted(finished.planned.total(), 'run')}"
         parts.append(f"Of those that are rounded while they train there are {there}.")
-    parts += [*_reached(one.where, grid, forms, lost), f"The intervals come from {bases_of(list(lost.values()))}."]
-    return [*parts, *_fresh_statistics(grid)]
+    parts += _reached(one.where, grid, forms, lost)
+    return [*parts, f"The intervals come from {bases_of(list(lost.values()))}."]
 
 
-def _fresh_statistics(grid: Grid) -> list[str]:
-    """What part of a form's distance from full MAD is its measured statistics."""
-    same = "mad in 8 bits"
-    if same not in grid:
-        return []
-    (duel,) = (duel for duel in duels(grid, [(same, "mad")]) if duel.kind == MEAN)
-    return [
-        "Forms that were rounded after training have BatchNorm statistics that were measured anew, and exact numbers "
-        f"have those of training: {same}, which should lose nothing, is {difference(duel, 2)} from them. So each of "
-        f"these losses is {abs(duel.difference):.2f} {'larger' if duel.difference > 0 else 'smaller'} against it."
-    ]
+def _between(grid: Grid, first: str, second: str) -> Duel:
+    (duel,) = (duel for duel in duels(grid, [(first, second)]) if duel.kind == MEAN)
+    return duel
+
+
+def _measured_alike(grid: Grid, form: str, lost: Mapping[str, Duel]) -> tuple[Duel, str] | None:
+    """The form against full MAD with statistics of the same kind, and what to say of that; None if there is none."""
+    if SAME not in grid or form == SAME:
+        return None
+    fresh, duel = lost.get(SAME) or _between(grid, SAME, "mad"), _between(grid, form, SAME)
+    return duel, (
+        "Rounded forms have BatchNorm statistics that were measured anew, and exact numbers have those of training: "
+        f"{SAME}, which should lose nothing, is {difference(fresh, 2)} from them. Against {SAME}, whose statistics are "
+        f"measured alike, {form} is {difference(duel, 2)} points; the verdict is the weaker one of the two."
+    )
 
 
 def _rounded_in_training(finished: Recorded, one: Recorded) -> list[Outcome]:
@@ -103,11 +109,14 @@ def _reached(where: str, grid: Grid, forms: pd.DataFrame, lost: Mapping[str, Due
         least = own["stored"].idxmin()
         size, norms = (kilobytes(own.loc[least, column]) for column in ("stored", "norm_bytes"))
         return [f"**Not reached:** the smallest form, {least}, takes {size} kB, of which {norms} are norms."]
-    duel = lost[form]
+    duel, alike = lost[form], _measured_alike(grid, form, lost)
+    weaker = min([duel, *([] if alike is None else [alike[0]])], key=lambda one: VERDICTS.index(_judged(one)))
     parts = [
-        f"**{_judged(duel)}** On {where} the best on validation within {GOAL} kB is {form}: "
-        f"{difference(duel, 2)} points."
+        f"**{_judged(weaker)}** On {where} the best on validation within {GOAL} kB is {form}: "
+        f"{difference(duel, 2)} points against full MAD."
     ]
+    if alike is not None:
+        parts.append(alike[1])
     exact = form.partition(" in ")[0]
     if exact != "mad" and form != exact and exact in own.index:
         pairs = [(exact, "mad"), (form, exact)]
@@ -126,14 +135,24 @@ def _reached(where: str, grid: Grid, forms: pd.DataFrame, lost: Mapping[str, Due
     return parts
 
 
+VERDICTS = (
+    "Not reached, beyond doubt.",
+    "Not reached.",
+    "Not reached, but the interval holds both.",
+    "Reached, but the interval holds both.",
+    "Reached.",
+    "Reached, beyond doubt.",
+)
+"""From the worst to the best."""
+
+
 def _judged(duel: Duel) -> str:
+    reached = duel.difference >= -LOSS
     if duel.interval is None:
-        return "Reached." if duel.difference >= -LOSS else "Not reached."
-    if duel.interval.low >= -LOSS:
-        return "Reached, beyond doubt."
-    if duel.interval.high < -LOSS:
-        return "Not reached, beyond doubt."
-    return ("Reached" if duel.difference >= -LOSS else "Not reached") + ", but the interval holds both."
+        return VERDICTS[4 if reached else 1]
+    if duel.interval.low >= -LOSS or duel.interval.high < -LOSS:
+        return VERDICTS[5 if reached else 0]
+    return VERDICTS[3 if reached else 2]
 
 
 def _in_the_way(own: pd.DataFrame, lost: Mapping[str, Duel]) -> str:

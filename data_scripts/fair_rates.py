@@ -57,8 +57,8 @@ def rank_or_rates(one: Recorded, swapped: Recorded) -> list[str]:
         "The ranks of a family share the rates that won its trials, which were drawn at random, so that a family may "
         "have been lucky or not: a larger rank may be behind a smaller one for its rates alone. The control: the same "
         "ranks with the rates of either family, everything else the same but for a repair of the statistics from which "
-        "heads start (CHANGELOG, committed numbers), first seed. Mean test accuracy in percent "
-        f"on {one.where}, and points with intervals:",
+        "heads start, which moved single runs by up to two points (CHANGELOG, committed numbers), first seed. Mean "
+        f"test accuracy in percent on {one.where}, and points with intervals:",
         markdown(list(columns), columns.values()),
         f"So with the other rates {listed(f'{rank} is at {told(fought[pair], 1)}' for rank, pair in swaps.items())}, "
         f"against itself with its own. {_rivals(fought, rivals, swaps)}The table above keeps the rates that the trials "

@@ -21,7 +21,7 @@ from madlab.tables.duel_report import (
     ranking_note,
     told,
 )
-from madlab.tables.duels import MEAN, UNKNOWN, Grid, duels, grid_of, mean_interval
+from madlab.tables.duels import MEAN, UNKNOWN, Duel, Grid, duels, grid_of, mean_interval
 from madlab.tables.equal_size import NEAR, EqualDuels, named, verdicts
 from madlab.tables.outcomes import outcomes
 from madlab.tables.output import markdown
@@ -242,7 +242,7 @@ def epochs(one: Recorded) -> list[str]:
     ]
     longest = lengths[-1]
     grids = {n: grid_of(outcomes(run for run in one.every_run if run.result.epochs == n)) for n in lengths}
-    alike = []
+    verdicts = {n: _verdicts(grids[n], methods) for n in lengths}
     for n in lengths[:-1]:
         rho, tau = (float(test(ranks[n], ranks[longest]).statistic) for test in (spearmanr, kendalltau))
         swapped = [
@@ -250,20 +250,26 @@ def epochs(one: Recorded) -> list[str]:
             for a, b in combinations(methods, 2)
             if (means[n][a] - means[n][b]) * (means[longest][a] - means[longest][b]) < 0
         ]
-        settled = [(a, b) for a, b in swapped if all(_settled(grids[length], a, b) for length in (n, longest))]
-        if not settled:
-            alike.append(n)
+        other = {pair: duel for pair, duel in verdicts[n].items() if duel.verdict != verdicts[longest][pair].verdict}
         parts.append(
             f"{n} against {longest} epochs: Spearman's ρ = {rho:.2f}, Kendall's τ = {tau:.2f}; in another order: "
-            f"{_pairs(swapped)}; of these beyond doubt with both lengths, each pair taken alone: {_pairs(settled)}."
+            f"{_pairs(swapped)}; with another verdict, after Holm's correction over {len(verdicts[n])} pairs: "
+            f"{counted(len(other), 'pair') if other else 'none'}."
         )
+        if other:
+            now, then = ([told(own[pair], 1) for pair in other] for own in (other, verdicts[longest]))
+            rows = [[f"{a} against {b}" for a, b in other], now, then]
+            parts.append(markdown(["points", f"{n} epochs", f"{longest} epochs"], rows))
     same = [n for n in lengths[:-1] if (ranks[n] == ranks[longest]).all()]
+    alike = [n for n in lengths if all(duel.verdict == verdicts[longest][p].verdict for p, duel in verdicts[n].items())]
+    ranking = f"No shorter training has exactly the ranking of {longest} epochs."
     if same:
-        return [*parts, f"The shortest training with the ranking of {longest} epochs has {same[0]}."]
-    text = f"No shorter training has exactly the ranking of {longest} epochs."
-    if alike:
-        text += f" The shortest whose ranking differs from it in nothing beyond doubt has {alike[0]}."
-    return [*parts, text]
+        ranking = f"The shortest training with the ranking of {longest} epochs has {same[0]}."
+    return [
+        *parts,
+        f"{ranking} The shortest with all its verdicts has {alike[0]}. A table with fewer says what such a training "
+        "gives, and not what a longer one would.",
+    ]
 
 
 def _seeds_and_recipe(one: Recorded) -> str:
@@ -272,10 +278,10 @@ def _seeds_and_recipe(one: Recorded) -> str:
     return f"{told} with the earlier recipe (*What the recipe costs*)" if one.unsteered else told
 
 
-def _settled(grid: Grid, first: str, second: str) -> bool:
-    """Whether the mean difference of two methods is beyond what its interval holds."""
-    (duel,) = (duel for duel in duels(grid, [(first, second)]) if duel.kind == MEAN)
-    return duel.verdict in ("leads", "loses")
+def _verdicts(grid: Grid, methods: Sequence[str]) -> dict[tuple[str, str], Duel]:
+    """The duels of all pairs of methods over the mean of the domains."""
+    found = duels(grid, list(combinations(methods, 2)))
+    return {(duel.first, duel.second): duel for duel in found if duel.kind == MEAN}
 
 
 def _pairs(pairs: Sequence[tuple[str, str]]) -> str:

@@ -26,9 +26,11 @@ from importlib.util import find_spec
 
 there = getattr(find_spec("madlab"), "origin", None)  # a folder of that name is no package
 source = "git+https://github.com/{repository}"
+if there and not find_spec("madlab.lessons"):
+    raise SystemExit(f"This madlab is another project: pip uninstall madlab, then pip install {source}")
 if not there and "google.colab" in sys.modules:  # which lacks nothing but madlab itself
     if subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", source]).returncode:
-        raise SystemExit("The repository cannot be reached: upload madlab's wheel and install that with pip.")
+        raise SystemExit("pip could not install madlab; above, it says why. A wheel can be uploaded instead.")
 elif not there:
     raise SystemExit(f"madlab is not installed here: pip install {source}")"""
 """The first code cell of every notebook. The package index has another project of this name: no cell installs that."""
@@ -95,7 +97,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.repo is not None:
-        if not re.fullmatch(r"[A-Za-z0-9-]+/[\w.-]+", options.repo):
+        if not re.fullmatch(r"[A-Za-z0-9-]+/(?!\.+$)(?![\w.-]*\.git$)[\w.-]+", options.repo):
             sys.exit(f"{options.repo!r} is no repository: write OWNER/NAME, as in make links REPO=owner/name.")
         rename(options.root, repository(options.root), options.repo)
     write_install_cells(options.root)

@@ -6,6 +6,7 @@ It runs the notebook's own cells up to the panel (about a minute), moves the sli
 as one animated WebP to notebooks/site/static/rank-slider.webp.
 """
 
+import argparse
 import io
 from pathlib import Path
 
@@ -70,6 +71,7 @@ def picture(panel: Panel, rank: int) -> Image.Image:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     figures.use_style()
     panel = panel_of("05", "rank")
     up = [picture(panel, rank) for rank in RANKS]

@@ -9,6 +9,7 @@ madlab/weights/adapters.zip, with 8 bits per number and folded norms; its config
 madlab/records/shipped.jsonl. About ten minutes on one core.
 """
 
+import argparse
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ YARDSTICK = "finetune"
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     runs, files = [], {}
     with tempfile.TemporaryDirectory() as temporary:
         for domain in DOMAINS:

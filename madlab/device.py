@@ -1,12 +1,25 @@
-"""Where PyTorch computes: the device that is there, the one that was asked for, and the numbers it computes with."""
+"""Where PyTorch computes: the device that is there, the one that was asked for, its numbers, and what runs on it."""
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 
 import torch
+import torchvision
 from torch import nn
 
 from madlab.errors import MadlabError
+
+
+def versions() -> dict[str, str]:
+    """What computes here, in which version."""
+    return {
+        "madlab": version("madlab"),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def default_device() -> torch.device:

@@ -1,5 +1,6 @@
 """What madlab says of input: an exception for what it cannot use, a warning for what it interpreted; both printable."""
 
+import re
 import sys
 import warnings
 from collections.abc import Iterable
@@ -51,6 +52,10 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that steer a terminal or the direction of a text, and halves of characters: in no name that is kept."""
 
 
 def some(names: Iterable[object], most: int = 3) -> str:

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from madlab.adapters import METHODS
 from madlab.adapters.base import Method, split_method, whole_number
 from madlab.adapters.modulation import FORMS
-from madlab.errors import MadlabError
+from madlab.errors import STEERING, MadlabError
 from madlab.files.pictures import GreyScale
 from madlab.files.schemas import STRICT, as_plain, sentence
 
@@ -70,7 +70,7 @@ def make_facts(given: Mapping[str, Any]) -> DomainFacts:
     name = given.get("name")
     if not isinstance(name, str) or not name.strip():
         raise MadlabError(f"A domain's name is a text that is not empty, but this is {name!r:.60}: choose another.")
-    if not name.isprintable() or "/" in name or "\\" in name or name in (".", ".."):
+    if STEERING.search(name) or "/" in name or "\\" in name or name in (".", ".."):
         raise MadlabError(
             f"The domain name {name!r} cannot name a file: leave out slashes, line breaks and control characters."
         )

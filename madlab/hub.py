@@ -185,12 +185,15 @@ def _fetched(url: str, download: bool) -> Path:
                 f"{path.name} could not be downloaded ({error}): run `curl -O {url}` where there is a network, and "
                 f"put the file here as {path}."
             ) from error
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = "no file"
+    if path.is_file():
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(named[1]):
+        told = f"its sha256 begins with {digest[:8]}" if path.is_file() else "it is not a file"
         raise MadlabError(
-            f"{path} is not the file that torchvision published (its sha256 begins with {digest[:8]}): remove it, and "
-            "run this again to download it anew."
+            f"{path} is not the file that torchvision published ({told}): remove it, and run this again to download "
+            "it again."
         )
     return path
 

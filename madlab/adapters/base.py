@@ -135,7 +135,13 @@ class Rates:
 
 @dataclass(frozen=True)
 class Method:
-    """A way to adapt a base network to a domain: an entry of `madlab.METHODS`."""
+    """A way to adapt a base network to a domain: an entry of `madlab.METHODS`, which maps names to these.
+
+    name, equation, source: what it is called, its W_d, and the paper. adapter, prompt: build what adapts a layer, or
+    the images. options: what `add_domain` takes for it, with defaults. rates, rates_by_rank, rates_by_form: its
+    learning rates (`rates_for` finds them). adapts_batchnorm, trains_everything: what else a domain owns. knows_linear:
+    whether `adapter` takes an nn.Linear as it is. The text under each field says more.
+    """
 
     name: str
     equation: str

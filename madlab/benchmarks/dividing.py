@@ -62,6 +62,8 @@ def divide(place: Path | str, shares: str = "70/15/15", seed: int = 0) -> Path:
     place, file = Path(place), division_file(place)
     wanted = _parsed(shares)
     _check_place(place)
+    if is_table(place):
+        _check_undivided(place)
     if os.path.exists(file):  # unlike Path.exists, no error for a name that is too long
         before = read_division(file)
         if (_parsed(before.shares), before.seed) != (wanted, seed):
@@ -79,16 +81,28 @@ def divide(place: Path | str, shares: str = "70/15/15", seed: int = 0) -> Path:
     _tell_several_labels(place, classes, hashes)
     rng = np.random.default_rng(seed)
     files: dict[str, dict[str, list[str]]] = {split: {} for split in SPLITS}
+    missed: list[str] = []
     for name, paths in classes.items():
         readable = [path for path in paths if path in hashes]
         parts = _parts([hashes[path] for path in readable], wanted, rng)
         if parts is None:
             raise MadlabError(
                 f"Class {name!r} of {place} has fewer than three images that do not look alike ({len(readable)} in "
-                "all), but train, val and test each need one: add some, or take the class out."
+                "all), but train, val and test each need one: add some, take the class out, or, where they are not "
+                "copies but show one scene, list them in a table with a column split."
             )
+        missed += [
+            f"class {name!r} has {len(part)} in {split} and not {share * len(readable):.0f}"
+            for split, part, share in zip(SPLITS, parts, wanted, strict=True)
+            if abs(len(part) - share * len(readable)) > max(2, share * len(readable) / 3)
+        ]
         for split, part in zip(SPLITS, parts, strict=True):
             files[split][name] = [_kept(readable[i], file.parent) for i in part]
+    if missed:
+        remark(
+            f"{place}: images that look alike stay in one part, so that {some(missed)}: where they are not copies but "
+            "show one scene, list them in a table with a column split."
+        )
     unreadable = [_kept(path, file.parent) for path in images if path not in hashes]
     write_json(file, Division(shares=shares, seed=seed, files=files, unreadable=unreadable).model_dump())
     return file
@@ -172,6 +186,8 @@ def divided_files(place: Path) -> dict[str, dict[str, list[Path]]]:
     anew = f"remove {file} to have all split anew."
     if later := [Path(path).name for path in there if path not in known]:
         remark(f"{place} has images that came after its split ({some(later)}) and are left out: {anew}")
+    if left_out := [Path(path).name for path in division.unreadable if os.path.exists(file.parent / path)]:
+        remark(f"{place} was split without {some(left_out)}, which could not be read: if that is repaired, {anew}")
     gone = labels.keys() - there
     if gone and not is_table(place):
         raise MadlabError(
@@ -188,9 +204,11 @@ def divided_files(place: Path) -> dict[str, dict[str, list[Path]]]:
 
 
 def division_digest(place: Path | str) -> str | None:
-    """The sha256 of the file that says how images are split; None where there is none, or folders say it."""
+    """The sha256 of the file that says how images are split; None where there is none, or where others say it."""
     file = division_file(place)
     if not os.path.isfile(file) or has_splits(Path(place)):
+        return None
+    if is_table(place) and any(row.split for row in read_table(Path(place))):  # the table's own split counts
         return None
     return hashlib.sha256(file.read_bytes()).hexdigest()
 

@@ -22,7 +22,8 @@ from madlab.files.schemas import validated
 class Domain:
     """One visual domain, ready to train on.
 
-    class_names: one name per class, all different; whole numbers become text. train, val, test: images of one size.
+    class_names: one name per class, all different; whole numbers become text. train, val, test: images of one size,
+    each a `madlab.benchmarks.split.Split` of uint8 (N, H, W, 3) and labels int64 (N,).
     flip: whether a mirrored image is still of its class (photographs: yes; signs and letters: no).
     normalization: {"mean": [r, g, b], "std": [r, g, b]} for pixels scaled to 0..1; measured on `train` when not given.
     description: one sentence on what the splits are, where that needs saying. grey: the scale by which grey images of

@@ -34,12 +34,12 @@ def groups_of(hashes: np.ndarray, alike: int = ALIKE) -> np.ndarray:
 
     hashes: bool (N, 64).
     """
-    signs = np.where(hashes, 1, -1).astype(np.float32)
-    pairs = []
-    for start in range(0, len(signs), CHUNK):
+    kinds, kind_of = np.unique(hashes, axis=0, return_inverse=True)
+    signs, labels = np.where(kinds, 1, -1).astype(np.float32), np.arange(len(kinds))
+    for start in range(0, len(kinds), CHUNK):  # joined chunk by chunk: all pairs would not fit into memory
         differing = (hashes.shape[1] - signs[start : start + CHUNK] @ signs.T) / 2
         one, other = np.nonzero(differing <= alike)
-        pairs.append((one + start, other))
-    rows, columns = (np.concatenate(side) for side in zip(*pairs, strict=True))
-    graph = csr_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(signs), len(signs)))
-    return connected_components(graph, directed=False)[1]
+        joined = csr_array((np.ones(len(one), bool), (labels[one + start], labels[other])), shape=2 * (len(kinds),))
+        labels = connected_components(joined, directed=False)[1][labels]
+    _, first, group_of = np.unique(labels[kind_of.ravel()], return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[group_of.ravel()]  # in the order of their first images

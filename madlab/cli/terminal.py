@@ -172,6 +172,8 @@ def ending() -> Iterator[Ending]:
             end.code = _give_up(error)
         except OSError as error:
             if _failed_flush() is None:  # not a print on a full disk
+                if str(error.strerror).startswith("No usable temporary directory"):  # which has no number of its own
+                    error.errno, error.filename = errno.ENOSPC, "The folder of temporary files"
                 if error.errno not in OF_THE_PLACE:
                     raise
                 end.code = BAD_INPUT

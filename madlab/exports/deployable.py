@@ -72,7 +72,8 @@ class Deployable:
         own = {"class_names": self.facts.class_names, "normalization": self.facts.normalization}
         told = {"domain": self.facts.name, "method": self.facts.method, "base": self.base, "input": expected}
         sizes = {"resize": self.resize, "crop": self.side} | ({"squash": True} if self.facts.squash else {})
-        return told | own | sizes
+        grey = {"grey": dict(self.facts.grey)} if self.facts.grey else {}  # of more than 8 bits: what is black, white
+        return told | own | sizes | grey
 
     def metadata(self) -> dict[str, str]:
         """The same as texts; numbers, lists and mappings are JSON."""
@@ -119,6 +120,21 @@ def deployable(net: MultiDomainNet, domain: str, normalises: bool = False) -> De
         network = Normalised(network, view.facts.normalization)
     size, name = prepared_size(view), name_of(net.base)
     return Deployable(network, view.facts, view.channels, size.resize, size.crop, normalises, name)
+
+
+def refuse_to_replace(path: Path, is_export: Callable[[Path], bool]) -> None:
+    """Raise MadlabError unless a path is free or holds an export: a base or an adapter nobody could make again.
+
+    is_export: whether a file is one; whatever it raises means that it is not.
+    """
+    if not os.path.lexists(path):
+        return
+    try:
+        ours = is_export(path)
+    except Exception:  # other libraries' readers raise nearly anything for what is not theirs
+        ours = False
+    if not ours:
+        raise MadlabError(f"{path} is no export of madlab's, and is not replaced: choose another name.")
 
 
 @contextmanager

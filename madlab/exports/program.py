@@ -3,6 +3,7 @@
 import json
 import logging
 import warnings
+import zipfile
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from madlab.errors import MadlabError, reason
-from madlab.exports.deployable import Deployable, staged
+from madlab.exports.deployable import Deployable, refuse_to_replace, staged
 from madlab.hub import weights_only
 
 NOTE = "madlab.json"
@@ -34,6 +35,7 @@ def write_program(deployable: Deployable, path: Path) -> None:
 
     Raises MadlabError for a network that cannot be traced, and if the archive answers anything but the merged network.
     """
+    refuse_to_replace(path, _has_note)
     note = {NOTE: json.dumps(deployable.metadata(), ensure_ascii=False)}
     with staged(path) as place:
         archive = BytesIO()  # what PyTorch writes into a file itself fails with no OSError where the disk is full
@@ -42,6 +44,11 @@ def write_program(deployable: Deployable, path: Path) -> None:
         with weights_only():  # of what was written this moment, in a folder of our own
             program = torch.export.load(place)
         deployable.check(program.module(), f"the archive {path.name}")
+
+
+def _has_note(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith(f"/{NOTE}") for name in archive.namelist())
 
 
 INPUT, OUTPUT = "images", "logits"
@@ -59,6 +66,7 @@ def write_onnx(deployable: Deployable, path: Path) -> None:
         import onnxscript  # noqa: F401 - PyTorch's exporter imports it
     except ImportError as error:
         raise MadlabError(f"ONNX needs {error.name}: pip install 'madlab[export]'.") from None
+    refuse_to_replace(path, _has_metadata)
     with staged(path) as place:
         model = _model(deployable)
         onnx.helper.set_model_props(model, deployable.metadata())
@@ -69,6 +77,13 @@ def write_onnx(deployable: Deployable, path: Path) -> None:
             return torch.from_numpy(session.run([OUTPUT], {INPUT: images.numpy()})[0])
 
         deployable.check(answer, f"the ONNX file {path.name}")
+
+
+def _has_metadata(path: Path) -> bool:
+    import onnx
+
+    held = {entry.key for entry in onnx.load(str(path), load_external_data=False).metadata_props}
+    return {"class_names", "method"} <= held
 
 
 def _model(deployable: Deployable) -> Any:

@@ -1,6 +1,5 @@
 """The merged network's state_dict, as the stock network of torchvision or timm loads it, without madlab."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import nn
 
 from madlab.adapters.layer import rebuild, without_parametrization
 from madlab.errors import MadlabError
-from madlab.exports.deployable import Deployable, staged
+from madlab.exports.deployable import Deployable, refuse_to_replace, staged
 from madlab.files.tensors import load_tensors, save_tensors
 from madlab.heads import new_head
 from madlab.network import MultiDomainNet
@@ -76,7 +75,7 @@ def write_weights(deployable: Deployable, stock: Stock, path: Path) -> None:
     """
     from safetensors.torch import load_file
 
-    _refuse_to_replace(path)
+    refuse_to_replace(path, _is_export)
     network = stock.make().float()
     network.eval()
     own = network.state_dict()
@@ -94,13 +93,5 @@ def write_weights(deployable: Deployable, stock: Stock, path: Path) -> None:
             deployable.check(network, f"{stock.call} with the weights of {path.name}")
 
 
-def _refuse_to_replace(path: Path) -> None:
-    """Raise MadlabError unless a path is free or has an export: a base or an adapter nobody could make again."""
-    if not os.path.lexists(path):
-        return
-    try:
-        _, held = load_tensors(path, finite=False)
-    except MadlabError:  # nothing that madlab has written, such as the weights of a base network, or damaged
-        held = {}
-    if "loads_into" not in held:
-        raise MadlabError(f"{path} is no export of madlab's, and is not replaced: choose another name.")
+def _is_export(path: Path) -> bool:
+    return "loads_into" in load_tensors(path, finite=False)[1]

@@ -9,7 +9,7 @@ import io
 import math
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,6 +29,8 @@ USUAL_DEPTHS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 24, 32)
 """Bits per pixel that cameras, scanners and label maps have."""
 HALF_A_STEP = 0.5 / 255
 """By how much floats may leave 0 to 1 and still round to bytes, as interpolation makes them do."""
+MOST = 1 << 28
+"""Pixels of an image that is decoded, at most; Pillow's own limit, 179 million, counts those of the file."""
 LARGE = 1 << 25
 """Pixels from which on images are decoded one at a time, because several side by side may not fit into memory."""
 TURN = Image.Transpose
@@ -115,15 +117,29 @@ def read_square(file: Path | str | BinaryIO, size: int, squash: bool = False, na
         # A pipe would be waited for.
         raise MadlabError(f"{name or file} cannot be read as an image (it is no plain file): give one, or take it out.")
     try:
-        with Image.open(file, formats=_formats()) as image:
+        with _opened(file) as image:
             # A JPEG decodes at a half, quarter or eighth, if that is still twice as large.
             image.draft(None, (2 * size, 2 * size))
-            large = image.width * image.height > LARGE
+            pixels = image.width * image.height
+            if pixels > MOST:
+                raise MadlabError(
+                    f"{name or file} has {pixels / 1e6:,.0f} megapixels, and madlab reads at most {MOST / 1e6:,.0f}: "
+                    "save it smaller, or take it out."
+                )
+            large = pixels > LARGE
             with _one_large_at_a_time if large else contextlib.nullcontext():
                 return _cut(image, size, squash)
+    except MadlabError:
+        raise
+    except FileNotFoundError as error:
+        raise MadlabError(
+            f"There is no image {name or file}: check its path (a table's count from the table)."
+        ) from error
     except Exception as error:  # damaged bytes make Pillow's decoders raise nearly anything
         unknown = isinstance(error, UnidentifiedImageError)
         why = "it is empty or begins like no format that Pillow can read" if unknown else reason(error)
+        if isinstance(error, OSError) and error.strerror:  # without the file's name, which is said already
+            why = error.strerror
         raise MadlabError(f"{name or file} cannot be read as an image ({why}): repair it or take it out.") from error
 
 
@@ -153,6 +169,19 @@ def is_image(file: Path) -> bool:
         return False
     except Exception:  # it cannot be opened, or begins like an image and is damaged: reading it tells how
         return True
+
+
+@contextlib.contextmanager
+def _opened(file: Path | str | BinaryIO) -> Iterator[Image.Image]:
+    """As Image.open, without Pillow's own limit of pixels, which counts those that a draft leaves out."""
+    with _one_large_at_a_time:  # the limit is Pillow's for all threads
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(file, formats=_formats())
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+    with image:
+        yield image
 
 
 @cache

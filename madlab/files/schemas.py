@@ -27,6 +27,9 @@ WORDING = {
 }
 """pydantic's words for JSON, and those that are right for what comes from Python, too."""
 
+UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
+"""pydantic's kinds of fault for a field that there is not."""
+
 T = TypeVar("T")
 
 
@@ -69,6 +72,8 @@ def validated(kind: type[T], data: Any, where: str, remedy: str = "correct it or
         return TypeAdapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
         reason = sentence(error)
+        if any(fault["type"] in UNKNOWN for fault in error.errors(include_url=False)):
+            remedy = f"it may be of a newer madlab, which to install would help; else {remedy}"
     except (TypeError, ValueError, RecursionError) as error:  # keys that are no texts, lists that hold themselves
         reason = str(error)
     raise MadlabError(f"{where} is not valid ({reason}): {remedy}.")

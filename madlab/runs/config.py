@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, JsonValue
 from pydantic.dataclasses import dataclass
 
 from madlab.benchmarks import is_name
-from madlab.errors import MadlabError, some
+from madlab.errors import STEERING, MadlabError, some
 from madlab.files.jsonfiles import read_json, write_json
 from madlab.files.schemas import STRICT, as_whole, validated
 from madlab.runs.recipe import Recipe
@@ -20,8 +20,8 @@ CONFIG = "config.json"
 
 
 def _checked_name(text: str) -> str:
-    if not text.strip() or not text.isprintable():
-        raise ValueError("it should be a text that can be printed")
+    if not text.strip() or STEERING.search(text):
+        raise ValueError("it should be a text without control characters")
     return text
 
 
@@ -108,16 +108,20 @@ class RunConfig:
     def read(path: Path | str) -> "RunConfig":
         """The config of a run folder, or of a config file; MadlabError if there is none or it is damaged."""
         path = Path(path)
-        if not os.path.lexists(path):
-            raise MadlabError(f"There is no run folder {path}: give one that `madlab train` has made.")
-        file = path / CONFIG if path.is_dir() else path
-        return RunConfig.from_json(read_json(file), str(file))
+        if path.is_file() and path.suffix == ".json":
+            return RunConfig.from_json(read_json(path), str(path))
+        check_run_folder(path)
+        return RunConfig.from_json(read_json(path / CONFIG), str(path / CONFIG))
 
     def differences(self, other: "RunConfig") -> list[str]:
         """Names of the fields in which another config differs; fields of the recipe go by their own names."""
         changed = [
-            f.name for f in fields(self) if f.name != "recipe" and getattr(self, f.name) != getattr(other, f.name)
+            f.name
+            for f in fields(self)
+            if f.name not in ("recipe", "source") and getattr(self, f.name) != getattr(other, f.name)
         ]
+        if _real(self.source) != _real(other.source):
+            changed.insert("domain" in changed, "source")
         recipes = self.recipe, other.recipe
         return changed + [f.name for f in fields(Recipe) if len({getattr(recipe, f.name) for recipe in recipes}) > 1]
 
@@ -136,6 +140,22 @@ class RunConfig:
         """The `differences` of this, which came first, and of another config with both values: "epochs 6, now 15"."""
         values = [(name, self.shown(name), other.shown(name)) for name in self.differences(other)]
         return "; ".join(f"{name} {before}, now {'another' if before == now else now}" for name, before, now in values)
+
+
+def _real(source: str | None) -> str | None:
+    """A source as it can be compared: a folder or a file by where it really is."""
+    return source if source is None or is_name(source) else os.path.realpath(source)
+
+
+def check_run_folder(path: Path | str) -> None:
+    """Raise MadlabError for what is no run folder, before anything in it is read."""
+    path = Path(path)
+    if not os.path.lexists(path):
+        raise MadlabError(f"There is no run folder {path}: give one that `madlab train` has made.")
+    if not path.is_dir():
+        raise MadlabError(f"{path} is a file, and not a run folder: give the folder that `madlab train --out` made.")
+    if not os.path.lexists(path / CONFIG):
+        raise MadlabError(f"{path} is not a run folder, as it has no {CONFIG}: give one that has.")
 
 
 def _upgraded(facts: Any, where: str) -> Any:

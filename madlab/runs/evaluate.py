@@ -118,8 +118,8 @@ def check_data(run: Path | str, domain: Domain | Path | str | None) -> None:
         )
     if domain is None and source is not None and not is_name(source) and not os.path.exists(source):
         raise MadlabError(
-            f"The images of the run {run} are no longer in {source}: say where they are (--domain FOLDER, or "
-            "domain=...)."
+            f"The images of the run {run} are not in {source}{_seen_from(source)}: say where they are (--domain "
+            "FOLDER, or domain=...)."
         )
 
 
@@ -128,7 +128,7 @@ def domain_of(run: LoadedRun, domain: Domain | Path | str | None) -> Domain:
 
     domain: others in their place, or the same from elsewhere: a Domain, or what `load_domain` takes.
     """
-    source = None
+    source, asked = None, domain
     if not isinstance(domain, Domain):
         source = source_of(domain) if domain is not None else None
         if source is None or _is_own(run, source):
@@ -147,11 +147,16 @@ def domain_of(run: LoadedRun, domain: Domain | Path | str | None) -> Domain:
     domain = match_classes(domain, run.class_names, f"the run {run.path}")
     finished = (run.path / RESULT).exists()  # config and adapter alone will do
     if source and _is_own(run, source) and finished and run.result.test_sha256 not in ("", domain.test.sha256()):
-        remark(
-            f"The test images of {source} are not, to the last bit, those that the run {run.path} was tested on: if "
-            "images moved between its parts, it may have been trained on some of these."
-        )
+        told = f"The test images of {source} are not, to the last bit, those that the run {run.path} was tested on"
+        if asked is None and _seen_from(source):  # another folder of that name, perhaps
+            raise MadlabError(f"{told}, {_seen_from(source, '')}: say where they are (--domain FOLDER, or domain=...).")
+        remark(f"{told}: if images moved between its parts, it may have been trained on some of these.")
     return domain
+
+
+def _seen_from(source: str, comma: str = ", ") -> str:
+    """From where a path is seen that does not begin at the root; "" for others."""
+    return "" if is_name(source) or os.path.isabs(source) else f"{comma}seen from {os.getcwd()}"
 
 
 def _is_own(run: LoadedRun, source: str) -> bool:

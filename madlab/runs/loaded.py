@@ -16,7 +16,7 @@ from madlab.facts import DomainFacts, with_defaults
 from madlab.hub import NotHere
 from madlab.network import MultiDomainNet
 from madlab.prediction import Guess, Picture, prepared_size
-from madlab.runs.config import RunConfig
+from madlab.runs.config import RunConfig, check_run_folder
 from madlab.runs.epoch import Measured, crop_of, measure
 from madlab.runs.folder import ADAPTER
 from madlab.runs.record import RESULT, Epoch, Result, read_log
@@ -90,13 +90,14 @@ def load_run(
     """What a finished run trained, from its config and its adapter file alone.
 
         run = madlab.load_run("runs/x")
-        run.predict(["cat.jpg"], top=3)     # [[("cat", 0.93), ("lynx", 0.04), ("dog", 0.01)]]
+        run.predict(["cat.jpg"], top=1)     # [[Guess(name='cat', probability=0.93)]]
 
     base: the base network, or what `load_base` takes. It is needed where the run was given a network object, and where
     the network that the run names would have to be downloaded: a run folder may be a stranger's, so that nothing is
     downloaded at its word. Another network than the run's is refused either way. device: the GPU if there is one.
     Raises MadlabError for files that are absent or damaged.
     """
+    check_run_folder(run)
     config, where = RunConfig.read(run), chosen_device(device)
     if not os.path.lexists(Path(run) / ADAPTER):
         check_finished(run)
@@ -107,7 +108,8 @@ def load_run(
 
 
 def check_finished(run: Path | str) -> None:
-    """Raise MadlabError for a folder that holds no run, or one that has not finished."""
+    """Raise MadlabError for what holds no run, or one that has not finished."""
+    check_run_folder(run)
     RunConfig.read(run)
     if not (Path(run) / RESULT).exists():
         raise MadlabError(f"The run {run} has not finished: go on with it first (madlab train --resume).")

@@ -13,7 +13,7 @@ import numpy as np
 
 from madlab.benchmarks.listing import NO_IMAGE, NO_WAY, left_out
 from madlab.benchmarks.walk import files_below
-from madlab.errors import MadlabError, remark
+from madlab.errors import STEERING, MadlabError, remark
 from madlab.files.pictures import is_image, read_image
 from madlab.prediction import BATCH, Guess, prepared_size, probabilities, top_classes
 from madlab.runs.loaded import LoadedRun
@@ -89,11 +89,8 @@ def line_of(kind: str, file: Path, guesses: Sequence[Guess]) -> str:
 
 def _csv(cells: Sequence[str]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow([_steering.sub(_escaped, cell) for cell in cells])
+    csv.writer(line, lineterminator="").writerow([STEERING.sub(_escaped, cell) for cell in cells])
     return line.getvalue()
-
-
-_steering = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -203,8 +203,19 @@ def read_runs(path: Path | str, on_damage: OnDamage | None = None) -> list[Run]:
     if not os.path.exists(path):
         raise MadlabError(f"There is no file or folder {path}: give a file of runs, or a folder with runs in it.")
     if not path.is_dir():
+        if not _begins_with_an_object(path):
+            raise MadlabError(f"{path} is no file of runs: give one with a run per line, or a folder with runs in it.")
         return read_lines(path, _run, on_damage)
     return _each(Run.read, [(folder,) for folder in folders_with(path, RESULT)], on_damage)
+
+
+def _begins_with_an_object(path: Path) -> bool:
+    """Whether the first line of a file, if it has any, is a JSON object."""
+    first = next(iter(read_bytes(path, MOST).splitlines()), b"{}")
+    try:
+        return isinstance(parse_json(first, str(path), finite=False), dict)
+    except MadlabError:
+        return False
 
 
 def read_lines(file: Path | str, read: Callable[[Any, str], T], on_damage: OnDamage | None = None) -> list[T]:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from madlab.adapters.rounding import rounded
 from madlab.benchmarks.domain import Domain, Split, with_validation
 from madlab.benchmarks.loader import batches, steps_of
+from madlab.device import versions
 from madlab.errors import MadlabError, remark
 from madlab.files.pictures import write_picture
 from madlab.network import MultiDomainNet
@@ -294,11 +294,7 @@ class Training:
             device=torch.cuda.get_device_name(self.device)
             if on_gpu
             else f"{platform.machine()} {self.device.type.upper()}",
-            versions={
-                "torch": torch.__version__,
-                "torchvision": torchvision.__version__,
-                "python": platform.python_version(),
-            },
+            versions=versions(),
             date=time.strftime("%Y-%m-%d", time.gmtime()),
             rates=self._rates(),
             stored_bytes=asdict(stored_bytes(self.view, replace(self.form, norms="folded"))),

@@ -24,7 +24,7 @@ from madlab.files.plain import read_bytes
 from madlab.files.schemas import STRICT, Whole
 from madlab.guard import fingerprint
 from madlab.network import MultiDomainNet
-from madlab.runs.config import CONFIG, RunConfig
+from madlab.runs.config import CONFIG, RunConfig, check_run_folder
 from madlab.runs.epoch import crop_of
 from madlab.runs.folder import ADAPTER, CHECKPOINT, FAILURE, Checkpoint
 from madlab.runs.loaded import load_run, network_of
@@ -152,10 +152,7 @@ def gather(run: Path | str, base: nn.Module | Path | str | None = None) -> Evide
     Raises MadlabError for a folder that is no run, or whose files are absent where they should be or damaged.
     """
     folder = Path(run)
-    if not folder.is_dir():
-        raise MadlabError(f"There is no run folder {folder}: give the folder that `madlab train --out` made.")
-    if not (folder / CONFIG).exists():
-        raise MadlabError(f"{folder} is not a run folder, as it has no {CONFIG}: give one that has.")
+    check_run_folder(folder)
     config, log, finished = RunConfig.read(folder), read_log(folder), (folder / RESULT).exists()
     if config.method not in METHODS:
         raise MadlabError(f"The run {folder} has the unknown method {config.method!r:.60}: correct its {CONFIG}.")

@@ -167,7 +167,7 @@ def fetch_elsewhere(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             log.warning(f"{docname} shows {node['panel']!r} of notebook {node['notebook']}, which has no such panel")
             node.parent.remove(node)
         else:
-            node.replace_self(live(kind=PANEL, data=data, page=pages[0]))
+            node.replace_self(live(kind=PANEL, data=data, page=""))  # to try it here is not to begin the notebook
 
 
 def visit_live(translator: HTML5Translator, node: live) -> None:

@@ -149,7 +149,8 @@
       const state = { ...this.start };
       for (const [control, text] of wanted) {
         const value = this.offered(state, control).find(one => this.text(control, one) === text) ?? Number(text);
-        const between = control.kind === 'slider' && control.min <= value && value <= control.max;  // not every one is a step
+        const fits = text.trim() && (Number.isInteger(value) || !Number.isInteger(control.step));  // no rank of 3.7
+        const between = control.kind === 'slider' && fits && control.min <= value && value <= control.max;  // not every one is a step
         if (between || this.offered(state, control).includes(value)) state[control.name] = value;
       }
       return state;

@@ -4,9 +4,13 @@
 
 (() => {
   const root = document.getElementById("inference");
-  if (!root || !window.MADLAB_INFERENCE) return;
-  const data = window.MADLAB_INFERENCE;
+  if (!root) return;
   const find = (name) => root.querySelector(`[data-part=${name}]`);
+  if (!window.MADLAB_INFERENCE) {
+    find("status").textContent = "The file _static/inference-data.js did not load: copy the whole folder of the site.";
+    return;
+  }
+  const data = window.MADLAB_INFERENCE;
   const state = { domain: Object.keys(data.domains)[0], image: null, mine: false }; // mine: the visitor's own picture
   const own = {};
   let session;

@@ -70,7 +70,8 @@
     }
   }
 
-  document.addEventListener('madlab-moved', event => { if (!store.read(event.detail).moved) store.write(event.detail, { moved: true }); });
+  document.addEventListener('madlab-moved', ({ detail: page }) => { if (page && !store.read(page).moved) store.write(page, { moved: true }); });
+  window.addEventListener('pageshow', showProgress);  // also where the browser brings a page back as it was
   document.addEventListener('DOMContentLoaded', () => {
     document.querySelectorAll('.quiz').forEach(quiz);
     document.querySelectorAll('.solved').forEach(exercise);
@@ -80,7 +81,10 @@
     }
     for (const erase of document.querySelectorAll('.forget-progress')) {
       erase.addEventListener('click', () => {
-        Object.keys(localStorage).filter(key => key.startsWith('madlab:')).forEach(key => localStorage.removeItem(key));
+        try {
+          Object.keys(localStorage).filter(key => key.startsWith('madlab:')).forEach(key => localStorage.removeItem(key));
+          erase.textContent = 'erased';
+        } catch { erase.textContent = 'this browser keeps nothing'; }
         showProgress();
       });
     }
