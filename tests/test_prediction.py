@@ -163,9 +163,11 @@ def test_what_is_unclear_is_refused_in_one_sentence(net: MultiDomainNet, kind: s
 
 def test_what_cannot_be_read_is_named(net: MultiDomainNet, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 and no more")
-    for path in (tmp_path / "broken.jpg", tmp_path / "absent.jpg", tmp_path):
+    for path in (tmp_path / "broken.jpg", tmp_path):
         with pytest.raises(madlab.MadlabError, match=f"{path.name} cannot be read as an image"):
             net.predict([path], "pets")
+    with pytest.raises(madlab.MadlabError, match=r"There is no image .*absent\.jpg: check its path"):
+        net.predict([tmp_path / "absent.jpg"], "pets")
 
 
 def test_wrong_calls_are_told(net: MultiDomainNet, photograph: np.ndarray) -> None:

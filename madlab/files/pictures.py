@@ -132,9 +132,7 @@ def read_square(file: Path | str | BinaryIO, size: int, squash: bool = False, na
     except MadlabError:
         raise
     except FileNotFoundError as error:
-        raise MadlabError(
-            f"There is no image {name or file}: check its path (a table's count from the table)."
-        ) from error
+        raise MadlabError(f"There is no image {name or file}: check its path.") from error
     except Exception as error:  # damaged bytes make Pillow's decoders raise nearly anything
         unknown = isinstance(error, UnidentifiedImageError)
         why = "it is empty or begins like no format that Pillow can read" if unknown else reason(error)

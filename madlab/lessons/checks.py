@@ -5,6 +5,7 @@ notebook 02 are in exercises/nb02.py, where the dict EXERCISES maps names to che
 """
 
 import math
+import random
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -51,8 +52,10 @@ def check(name: str, answer: Any) -> CheckResult:
         raise MadlabError(f"There is no exercise {name!r}: take its name from the notebook.") from None
     if answer is None or answer is ...:
         return CheckResult(False, "There is no answer yet: replace the `...`.")
+    drawn = random.getstate()  # later cells draw the same numbers, whatever the answer draws
     try:
-        return CheckResult(True, judge(answer))
+        with torch.random.fork_rng(devices=[]):
+            return CheckResult(True, judge(answer))
     except Wrong as wrong:
         message = str(wrong)
         if message[:1].isascii():  # a Greek letter stays small, because a capital β looks like B
@@ -60,6 +63,8 @@ def check(name: str, answer: Any) -> CheckResult:
         return CheckResult(False, message)
     except Exception as error:
         return CheckResult(False, f"It stopped with {type(error).__name__}: {error}{_place(error, answer)}")
+    finally:
+        random.setstate(drawn)
 
 
 def _place(error: Exception, answer: Any) -> str:

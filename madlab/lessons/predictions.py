@@ -37,7 +37,9 @@ class Prediction:
         if not text:
             return None
         try:
-            bare = text.removesuffix(self.unit).strip().replace("−", "-")
+            forms = (self.unit, self._unit_of(1), *(("x", "×") if self.unit == "times" else ()))
+            written = next((form for form in forms if form and text.endswith(form)), "")
+            bare = text.removesuffix(written).strip().replace("−", "-")
             number = float(bare.replace(",", "" if THOUSANDS.fullmatch(bare) else "."))
         except ValueError:
             number = math.nan
@@ -61,17 +63,22 @@ class Prediction:
             return f"{found} {error}"
         if guess is None:
             return f"{found} You have not predicted anything; the box is above."
-        predicted = f"You predicted {_as_typed(guess)} {self.unit}".strip()
+        predicted = f"You predicted {_as_typed(guess)} {self._unit_of(guess)}".strip()
         if self._number(guess) == self._number(self._result):
             return f"{found} {predicted}: right."
         distance = guess - float(f"{self._result:z.{self._digits}f}")  # from what is shown
         side, points = "above" if distance > 0 else "below", _as_typed(abs(distance))
-        unit = self.unit.replace("%", "points").replace("times", "")  # "3 times below it" would be a ratio
-        unit = unit.removesuffix("s") if points == "1" else unit
+        # "3 times below it" would be a ratio.
+        unit = {"%": "point" if points == "1" else "points", "times": ""}.get(self.unit, self._unit_of(abs(distance)))
         return f"{found} {predicted}, which is {f'{points} {unit}'.strip()} {side} it."
 
     def _number(self, value: float) -> str:
-        return f"{value:z,.{self._digits}f} {self.unit}".strip()
+        shown = f"{value:z,.{self._digits}f}"
+        return f"{shown} {self._unit_of(1 if shown == '1' else value)}".strip()
+
+    def _unit_of(self, number: float) -> str:
+        """The unit as it stands behind a number: "1 point", "2 points"."""
+        return self.unit.removesuffix("s") if number == 1 else self.unit
 
     def _compared(self) -> None:
         if self._shown is not None:

@@ -113,7 +113,10 @@ def score_board() -> Panel:
             note = f"All domains earn the same, {shares[most]:.0f} points. "
         else:
             note = f"Largest share: <b>{most}</b>, {shares[most]:.0f} points, {shares[most] / score:.0%} of S. "
-        note += f"One more point of accuracy is worth most in <b>{dearest}</b>: +{next_point[dearest]:.0f}."
+        if next_point[dearest] < 0.5:
+            note += "One more point of accuracy is worth nothing anywhere."
+        else:
+            note += f"One more point of accuracy is worth most in <b>{dearest}</b>: +{next_point[dearest]:.0f}."
         return {"note": note, "score": score, "mean": mean, "shares": shares, "next_point": next_point}
 
     def before(panel: Panel, moved: str) -> None:

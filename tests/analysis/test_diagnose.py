@@ -271,7 +271,7 @@ def test_folders_that_are_not_there_and_another_base(place: Path, capsys) -> Non
     done = str(place / "runs/done")
     for command, words in (
         ([str(place / "nowhere")], "There is no run folder"),
-        ([str(place / "runs/done/config.json")], "There is no run folder"),
+        ([str(place / "runs/done/config.json")], "is a file, and not a run folder"),
         ([str(place / "runs")], "not a run folder"),
         ([done, "--beside", str(place / "nowhere")], "There is no folder"),
         ([done, "--base", str(place / "other.safetensors")], "trained on another base network"),

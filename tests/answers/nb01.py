@@ -48,16 +48,20 @@ RIGHT = {
         gain_in_steps,
         lambda finetuned: 250 * ((1 + 1 / (100 - finetuned)) ** 2 - 1),
         lambda finetuned: 500 / (100 - finetuned) + 250 / (100 - finetuned) ** 2,
+        lambda finetuned: round(gain_in_steps(finetuned), 2),
     ],
     "accuracy_needed": [
         lambda points, finetuned: 100 - 2 * (100 - finetuned) * (1 - (points / 1000) ** 0.5),
         lambda points, finetuned: 100 - (200 - 2 * finetuned) + (200 - 2 * finetuned) * (points / 1000) ** 0.5,
         accuracy_by_halving,
+        lambda *given: round(accuracy_by_halving(*given), 2),
+        lambda points, finetuned: accuracy_by_halving(points, finetuned) if points else 0.0,
     ],
     "disagreements": [
         pairs_in_loops,
         pairs_by_combinations,
         lambda rows: [[a["method"], b["method"]] for a, b in permutations(rows, 2) if disagree(a, b)],
+        lambda rows: pairs_in_loops([row for row in rows if row["mean"] and row["score"]]),
     ],
 }
 

@@ -229,6 +229,24 @@ def head_beside(base, num_classes):
     return view
 
 
+class Detached(ModulatedConv2d):
+    def forward(self, x):
+        return self.conv._conv_forward(x, self.conv.weight * self.alpha.detach()[:, :, None, None], self.conv.bias)
+
+
+def detached(base, num_classes):
+    view = built(base, num_classes)
+    for module in view.modules():
+        if isinstance(module, ModulatedConv2d):
+            module.__class__ = Detached
+    return view
+
+
+def in_training(base, num_classes):
+    base.train()
+    return built(base, num_classes)
+
+
 RIGHT = {
     "add_domain": [built, by_recursion, shell],
     "swap": [swap_all, swap_by_recursion, swap_parents_first],
@@ -237,6 +255,8 @@ RIGHT = {
 WRONG = {
     "add_domain": [
         (lambda base, classes: built(base, classes, memo=False), "convolutions were copied"),
+        (detached, "No gradient reaches α"),
+        (in_training, "left in training mode"),
         (lambda base, classes: built(base, classes, norms=False), "BatchNorm layers are frozen"),
         (lambda base, classes: built(base, classes, alphas=False), "No α is there"),
         (lambda base, classes: built(base, classes, head=False), "should have 7 outputs"),

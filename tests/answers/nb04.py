@@ -113,9 +113,24 @@ def report_in_a_loop(log):
     return best["test_accuracy"]
 
 
+def clipped(view, optimiser, images, labels):
+    view.train()
+    loss = F.cross_entropy(view(images), labels, label_smoothing=0.1)
+    optimiser.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(view.parameters(), 1.0)
+    optimiser.step()
+    return loss.item()
+
+
 RIGHT = {
     "training_step": [step, step_zeroing_first, step_with_closure],
-    "rate": [rate_by_definition, rate_by_a_step, rate_by_einsum],
+    "rate": [
+        rate_by_definition,
+        rate_by_a_step,
+        rate_by_einsum,
+        lambda *given: float(f"{rate_by_einsum(*given):.3g}"),
+    ],
     "report": [
         epoch_of(lambda e: (e["val_accuracy"], -e["val_loss"])),
         report_in_a_loop,
@@ -126,6 +141,7 @@ RIGHT = {
 WRONG = {
     "training_step": [
         (without_zero, "earlier step"),
+        (clipped, "by its rate times its gradient"),
         (zero_too_late, "Nothing has moved"),
         (in_evaluation, "training mode"),
         (other_loss(F.cross_entropy), "smoothing"),

@@ -187,6 +187,31 @@ def not_one(m, n, rank):
     return torch.randn(m, rank), torch.randn(rank, n)
 
 
+def frozen_for_good(network, images):
+    for parameter in network.parameters():
+        parameter.requires_grad = not parameter.requires_grad
+    by_momentum(network, images)
+
+
+def following(network, images):
+    """Hooks that are never taken away."""
+
+    def follow(norm, inputs):
+        variance, mean = torch.var_mean(inputs[0].detach(), (0, 2, 3))
+        norm.running_mean, norm.running_var = mean, variance
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.register_forward_pre_hook(follow)
+    network(images)
+
+
+def forgetting(network, images):
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean = module.running_var = None
+
+
 RIGHT = {
     "factorised": [by_broadcast, by_einsum, by_directions, lambda *given: by_broadcast(*given).double()],
     "refresh": [by_momentum, by_cumulative_average, by_hooks],
@@ -215,6 +240,9 @@ WRONG = {
         (without_stride, "shape"),
     ],
     "refresh": [
+        (frozen_for_good, "requires_grad"),
+        (following, "changes the statistics again"),
+        (forgetting, "are gone"),
         (one_pass, "of the way"),
         (leaves_training, "training mode"),
         (leaves_momentum, "momentum"),

@@ -351,7 +351,7 @@ def test_where_no_image_can_be_read_the_first_reason_is_given(tmp_path: Path) ->
         for number in range(4):
             picture(number + 10 * len(name + name[0])).save(tmp_path / "images" / name / f"{number}.png")
     with pytest.raises(
-        MadlabError, match=r"No image of .* paths are relative to the table; of the first: .*No such file"
+        MadlabError, match=r"No image of .* paths are relative to the table; of the first: There is no image"
     ):
         divide(tmp_path / "pets.csv")
 

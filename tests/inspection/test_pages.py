@@ -191,7 +191,7 @@ def test_bad_input_is_one_sentence(place: Path, tmp_path: Path, capsys: pytest.C
     lost, unfinished = tmp_path / "lost", tmp_path / "unfinished"
     shutil.copytree(place / "mad", lost)
     facts = json.loads((lost / "config.json").read_text())
-    for source, reason in ((None, "--domain FOLDER"), ("/nowhere/shades", "are no longer in /nowhere/shades")):
+    for source, reason in ((None, "--domain FOLDER"), ("/nowhere/shades", "are not in /nowhere/shades")):
         (lost / "config.json").write_text(json.dumps(facts | {"source": source}))
         assert main(["inspect", str(lost)]) == 2
         assert reason in capsys.readouterr().err

@@ -51,6 +51,10 @@ def add_domain(answer: Callable[[nn.Module, int], Any]) -> str:
             raise Wrong("The base has changed, but all domains share it. Change a copy.")
         if any(parameter.requires_grad for parameter in base.parameters()):
             raise Wrong("The base would be trained now: its gradients were switched on. Do that in the copy only.")
+        if base.training:
+            raise Wrong(
+                "The base was left in training mode, where its BatchNorm follows each batch: leave it as it was."
+            )
         same_tensor(_features(views[0].eval(), x), features, "what reaches the head of a new domain")
         _judge_alphas(base, views[0], x, features)
     return "One network, two domains: they share the filters, and nothing else."
@@ -88,6 +92,9 @@ def _judge_alphas(base: nn.Module, view: nn.Module, x: torch.Tensor, features: t
     if torch.allclose(got, features):
         raise Wrong("α is there, but no layer uses it: with other numbers the features stay the same.")
     same_tensor(got, expected, "what reaches the head with other α")
+    reached = torch.autograd.grad(view(x).square().sum(), alphas, allow_unused=True)
+    if any(gradient is None for gradient in reached):
+        raise Wrong("No gradient reaches α, so that it could never learn: no `detach`, and no `.data`.")
 
 
 def _judge_parts(base: nn.Module, view: nn.Module, classes: int) -> None:

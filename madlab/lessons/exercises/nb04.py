@@ -23,6 +23,7 @@ class _Net(nn.Module):
         self.conv = nn.Conv2d(3, 5, 3, bias=False).requires_grad_(False)
         self.alpha, self.bn = nn.Parameter(torch.ones(5, 3)), nn.BatchNorm2d(5)
         self.fc = nn.Linear(5, classes)
+        self.fc.weight.data *= 10  # gradients longer than one, which clipping would shorten
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.bn(F.conv2d(x, self.conv.weight * self.alpha[:, :, None, None]))
@@ -132,9 +133,9 @@ def rate(answer: Callable[[torch.Tensor, torch.Tensor, float], Any]) -> str:
             * float(through.norm() / (through.sum((2, 3))[:, :, None, None] * weight).norm()),
         }
         for message, candidate in wrong.items():
-            if math.isclose(got, candidate, rel_tol=1e-4) and not math.isclose(candidate, expected, rel_tol=1e-3):
+            if math.isclose(got, candidate, rel_tol=1e-4) and not math.isclose(candidate, expected, rel_tol=6e-3):
                 raise Wrong(message)
-        if not math.isclose(got, expected, rel_tol=1e-4):
+        if not math.isclose(got, expected, rel_tol=6e-3):  # three digits are enough
             raise Wrong(
                 f"At your rate, {got:.3g}, a step on α moves the filters by {got * float(moved.norm()):.3g}; "
                 f"fine-tuning moves them by {lr * float(through.norm()):.3g}."

@@ -76,7 +76,7 @@ def refresh(answer: Callable[[torch.nn.Module, torch.Tensor], Any]) -> str:
         images = 2 * torch.randn(count, 3, 6, 6) + torch.randn(1, 3, 1, 1)
         statistics = _measured(images, first, norms[0], second)
         before = {name: value.clone() for name, value in network.state_dict().items()}
-        momenta = [norm.momentum for norm in norms]
+        momenta, learning = [norm.momentum for norm in norms], [p.requires_grad for p in network.parameters()]
         answer(network, images.clone())
         for name, value in network.state_dict().items():
             measured = name.endswith(("running_mean", "running_var", "num_batches_tracked"))
@@ -85,6 +85,12 @@ def refresh(answer: Callable[[torch.nn.Module, torch.Tensor], Any]) -> str:
         _compare_statistics(norms, statistics, before)
         if network.training or any(module.training for module in network.modules()):
             raise Wrong("The network is still in training mode: the next batch would change the statistics again.")
+        if [parameter.requires_grad for parameter in network.parameters()] != learning:
+            raise Wrong("Some `requires_grad` has changed for good. Only the statistics may change.")
+        kept = [norm.get_buffer("running_mean").clone() for norm in norms]
+        network(torch.randn_like(images))
+        if any(not torch.equal(norm.get_buffer("running_mean"), mean) for norm, mean in zip(norms, kept, strict=True)):
+            raise Wrong("The next batch changes the statistics again: take away what follows it, as a hook does.")
         if [norm.momentum for norm in norms] != momenta:
             raise Wrong("The momentum has changed for good: later training would average in another way. Put it back.")
     return "No label and no gradient: whoever cuts an adapter can do this before measuring what the cut has cost."
@@ -119,8 +125,9 @@ def _compare_statistics(
     old = [(before["1.running_mean"], before["1.running_var"]), (before["3.1.running_mean"], before["3.1.running_var"])]
     for place, (norm, (mean, variance), (old_mean, _)) in enumerate(zip(norms, statistics, old, strict=True)):
         got_mean, got_variance = norm.running_mean, norm.running_var
-        assert got_mean is not None and got_variance is not None
         where = f"of BatchNorm number {place + 1}"
+        if got_mean is None or got_variance is None:
+            raise Wrong(f"The running statistics {where} are gone: measure them, and leave them there.")
         if torch.equal(got_mean, old_mean):
             raise Wrong(f"The running mean {where} has not moved. Is every BatchNorm2d found, and in training mode?")
         moved = (got_mean - old_mean).norm() / (mean - old_mean).norm()

@@ -67,7 +67,9 @@
       let note = now[most] - Math.min(...Object.values(now)) < 0.5
         ? `All domains earn the same, ${now[most].toFixed(0)} points. `
         : `Largest share: <b>${most}</b>, ${now[most].toFixed(0)} points, ${(100 * now[most] / total).toFixed(0)}% of S. `;
-      note += `One more point of accuracy is worth most in <b>${dearest}</b>: +${next[dearest].toFixed(0)}.`;
+      note += next[dearest] < 0.5
+        ? 'One more point of accuracy is worth nothing anywhere.'
+        : `One more point of accuracy is worth most in <b>${dearest}</b>: +${next[dearest].toFixed(0)}.`;
       return { note, score: total, mean, shares: now, next_point: next };
     },
     after(numbers, values, moved) {
