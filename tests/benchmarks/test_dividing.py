@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
+from scipy.sparse.csgraph import connected_components
 
 import madlab
-from madlab.benchmarks import dividing, load_domain
+from madlab.benchmarks import dividing, load_domain, lookalikes
 from madlab.benchmarks.dividing import divide, division_digest, division_file, read_division
 from madlab.benchmarks.lookalikes import groups_of, perceptual_hash
 from madlab.benchmarks.split import SPLITS
@@ -103,6 +104,48 @@ def test_hashes_are_alike_for_what_looks_alike_and_for_nothing_else() -> None:
     # By the definition, bit by bit: a pair is alike where at most six bits differ; here all pairs are far from that.
     differing = (hashes[:40, None] != hashes[None, :40]).sum(-1)
     assert (differing[~np.eye(40, dtype=bool)] > 6).all()
+
+
+def test_groups_are_those_of_all_pairs_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In whatever chunks they are joined, and numbered in the order of their first images."""
+    rng = np.random.default_rng(0)
+    kinds = rng.random((7, 64)) < 0.5
+    hashes = kinds[rng.integers(7, size=60)] ^ (rng.random((60, 64)) < 0.03)
+    graph = (hashes[:, None] != hashes[None]).sum(2) <= lookalikes.ALIKE
+    expected = connected_components(graph, directed=False)[1]
+    for chunk in (2048, 7, 1):
+        monkeypatch.setattr(lookalikes, "CHUNK", chunk)
+        assert groups_of(hashes).tolist() == expected.tolist()
+    assert len(set(expected)) > 3
+
+
+def test_parts_that_look_alikes_spoil_are_told(tmp_path: Path) -> None:
+    """As pictures of a fixed camera do, which show one scene."""
+    for name, first in (("good", 0), ("bad", 100)):
+        (tmp_path / "belt" / name).mkdir(parents=True)
+        for number in range(34):
+            image = picture(first if number < 30 else first + number)
+            image.save(tmp_path / "belt" / name / f"{number}.png")
+    with pytest.warns(MadlabWarning, match=r"stay in one part, so that class 'bad' has 2 in test and not 5"):
+        divide(tmp_path / "belt")
+    (tmp_path / "same" / "a").mkdir(parents=True)
+    (tmp_path / "same" / "b").mkdir()
+    for number in range(8):
+        for name in "ab":
+            picture(0).save(tmp_path / "same" / name / f"{number}.png")
+    with pytest.raises(MadlabError, match="list them in a table with a column split"):
+        divide(tmp_path / "same")
+
+
+def test_an_image_that_is_repaired_after_the_split_is_told_of(flat: Path) -> None:
+    broken = flat / "cat" / "05.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:100])
+    with pytest.warns(MadlabWarning, match="1 cannot be read"):
+        divide(flat)
+    broken.write_bytes(whole)
+    with pytest.warns(MadlabWarning, match=r"was split without 05\.png, which could not be read: if that is repaired"):
+        load_domain(str(flat))
 
 
 def test_chains_of_look_alikes_are_one_group() -> None:
@@ -274,6 +317,14 @@ def test_a_table_may_say_the_split_itself(flat: Path) -> None:
     csv = table(flat.parent / "animals.csv", ["path,label,split", *rows])
     domain = madlab.Domain.from_folder(csv)
     assert (len(domain.train), len(domain.val), len(domain.test)) == (4, 4, sum(COUNTS.values()) - 8)
+    with pytest.raises(MadlabError, match="is split already"):
+        divide(csv)
+    # A split that was written down before the table said it itself counts no more, for nobody.
+    table(csv, ["path,label", *(row.rpartition(",")[0] for row in rows)])
+    divide(csv)
+    assert division_digest(csv) is not None
+    table(csv, ["path,label,split", *rows])
+    assert division_digest(csv) is None
     with pytest.raises(MadlabError, match="is split already"):
         divide(csv)
     table(csv, ["path,label,split", *(row for row in rows if "fox" not in row or not row.endswith("val"))])

@@ -279,6 +279,17 @@ def test_an_adapter_of_another_base_is_refused(place, capsys, tmp_path):
 def test_evaluate_and_report_need_runs(place, capsys, tmp_path):
     refused(capsys, ["evaluate", str(tmp_path / "nowhere")], "There is no run folder .*nowhere")
     refused(capsys, ["report", str(tmp_path)], "no finished run in")
+    image = str(next((place / "noise").rglob("*.png")))
+    for command in (
+        ["predict", image, str(place / "done")],
+        ["evaluate", image],
+        ["inspect", image, "--out", "x.html"],
+    ):
+        refused(capsys, command, "is a file, and not a run folder: give the folder")
+    refused(capsys, ["evaluate", str(place / "done" / "config.json")], "is a file, and not a run folder")
+    refused(capsys, ["evaluate", str(place / "noise")], "is not a run folder, as it has no config.json")
+    for name in ("adapter.safetensors", "result.json"):
+        refused(capsys, ["report", str(place / "done" / name)], "is no file of runs: give one with a run per line")
     shutil.copytree(place / "done", tmp_path / "torn")
     adapter = tmp_path / "torn" / "adapter.safetensors"
     adapter.write_bytes(adapter.read_bytes()[:-100])

@@ -19,6 +19,7 @@ from madlab.cli import main
 from madlab.exports import deployable, export_domain
 from madlab.exports.peft import KINDS
 from madlab.exports.weights import with_new_heads
+from madlab.files.tensors import load_tensors
 from madlab.network import MultiDomainNet
 
 STATISTICS = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
@@ -288,8 +289,22 @@ def test_an_export_does_not_replace_what_madlab_has_trained(tmp_path: Path) -> N
         with pytest.raises(madlab.MadlabError, match="is no export of madlab's, and is not replaced"):
             export_domain(net, "d", tmp_path / f"{name}.safetensors")
         assert (tmp_path / f"{name}.safetensors").read_bytes() == held
-    for _ in range(2):  # an export may be made again
-        export_domain(net, "d", tmp_path / "weights.safetensors")
+    for name in ("own.onnx", "own.pt2"):
+        (tmp_path / name).write_bytes(b"somebody's network")
+        with pytest.raises(madlab.MadlabError, match="is no export of madlab's, and is not replaced"):
+            export_domain(net, "d", tmp_path / name)
+        assert (tmp_path / name).read_bytes() == b"somebody's network"
+    for name in ("weights.safetensors", "weights.onnx", "weights.pt2"):
+        for _ in range(2):  # an export may be made again
+            export_domain(net, "d", tmp_path / name)
+
+
+def test_an_export_of_deep_greys_says_what_is_black_and_white(tmp_path: Path) -> None:
+    net = MultiDomainNet(small())
+    net.add_domain("d", 3, grey={"black": 0, "white": 4095})
+    export_domain(net, "d", tmp_path / "d.safetensors")
+    _, facts = load_tensors(tmp_path / "d.safetensors")
+    assert json.loads(facts["grey"]) == {"black": 0, "white": 4095}
 
 
 def test_a_network_that_fails_without_a_word_is_told(tmp_path: Path) -> None:

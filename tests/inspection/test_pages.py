@@ -200,7 +200,7 @@ def test_bad_input_is_one_sentence(place: Path, tmp_path: Path, capsys: pytest.C
     other = write_folder(tmp_path / "other", classes=2)
     for arguments, reason in (
         (["inspect", str(unfinished)], "has not finished"),
-        (["inspect", str(place)], "There is no file"),
+        (["inspect", str(place)], "is not a run folder"),
         (["inspect", str(place / "mad"), "--out", "page.pdf"], "does not end in .html"),
         (["inspect", str(place / "mad"), "--split", "train"], "choose one of test, val"),
         (["inspect", str(lost), "--domain", str(other)], "are not those of the run"),

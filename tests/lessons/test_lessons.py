@@ -71,6 +71,19 @@ def test_the_lines_of_a_check_stay_secret() -> None:
     assert "divide_by_nothing" in lessons.check("00.modulate", divide_by_nothing).message
 
 
+def test_a_check_draws_from_numbers_of_its_own() -> None:
+    """What later cells draw does not depend on the answer."""
+
+    def drawn(answer) -> tuple[float, float]:
+        torch.manual_seed(0)
+        random.seed(0)
+        lessons.check("02.forward", answer)
+        lessons.check("07.paired", answer)
+        return torch.rand(()).item(), random.random()
+
+    assert drawn(None) == drawn(lambda *given: torch.randn(3)) == drawn(lambda *given: random.random())
+
+
 def divide_by_nothing(weight, alpha):
     return len("divide_by_nothing") / 0
 
@@ -206,13 +219,33 @@ def test_the_place_of_an_answer_says_nothing_about_it() -> None:
     assert all(question.shuffled() == question.shuffled() for question in questions)
 
 
+@pytest.mark.parametrize(
+    "unit, typed",
+    [
+        ("points", "2 points"),
+        ("points", "2 point"),
+        ("points", "2points"),
+        ("times", "2x"),
+        ("times", "2 ×"),
+        ("%", "2 %"),
+    ],
+)
+def test_a_unit_may_be_typed_in_the_forms_that_are_shown(unit: str, typed: str) -> None:
+    prediction = lessons.predict("How many?", unit)
+    prediction.box.value = typed
+    assert prediction.value == 2
+    prediction.box.value = "2 apples"
+    with pytest.raises(MadlabError, match="is not a number"):
+        _ = prediction.value
+
+
 def test_what_rounds_to_minus_zero_is_zero() -> None:
     prediction = lessons.predict("How many points does it lose?", "points")
     prediction.compare(-0.04, digits=1)
     prediction.box.value = "0"
     assert prediction.comparison() == "**Found: 0.0 points.** You predicted 0 points: right."
     prediction.box.value = "1"
-    assert prediction.comparison().endswith("You predicted 1 points, which is 1 point above it.")
+    assert prediction.comparison().endswith("You predicted 1 point, which is 1 point above it.")
 
 
 def test_runs_lie_on_the_drive_in_colab_and_where_they_are_told_elsewhere(monkeypatch) -> None:

@@ -6,11 +6,15 @@
   const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
   const THOUSANDS = /^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?$/;
 
+  // A unit as it stands behind 1: "1 point".
+  const one = unit => unit.replace(/s$/, '');
+
   // The number that was typed: null while there is none, NaN if it is something else.
   function read(typed, unit) {
     const text = typed.trim();
     if (!text) return null;
-    const bare = (unit && text.endsWith(unit) ? text.slice(0, -unit.length) : text).trim().replace('−', '-');
+    const written = [unit, one(unit), ...(unit === 'times' ? ['x', '×'] : [])].find(form => form && text.endsWith(form)) || '';
+    const bare = text.slice(0, text.length - written.length).trim().replace('−', '-');
     const number = THOUSANDS.test(bare) ? bare.replaceAll(',', '') : bare.replace(',', '.');
     return NUMBER.test(number) && Number.isFinite(Number(number)) ? Number(number) : NaN;
   }
@@ -30,10 +34,10 @@
     const guess = read(typed, unit), shown = rounded(result, digits);
     if (guess === null) return 'You have not predicted anything; the box is above.';
     if (Number.isNaN(guess)) return refusal(typed);
-    const predicted = `You predicted ${asTyped(guess)} ${unit}`.trim();
+    const predicted = `You predicted ${asTyped(guess)} ${guess === 1 ? one(unit) : unit}`.trim();
     if (rounded(guess, digits) === shown) return `${predicted}: right.`;
     const distance = asTyped(Math.abs(guess - shown));
-    const many = unit.replace('%', 'points').replace('times', ''), points = `${distance} ${distance === '1' ? many.replace(/s$/, '') : many}`.trim();
+    const many = unit.replace('%', 'points').replace('times', ''), points = `${distance} ${distance === '1' ? one(many) : many}`.trim();
     return `${predicted}, which is ${points} ${guess > shown ? 'above' : 'below'} it.`;
   }
 
