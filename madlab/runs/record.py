@@ -79,46 +79,53 @@ class Rounded:
 
 @dataclass(frozen=True, config=STRICT)
 class Result:
-    """What a finished run reports; accuracies in percent, seconds of wall time, the rest as in its config.
+    """What a finished run reports; what its config says as well is the same there.
 
-    val_accuracy: of the best epoch; None where validation images were trained on, where the last epoch is the best.
-    base_parameters: weights of all the base's convolutions; adapter_parameters: as `MultiDomainNet.adapter_size`.
-    date: the day on which it finished, YYYY-MM-DD in UTC. rates: the peak learning rates of "adapter", "batchnorm" and
-    "head" that it was trained with. stored_bytes: of "adapter", "norms" and "head" as inference needs them, the norms
-    as scale and shift (the run's own file has their running statistics too, for further training). test_images: how
-    many there are; test_correct: which of them the stored network gets right (`pack_correct`), in the order of
-    the test split. rounded: the same domain in fewer bits, by their number ("8", "4", "3", "2"), once `round_run` was
-    asked for it. balanced_accuracy: on the test images, the mean over the classes. cost: of this training,
-    "images_per_second" of its epochs and "peak_bytes", the most memory that the process has had (on a GPU, that the run
-    has had there). test_sha256: of the test images and their labels. filter_factors: of layers whose scale counts, what
-    their rates were multiplied by (`curvature.filter_factors`). These are empty, 0 or None for runs that were made
-    before they were recorded.
+    Accuracies are in percent. Fields with a default are empty, 0 or None in runs that were made before they were
+    recorded.
     """
 
     domain: Name
     method: Name
     rank: Rank | dict[str, Rank] | None
+    """One for all layers or one for each; None where the method has none."""
     seed: Count
     base: BaseUsed
     base_parameters: Count
+    """Weights of all the base's convolutions."""
     adapter_parameters: Count
+    """As `MultiDomainNet.adapter_size` counts them."""
     val_accuracy: Percent | None
+    """Of the best epoch; None where validation images were trained on, and the last epoch is the best."""
     test_accuracy: Percent
     best_epoch: Annotated[Whole, Field(ge=1)]
     epochs: Annotated[Whole, Field(ge=1)]
     seconds: Annotated[float, Field(ge=0)]
+    """Of wall time."""
     device: str
     versions: dict[str, str]
+    """Of madlab, PyTorch, torchvision and Python."""
     date: Day = ""
+    """The day on which it finished, YYYY-MM-DD in UTC."""
     rates: dict[str, float] = field(default_factory=dict)
+    """The peak learning rates of "adapter", "batchnorm" and "head"; all 0 where only a head was fitted."""
     stored_bytes: dict[str, Count] = field(default_factory=dict)
+    """Of "adapter", "norms" and "head" as inference needs them, the norms as scale and shift. The run's own file has
+    their running statistics too, for further training."""
     test_images: Count = 0
     test_correct: str = ""
+    """Which of them the stored network gets right, in the order of the test split (`pack_correct`)."""
     rounded: dict[Bits, Rounded] = field(default_factory=dict)
+    """The same domain in fewer bits, by their number, once `round_run` was asked for it."""
     balanced_accuracy: Percent | None = None
+    """On the test images, the mean over the classes."""
     cost: dict[str, Annotated[float, Field(ge=0)]] = field(default_factory=dict)
+    """Of this training: "images_per_second" of its epochs, and "peak_bytes", the most memory that the process has had
+    (on a GPU, that the run has had there)."""
     test_sha256: str = ""
+    """Of the test images and their labels."""
     filter_factors: dict[str, Share] = field(default_factory=dict)
+    """Of layers whose scale counts, what their rates were multiplied by (`curvature.filter_factors`)."""
 
     @property
     def interval(self) -> tuple[float, float] | None:
