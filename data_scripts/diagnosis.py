@@ -18,7 +18,8 @@ import torch
 
 import madlab
 from madlab.adapters import METHODS
-from madlab.analysis.diagnosis import Trial, filter_change, read_trials
+from madlab.analysis.diagnosis import filter_change
+from madlab.analysis.rate_trials import Trial, read_rate_trials
 from madlab.facts import method_and_options
 from madlab.files.plain import write_bytes
 from madlab.lessons import few
@@ -56,7 +57,7 @@ def main() -> None:
     out: Path = parser.parse_args().out
     torch.set_num_threads(1)
     domain = few(madlab.load_domain(DOMAIN), **PART)
-    trials = read_trials(out) if out.exists() else []
+    trials = read_rate_trials(out) if out.exists() else []
     done = {(one.method, one.factor) for one in trials}
     for factor, method in product(FACTORS, CAPACITIES):
         if (method, factor) not in done:

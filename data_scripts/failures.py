@@ -27,7 +27,7 @@ from torch import nn
 
 import madlab
 from madlab.adapters import METHODS
-from madlab.analysis.diagnosis import Failure, confusion, gather, read_failures
+from madlab.analysis.diagnosis import Failure, gather, read_failures, verdicts_by_cause
 from madlab.analysis.diagnosis.signatures import (
     BASE,
     BATCHNORM,
@@ -117,8 +117,9 @@ def show(failures: Sequence[Failure]) -> None:
         own = [failure for failure in failures if failure.evidence.path.startswith(f"{domain}/")]
         for beside in (False, True):
             print(f"\n{domain}, {'beside the other runs' if beside else 'alone'}: {len(own)} runs")
-            for truth, verdicts in sorted(confusion(own, beside).items()):
-                print(f"  {truth}: " + "; ".join(f"{said} {count}" for said, count in verdicts.most_common()))
+            for truth, verdicts in sorted(verdicts_by_cause(own, beside).items()):
+                told = (f"{' or '.join(said)} {count}" for said, count in verdicts.most_common())
+                print(f"  {truth}: " + "; ".join(told))
 
 
 def main() -> None:

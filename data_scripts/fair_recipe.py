@@ -1,5 +1,6 @@
 """The control of the recipe: what the tables owe to small images in their first epochs, and to steps of any length."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from statistics import fmean
 
 from fair_records import Recorded, counted, listed
 
-from madlab.analysis.diagnosis import Failure, confusion, read_failures
+from madlab.analysis.diagnosis import Failure, outcome, read_failures, verdicts_by_cause
 from madlab.analysis.diagnosis.signatures import NOTHING
 from madlab.tables.duel_report import bases_of, difference, told
 from madlab.tables.duels import DOMAIN, MEAN, Duel, duels, grid_of
@@ -107,12 +108,11 @@ def few_images(free: Path, bounded: Path) -> list[str]:
 
 def _diagnosed(failures: Sequence[Failure]) -> str:
     """How often the diagnosis of a run alone is right, undecided with the cause among what is left, or wrong."""
-    counts = [0, 0, 0]
-    for truth, found in confusion(failures, beside=False).items():
+    counts = Counter[str]()
+    for truth, found in verdicts_by_cause(failures, beside=False).items():
         for said, count in found.items():
-            left = said.split(" or ")
-            counts[0 if left == [truth] else 1 if truth in left else 2] += count
-    return f"right about {counts[0]}, undecided about {counts[1]} and wrong about {counts[2]}"
+            counts[outcome(truth, said)] += count
+    return f"right about {counts['right']}, undecided about {counts['undecided']} and wrong about {counts['wrong']}"
 
 
 def _found(record: Recorded) -> dict[str, list[Outcome]]:

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from madlab import figures
-from madlab.analysis.diagnosis.trials import VERDICTS, Trial, by_rate, judged
+from madlab.analysis.rate_trials import VERDICTS, Trial, by_rate, judged
 from madlab.widgets.panel import Panel, choice, slider
 from madlab.widgets.runs import QUANTITIES
 

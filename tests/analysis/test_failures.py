@@ -10,7 +10,7 @@ import tiny
 from scripts import load_script
 
 import madlab
-from madlab.analysis.diagnosis import Failure, confusion, read_failures
+from madlab.analysis.diagnosis import Failure, outcome, read_failures, verdicts_by_cause
 from madlab.analysis.diagnosis.signatures import (
     BASE,
     BATCHNORM,
@@ -90,15 +90,14 @@ HARD = {False: (5, 0, 7), True: (5, 0, 7)}
 CLEAR_RUNS = 48
 
 
-def outcomes(table: dict[str, Counter[str]]) -> dict[str, tuple[int, int, int]]:
+def outcomes(table: dict[str, Counter[tuple[str, ...]]]) -> dict[str, tuple[int, int, int]]:
     """True cause -> how often the verdict was right, undecided with the cause among what is left, wrong."""
     found = {}
     for truth, verdicts in table.items():
-        counts = [0, 0, 0]
+        counts = Counter[str]()
         for said, count in verdicts.items():
-            left = said.split(" or ")
-            counts[0 if left == [truth] else 1 if truth in left else 2] += count
-        found[truth] = (counts[0], counts[1], counts[2])
+            counts[outcome(truth, said)] += count
+        found[truth] = (counts["right"], counts["undecided"], counts["wrong"])
     return found
 
 
@@ -106,7 +105,9 @@ def outcomes(table: dict[str, Counter[str]]) -> dict[str, tuple[int, int, int]]:
 @pytest.mark.parametrize("beside", [False, True])
 def test_the_confusion_table(failures, domain: str, beside: bool) -> None:
     own = [one for one in failures[:CLEAR_RUNS] if one.evidence.path.startswith(f"{domain}/")]
-    assert outcomes(confusion(own, beside)) == {truth: counts[beside] for truth, counts in TABLE[domain].items()}
+    assert outcomes(verdicts_by_cause(own, beside)) == {
+        truth: counts[beside] for truth, counts in TABLE[domain].items()
+    }
 
 
 @pytest.mark.parametrize("beside", [False, True])

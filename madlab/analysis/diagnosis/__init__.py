@@ -1,7 +1,6 @@
 """Why a training disappoints: what is measured, what a run's numbers say, and recorded runs that were made to fail.
 
-`diagnose` is `madlab diagnose`. Built in notebook 12; the records come from data_scripts/diagnosis.py and
-data_scripts/failures.py.
+`diagnose` is `madlab diagnose`. Built in notebook 12; the records come from data_scripts/failures.py.
 """
 
 from madlab.analysis.diagnosis.change import filter_change as filter_change
@@ -11,10 +10,8 @@ from madlab.analysis.diagnosis.diagnose import diagnose as diagnose
 from madlab.analysis.diagnosis.evidence import Evidence as Evidence
 from madlab.analysis.diagnosis.evidence import gather as gather
 from madlab.analysis.diagnosis.failures import Failure as Failure
-from madlab.analysis.diagnosis.failures import confusion as confusion
+from madlab.analysis.diagnosis.failures import outcome as outcome
 from madlab.analysis.diagnosis.failures import read_failures as read_failures
+from madlab.analysis.diagnosis.failures import verdicts_by_cause as verdicts_by_cause
 from madlab.analysis.diagnosis.judge import Diagnosis as Diagnosis
 from madlab.analysis.diagnosis.judge import judge as judge
-from madlab.analysis.diagnosis.trials import Trial as Trial
-from madlab.analysis.diagnosis.trials import read_trials as read_trials
-from madlab.analysis.diagnosis.trials import verdict as verdict

@@ -50,13 +50,18 @@ def read_failures(file: Path | str = RECORDS / "failures.jsonl") -> list[Failure
     return failures
 
 
-def confusion(failures: Sequence[Failure], beside: bool) -> dict[str, Counter[str]]:
-    """True cause -> how often each verdict was given; a verdict that does not decide joins its signatures by " or ".
+def verdicts_by_cause(failures: Sequence[Failure], beside: bool) -> dict[str, Counter[tuple[str, ...]]]:
+    """True cause -> how often each verdict was given, which is one signature, or several where it does not decide.
 
     beside: whether each run is judged beside all others that can be compared, or alone.
     """
-    table: dict[str, Counter[str]] = {}
+    table: dict[str, Counter[tuple[str, ...]]] = {}
     for failure in failures:
         said = failure.diagnosis(failures if beside else ()).signatures
-        table.setdefault(failure.truth(failures), Counter())[" or ".join(said)] += 1
+        table.setdefault(failure.truth(failures), Counter())[said] += 1
     return table
+
+
+def outcome(truth: str, said: tuple[str, ...]) -> str:
+    """Whether a verdict is "right", "undecided" with the true cause among its signatures, or "wrong"."""
+    return "right" if said == (truth,) else "undecided" if truth in said else "wrong"

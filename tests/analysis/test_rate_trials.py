@@ -13,7 +13,8 @@ import madlab
 from madlab import widgets
 from madlab.adapters.base import split_method
 from madlab.analysis.allocation import Spectrum
-from madlab.analysis.diagnosis import Trial, filter_change, read_trials, verdict
+from madlab.analysis.diagnosis import filter_change
+from madlab.analysis.rate_trials import Trial, judged, read_rate_trials
 from madlab.errors import MadlabError
 from madlab.runs.record import RECORDS
 
@@ -71,7 +72,7 @@ def test_verdicts(trials) -> None:
         (("mad:1", 1.0), "0.90 above finetune's: capacity"),
         (("finetune", 1.0), "No failure"),
     ]:
-        assert says in verdict(by_place[key], trials)
+        assert says in judged(by_place[key], trials).sentence
 
 
 @pytest.mark.parametrize(("ahead", "says"), [(4.9, "No failure"), (5.0, "but × 0.1 does better"), (9.0, "× 0.1 does")])
@@ -82,28 +83,28 @@ def test_a_better_rate_of_the_same_method_is_named_before_the_capacity(trials, a
 
     trials = [better(t) if t.method in ("mad:1", "finetune") and t.factor == 0.1 else t for t in trials]
     by_place = {(t.method, t.factor): t for t in trials}
-    assert says in verdict(by_place["finetune", 1.0], trials)
-    assert ("look for the rate first" in verdict(by_place["mad:1", 1.0], trials)) == (ahead >= 5)
-    assert "No failure" in verdict(by_place["finetune", 0.1], trials)
+    assert says in judged(by_place["finetune", 1.0], trials).sentence
+    assert ("look for the rate first" in judged(by_place["mad:1", 1.0], trials).sentence) == (ahead >= 5)
+    assert "No failure" in judged(by_place["finetune", 0.1], trials).sentence
     for key, still in ((("mad:1", 0.01), "hardly moved"), (("mad:1", 10.0), "too large"), (("mad", 1.0), "No failure")):
-        assert still in verdict(by_place[key], trials)  # the change comes first, and other methods do not count
+        assert still in judged(by_place[key], trials).sentence  # the change comes first, and other methods do not count
 
 
 def test_trials_are_read_as_they_were_written(tmp_path: Path, trials) -> None:
     file = tmp_path / "trials.jsonl"
     file.write_text("".join(json.dumps(trial.to_json()) + "\n" for trial in trials))
-    assert read_trials(file) == trials
+    assert read_rate_trials(file) == trials
     file.write_text('{"factor": 1}\n')
     with pytest.raises(MadlabError, match=r"trials\.jsonl, line 1"):
-        read_trials(file)
+        read_rate_trials(file)
     file.write_text("")
     with pytest.raises(MadlabError, match="no trials"):
-        read_trials(file)
+        read_rate_trials(file)
 
 
 def test_the_recorded_trials_are_those_of_the_file() -> None:
     lines = [json.loads(line) for line in (RECORDS / "diagnosis.jsonl").read_text().splitlines()]
-    trials = read_trials()
+    trials = read_rate_trials()
     assert {(t.method, t.factor) for t in trials} == {(m, f) for m in METHODS for f in (0.01, 0.1, 1, 10, 100)}
     for trial, line in zip(trials, lines, strict=True):
         assert trial.config.base.sha256 == line["config"]["base"]["sha256"] and trial.moved == line["moved"]
@@ -119,7 +120,7 @@ def test_diagnosis_board_shows_the_chosen_run(trials) -> None:
             board.capacity.value, board.power.value = capacity, power
             trial = next(t for t in trials if t.method == method and t.factor == 10.0**power)
             assert board.state["trial"] == trial
-            assert board.state["verdict"] == verdict(trial, trials)
+            assert board.state["verdict"] == judged(trial, trials).sentence
             assert board.state["curve"] == [epoch.train_loss for epoch in trial.log]
             pictures.add(bytes(board.image.value))
     board.power.value, board.show.value = 0, "validation accuracy (%)"

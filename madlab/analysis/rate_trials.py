@@ -1,10 +1,13 @@
-"""Recorded runs at multiples of their method's learning rate, and what one says beside the others (notebook 12)."""
+"""Recorded runs at multiples of their method's learning rate, and what one says beside the others.
+
+The simple rule of notebook 12; `madlab diagnose` judges a run folder by the turn of its filters (`analysis.diagnosis`).
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic.dataclasses import dataclass
 
@@ -14,11 +17,11 @@ from madlab.files.schemas import STRICT, validated
 from madlab.runs.config import RunConfig
 from madlab.runs.record import RECORDS, Epoch, Result, read_lines
 
-HARDLY, WILDLY = 0.05, 2.0
+MOVED_LESS, MOVED_MORE = 0.05, 2.0
 """Below and above which a rate is called wrong: change of the filters / that at the method's own rate."""
 LOSS_GAP = 0.3
 """Nats of training loss above the lowest of all trials, beyond which the capacity is called too small."""
-BETTER = 5.0
+AHEAD = 5.0
 """Points of validation accuracy by which another rate of the method must be ahead for a rate to be called wrong."""
 
 
@@ -58,13 +61,15 @@ VERDICTS = (TOO_SMALL, TOO_LARGE, ANOTHER, CAPACITY, NONE)
 """What `judged` can find."""
 
 
-def verdict(trial: Trial, trials: Sequence[Trial]) -> str:
-    """What the numbers of a trial say, in a sentence, when compared with the other trials."""
-    return judged(trial, trials)[1]
+class Verdict(NamedTuple):
+    """What the numbers of a trial say: one of VERDICTS, and what it rests on, in a sentence."""
+
+    kind: str
+    sentence: str
 
 
-def judged(trial: Trial, trials: Sequence[Trial]) -> tuple[str, str]:
-    """One of VERDICTS on a trial, and the numbers that it rests on, in a sentence.
+def judged(trial: Trial, trials: Sequence[Trial]) -> Verdict:
+    """What the numbers of a trial say when compared with the other trials.
 
     The rate comes first, because a wrong one imitates every other failure: the change of the filters is compared with
     that at the method's own rate (factor 1), and the last validation accuracy with those at its other rates. Then the
@@ -73,24 +78,24 @@ def judged(trial: Trial, trials: Sequence[Trial]) -> tuple[str, str]:
     same_method = [other for other in trials if other.method == trial.method]
     usual = next(other for other in same_method if other.factor == 1)
     if trial.moved is None or usual.moved is None:
-        return TOO_LARGE, "The rate is too large: the loss became NaN."
+        return Verdict(TOO_LARGE, "The rate is too large: the loss became NaN.")
     ratio = trial.moved / usual.moved
-    if ratio < HARDLY:
+    if ratio < MOVED_LESS:
         how_far = f"{ratio:.2g} times as far as at the method's own rate"
-        return TOO_SMALL, f"The filters hardly moved, {how_far}: this is BatchNorm and head."
-    if ratio > WILDLY:
+        return Verdict(TOO_SMALL, f"The filters hardly moved, {how_far}: this is BatchNorm and head.")
+    if ratio > MOVED_MORE:
         told = f"The rate is too large: the filters moved {ratio:.2g} times as far as at the method's own rate."
-        return TOO_LARGE, told
+        return Verdict(TOO_LARGE, told)
     best = max((other for other in same_method if other.moved is not None), key=_last_accuracy)
-    if _last_accuracy(best) - _last_accuracy(trial) >= BETTER:
+    if _last_accuracy(best) - _last_accuracy(trial) >= AHEAD:
         told = f"The filters moved, but × {best.factor:g} does better on validation images: look for the rate first."
-        return ANOTHER, told
+        return Verdict(ANOTHER, told)
     lowest = min((other for other in trials if other.log), key=_last_train_loss)
     gap = _last_train_loss(trial) - _last_train_loss(lowest)
     if gap > LOSS_GAP:
         told = f"The rate moved the filters well; its training loss is {gap:.2f} above {lowest.method}'s: capacity."
-        return CAPACITY, told
-    return NONE, "No failure: the filters moved, and the training loss is near the lowest."
+        return Verdict(CAPACITY, told)
+    return Verdict(NONE, "No failure: the filters moved, and the training loss is near the lowest.")
 
 
 def by_rate(trials: Sequence[Trial]) -> dict[tuple[str, int], Trial]:
@@ -98,7 +103,7 @@ def by_rate(trials: Sequence[Trial]) -> dict[tuple[str, int], Trial]:
     return {(trial.method, round(math.log10(trial.factor))): trial for trial in trials}
 
 
-def read_trials(file: Path | str = RECORDS / "diagnosis.jsonl") -> list[Trial]:
+def read_rate_trials(file: Path | str = RECORDS / "diagnosis.jsonl") -> list[Trial]:
     """The trials of a file, in its order; MadlabError if there is none or a line is damaged."""
     trials = read_lines(file, lambda facts, where: validated(Trial, facts, where))
     if not trials:
