@@ -98,7 +98,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.repo is not None:
         if not re.fullmatch(r"[A-Za-z0-9-]+/(?!\.+$)(?![\w.-]*\.git$)[\w.-]+", options.repo):
-            sys.exit(f"{options.repo!r} is no repository: write OWNER/NAME, as in make links REPO=owner/name.")
+            sys.exit(f"{options.repo!r} is not a repository: write OWNER/NAME, as in make links REPO=owner/name.")
         rename(options.root, repository(options.root), options.repo)
     write_install_cells(options.root)
     list_notebooks(options.root)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from madlab.errors import MadlabError
 
 PIECES = 64
-"""Large tensors of the base are cut into so many pieces; each forward looks at one of each tensor, or at more."""
+"""Large tensors of the base are cut into this many pieces; each forward looks at one of each tensor, or at more."""
 SMALL = 1024
 """Words of memory up to which a tensor is not cut: each forward looks at the whole of it."""
 PIXELS = 2**22

@@ -161,7 +161,7 @@ def domain_file(place: Path | str) -> Path:
     if isinstance(place, str) and place.startswith(HUB):
         if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", place.removeprefix(HUB)):
             raise MadlabError(
-                f"{place!r:.120} is no address on the hub: write hf://OWNER/NAME or hf://OWNER/NAME@REVISION."
+                f"{place!r:.120} is not an address on the hub: write hf://OWNER/NAME or hf://OWNER/NAME@REVISION."
             )
         return _fetched_from_hub(place.removeprefix(HUB), ADAPTER, "give its path", download=True)
     path = Path(place)

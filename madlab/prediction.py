@@ -174,7 +174,7 @@ def _channels_last(pixels: np.ndarray, what: str) -> np.ndarray:
     places = [place for place in (0, 2) if pixels.ndim == 3 and pixels.size and pixels.shape[place] in (1, 3)]
     if len(places) == 1:
         return np.moveaxis(pixels, places[0], 2)
-    why = "could have its channels first or last" if places else "is no picture of one or three channels"
+    why = "could have its channels first or last" if places else "is not a picture of one or three channels"
     raise MadlabError(f"{_capital(what)} of shape {pixels.shape} {why}: give a PIL image, or (height, width, 3).")
 
 

@@ -80,7 +80,7 @@ class DomainView(nn.Module):
     def forward(self, images: Tensor, side: int | None = None) -> Tensor:
         """Logits (B, classes) of images (B, C, H, W), normalised, in any floating-point format.
 
-        side: shrink the images to so many pixels, anti-aliased, after a prompt has laid on its frame at full size.
+        side: shrink the images to this many pixels, anti-aliased, after a prompt has laid on its frame at full size.
         Raises MadlabError for images of another kind, and if the base was changed.
         """
         images = self._checked(images)

@@ -31,7 +31,7 @@ def cut_domain(
     MadlabError for another method and for ranks that do not fit the budget.
     """
     if (whole := whole_number(budget)) is None:
-        raise MadlabError(f"The budget {budget!r:.60} is no number of bytes: give a whole number.")
+        raise MadlabError(f"The budget {budget!r:.60} is not a number of bytes: give a whole number.")
     view = net.view(domain)
     adapters = view.adapters()
     if not adapters or not all(isinstance(adapter, Modulation) for adapter in adapters.values()):

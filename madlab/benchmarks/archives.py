@@ -91,7 +91,7 @@ def _folder_members(path: Path) -> Iterator[Member]:
 
 def _read_file(file: Path, most: int) -> bytes:
     if not file.is_file():
-        raise MadlabError(f"{file} is no file that can be read: put the file itself there.")
+        raise MadlabError(f"{file} is not a file that can be read: put the file itself there.")
     _check_bytes(file, "", file.stat().st_size, most)
     return file.read_bytes()
 

@@ -219,7 +219,7 @@ def _parsed(shares: str) -> tuple[float, ...]:
     numbers = re.fullmatch("/".join([share] * 3), shares) if isinstance(shares, str) else None
     parts = [float(number) for number in numbers.groups()] if numbers else []
     if not parts or min(parts) <= 0:
-        raise MadlabError(f"{shares!r:.60} is no split: write the shares of train, val and test, 70/15/15 for example.")
+        raise MadlabError(f"{shares!r:.60} is not a split: write the shares of train, val and test, as 70/15/15.")
     return tuple(part / sum(parts) for part in parts)
 
 

@@ -59,7 +59,7 @@ def read_folder(path: Path | str, size: int = 36, grey: GreyScale | None = None,
     three splits, and images that cannot be read.
     """
     if not isinstance(path, str | os.PathLike):
-        raise MadlabError(f"{path!r} is no folder: give a text or a Path.")
+        raise MadlabError(f"{path!r} is not a folder: give a text or a Path.")
     folder = Path(path)
     check_size(size)
     listed = files_of(folder)

@@ -99,7 +99,7 @@ class Packed:
         try:
             array = np.load(self.folder / name, mmap_mode="c", allow_pickle=False)
         except Exception as error:  # damaged headers make NumPy raise nearly anything
-            raise self._damaged(name, f"is no array ({reason(error)})") from error
+            raise self._damaged(name, f"is not an array ({reason(error)})") from error
         wanted = (getattr(self.manifest.splits, split), *shape)
         if not isinstance(array, np.ndarray) or array.dtype != kind or array.shape != wanted:
             raise self._damaged(name, f"does not hold {np.dtype(kind)} of shape {wanted}")

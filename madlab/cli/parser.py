@@ -240,7 +240,8 @@ def _add_recipe(sub: argparse.ArgumentParser, without: Sequence[str] = ()) -> No
     fields: dict[str, Any] = Recipe.__pydantic_fields__  # type: ignore[attr-defined]
     for name, kind in get_type_hints(RecipeOptions).items():
         if name not in without:
-            told = fields[name].description.removesuffix(".").replace("%", "%%")
+            said = fields[name].description.removesuffix(".").replace("%", "%%")
+            told = said[0].lower() + said[1:]  # as all other help begins
             option = f"--{name.replace('_', '-')}"
             if kind is bool:  # None where it is not given, so that a repeated run keeps its own
                 group.add_argument(option, action="store_const", const=True, help=told)
@@ -271,7 +272,7 @@ def _option(text: str) -> tuple[str, Any]:
     except (ValueError, RecursionError):
         parsed = value
     if isinstance(parsed, dict | list) or (isinstance(parsed, float) and not math.isfinite(parsed)):
-        raise argparse.ArgumentTypeError(f"{value!r:.60} is no number, text, true or false")
+        raise argparse.ArgumentTypeError(f"{value!r:.60} is not a number, a text, true or false")
     return name, parsed
 
 
@@ -279,20 +280,20 @@ def _names(text: str) -> list[str]:
     """Names between commas; a comma in brackets belongs to a name, as in "mad:2 (3x3, form residual)"."""
     names = re.split(r",(?![^(]*\))", _words(text))
     if not all(name.strip() for name in names):
-        raise argparse.ArgumentTypeError(f"{text!r:.60} is no list of names: write a,b,c")
+        raise argparse.ArgumentTypeError(f"{text!r:.60} is not a list of names: write a,b,c")
     return [_text(name) for name in names]
 
 
 def _whole(text: str) -> int:
     """A whole number in plain digits, of which int() would let "1_0" and those of other scripts pass."""
     if not re.fullmatch(r"[+-]?[0-9]{1,19}", text):
-        raise argparse.ArgumentTypeError(f"{text!r:.60} is no whole number")
+        raise argparse.ArgumentTypeError(f"{text!r:.60} is not a whole number")
     return int(text)
 
 
 def _number(text: str) -> float:
     if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(inf|nan)", text, re.IGNORECASE):
-        raise argparse.ArgumentTypeError(f"{text!r:.60} is no number")
+        raise argparse.ArgumentTypeError(f"{text!r:.60} is not a number")
     return float(text)
 
 

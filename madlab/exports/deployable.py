@@ -134,7 +134,7 @@ def refuse_to_replace(path: Path, is_export: Callable[[Path], bool]) -> None:
     except Exception:  # other libraries' readers raise nearly anything for what is not theirs
         ours = False
     if not ours:
-        raise MadlabError(f"{path} is no export of madlab's, and is not replaced: choose another name.")
+        raise MadlabError(f"{path} is not an export of madlab's, and is not replaced: choose another name.")
 
 
 @contextmanager

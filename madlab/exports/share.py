@@ -52,7 +52,7 @@ def share_run(
     holds something else, and a licence that is no short name.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,60}", license):
-        raise MadlabError(f"{license!r:.60} is no licence's short name: write it like apache-2.0, mit or cc-by-4.0.")
+        raise MadlabError(f"{license!r:.60} is not a licence's short name: write it like apache-2.0, mit or cc-by-4.0.")
     check_finished(run)
     loaded, whole = load_run(run, base, "cpu"), _without_paths(Run.read(run))
     size, source = (Path(run) / ADAPTER).stat().st_size, whole.config.base.source

@@ -70,7 +70,7 @@ def _told(value: Any) -> Any:
 
 
 def _no_number(token: str) -> NoReturn:
-    raise ValueError(f"{token} is no number")
+    raise ValueError(f"{token} is not a number")
 
 
 def _finite(text: str) -> float:

@@ -115,7 +115,7 @@ def read_square(file: Path | str | BinaryIO, size: int, squash: bool = False, na
     """As `read_image`, but a deep grey image keeps its values, so that many can be scaled alike."""
     if isinstance(file, str | Path) and os.path.exists(file) and not os.path.isfile(file):
         # A pipe would be waited for.
-        raise MadlabError(f"{name or file} cannot be read as an image (it is no plain file): give one, or take it out.")
+        raise MadlabError(f"{name or file} cannot be read as an image (it is not a plain file): take it out.")
     try:
         with _opened(file) as image:
             # A JPEG decodes at a half, quarter or eighth, if that is still twice as large.

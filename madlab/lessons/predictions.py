@@ -48,7 +48,7 @@ class Prediction:
         return number
 
     def compare(self, result: float, digits: int = 0) -> None:
-        """Show the result, with so many decimals, beside the prediction."""
+        """Show the result, with this many decimals, beside the prediction."""
         from IPython.display import Markdown, display
 
         self._result, self._digits = result, digits

@@ -215,7 +215,7 @@ class Cost:
 
     @contextmanager
     def of(self, images: int) -> Iterator[None]:
-        """Within this, so many images are trained on."""
+        """Within this, that many images are trained on."""
         began = time.perf_counter()
         yield
         self.images, self.seconds = self.images + images, self.seconds + time.perf_counter() - began

@@ -32,8 +32,8 @@ CHECKPOINT = "checkpoint.safetensors"
 BATCH = "batch.png"
 """The first images of the first batch, as the network gets them."""
 FAILURE = "failure.txt"
-"""Why a run ended early: a loss that is no number, or the traceback of a defect that ended it in a sweep. It goes when
-the run goes on."""
+"""Why a run ended early: a loss that is not a number, or the traceback of a defect that ended it in a sweep. It goes
+when the run goes on."""
 REMEDY = "it is damaged, or of another version of madlab: remove it to begin anew"
 
 

@@ -104,8 +104,8 @@ def features_of(
 ) -> tuple[Tensor, Tensor]:
     """What reaches the head in an epoch, counted from 0, of augmented images: float32 (N, F), and their labels (N,).
 
-    limit: end after so many images. on_step is called with each batch's features. Raises MadlabError for features that
-    no head can be fitted to.
+    limit: end after this many images. on_step is called with each batch's features. Raises MadlabError for features
+    that no head can be fitted to.
     """
     labels = []
     loader = training_batches(domain, recipe, crop, epoch, domain.normalization)

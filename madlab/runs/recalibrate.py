@@ -115,7 +115,7 @@ def round_domain(
     seed: int = 0,
     moves: bool = True,
 ) -> None:
-    """Add a domain: a trained one with its adapter rounded to so many bits, and its statistics measured anew.
+    """Add a domain: a trained one with its adapter rounded to this many bits, and its statistics measured anew.
 
     Those of the exact filters do not fit the rounded ones. A method that keeps the base's BatchNorm keeps it here, too.
     `net.save_domain(name, path, bits, "folded")` stores the new domain and takes no more of its adapter. data, crop,

@@ -41,19 +41,19 @@ class Recipe:
     seed: Annotated[Whole, Field(ge=0, lt=2**31)] = 0
     """Seed of initialisation, order and augmentation."""
     adapter_lr: Rate | None = None
-    """Peak learning rate of the adapter, in units of its layers (Adapter.rate_factors); left out, the method's own."""
+    """Peak learning rate of the adapter, in units of its layers (Adapter.rate_factors); by default the method's own."""
     head_lr: Rate | None = None
-    """Peak learning rate of the head; left out, the method's own."""
+    """Peak learning rate of the head; by default the method's own."""
     batchnorm_lr: Rate | None = None
-    """Peak learning rate of the normalisation layers; left out, the method's own."""
+    """Peak learning rate of the normalisation layers; by default the method's own."""
     adapter_decay: Rate = 0.0
     """Weight decay of the adapter, towards zero."""
     head_decay: Rate = 5e-4
     """Weight decay of the head."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Nesterov momentum of SGD; 0 is plain SGD."""
+    """Momentum of SGD (Nesterov's); 0 is plain SGD."""
     polyak: Annotated[float, Field(ge=0)] = 4.0
-    """By how many times the loss a step may promise to lower it, to first order; longer ones are shortened. 0: any."""
+    """The largest decrease that a step may promise, in multiples of the loss; longer ones are shortened. 0: no bound."""
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Label smoothing."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.15
@@ -61,7 +61,7 @@ class Recipe:
     coarse: Share = 0.0
     """Share of the epochs, the first ones, on images shrunk to 5/8 of the crop, which take 0.4 of the time."""
     crop: Annotated[Whole, Field(ge=1, le=10_000)] | None = None
-    """Side of the training window in pixels; left out, what the base network was trained with."""
+    """Side of the training window in pixels; by default what the base network was trained with."""
     accumulate: Annotated[Whole, Field(ge=1, le=1_000_000)] = 1
     """Batches whose mean gradient makes one step; BatchNorm takes its statistics from each batch alone."""
     augment: Literal["none", "flip", "crop", "trivial"] = "crop"
@@ -69,9 +69,9 @@ class Recipe:
     balance: Literal["none", "loss", "sampler"] = "none"
     """Make unequal classes count alike: by weights in the loss, or by drawing images of rare classes more often."""
     size: Annotated[Whole, Field(ge=1, le=10_000)] | None = None
-    """Short side to which images are scaled, in pixels; left out, the base network's. The crop changes with it."""
+    """Short side to which images are scaled, in pixels; by default the base network's. The crop changes with it."""
     finish_bits: Annotated[Whole, AfterValidator(_storable)] | None = None
-    """In the last fifth of the epochs, round the adapter to so many bits (2, 3, 4 or 8), and store it so."""
+    """Round the adapter to this many bits (2, 3, 4 or 8) in the last fifth of the epochs, and store it that way."""
     trainval: bool = False
     """Train on training and validation images together, for a number of epochs chosen before; nothing is validated."""
 

@@ -211,7 +211,7 @@ def read_runs(path: Path | str, on_damage: OnDamage | None = None) -> list[Run]:
         raise MadlabError(f"There is no file or folder {path}: give a file of runs, or a folder with runs in it.")
     if not path.is_dir():
         if not _begins_with_an_object(path):
-            raise MadlabError(f"{path} is no file of runs: give one with a run per line, or a folder with runs in it.")
+            raise MadlabError(f"{path} is not a file of runs: give one with a run per line, or a folder of runs.")
         return read_lines(path, _run, on_damage)
     return _each(Run.read, [(folder,) for folder in folders_with(path, RESULT)], on_damage)
 

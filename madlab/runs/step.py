@@ -99,8 +99,8 @@ class Step:
         decay is left out, and a gradient of the warm-up is judged at the rate of its own step, although momentum
         carries it to later, higher ones: each makes the bound looser than it could be.
 
-        loss: of the images of the step, (). A promise that is no number any more becomes NaN, which ends the run, where
-        the infinite one would be no step.
+        loss: of the images of the step, (). A promise that is not a number any more becomes NaN, which ends the run,
+        where the infinite one would be no step.
         """
         groups = [
             (group["lr"], [p.grad for p in group["params"] if p.grad is not None])

@@ -63,7 +63,7 @@ class Plan:
     def __post_init__(self) -> None:
         seeds = whole_number(self.seeds)
         if seeds is None:
-            raise MadlabError(f"{self.seeds!r:.60} is no number of seeds: choose a whole number of at least 1.")
+            raise MadlabError(f"{self.seeds!r:.60} is not a number of seeds: choose a whole number of at least 1.")
         if not self.domains or not self.methods or seeds < 1:
             raise MadlabError("There is nothing to do: give at least one domain, one method and one seed.")
         if seeds > MOST_SEEDS:

@@ -167,7 +167,7 @@ class Resampling:
         return _Matched(by_seed, in_order, int(differing.sum()))
 
     def _draw(self, domain: str, seeds: tuple[int, ...], images: int) -> dict[str, NDArray[np.float32]]:
-        """Method -> (draws,), of every method that was tested on so many images with all of these seeds."""
+        """Method -> (draws,), of every method that was tested on this many images with all of these seeds."""
         if (domain, seeds, images) not in self.drawn:
             own = {method: self.grid[method].get(domain, {}) for method in self.methods}
             complete = {method: one for method, one in own.items() if set(seeds) <= one.keys()}

@@ -109,7 +109,7 @@ class TrainButton(Panel):
             self.error.value = self._trouble
 
     def wait(self, seconds: float = 120) -> None:
-        """Wait until the current training has ended; TimeoutError if it has not ended after so many seconds."""
+        """Wait until the current training has ended; TimeoutError if it has not ended after this many seconds."""
         if self._thread is not None:
             self._thread.join(seconds)
             if self._thread.is_alive():

@@ -146,7 +146,7 @@ def test_what_cannot_be_cut_is_named(net) -> None:
         cut_domain(net, "signs", "new", budget=40, rank="all")
     with pytest.raises(MadlabError, match="budget of -2 numbers"):
         cut_domain(net, "signs", "new", budget=-8)
-    with pytest.raises(MadlabError, match="The budget '20kB' is no number of bytes"):
+    with pytest.raises(MadlabError, match="The budget '20kB' is not a number of bytes"):
         cut_domain(net, "signs", "new", budget="20kB")
     net.add_domain("letters", 3, "lora")
     with pytest.raises(MadlabError, match="has the method 'lora': only modulations"):

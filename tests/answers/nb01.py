@@ -91,7 +91,7 @@ WRONG = {
                 for a, b in permutations(rows, 2)
                 if a["mean"] >= b["mean"] and a["score"] < b["score"]
             ],
-            "no disagreement",
+            "not a disagreement",
         ),
         (
             lambda rows: [
@@ -99,7 +99,7 @@ WRONG = {
                 for a, b in permutations(rows, 2)
                 if a["mean"] > b["mean"] and a["score"] <= b["score"]
             ],
-            "no disagreement",
+            "not a disagreement",
         ),
         (lambda rows: len(pairs_in_loops(rows)), "list of pairs"),
     ],

@@ -160,7 +160,7 @@ WRONG = {
         (lambda *four: diagnose(*four, base=1.48), "should be"),
         (rank_first, "fine-tuning fails as well"),
         (rate_last, "Ask about the rate first"),
-        (lambda *four: "the rate is too small", "is no verdict"),
+        (lambda *four: "the rate is too small", "is not a verdict"),
     ],
     "statistics": [
         (lambda batches: of_batches(batches, weighted=False), "counts the same in this mean"),

@@ -255,7 +255,7 @@ def test_what_is_no_file_is_told(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
     os.mkfifo(folder / "x.json")
-    with pytest.raises(MadlabError, match=r"x\.json is no file"):
+    with pytest.raises(MadlabError, match=r"x\.json is not a file"):
         read_all(folder)
     (folder / "x.json").unlink()
     (folder / "x.json").write_bytes(ZEROS)

@@ -181,7 +181,7 @@ def test_a_class_needs_three_images_that_do_not_look_alike(flat: Path) -> None:
 
 @pytest.mark.parametrize("shares", ["", "70", "70/30", "70/15/15/0", "100/0/0", "70/-15/15", "a/b/c", "70/15/15 "])
 def test_shares_that_are_none_are_told(flat: Path, shares: str) -> None:
-    with pytest.raises(MadlabError, match="is no split: write the shares"):
+    with pytest.raises(MadlabError, match="is not a split: write the shares"):
         divide(flat, shares)
 
 
@@ -390,7 +390,7 @@ def test_a_table_that_changes_after_its_split_is_told(flat: Path) -> None:
 
 
 def test_shares_that_are_no_text_are_told(flat: Path) -> None:
-    with pytest.raises(MadlabError, match="70 is no split"):
+    with pytest.raises(MadlabError, match="70 is not a split"):
         divide(flat, 70)  # type: ignore[arg-type]
 
 

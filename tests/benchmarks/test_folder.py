@@ -300,7 +300,7 @@ def test_bad_input_is_one_sentence_that_names_it(case, tree):
 @pytest.mark.parametrize("path", [None, 3, b"photos", "x" * 5000, "null\0byte", "half\ud800", ""])
 def test_what_is_no_path_of_a_folder_is_told(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(MadlabError, match=r"is no folder: give|There is no folder|cannot be opened|has no folder"):
+    with pytest.raises(MadlabError, match=r"is not a folder: give|There is no folder|cannot be opened|has no folder"):
         Domain.from_folder(path)
 
 

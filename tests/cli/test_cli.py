@@ -96,8 +96,8 @@ def test_the_report_of_a_run_shows_its_accuracy(place, capsys):
         ({"method": "lora:2", "option": "rank=3"}, "rank was given twice, as 2 and 3"),
         ({"method": "lora", "option": "beta=1"}, "takes no option 'beta'"),
         ({"option": "alpha"}, "'alpha' is not of the form NAME=VALUE"),
-        ({"option": "alpha=[1]"}, "is no number, text, true or false"),
-        ({"option": "alpha=NaN"}, "is no number, text, true or false"),
+        ({"option": "alpha=[1]"}, "is not a number, a text, true or false"),
+        ({"option": "alpha=NaN"}, "is not a number, a text, true or false"),
         ({"method": "lora", "option": "alpha=big"}, "option alpha cannot be 'big'"),
         ({"method": "lora", "option": "alpha=true"}, "option alpha cannot be True"),
         ({"method": "lora", "option": "alpha=0"}, "option alpha cannot be 0"),
@@ -118,8 +118,8 @@ def test_the_report_of_a_run_shows_its_accuracy(place, capsys):
         ({"head-decay": -1}, "head_decay is -1.0; it should be greater than or equal to 0"),
         ({"smoothing": "nan"}, "smoothing is nan; it should be a finite number"),
         ({"head-lr": "inf"}, "head_lr is inf; it should be a finite number"),
-        ({"epochs": "many"}, "'many' is no whole number"),
-        ({"epochs": "9" * 5000}, "is no whole number"),
+        ({"epochs": "many"}, "'many' is not a whole number"),
+        ({"epochs": "9" * 5000}, "is not a whole number"),
         ({"epoch": 2}, "unrecognized arguments: --epoch 2"),
         ({"compile": "magic"}, "no backend 'magic'"),
         ({"epochs": 0}, "epochs is 0; it should be greater than or equal to 1"),
@@ -213,7 +213,7 @@ def test_every_field_of_the_recipe_is_typed_and_told_in_one_place(capsys):
     source = inspect.getsource(Recipe)
     for name in fields:
         (text,) = re.findall(rf'    {name}: .*\n    """(.*)\.?"""', source)
-        assert f"--{name.replace('_', '-')} " in told and text.removesuffix(".") in told
+        assert f"--{name.replace('_', '-')} " in told and text[0].lower() + text[1:].removesuffix(".") in told
 
 
 def test_options_of_a_method_and_the_layers_reach_the_run(place):
@@ -289,7 +289,7 @@ def test_evaluate_and_report_need_runs(place, capsys, tmp_path):
     refused(capsys, ["evaluate", str(place / "done" / "config.json")], "is a file, and not a run folder")
     refused(capsys, ["evaluate", str(place / "noise")], "is not a run folder, as it has no config.json")
     for name in ("adapter.safetensors", "result.json"):
-        refused(capsys, ["report", str(place / "done" / name)], "is no file of runs: give one with a run per line")
+        refused(capsys, ["report", str(place / "done" / name)], "is not a file of runs: give one with a run per line")
     shutil.copytree(place / "done", tmp_path / "torn")
     adapter = tmp_path / "torn" / "adapter.safetensors"
     adapter.write_bytes(adapter.read_bytes()[:-100])
@@ -386,8 +386,8 @@ def test_outputs_are_tried_before_the_work(place, capsys, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["prepare", "open", "--domains", ","], "',' is no list of names"),
-        (["sweep", "--domains", "a,,b", "--methods", "mad", "--out", "x"], "'a,,b' is no list of names"),
+        (["prepare", "open", "--domains", ","], "',' is not a list of names"),
+        (["sweep", "--domains", "a,,b", "--methods", "mad", "--out", "x"], "'a,,b' is not a list of names"),
         (["bench", "--width", "0"], "A width of 0 is too small"),
         (["bench", "--batch", "0"], "A batch of 0 is too small"),
         (["bench", "--size", "0"], "A size of 0 is too small"),
@@ -456,12 +456,12 @@ assert "torch" in sys.modules and not heavy, heavy
 
 @pytest.mark.parametrize("text", ["1_0", "\uff11", " 1", "1\n", "0x1", "1e0", "", "9" * 20])
 def test_a_whole_number_is_written_in_plain_digits(place, capsys, text):
-    refused(capsys, [*arguments(place, "never"), f"--epochs={text}"], "is no whole number")
+    refused(capsys, [*arguments(place, "never"), f"--epochs={text}"], "is not a whole number")
 
 
 @pytest.mark.parametrize("text", ["0_1", "\uff10", " 0", "0x1p-2", "1e", ".", "e5"])
 def test_a_number_is_written_in_plain_digits(place, capsys, text):
-    refused(capsys, [*arguments(place, "never"), f"--momentum={text}"], "is no number")
+    refused(capsys, [*arguments(place, "never"), f"--momentum={text}"], "is not a number")
 
 
 @pytest.mark.parametrize("name", ["self", "name", "layers", "head", "num_classes"])

@@ -72,7 +72,7 @@ def test_what_cannot_be_read_is_named_at_the_end_and_the_others_are_predicted(
 def test_a_pipe_is_not_waited_for(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     code, _, err = predict(capsys, place, tmp_path / "pipe.png")
-    assert code == 2 and "pipe.png cannot be read as an image (it is no plain file)" in err
+    assert code == 2 and "pipe.png cannot be read as an image (it is not a plain file)" in err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")

@@ -286,12 +286,12 @@ def test_an_export_does_not_replace_what_madlab_has_trained(tmp_path: Path) -> N
     (tmp_path / "damaged.safetensors").write_bytes(damaged)
     for name in ("adapter", "lite0", "damaged"):
         held = (tmp_path / f"{name}.safetensors").read_bytes()
-        with pytest.raises(madlab.MadlabError, match="is no export of madlab's, and is not replaced"):
+        with pytest.raises(madlab.MadlabError, match="is not an export of madlab's, and is not replaced"):
             export_domain(net, "d", tmp_path / f"{name}.safetensors")
         assert (tmp_path / f"{name}.safetensors").read_bytes() == held
     for name in ("own.onnx", "own.pt2"):
         (tmp_path / name).write_bytes(b"somebody's network")
-        with pytest.raises(madlab.MadlabError, match="is no export of madlab's, and is not replaced"):
+        with pytest.raises(madlab.MadlabError, match="is not an export of madlab's, and is not replaced"):
             export_domain(net, "d", tmp_path / name)
         assert (tmp_path / name).read_bytes() == b"somebody's network"
     for name in ("weights.safetensors", "weights.onnx", "weights.pt2"):

@@ -220,7 +220,7 @@ def test_what_is_missing_is_told(place: Path, tmp_path: Path) -> None:
 
 
 def test_bad_input_is_told_and_nothing_is_written(place: Path, tmp_path: Path) -> None:
-    with pytest.raises(madlab.MadlabError, match="no licence's short name"):
+    with pytest.raises(madlab.MadlabError, match="not a licence's short name"):
         share_run(place / "run", tmp_path / "shared", license="MIT License\nevil: true")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("keep me")

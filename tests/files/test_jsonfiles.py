@@ -22,8 +22,8 @@ DAMAGED = {
     "deep": (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
     "deep objects": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested too deeply"),
     "5,000 digits": (b'{"a": ' + b"9" * 5000 + b"}", "Exceeds the limit"),
-    "NaN": (b'{"a": NaN}', "NaN is no number"),
-    "infinity": (b"[-Infinity]", "-Infinity is no number"),
+    "NaN": (b'{"a": NaN}', "NaN is not a number"),
+    "infinity": (b"[-Infinity]", "-Infinity is not a number"),
     "too large": (b'{"a": 1e999}', "'1e999' is too large"),
     "Latin-1": ('{"a": "Köln"}'.encode("latin-1"), "utf-8"),
     "UTF-16": ('{"a": 1}'.encode("utf-16"), "utf-8"),
@@ -78,7 +78,7 @@ def test_what_is_not_finite_is_neither_written_nor_read_unless_it_is_asked_for(t
     told(lambda: write_json(tmp_path / "x.json", {"loss": math.nan}), "x.json was not written")
     assert not (tmp_path / "x.json").exists()
     (tmp_path / "x.json").write_text('{"loss": [NaN, 1e999]}')
-    told(lambda: read_json(tmp_path / "x.json"), "x.json is damaged (NaN is no number)")
+    told(lambda: read_json(tmp_path / "x.json"), "x.json is damaged (NaN is not a number)")
     first, second = parse_json((tmp_path / "x.json").read_bytes(), "x.json", finite=False)["loss"]
     assert math.isnan(first) and second == math.inf
 

@@ -177,7 +177,7 @@ STRUCTURAL = {
         change_header(lambda h: h.update(__metadata__={"madlab": "[" * 10**5})),
         "metadata of .* nested too deeply",
     ),
-    "metadata with NaN": (change_facts(lambda f: f.update(mean=[float("nan")])), "NaN is no number"),
+    "metadata with NaN": (change_facts(lambda f: f.update(mean=[float("nan")])), "NaN is not a number"),
     "tensors of absurd size": (change_header(lambda h: h["one"].update(shape=[2**62, 2**62])), "not a whole"),
     "offsets past the end": (change_header(lambda h: h["one"].update(data_offsets=[0, 2**60])), "not a whole"),
     "no tensors": (change_header(lambda h: [h.pop(n) for n in list(h) if n != "__metadata__"]), "not a whole"),
@@ -230,7 +230,7 @@ def test_values_that_are_not_finite_are_for_checkpoints(tmp_path):
     save_tensors(path, tensors, {"loss": value}, finite=False)
     loaded, facts = load_tensors(path, finite=False)
     assert torch.equal(loaded["bad"], tensors["bad"]) and facts == {"loss": value}
-    refused(path, "Infinity is no number")
+    refused(path, "Infinity is not a number")
     save_tensors(path, tensors, {}, finite=False)
     refused(path, "bad holds NaN or infinity, so .* is of no use")
     path.unlink()

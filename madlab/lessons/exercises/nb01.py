@@ -46,7 +46,7 @@ def next_point(answer: Callable[[float], float]) -> str:
 
 
 def accuracy_needed(answer: Callable[[float, float], float]) -> str:
-    """accuracy_needed(points, finetuned) -> the accuracy in percent that earns so many points."""
+    """accuracy_needed(points, finetuned) -> the accuracy in percent that earns these points."""
     for points in (_percent(20, 240), _percent(260, 980), 250.0, 0.0, 1000.0):
         finetuned = _percent(51, 99)
         error = 100 - finetuned
@@ -111,7 +111,7 @@ def disagreements(answer: Callable[[list[dict[str, Any]]], Any]) -> str:
             pair = superfluous[0]
             if pair[::-1] in want:
                 raise Wrong(f"{pair} is the wrong way round: the one with the higher mean accuracy comes first.")
-            raise Wrong(f"{pair} is no disagreement: the first needs the higher mean, the second the higher score.")
+            raise Wrong(f"{pair} is not a disagreement: the first needs the higher mean, the second the higher score.")
         if missing:
             raise Wrong(f"{missing[0]} is missing: the first has the higher mean, the second the higher score.")
     return "All pairs found, and no others."

@@ -36,7 +36,7 @@ def diagnose(answer: Callable[[float, float, float, float], Any]) -> str:
         told = "moved = {:.3g}, loss = {:.4g}, full_loss = {:.4g}, finetune_loss = {:.4g}".format(*case)
         present(got, "the verdict")
         if got not in VERDICTS:
-            raise Wrong(f"{got!r} is no verdict. Return one of {', '.join(map(repr, VERDICTS))}.")
+            raise Wrong(f"{got!r} is not a verdict. Return one of {', '.join(map(repr, VERDICTS))}.")
         if want == VERDICTS[2] and got == VERDICTS[3]:
             raise Wrong(f"For {told} you say {got!r}. But fine-tuning fails as well: no rank would help this base.")
         if want in VERDICTS[:2] and got in VERDICTS[2:]:

@@ -24,7 +24,7 @@ def choose_engine(
         raise MadlabError(f"Unknown engine {name!r:.60}: choose one of {', '.join(ENGINES)}.")
     for what, number in (("workers", workers), ("devices", devices)):
         if number is not None and whole_number(number) is None:
-            raise MadlabError(f"{number!r:.60} is no number of {what}: choose a whole number of at least 1.")
+            raise MadlabError(f"{number!r:.60} is not a number of {what}: choose a whole number of at least 1.")
     if workers is not None and workers < 1:
         raise MadlabError(f"{workers} workers cannot work: choose at least 1.")
     if name == "ray":
