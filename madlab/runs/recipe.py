@@ -53,7 +53,7 @@ class Recipe:
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of SGD (Nesterov's); 0 is plain SGD."""
     polyak: Annotated[float, Field(ge=0)] = 4.0
-    """The largest decrease that a step may promise, in multiples of the loss; longer ones are shortened. 0: no bound."""
+    """The largest decrease that a step may promise, in multiples of the loss; longer ones are shortened. 0: any."""
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Label smoothing."""
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.15
