@@ -49,7 +49,11 @@ __all__ = sorted(_ROOMS)
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return import_module("importlib.metadata").version("madlab")
+        metadata = import_module("importlib.metadata")
+        try:
+            return metadata.version("madlab")
+        except metadata.PackageNotFoundError:  # it runs from a checkout, and was never installed
+            return "unknown"
     if name not in _ROOMS:
         raise AttributeError(f"module 'madlab' has no attribute {name!r}")
     return getattr(import_module(f"madlab.{_ROOMS[name]}"), name)

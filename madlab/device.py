@@ -3,19 +3,19 @@
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 
 import torch
 import torchvision
 from torch import nn
 
+import madlab
 from madlab.errors import MadlabError
 
 
 def versions() -> dict[str, str]:
     """What computes here, in which version."""
     return {
-        "madlab": version("madlab"),
+        "madlab": madlab.__version__,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "python": platform.python_version(),
@@ -55,7 +55,7 @@ def autocast(device: torch.device) -> torch.autocast:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a device has no memory left; MPS and the CPU have no kind of their own for it."""
-    told = ("out of memory", "can't allocate memory", "not enough memory")
+    told = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in told)
     )

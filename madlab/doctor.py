@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
+import madlab
+
 PACKAGES = ("torch", "torchvision", "jupyterlab", "ipywidgets", "matplotlib", "nbval", "ray", "peft", "timm")
 
 
@@ -13,7 +15,7 @@ def examine() -> Iterator[tuple[str, str]]:
 
     A training step that fails raises: there is nothing useful to say that its own message does not say better.
     """
-    yield "madlab", version("madlab")
+    yield "madlab", madlab.__version__
     yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     for package in PACKAGES:
         try:

@@ -61,7 +61,7 @@ def _is_layer_of_pytorch(module: nn.Module) -> bool:
 
 def _settings(module: nn.Module) -> dict[str, Any]:
     public = {key: value for key, value in vars(module).items() if not key.startswith("_") and key != "training"}
-    return {key: value for key, value in public.items() if isinstance(value, bool | int | float | str | tuple)}
+    return {key: value for key, value in public.items() if isinstance(value, bool | int | float | str | tuple | None)}
 
 
 class Guard:

@@ -199,16 +199,20 @@ def _check_without_gradients(view: DomainView, images: Tensor, logits: Tensor) -
 @torch.no_grad()
 def _check_unbounded(view: DomainView, images: Tensor) -> None:
     """However large the head's weights, a last sigmoid, tanh or softmax answers between -1 and 1."""
-    for head in view.heads().values():
-        for parameter in head.parameters():
-            parameter.mul_(1e6)
-    with aside(images.device):
-        logits = view(images.clone())
-    if logits.isfinite().all() and logits.abs().max() <= 1:
-        raise MadlabError(
-            "What follows the head keeps the network's answers between -1 and 1 (a sigmoid, a tanh, a softmax), and "
-            "the loss needs logits: leave that out."
-        )
+    parameters = [parameter for head in view.heads().values() for parameter in head.parameters()]
+    for parameter in parameters:
+        parameter.mul_(1e3 if parameter.dtype == torch.float16 else 1e6)
+    for _ in range(2):  # one sign may be the flat side of a ReLU
+        with aside(images.device):
+            logits = view(images.clone())
+        if not logits.isfinite().all() or logits.abs().max() > 1:
+            return
+        for parameter in parameters:
+            parameter.neg_()
+    raise MadlabError(
+        "What follows the head keeps the network's answers between -1 and 1 (a sigmoid, a tanh, a softmax), and the "
+        "loss needs logits: leave that out."
+    )
 
 
 @torch.no_grad()

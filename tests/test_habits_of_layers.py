@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import types
 from typing import Any
 
 import pytest
@@ -15,10 +16,12 @@ import madlab
 from madlab.errors import MadlabError
 
 
-def domain(network: nn.Module, method: str = "mad", **more: Any) -> madlab.MultiDomainNet:
-    torch.manual_seed(0)
+def domain(
+    network: nn.Module, method: str = "mad", seed: int = 0, classes: int = 4, **more: Any
+) -> madlab.MultiDomainNet:
+    torch.manual_seed(seed)
     net = madlab.MultiDomainNet(network)
-    net.add_domain("own", 4, method, **more)
+    net.add_domain("own", classes, method, **more)
     return net
 
 
@@ -76,6 +79,40 @@ class Padded(Net):
         return super().features(x)
 
 
+class Gained(nn.Conv2d):
+    """With a setting in its class, and another in a buffer."""
+
+    gain = 1.0
+
+    def __init__(self) -> None:
+        super().__init__(6, 8, 5)
+        self.register_buffer("shift", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.gain + self.shift
+
+
+class SetsGain(Net):
+    crop = 64
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.second = Gained()
+
+    def features(self, x: Tensor) -> Tensor:
+        self.second.gain, self.second.shift = x.shape[-1] / 64, torch.tensor(x.shape[-1] / 32 - 2)
+        return super().features(x)
+
+
+def test_settings_of_a_layers_class_and_buffers_that_a_forward_sets_reach_it() -> None:
+    net = domain(SetsGain())
+    disturb(net)
+    with torch.no_grad():
+        for side in (64, 32):
+            images = torch.randn(2, 3, side, side)
+            assert torch.allclose(net(images, "own"), net.merge("own")(images), atol=1e-4)
+
+
 @pytest.mark.parametrize("method", ["mad", "finetune", "piggyback"])
 def test_settings_that_a_forward_changes_reach_the_adapted_layer(method: str) -> None:
     net = domain(Padded(), method)
@@ -116,13 +153,20 @@ class Answering(Net):
 
 @pytest.mark.parametrize("last", [torch.sigmoid, torch.tanh, lambda y: F.normalize(y), lambda y: y.sin()])
 def test_answers_that_stay_between_minus_one_and_one_are_no_logits(last: Any) -> None:
+    for seed in range(3):
+        with pytest.raises(MadlabError, match=r"between -1 and 1"):
+            domain(Answering(last), seed=seed)
     with pytest.raises(MadlabError, match=r"between -1 and 1"):
-        domain(Answering(last))
+        domain(Answering(last).half())
 
 
-@pytest.mark.parametrize("last", [torch.relu, lambda y: y.log_softmax(1), lambda y: 30 * torch.tanh(y / 30), abs])
+GROWING = [lambda y: 10 * y.sigmoid(), torch.relu, lambda y: y.log_softmax(1), lambda y: 30 * torch.tanh(y / 30), abs]
+
+
+@pytest.mark.parametrize("last", GROWING)
 def test_answers_that_grow_with_the_head_are_taken(last: Any) -> None:
-    assert domain(Answering(last)).domains == ["own"]
+    for seed in range(6):
+        assert domain(Answering(last), "batchnorm", seed=seed, classes=2).domains == ["own"]
 
 
 class Observer(nn.Module):
@@ -199,6 +243,23 @@ def test_what_users_hang_on_the_bases_layers_is_no_change_but_a_setting_is() -> 
         net.check_base()
 
 
+class Pooled(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.AvgPool2d(2)
+
+    def features(self, x: Tensor) -> Tensor:
+        pooled: Tensor = self.pool(super().features(x))
+        return pooled
+
+
+def test_a_setting_that_was_none_is_a_change_too() -> None:
+    net = domain(Pooled())
+    net.base.pool.divisor_override = 1
+    with pytest.raises(MadlabError, match="base network was changed"):
+        net.check_base()
+
+
 @pytest.mark.parametrize("method", ["mad", "batchnorm"])
 def test_a_domain_is_not_a_base(method: str) -> None:
     net = domain(Net(), method)
@@ -230,7 +291,16 @@ class Noting(Net):
         return logits
 
 
-@pytest.mark.parametrize("into", [Noted, Packed, lambda y: collections.deque([y]), lambda y: [{"y": (y,)}]])
+KEPT = [
+    Noted,
+    Packed,
+    lambda y: types.SimpleNamespace(y=y),
+    lambda y: collections.deque([y]),
+    lambda y: [{"y": (y,)}],
+]
+
+
+@pytest.mark.parametrize("into", KEPT)
 def test_a_domain_merges_after_a_forward_that_left_its_output_behind(into: Any) -> None:
     net = domain(Noting(into))
     images = torch.randn(2, 3, 32, 32)

@@ -4,6 +4,7 @@ import copy
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from types import FunctionType, ModuleType
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -54,7 +55,8 @@ class AdaptedConv2d(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         layer = self.__dict__.get("_modules", {}).get("conv")
-        if layer is not None and name in vars(layer) and name not in vars(self):
+        own = name in vars(self) or name in ("conv", "adapter") or hasattr(type(self), name)
+        if layer is not None and not own:
             setattr(layer, name, value)
         else:
             super().__setattr__(name, value)
@@ -121,7 +123,7 @@ def rebuild(network: nn.Module, replacements: Mapping[Any, Any], shared: Iterabl
 
 
 def _computed(value: Any, seen: set[int]) -> Iterator[Tensor]:
-    """The tensors with a history among a module's attributes, also inside containers and dataclasses.
+    """The tensors with a history among a module's attributes, also inside containers and plain objects.
 
     seen: the ids of the containers that were looked into.
     """
@@ -134,8 +136,10 @@ def _computed(value: Any, seen: set[int]) -> Iterator[Tensor]:
         parts = [part for key, part in value.items() if key != "_modules"]
     elif isinstance(value, list | tuple | set | frozenset | deque):
         parts = value
-    elif is_dataclass(value) and not isinstance(value, type):
-        parts = [vars(value)] if hasattr(value, "__dict__") else [getattr(value, each.name) for each in fields(value)]
+    elif is_dataclass(value) and not hasattr(value, "__dict__"):
+        parts = [getattr(value, each.name) for each in fields(value)]
+    elif hasattr(value, "__dict__") and not isinstance(value, type | nn.Module | FunctionType | ModuleType):
+        parts = [vars(value)]
     if id(value) not in seen:
         seen.add(id(value))
         for part in parts:

@@ -76,14 +76,14 @@ class PeftAdapter(Adapter):
         config = peft_config(kind, ["layer"], rank, alpha, block)
         network = nn.ModuleDict({"layer": _as_plain(layer)})
         peft.inject_adapter_in_model(config, network)
-        self.kind, self.peer, self.layer = kind, PEERS[kind], network["layer"]
+        self.kind, self.layer = kind, network["layer"]
         del self.layer.base_layer
         self._surround(layer)
         # Taken now: in a network that is copied, base_layer may become what adapts it, whose norms are the magnitudes.
         self.register_buffer("norms", _norms(layer.weight.detach()), persistent=False)
 
     def forward(self, weight: Tensor) -> Tensor:
-        return self.peer.filters(self, weight)
+        return PEERS[self.kind].filters(self, weight)
 
     def change(self) -> Tensor:
         """What PEFT's layer computes of its parameters: a change of W, or the matrix that turns its rows."""
@@ -110,7 +110,7 @@ class PeftAdapter(Adapter):
         # PEFT adds its change to the output: with a forward of the layer's own, that would not be the merged layer, nor
         # with another padding than zeros, which PEFT's layers do not know.
         alike = is_plain(layer) and getattr(layer, "padding_mode", "zeros") == "zeros"
-        return self.layer(x) if alike and not self.peer.through_filters else super().convolve(layer, x)
+        return self.layer(x) if alike and not PEERS[self.kind].through_filters else super().convolve(layer, x)
 
     def _surround(self, layer: Layer) -> None:
         """Have PEFT's layer wrap this one without owning it: not as a submodule, so that no parameters are added."""

@@ -186,8 +186,8 @@ def divided_files(place: Path) -> dict[str, dict[str, list[Path]]]:
     anew = f"remove {file} to have all split anew."
     if later := [Path(path).name for path in there if path not in known]:
         remark(f"{place} has images that came after its split ({some(later)}) and are left out: {anew}")
-    if left_out := [Path(path).name for path in division.unreadable if os.path.exists(file.parent / path)]:
-        remark(f"{place} was split without {some(left_out)}, which could not be read: if that is repaired, {anew}")
+    if repaired := [Path(path).name for path in division.unreadable if _can_be_read(file.parent / path)]:
+        remark(f"{place} was split without {some(repaired)}, which could not be read then: {anew}")
     gone = labels.keys() - there
     if gone and not is_table(place):
         raise MadlabError(
@@ -201,6 +201,14 @@ def divided_files(place: Path) -> dict[str, dict[str, list[Path]]]:
                 f"{place} no longer has {len(gone)} images of its split ({some(gone)}), which are used still: {anew}"
             )
     return files
+
+
+def _can_be_read(image: Path) -> bool:
+    try:
+        read_image(image, 8)
+    except MadlabError:
+        return False
+    return True
 
 
 def division_digest(place: Path | str) -> str | None:

@@ -5,10 +5,10 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
+from madlab import __version__
 from madlab.cli import commands
 from madlab.errors import MadlabError
 from madlab.runs.recipe import Recipe, RecipeOptions
@@ -38,7 +38,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[Callable[..., None], dict[st
 
 def _parser() -> Parser:
     parser = Parser(prog="madlab", description="Multi-domain learning with Modulation Adapters.")
-    parser.add_argument("--version", action="version", version=f"madlab {version('madlab')}")
+    parser.add_argument("--version", action="version", version=f"madlab {__version__}")
     added = parser.add_subparsers(required=True, metavar="COMMAND")
     for command, add_options in (
         (commands.doctor, lambda sub: None),

@@ -184,7 +184,12 @@ def ending() -> Iterator[Ending]:
             if not out_of_memory(error):
                 raise
             end.code = BAD_INPUT
-            warn("The memory of the device is not enough for this: choose smaller images, or the CPU (--device cpu).")
+            if isinstance(error, MemoryError) or "CPUAllocator" in str(error):
+                warn(
+                    "The memory of this machine is not enough for this: choose smaller images, or close other programs."
+                )
+            else:
+                warn("The memory of the GPU is not enough for this: choose smaller images, or the CPU (--device cpu).")
         except SystemExit:  # --help, after which argparse ends the process
             if _failed_flush() is None:
                 raise

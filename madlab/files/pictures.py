@@ -45,6 +45,7 @@ TURNS = {
 }
 """EXIF's orientation -> what makes an image upright; it is upright with 1, and with anything else."""
 _one_large_at_a_time = threading.Lock()
+_without_limit = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def is_image(file: Path) -> bool:
 @contextlib.contextmanager
 def _opened(file: Path | str | BinaryIO) -> Iterator[Image.Image]:
     """As Image.open, without Pillow's own limit of pixels, which counts those that a draft leaves out."""
-    with _one_large_at_a_time:  # the limit is Pillow's for all threads
+    with _without_limit:  # which is Pillow's for all threads
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             image = Image.open(file, formats=_formats())

@@ -73,7 +73,7 @@ def validated(kind: type[T], data: Any, where: str, remedy: str = "correct it or
     except ValidationError as error:
         reason = sentence(error)
         if any(fault["type"] in UNKNOWN for fault in error.errors(include_url=False)):
-            remedy = f"it may be of a newer madlab, which to install would help; else {remedy}"
+            remedy = f"install a newer madlab if one wrote it, or {remedy}"
     except (TypeError, ValueError, RecursionError) as error:  # keys that are no texts, lists that hold themselves
         reason = str(error)
     raise MadlabError(f"{where} is not valid ({reason}): {remedy}.")

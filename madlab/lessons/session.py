@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+import madlab
 from madlab.benchmarks.domain import Domain, Split
 from madlab.errors import MadlabError
 
@@ -23,7 +24,6 @@ def setup(seed: int = 0, gpu: bool = True) -> torch.device:
 
     In Colab without a GPU it says which menu has one. gpu: whether the notebook has work for one.
     """
-    from importlib.metadata import version
 
     from madlab.device import default_device
     from madlab.figures import use_style
@@ -34,7 +34,7 @@ def setup(seed: int = 0, gpu: bool = True) -> torch.device:
     torch.manual_seed(seed)
     device = default_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    print(f"madlab {version('madlab')}, PyTorch {torch.__version__}, Python {platform.python_version()}")
+    print(f"madlab {madlab.__version__}, PyTorch {torch.__version__}, Python {platform.python_version()}")
     if not gpu:
         print(f"Device: {device.type} ({name}). This notebook is no faster on a GPU.")
         return device

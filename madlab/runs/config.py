@@ -108,8 +108,13 @@ class RunConfig:
     def read(path: Path | str) -> "RunConfig":
         """The config of a run folder, or of a config file; MadlabError if there is none or it is damaged."""
         path = Path(path)
-        if path.is_file() and path.suffix == ".json":
-            return RunConfig.from_json(read_json(path), str(path))
+        if path.is_file():
+            try:
+                return RunConfig.from_json(read_json(path), str(path))
+            except MadlabError as error:
+                if path.suffix == ".json":
+                    raise
+                raise MadlabError(f"{path} is not the config of a run: give a config.json, or its folder.") from error
         check_run_folder(path)
         return RunConfig.from_json(read_json(path / CONFIG), str(path / CONFIG))
 

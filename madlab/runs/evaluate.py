@@ -16,7 +16,7 @@ from madlab.benchmarks.walk import SPLIT_FILE
 from madlab.device import chosen_device
 from madlab.errors import MadlabError, remark
 from madlab.files.locks import hold
-from madlab.runs.config import RunConfig
+from madlab.runs.config import RunConfig, check_run_folder
 from madlab.runs.epoch import Measured
 from madlab.runs.folder import check_same_split
 from madlab.runs.loaded import LoadedRun, load_run
@@ -111,6 +111,7 @@ def _rounded(run: LoadedRun, bits: int, domain: Domain, file: Path) -> Rounded:
 
 def check_data(run: Path | str, domain: Domain | Path | str | None) -> None:
     """Raise MadlabError if the images of a run have to be given and were not, before anything else is read."""
+    check_run_folder(run)
     source = RunConfig.read(run).source
     if domain is None and source is None:
         raise MadlabError(

@@ -1,6 +1,7 @@
 """PEFT's methods as domains, against networks that PEFT wraps by itself; and our LoRA against PEFT's."""
 
 import copy
+import pickle
 import subprocess
 import sys
 
@@ -260,3 +261,13 @@ def test_peft_is_listed_but_not_imported_and_its_absence_is_told(monkeypatch):
         with pytest.raises(MadlabError, match=rf"{name} needs PEFT: pip install 'madlab\[peers\]'"):
             net.add_domain("signs", CLASSES, method=name)
     assert net.domains == []
+
+
+@pytest.mark.parametrize("kind", PEERS)
+def test_a_network_with_pefts_layers_can_be_pickled(kind: str) -> None:
+    torch.manual_seed(0)
+    net = MultiDomainNet(resnet26(num_classes=5, width=4))
+    net.add_domain("own", 3, f"peft:{kind}")
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(pickle.loads(pickle.dumps(net))(images, "own"), net(images, "own"))

@@ -286,6 +286,7 @@ def test_evaluate_and_report_need_runs(place, capsys, tmp_path):
         ["inspect", image, "--out", "x.html"],
     ):
         refused(capsys, command, "is a file, and not a run folder: give the folder")
+    refused(capsys, ["train", "--config", image, "--out", str(tmp_path / "x")], "is not the config of a run: give a")
     refused(capsys, ["evaluate", str(place / "done" / "config.json")], "is a file, and not a run folder")
     refused(capsys, ["evaluate", str(place / "noise")], "is not a run folder, as it has no config.json")
     for name in ("adapter.safetensors", "result.json"):

@@ -61,6 +61,7 @@ NO_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"),
     RuntimeError("MPS backend out of memory (MPS allocated: 9.07 GB, other allocations: 1 MB, max allowed: 9.07 GB)."),
     RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     MemoryError(),
 ]
 """As CUDA, MPS and the CPU say it, and Python."""
@@ -78,7 +79,9 @@ def test_a_device_that_is_too_small_is_told_in_a_sentence(
         run(place, "too small")
     with ending() as end:
         full()
-    assert end.code == 2 and "madlab: The memory of the device is not enough" in capsys.readouterr().err
+    of_gpu = isinstance(error, RuntimeError) and "CPUAllocator" not in str(error)
+    place_of_it = "the GPU" if of_gpu else "this machine"
+    assert end.code == 2 and f"madlab: The memory of {place_of_it} is not enough" in capsys.readouterr().err
 
 
 def test_an_error_that_no_memory_would_help_stays_one(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,7 +218,7 @@ def _trained(folder: Path, config: RunConfig, base: nn.Module | Path | str | Non
 
 def _view(folder: Path, config: RunConfig, network: nn.Module) -> DomainView:
     if (folder / ADAPTER).exists():
-        run = load_run(folder, network, "cpu")
+        run = load_run(folder, network, next(network.parameters()).device)  # where the caller has it
         return run.net.view(run.domain)
     net = MultiDomainNet(network)
     checkpoint = Checkpoint.read(folder / CHECKPOINT, torch.device("cpu"))
