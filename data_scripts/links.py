@@ -24,10 +24,11 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
-there = getattr(find_spec("madlab"), "origin", None)  # a folder of that name is no package
+found = find_spec("madlab")
+there = getattr(found, "origin", None)  # a folder of that name is no package
 source = "git+https://github.com/{repository}"
-if there and not find_spec("madlab.lessons"):
-    raise SystemExit(f"This madlab is another project: pip uninstall madlab, then pip install {source}")
+if there and not (found.submodule_search_locations and find_spec("madlab.lessons")):
+    raise SystemExit(f"{there} is another project: remove it (pip uninstall madlab), then pip install {source}")
 if not there and "google.colab" in sys.modules:  # which lacks nothing but madlab itself
     if subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", source]).returncode:
         raise SystemExit("pip could not install madlab; above, it says why. A wheel can be uploaded instead.")

@@ -64,17 +64,22 @@ class Prediction:
         if guess is None:
             return f"{found} You have not predicted anything; the box is above."
         predicted = f"You predicted {_as_typed(guess)} {self._unit_of(guess)}".strip()
-        if self._number(guess) == self._number(self._result):
+        if self._shown_as(guess) == self._shown_as(self._result):
             return f"{found} {predicted}: right."
         distance = guess - float(f"{self._result:z.{self._digits}f}")  # from what is shown
         side, points = "above" if distance > 0 else "below", _as_typed(abs(distance))
         # "3 times below it" would be a ratio.
-        unit = {"%": "point" if points == "1" else "points", "times": ""}.get(self.unit, self._unit_of(abs(distance)))
+        unit = {"%": "point" if points == "1" else "points", "times": ""}.get(
+            self.unit, self._unit_of(1 if points == "1" else 2)
+        )
         return f"{found} {predicted}, which is {f'{points} {unit}'.strip()} {side} it."
 
     def _number(self, value: float) -> str:
-        shown = f"{value:z,.{self._digits}f}"
-        return f"{shown} {self._unit_of(1 if shown == '1' else value)}".strip()
+        shown = self._shown_as(value)
+        return f"{shown} {self._unit_of(1 if shown == '1' else 2)}".strip()
+
+    def _shown_as(self, value: float) -> str:
+        return f"{value:z,.{self._digits}f}"
 
     def _unit_of(self, number: float) -> str:
         """The unit as it stands behind a number: "1 point", "2 points"."""

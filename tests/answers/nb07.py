@@ -121,7 +121,7 @@ WRONG = {
     ],
     "paired": [
         (lambda ours, theirs: paired(theirs, ours), "wrong way round"),
-        (lambda ours, theirs: (abs(paired(ours, theirs)[0]), paired(ours, theirs)[1]), "wrong way round"),
+        (lambda ours, theirs: (abs(paired(ours, theirs)[0]), paired(ours, theirs)[1]), "sign is lost"),
         (lambda ours, theirs: (float("nan"), paired(ours, theirs)[1]), "is not a number"),
         (lambda ours, theirs: (paired(ours, theirs)[0], float("nan")), "is not a number"),
         (

@@ -30,6 +30,12 @@ def as_they_come(tables):
     return torch.cat([(alpha - 1).flatten() for alpha in tables.values()])
 
 
+def paired_as_they_come(one, other):
+    pairs = [(a.flatten() - 1, b.flatten() - 1) for a, b in zip(one.values(), other.values(), strict=True)]
+    lengths = [sum(pair[side] @ pair[side] for pair in pairs) for side in (0, 1)]
+    return float(sum(a @ b for a, b in pairs) / (lengths[0] * lengths[1]) ** 0.5)
+
+
 def cosine(one, other):
     a, b = changes(one), changes(other)
     return float(a @ b / (a.norm() * b.norm()))
@@ -83,6 +89,7 @@ WRONG = {
         ),
         (lambda one, other: float(changes(one) @ changes(other)), "inner product"),
         (lambda one, other: F.cosine_similarity(as_they_come(one), as_they_come(other), 0), "look them up by name"),
+        (paired_as_they_come, "look them up by name"),
     ],
     "shrink": [
         (lambda alpha, s: torch.where((alpha - 1).abs() < s, torch.ones(()), alpha), "by s too"),

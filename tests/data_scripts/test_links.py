@@ -66,7 +66,7 @@ def test_the_readme_lists_every_notebook_with_its_minutes() -> None:
 
 
 HERE = "madlab is not installed here: pip install git"
-AWAY = "The repository cannot be reached: upload madlab's wheel"
+AWAY = "pip could not install madlab; above, it says why"
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,8 @@ AWAY = "The repository cannot be reached: upload madlab's wheel"
         (True, False, 1, 1, AWAY),
         (True, True, 0, 0, None),  # as a wheel that the reader has uploaded
         (False, True, 0, 0, None),
+        (True, "package", 0, 0, "is another project: remove it"),
+        (False, "module", 0, 0, "is another project: remove it"),  # a madlab.py beside the notebook
         (False, False, 0, 0, HERE),  # on another service, or in an editor with another Python
     ],
 )
@@ -91,8 +93,10 @@ def test_the_install_cell_installs_in_colab_alone_and_says_what_is_missing(
     monkeypatch.setattr(subprocess, "run", install)
     if colab:
         monkeypatch.setitem(sys.modules, "google.colab", sys)
-    spec = types.SimpleNamespace(origin="madlab/__init__.py" if there else None)  # without one for a folder
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    origin = "madlab/__init__.py" if there else None  # without one for a folder
+    spec = types.SimpleNamespace(origin=origin, submodule_search_locations=None if there == "module" else ["madlab"])
+    foreign = there == "package" and "madlab.lessons"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == foreign else spec)
     (cell,) = tagged(nbformat.read(NOTEBOOKS[0], as_version=4), "install")
     with pytest.raises(SystemExit, match=words) if words else contextlib.nullcontext():
         exec(cell.source, {})

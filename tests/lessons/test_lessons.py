@@ -71,7 +71,7 @@ def test_the_lines_of_a_check_stay_secret() -> None:
     assert "divide_by_nothing" in lessons.check("00.modulate", divide_by_nothing).message
 
 
-def test_a_check_draws_from_numbers_of_its_own() -> None:
+def test_a_check_leaves_the_random_numbers_as_they_were() -> None:
     """What later cells draw does not depend on the answer."""
 
     def drawn(answer) -> tuple[float, float]:
@@ -246,6 +246,12 @@ def test_what_rounds_to_minus_zero_is_zero() -> None:
     assert prediction.comparison() == "**Found: 0.0 points.** You predicted 0 points: right."
     prediction.box.value = "1"
     assert prediction.comparison().endswith("You predicted 1 point, which is 1 point above it.")
+    for result, said in ((1.04, "1 point: right."), (0.96, "1 point: right."), (0.0, "which is 1 point above it.")):
+        prediction.compare(result, digits=1)
+        assert prediction.comparison().endswith(said)
+    prediction.box.value = "2.3"
+    prediction.compare(1.3, digits=1)
+    assert prediction.comparison().endswith("You predicted 2.3 points, which is 1 point above it.")
 
 
 def test_runs_lie_on_the_drive_in_colab_and_where_they_are_told_elsewhere(monkeypatch) -> None:

@@ -181,16 +181,19 @@ def paired(answer: Callable[[dict[int, float], dict[int, float]], Any]) -> str:
             number_in(value, name) for value, name in zip(got, ("the mean", "the deviation"), strict=True)
         )
         if abs(mean - statistics.mean(leads)) > CLOSE:
-            _name_the_mean(mean, leads, ours, theirs)
+            _name_the_mean(mean, leads, ours, theirs, seen_right=turn > 0)
         if abs(deviation - statistics.stdev(leads)) > CLOSE:
             _name_the_deviation(deviation, leads, [[row[seed] for seed in seeds[1:5]] for row in (ours, theirs)])
     return "A pair shares its start and its order of images, so the luck of a seed cancels."
 
 
-def _name_the_mean(got: float, leads: list[float], ours: dict[int, float], theirs: dict[int, float]) -> None:
-    """Raise Wrong with what the wrong mean comes from."""
+def _name_the_mean(
+    got: float, leads: list[float], ours: dict[int, float], theirs: dict[int, float], seen_right: bool
+) -> None:
+    """Raise Wrong with what the wrong mean comes from. seen_right: whether another lead was right before."""
     if abs(got + statistics.mean(leads)) < CLOSE:
-        raise Wrong("The lead is the wrong way round: ours minus theirs.")
+        told = "The lead is the wrong way round: ours minus theirs."
+        raise Wrong("The sign is lost: a lead may be negative." if seen_right else told)
     if abs(got - statistics.mean(ours.values()) + statistics.mean(theirs.values())) < CLOSE:
         raise Wrong("These means are over different seeds: leave out those that only one of the two has.")
     same_number(got, statistics.mean(leads), "the mean lead", CLOSE)

@@ -45,11 +45,12 @@ def _with_kept(m: int, n: int, threshold: float, kept: int) -> torch.Tensor:
 def similarity(answer: Callable[[dict[str, torch.Tensor], dict[str, torch.Tensor]], Any]) -> str:
     """similarity(one, other) -> the cosine similarity of alpha - 1 over all layers together."""
     for turn in range(4):
-        sizes = [(4, 3), (9, 5), (16, 8)]
+        sizes = [(4, 3), (9, 5), (9, 5)]
         one = {f"layer {i}": 1 + 0.3 ** (i + 1) * torch.randn(*size) for i, size in enumerate(sizes)}
         side = -1 if turn % 2 else 1  # domains may pull apart, too
+        other = {name: 1 + side * (alpha - 1) + 0.1 * torch.randn(alpha.shape) for name, alpha in one.items()}
         # In another order, as dicts of two runs may be: layers go by their names.
-        other = {n: 1 + side * (a - 1) + 0.1 * torch.randn(a.shape) for n, a in reversed(one.items())}
+        other = {name: other[name] for name in ("layer 0", "layer 2", "layer 1")}
         dot = square_one = square_other = 0.0
         by_layer = []
         for name in one:
