@@ -146,8 +146,8 @@ REFUSED = {
     "whole numbers": (np.ones((36, 36, 3), int), "pixels of type int64"),
     "mask": (np.ones((36, 36), bool), "pixels of type bool"),
     "both ends": (np.zeros((3, 36, 3), np.uint8), "channels first or last"),
-    "no channels": (np.zeros((36, 36, 4), np.uint8), "no picture of one or three channels"),
-    "empty": (np.zeros((0, 36, 3), np.uint8), "no picture"),
+    "no channels": (np.zeros((36, 36, 4), np.uint8), "not a picture of one or three channels"),
+    "empty": (np.zeros((0, 36, 3), np.uint8), "not a picture"),
     "bytes": (b"abc", "of type bytes"),
     "sparse": (torch.zeros(3, 36, 36).to_sparse(), "give a dense one"),
 }
