@@ -115,11 +115,11 @@ def train(
                     write_bytes(folder / FAILURE, f"{error}\n".encode())
                 raise
             except (RuntimeError, MemoryError) as error:
-                if (sentence := _remedy(error, where)) is None:
+                if (told := _remedy(error, where)) is None:
                     raise
                 if folder is not None:
                     write_bytes(folder / FAILURE, traceback.format_exc().encode())
-                raise MadlabError(sentence) from error
+                raise MadlabError(told) from error
 
     if folder is None:
         return run()
